@@ -1,0 +1,70 @@
+"""Small plugins for tests: a data set of blobs, a perceptron, networks with BatchNorm and dropout. Real plugins, tiny numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import harness
+from harness import Architecture, Dataset, Split, streams
+from harness.catalogue import Catalogue, Registration, load_catalogue
+from harness.discovery import Source
+
+PLUGIN = Source("toys", "tests 0")
+
+
+class Blobs(Dataset):
+    """Four classes of noisy 4×4 patterns."""
+
+    name = "blobs"
+    shape, classes, fingerprint = (1, 4, 4), 4, "blobs-1"
+    normalisation = ((0.5,), (0.25,))
+
+    class Options(harness.Options):
+        """Options."""
+
+        size: int = 96
+
+    @property
+    def train_size(self) -> int:
+        return self.options.size
+
+    def load(self, root: Path) -> tuple[Split, Split]:
+        return self._split("train", self.options.size), self._split("test", 64)
+
+    def _split(self, name: str, n: int) -> Split:
+        labels = torch.arange(n) % 4
+        noise = streams.uniform(streams.key("blobs", name), torch.arange(n * 16)).view(n, 1, 4, 4)
+        pattern = streams.uniform(streams.key("patterns"), torch.arange(64)).view(4, 1, 4, 4)[labels]
+        return Split(((0.5 * pattern + 0.5 * noise) * 255).to(torch.uint8), labels)
+
+
+class Perceptron(Architecture):
+    """One hidden layer, with BatchNorm or dropout on request."""
+
+    name = "perceptron"
+
+    class Options(harness.Options):
+        """Options."""
+
+        width: int = 12
+        batchnorm: bool = False
+        dropout: float = 0.0
+
+    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        channels, height, width = shape
+        layers: list[nn.Module] = [nn.Flatten(), nn.Linear(channels * height * width, self.options.width)]
+        if self.options.batchnorm:
+            layers.append(nn.BatchNorm1d(self.options.width))
+        layers.append(nn.ReLU())
+        if self.options.dropout:
+            layers.append(nn.Dropout(self.options.dropout))
+        return nn.Sequential(*layers, nn.Linear(self.options.width, classes))
+
+
+def catalogue(*more: tuple[str, type]) -> Catalogue:
+    """Return the installed plugins with the toys, and more (kind, class) pairs, beside them."""
+    toys = (("dataset", Blobs), ("architecture", Perceptron), *more)
+    return Catalogue([*load_catalogue(), *(Registration(kind, cls.name, cls, PLUGIN) for kind, cls in toys)])
