@@ -1,0 +1,63 @@
+"""basin-harness: a plugin-based benchmark harness for ensembles in weight space.
+
+What a plugin needs is here; importing it costs no torch.
+"""
+
+from harness import streams
+from harness.ensemble import EvaluatedEnsemble
+from harness.errors import DataError, HarnessError, PluginError, TaskFailed, UserError
+from harness.hookspecs import hookimpl
+from harness.interfaces import (
+    Architecture,
+    Dataset,
+    Derivation,
+    Engine,
+    EnsembleBuilder,
+    Metric,
+    MetricValue,
+    Objective,
+    Options,
+    Session,
+    Split,
+    State,
+    Workplace,
+)
+from harness.recipe import Augmentation, Recipe
+from harness.task import Outcome, Task
+from harness.trajectory import Cell, Checkpoint, Derived, Setting, Trajectory, Weights
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Architecture",
+    "Augmentation",
+    "Cell",
+    "Checkpoint",
+    "DataError",
+    "Dataset",
+    "Derivation",
+    "Derived",
+    "Engine",
+    "EnsembleBuilder",
+    "EvaluatedEnsemble",
+    "HarnessError",
+    "Metric",
+    "MetricValue",
+    "Objective",
+    "Options",
+    "Outcome",
+    "PluginError",
+    "Recipe",
+    "Session",
+    "Setting",
+    "Split",
+    "State",
+    "Task",
+    "TaskFailed",
+    "Trajectory",
+    "UserError",
+    "Weights",
+    "Workplace",
+    "hookimpl",
+    "streams",
+]

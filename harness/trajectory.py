@@ -1,0 +1,272 @@
+"""Handles: trajectories, checkpoints on them, weights derived from weights. Values with keys; nothing here computes or trains.
+
+θ(epoch) is a function of its trajectory, so a handle can be made, compared, forked and hashed before a single step was taken.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from harness.interfaces import Architecture, Dataset, Derivation, Objective
+from harness.recipe import Recipe
+from harness.streams import Name
+from harness.task import FORMAT, key_of
+
+
+class Keyed(ABC):
+    """A value that is its spec: the key is the spec's sha256, and equality is that of keys."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """What the value is a function of, as JSON; other keyed values in it by their keys."""
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 of the spec's canonical JSON, in hex."""
+        return key_of(self.spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Keyed) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@dataclass(frozen=True, eq=False)
+class Setting(Keyed):
+    """What all trajectories of a cell have in common: data set, architecture, recipe."""
+
+    dataset: Dataset
+    architecture: Architecture
+    recipe: Recipe
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """The setting as JSON."""
+        return {
+            "kind": "setting",
+            "format": FORMAT,
+            "dataset": {**self.dataset.identity, "fingerprint": self.dataset.fingerprint},
+            "architecture": self.architecture.identity,
+            "recipe": self.recipe.model_dump(mode="json"),
+        }
+
+
+class Weights(Keyed):
+    """A handle to the weights of one network."""
+
+    setting: Setting
+
+    @property
+    @abstractmethod
+    def location(self) -> dict[str, str]:
+        """Where the store keeps them: `object` (a key) and `part` (a file of it)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory(Keyed):
+    """One deterministic training.
+
+    It starts from initialisation (`init` names the stream) or from a checkpoint (`start`). The schedule is the recipe's
+    cosine over T epochs; `held` keeps a constant learning rate instead, and `restarted_at` squeezes a new warm-up and cosine
+    into the epochs from there to T. `fresh_optimizer` drops the momentum that the start checkpoint brought.
+    """
+
+    setting: Setting
+    objective: Objective
+    order: Name
+    init: Name | None = None
+    start: Checkpoint | None = None
+    held: float | None = None
+    restarted_at: int | None = None
+    fresh_optimizer: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "objective", self.objective.simplified())
+        teacher = self.objective.teacher
+        if (teacher is not None) != self.objective.wants_teacher:
+            raise ValueError(f"objective '{self.objective.name}' {'takes no' if teacher is not None else 'needs a'} teacher")
+        if teacher is not None and teacher.setting is not self.setting:
+            theirs, ours = teacher.setting.dataset, self.setting.dataset
+            if (theirs.shape, theirs.classes) != (ours.shape, ours.classes):
+                raise ValueError(
+                    f"the teacher sees images {theirs.shape} of {theirs.classes} classes, "
+                    f"its student {ours.shape} of {ours.classes}; they must agree"
+                )
+
+    @property
+    def start_epoch(self) -> int:
+        """The epoch at which it parts from the trajectory it was forked from; 0 from initialisation."""
+        return 0 if self.start is None else self.start.epoch
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """The trajectory as JSON; parents by their keys."""
+        teacher = self.objective.teacher
+        return {
+            "kind": "trajectory",
+            "format": FORMAT,
+            "setting": self.setting.key,
+            "objective": {**self.objective.identity, "teacher": None if teacher is None else teacher.key},
+            "order": list(self.order),
+            "init": None if self.init is None else list(self.init),
+            "start": None if self.start is None else self.start.key,
+            "start_epoch": self.start_epoch,
+            "held": self.held,
+            "restarted_at": self.restarted_at,
+            "fresh_optimizer": self.fresh_optimizer,
+        }
+
+    def at(self, epoch: int) -> Checkpoint:
+        """Return the handle of θ(epoch), epochs counted from initialisation.
+
+        At the epoch of a fork this is the checkpoint that was forked. Raise `ValueError` before it, or beyond T on a cosine.
+        """
+        last = None if self.held is not None else self.setting.recipe.epochs
+        if epoch < self.start_epoch or (last is not None and epoch > last):
+            raise ValueError(
+                f"epoch {epoch} is not on this trajectory; {self.start_epoch} to {'any' if last is None else last}"
+            )
+        if self.start is not None and epoch == self.start_epoch:
+            return self.start
+        return Checkpoint(self, epoch)
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint(Weights):
+    """A trajectory at an epoch."""
+
+    trajectory: Trajectory
+    epoch: int
+
+    @property
+    def setting(self) -> Setting:  # type: ignore[override]
+        """The trajectory's setting."""
+        return self.trajectory.setting
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What the checkpoint is, as JSON."""
+        return {"kind": "checkpoint", "trajectory": self.trajectory.key, "epoch": self.epoch}
+
+    @cached_property
+    def location(self) -> dict[str, str]:
+        """A checkpoint is an object of its own."""
+        return {"object": self.key, "part": "weights"}
+
+    def fork(
+        self,
+        *,
+        order: int | None = None,
+        objective: Objective | None = None,
+        learning_rate: float | None = None,
+        restarted: bool = False,
+        fresh_optimizer: bool = False,
+    ) -> Trajectory:
+        """Return the trajectory that continues from here with another order of batches, objective or learning rate.
+
+        `order` is the member whose order stream it follows; `learning_rate` is held constant from here on. What is not given
+        stays: momentum and the remaining schedule too. A fork that changes nothing is the trajectory itself.
+        """
+        own = self.trajectory
+        fork = replace(
+            own,
+            order=own.order if order is None else (*own.order[:-1], order),
+            objective=own.objective if objective is None else objective,
+            held=own.held if learning_rate is None else learning_rate,
+            restarted_at=self.epoch if restarted else own.restarted_at,
+            fresh_optimizer=fresh_optimizer,
+            init=None,
+            start=self,
+        )
+        unchanged = (fork.order, fork.held, fork.restarted_at) == (
+            own.order,
+            own.held,
+            own.restarted_at,
+        ) and not fresh_optimizer
+        same_objective = (fork.objective.identity, fork.objective.teacher) == (own.objective.identity, own.objective.teacher)
+        return own if unchanged and same_objective else fork
+
+
+@dataclass(frozen=True, eq=False)
+class Derived(Weights):
+    """Weights computed from other weights: one of the outputs of a derivation."""
+
+    derivation: Derivation
+    parents: tuple[Weights, ...]
+    stream: Name
+    output: int = 0
+
+    @property
+    def setting(self) -> Setting:  # type: ignore[override]
+        """The first parent's setting."""
+        return self.parents[0].setting
+
+    @cached_property
+    def task_spec(self) -> dict[str, Any]:
+        """What all outputs of the derivation are a function of."""
+        return {
+            "kind": "derive",
+            "format": FORMAT,
+            "setting": self.setting.key,
+            "derivation": self.derivation.identity,
+            "parents": [parent.key for parent in self.parents],
+            "stream": list(self.stream),
+        }
+
+    @cached_property
+    def task_key(self) -> str:
+        """The key of the object that holds all outputs."""
+        return key_of(self.task_spec)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Which output of which derivation this is, as JSON."""
+        return {"kind": "derived", "task": self.task_key, "output": self.output}
+
+    @cached_property
+    def location(self) -> dict[str, str]:
+        """A part of the derivation's object."""
+        return {"object": self.task_key, "part": f"weights-{self.output}"}
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One dataset × architecture × method × seed, as an ensemble builder sees it."""
+
+    setting: Setting
+    objective: Objective
+    seed: int
+    size: int
+
+    @property
+    def epochs(self) -> int:
+        """T, the epochs of one training."""
+        return self.setting.recipe.epochs
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of this data set and architecture."""
+        return self.setting.recipe
+
+    def trajectory(self, member: int, objective: Objective | None = None) -> Trajectory:
+        """Return member j's training from its own initialisation, with its own order of batches.
+
+        Equal calls give equal handles, whatever method they are made for: that is how methods share training.
+        """
+        return Trajectory(
+            self.setting,
+            self.objective if objective is None else objective,
+            order=("order", self.seed, member),
+            init=("init", self.seed, member),
+        )
+
+    def derive(self, derivation: Derivation, parents: Sequence[Weights], name: str | int = "") -> tuple[Derived, ...]:
+        """Return the handles of weights derived from others; `name` tells apart the random streams of equal derivations."""
+        stream: Name = (derivation.name, self.seed, name)
+        return tuple(Derived(derivation, tuple(parents), stream, i) for i in range(derivation.outputs))

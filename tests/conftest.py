@@ -1,0 +1,96 @@
+"""Fixtures that run whole benchmarks on toys."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: on toys, threads only wait for one another
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toys
+import yaml
+
+from harness.benchmark import Benchmark, load_benchmark
+from harness.catalogue import Catalogue
+from harness.engines.local import LocalEngine
+from harness.graph import Graph, plan
+from harness.interfaces import Session
+from harness.runner import EventLog, Ledger, Runner
+from harness.store import Store
+
+RECIPE = {
+    "epochs": 4,
+    "batch_size": 16,
+    "learning_rate": 0.1,
+    "augmentation": {"crop_padding": 0, "horizontal_flip": False, "brightness": 0.1, "contrast": 0.0, "saturation": 0.0},
+}
+
+
+def toy_file(folder: Path, **changes: Any) -> Path:
+    """Write a benchmark of toys."""
+    content: dict[str, Any] = {
+        "name": "toy",
+        "seeds": [0],
+        "members": 3,
+        "datasets": ["blobs"],
+        "architectures": ["perceptron"],
+        "methods": ["deep", {"constrained": {"fork_epoch": 1}}],
+        "metrics": ["ensemble_accuracy", "joint_connectivity"],
+        "recipe": RECIPE,
+    }
+    path = folder / "toy.yaml"
+    path.write_text(yaml.safe_dump({**content, **changes}))
+    return path
+
+
+@pytest.fixture
+def benchmark_of(tmp_path: Path) -> Callable[..., Benchmark]:
+    """Return a function that makes a checked benchmark of toys, with changes."""
+    return lambda catalogue=None, **changes: load_benchmark(toy_file(tmp_path, **changes), catalogue or toys.catalogue())
+
+
+@pytest.fixture
+def graph_of(benchmark_of: Callable[..., Benchmark]) -> Callable[..., Graph]:
+    """Return a function that plans a benchmark of toys, with changes."""
+    return lambda catalogue=None, **changes: plan(benchmark_of(catalogue, **changes))
+
+
+class Lab:
+    """Runs graphs of toys on one store, noting the events."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.out = folder / "out"
+        self.out.mkdir()
+        self.store = Store(folder / "store")
+        self.events: list[dict[str, Any]] = []
+
+    def run(
+        self,
+        graph: Graph,
+        catalogue: Catalogue | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+        store: Store | None = None,
+        observe: Callable[[dict[str, Any]], None] = lambda event: None,
+    ) -> Ledger:
+        log = EventLog(self.out / "events.jsonl", {"test": self.events.append, "more": observe})
+        shelf = store or self.store
+        session = Session(catalogue or toys.catalogue(), shelf.root, self.folder, "cpu", log, stopping)
+        try:
+            return Runner(graph, shelf, LocalEngine(), session, self.out).run()
+        finally:
+            log.close()
+
+    def trained(self) -> list[str]:
+        """Return the keys of the trainings that were done, in order."""
+        return [e["task"] for e in self.events if e["event"] == "task_ended" and e["kind"] == "train" and e["status"] == "done"]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    """A fresh store and a folder for rows."""
+    return Lab(tmp_path)

@@ -1,0 +1,120 @@
+"""Handles and their keys: what is in a key, what is not, and what is the same thing under two names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import toys
+
+import harness
+from harness import Cell, Recipe, Setting
+from harness_basin.cross_entropy import CrossEntropy
+from harness_basin.distillation import Distillation, DistillationOptions
+
+
+def cell(seed: int = 0, recipe: Recipe | None = None, **blobs: Any) -> Cell:
+    """Return a cell of blobs and a perceptron with T = 10."""
+    setting = Setting(toys.Blobs(toys.Blobs.Options(**blobs)), toys.Perceptron(), recipe or Recipe(epochs=10))
+    return Cell(setting, CrossEntropy(), seed, 3)
+
+
+def test_equal_calls_give_equal_handles() -> None:
+    """Two cells of equal values share their trajectories."""
+    assert cell().trajectory(1).at(10) == cell().trajectory(1).at(10)
+    assert cell().trajectory(1).at(10) != cell().trajectory(2).at(10)
+
+
+def test_fork_that_changes_nothing_is_the_trajectory() -> None:
+    """The reference's own continuation is the reference."""
+    reference = cell().trajectory(0)
+    assert reference.at(3).fork(order=0) == reference
+    assert reference.at(3).fork() is reference
+    assert reference.at(3).fork(order=1) != reference
+
+
+def test_fork_at_its_start_is_the_checkpoint_it_left() -> None:
+    """θ at the fork epoch is shared, not a second object."""
+    trunk = cell().trajectory(0).at(3)
+    assert trunk.fork(order=1).at(3) == trunk
+
+
+def test_distillation_with_beta_one_is_constrained() -> None:
+    """β = 1 takes the teacher out: same key, nothing trained twice (paper §4)."""
+    c = cell()
+    trunk, teacher = c.trajectory(0).at(3), c.trajectory(1).at(10)
+    plain = trunk.fork(order=1)
+    assert trunk.fork(order=1, objective=Distillation(DistillationOptions(beta=1.0), teacher)) == plain
+    assert trunk.fork(order=1, objective=Distillation(DistillationOptions(beta=0.9), teacher)) != plain
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"recipe": Recipe(epochs=10, weight_decay=0.0)}, {"size": 32}], ids=str)
+def test_what_determines_the_weights_is_in_the_key(change: dict[str, Any]) -> None:
+    """Seed, recipe and data options each give another key."""
+    assert cell(**change).trajectory(0).key != cell().trajectory(0).key
+
+
+def test_fingerprint_and_plugin_version_are_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other data under the same name, or another version of a plugin, give another key."""
+    before = cell().trajectory(0).key
+    monkeypatch.setattr(toys.Blobs, "fingerprint", "blobs-2")
+    assert cell().trajectory(0).key != before
+    monkeypatch.undo()
+    monkeypatch.setattr(toys.Perceptron, "version", 2)
+    assert cell().trajectory(0).key != before
+
+
+def test_forks_by_schedule_and_optimiser_differ() -> None:
+    """Held rates, restarted schedules and dropped momentum are trajectories of their own."""
+    trunk = cell().trajectory(0).at(3)
+    forks = [
+        trunk.fork(learning_rate=0.01),
+        trunk.fork(restarted=True),
+        trunk.fork(fresh_optimizer=True),
+        trunk.fork(order=1),
+    ]
+    assert len({fork.key for fork in forks} | {trunk.trajectory.key}) == 5
+
+
+def test_epochs_off_the_trajectory_are_refused() -> None:
+    """Before the fork, and beyond T on a cosine, there is no θ; a held rate goes on for ever."""
+    reference = cell().trajectory(0)
+    with pytest.raises(ValueError, match="epoch 11 is not on this trajectory; 0 to 10"):
+        reference.at(11)
+    with pytest.raises(ValueError, match="epoch 2 is not on this trajectory; 3 to 10"):
+        reference.at(3).fork(order=1).at(2)
+    assert reference.at(8).fork(learning_rate=0.01).at(1000).epoch == 1000
+
+
+def test_teacher_must_fit() -> None:
+    """A teacher with other classes or images, a missing and a needless teacher are refused."""
+
+    class Other(toys.Blobs):
+        classes = 5
+
+    wrong = Setting(Other(), toys.Perceptron(), Recipe(epochs=10))
+    teacher = Cell(wrong, CrossEntropy(), 0, 3).trajectory(0).at(10)
+    with pytest.raises(ValueError, match=r"the teacher sees images \(1, 4, 4\) of 5 classes, its student \(1, 4, 4\) of 4"):
+        cell().trajectory(0, Distillation(None, teacher))
+    with pytest.raises(ValueError, match="objective 'distillation' needs a teacher"):
+        cell().trajectory(0, Distillation())
+    with pytest.raises(ValueError, match="objective 'cross_entropy' takes no teacher"):
+        cell().trajectory(0, CrossEntropy(None, cell().trajectory(0).at(10)))
+
+
+def test_derived_outputs_share_one_task() -> None:
+    """All outputs of a derivation lie in one object, and have keys of their own."""
+
+    class Twice(harness.Derivation):
+        name = "twice"
+        outputs = 2
+
+        def derive(self, parents: Any, workplace: Any) -> Any:
+            raise AssertionError("handles compute nothing")
+
+    c = cell()
+    first, second = c.derive(Twice(), [c.trajectory(0).at(10)])
+    assert first.task_key == second.task_key
+    assert first.key != second.key
+    assert (first.location["part"], second.location["part"]) == ("weights-0", "weights-1")
+    assert c.derive(Twice(), [c.trajectory(1).at(10)])[0].task_key != first.task_key
