@@ -1,0 +1,138 @@
+"""The loop against a plain script, and against itself when it is cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import toys
+from torch import nn
+from torch.nn import functional as F
+
+from harness import Augmentation, Recipe, TaskFailed, streams
+from harness.training.augmentation import Augmenter
+from harness.training.loop import Point, Rules, Trainer
+from harness.training.schedule import learning_rate
+from harness.weights import FlatNetwork
+from harness_basin.cross_entropy import CrossEntropy
+from harness_basin.distillation import Distillation, DistillationOptions
+
+STILL = Augmentation(crop_padding=0, horizontal_flip=False, brightness=0, contrast=0, saturation=0)
+ORDER = ("order", 0, 0)
+
+
+def make(recipe: Recipe, **options: Any) -> tuple[Trainer, Point]:
+    """Return a trainer of a perceptron on blobs, and the point it starts from."""
+    train, _ = toys.Blobs().load(Path())
+    mean, std = toys.Blobs.normalisation
+    augmenter = Augmenter(train.images, recipe.augmentation, mean, std)
+    with streams.seeded(streams.key("init", 0, 0)):
+        module = toys.Perceptron(toys.Perceptron.Options(**options)).build((1, 4, 4), 4)
+    network = FlatNetwork(module, gradient=True)
+    start = Point(0, network.state())
+    rate = learning_rate(recipe, recipe.steps_per_epoch(len(train)))
+    return Trainer(network, augmenter, train.labels, Rules(recipe, CrossEntropy(), rate, ORDER)), start
+
+
+def test_loop_equals_a_plain_script() -> None:
+    """Three epochs of SGD give the weights of the loop that a user would write by hand."""
+    recipe = Recipe(epochs=3, batch_size=20, augmentation=STILL, weight_decay=1e-3)
+    trainer, start = make(recipe)
+    with streams.seeded(streams.key("init", 0, 0)):
+        model = toys.Perceptron().build((1, 4, 4), 4)
+    train, _ = toys.Blobs().load(Path())
+    images = (train.images / 255 - 0.5) / 0.25
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3)
+    for epoch in range(3):
+        order = streams.permutation(streams.key(*ORDER, "batches", epoch), 96)
+        for step in range(4):
+            chosen = order[step * 20 : (step + 1) * 20]
+            optimizer.param_groups[0]["lr"] = recipe.cosine(epoch + (step + 0.5) / 4)
+            optimizer.zero_grad()
+            F.cross_entropy(model(images[chosen]), train.labels[chosen]).backward()
+            optimizer.step()
+    end = trainer.run(start, until=3)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(end.weights[name], tensor, rtol=1e-5, atol=1e-6)
+    assert [record.epoch for record in end.history] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("options", [{}, {"batchnorm": True}, {"dropout": 0.3}], ids=["plain", "batchnorm", "dropout"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_cut_after_any_step_is_the_same_training(options: dict[str, Any], optimizer: str) -> None:
+    """Weights, memory and history of a training that was cut and went on in a new trainer are equal to the bit."""
+    recipe = Recipe(epochs=3, batch_size=20, optimizer=optimizer, learning_rate=0.05)
+    trainer, start = make(recipe, **options)
+    whole = trainer.run(start, until=3)
+    for cut in (1, 4, 6, 11):
+        first, start = make(recipe, **options)
+        steps = iter(range(100))
+        half = first.run(start, until=3, stopping=lambda steps=steps, cut=cut: next(steps) >= cut)
+        assert half.step == cut
+        rest = make(recipe, **options)[0].run(half, until=3)
+        assert all(torch.equal(rest.weights[name], whole.weights[name]) for name in whole.weights)
+        assert all(torch.equal(rest.memory[m][n], whole.memory[m][n]) for m in whole.memory for n in whole.memory[m])
+        assert [(r.epoch, r.loss, r.accuracy) for r in rest.history] == [(r.epoch, r.loss, r.accuracy) for r in whole.history]
+
+
+def test_dropout_does_not_touch_the_global_generator() -> None:
+    """Training leaves torch's generator as it found it, and does not depend on it."""
+    recipe = Recipe(epochs=1, batch_size=20)
+    torch.manual_seed(1)
+    trainer, start = make(recipe, dropout=0.5)
+    before = torch.get_rng_state()
+    first = trainer.run(start, until=1)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(2)
+    trainer, start = make(recipe, dropout=0.5)
+    second = trainer.run(start, until=1)
+    assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
+
+
+def test_diverged_training_names_the_epoch() -> None:
+    """A loss that is not finite fails in the epoch in which it happens."""
+    recipe = Recipe(epochs=5, batch_size=20, learning_rate=1e12, warmup=0.0)
+    trainer, start = make(recipe)
+    with pytest.raises(TaskFailed, match=r"diverged in epoch \d: the training loss is (nan|inf); lower the learning rate"):
+        trainer.run(start, until=5)
+
+
+def test_gradient_is_clipped_to_the_norm() -> None:
+    """With clip_norm c the first step without momentum moves the weights by at most rate · c."""
+    recipe = Recipe(epochs=1, batch_size=96, momentum=0.0, weight_decay=0.0, clip_norm=0.01, warmup=0.0, augmentation=STILL)
+    trainer, start = make(recipe)
+    end = trainer.run(start, until=1)
+    moved = sum(float((end.weights[n] - start.weights[n]).pow(2).sum()) for n in end.weights) ** 0.5
+    assert moved == pytest.approx(0.01 * recipe.cosine(0.5), rel=1e-3)
+
+
+def test_bf16_trains_to_like_accuracy() -> None:
+    """Autocast reaches the accuracy of float32 training within a few points on an easy task."""
+    accuracies = {}
+    for precision in ("fp32", "bf16"):
+        trainer, start = make(Recipe(epochs=8, batch_size=16, precision=precision, augmentation=STILL))
+        accuracies[precision] = trainer.run(start, until=8).history[-1].accuracy
+    assert accuracies["fp32"] > 80
+    assert abs(accuracies["fp32"] - accuracies["bf16"]) < 10
+
+
+def test_teacher_sees_the_students_images_in_evaluation_mode() -> None:
+    """A student that equals its teacher has a distillation loss of zero from the first step on, also on augmented images."""
+    recipe = Recipe(epochs=1, batch_size=20, weight_decay=0.0)
+    trainer, start = make(recipe)
+    teacher = FlatNetwork(toys.Perceptron().build((1, 4, 4), 4))
+    teacher.load(start.weights)
+    teacher.module.eval()
+    trainer.rules = Rules(recipe, Distillation(DistillationOptions(beta=0.0)), lambda step: 0.0, ORDER)
+    trainer.teacher = teacher
+    end = trainer.run(start, until=1)
+    assert end.history[0].loss == pytest.approx(0.0, abs=1e-6)
+
+
+def test_label_smoothing_is_torchs() -> None:
+    """The recipe's label smoothing is torch's: the share is spread over all classes."""
+    logits, labels = torch.randn(8, 4), torch.arange(8) % 4
+    expected = nn.CrossEntropyLoss(label_smoothing=0.2)(logits, labels)
+    torch.testing.assert_close(CrossEntropy().loss(logits, labels, label_smoothing=0.2), expected)
