@@ -1,0 +1,43 @@
+"""The paper's methods, one file each: "How Good is a Single Basin?" (Lion et al., AISTATS 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness import Derivation, EnsembleBuilder, Objective, hookimpl
+from harness_basin.constrained import ConstrainedEnsemble
+from harness_basin.cross_entropy import CrossEntropy
+from harness_basin.deep import DeepEnsemble
+from harness_basin.distillation import Distillation
+from harness_basin.distilled import DistilledEnsemble
+from harness_basin.distilled_deep import DistilledDeepEnsemble
+from harness_basin.multi_permuted import MultiPermutedEnsemble
+from harness_basin.permuted import PermutedEnsemble
+from harness_basin.swe import StochasticWeightEnsemble
+from harness_basin.weight_matching import JointWeightMatching, WeightMatching
+
+
+@hookimpl
+def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]) -> None:
+    """Register the paper's seven ensembles."""
+    register(DeepEnsemble)
+    register(StochasticWeightEnsemble)
+    register(ConstrainedEnsemble)
+    register(PermutedEnsemble)
+    register(MultiPermutedEnsemble)
+    register(DistilledEnsemble)
+    register(DistilledDeepEnsemble)
+
+
+@hookimpl
+def register_objectives(register: Callable[[type[Objective]], None]) -> None:
+    """Register plain training and the paper's Eq. 1."""
+    register(CrossEntropy)
+    register(Distillation)
+
+
+@hookimpl
+def register_derivations(register: Callable[[type[Derivation]], None]) -> None:
+    """Register the alignments."""
+    register(WeightMatching)
+    register(JointWeightMatching)

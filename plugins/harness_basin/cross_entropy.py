@@ -1,0 +1,24 @@
+"""Cross-entropy, plain training's objective."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness import Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class CrossEntropy(Objective):
+    """−log of the true class's softmax probability, with the recipe's label smoothing."""
+
+    name, version = "cross_entropy", 1
+
+    def loss(
+        self, logits: Tensor, labels: Tensor, *, teacher_logits: Tensor | None = None, label_smoothing: float = 0.0
+    ) -> Tensor:
+        """Return the mean over the batch, in nats."""
+        from torch.nn import functional as F
+
+        return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)

@@ -1,0 +1,42 @@
+"""Distilled ensembles (paper §4, Eq. 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from harness import Cell, EnsembleBuilder, Weights
+from harness_basin.distillation import Distillation, DistillationOptions
+from harness_basin.forking import ForkOptions
+
+Pairing = Literal["own", "next"]
+
+
+class DistilledOptions(ForkOptions, DistillationOptions):
+    """Options of distilled ensembles."""
+
+    teacher: Pairing = Field(
+        "own",
+        description="whom member j learns from: deep member j (own, the paper's θ₁→j) or deep member j + 1 (next, cyclic)",
+    )
+
+
+class DistilledEnsemble(EnsembleBuilder):
+    """Runs that leave the reference's trunk at epoch t, each learning from a deep member of another basin."""
+
+    name, version = "distilled", 1
+    Options = DistilledOptions
+
+    def check(self, epochs: int, members: int) -> None:
+        """Refuse a fork at or beyond T."""
+        self.options.check(epochs)
+
+    def build(self, cell: Cell) -> Sequence[Weights]:
+        """Return M continuations of the reference's first t epochs, distilled from the deep ensemble."""
+        trunk, shift = self.options.trunk(cell), int(self.options.teacher == "next")
+        settings = DistillationOptions(beta=self.options.beta, temperature=self.options.temperature)
+        deep = [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
+        towards = [Distillation(settings, teacher=deep[(j + shift) % cell.size]) for j in range(cell.size)]
+        return [self.options.branch(trunk, j, objective).at(cell.epochs) for j, objective in enumerate(towards)]

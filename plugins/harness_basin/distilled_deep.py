@@ -1,0 +1,38 @@
+"""Distilled deep ensembles: the control for the regularising effect of distillation (paper §4 and Table 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from harness import Cell, EnsembleBuilder, Weights
+from harness_basin.distillation import Distillation, DistillationOptions
+from harness_basin.distilled import Pairing
+
+
+class DistilledDeepOptions(DistillationOptions):
+    """Options of distilled deep ensembles."""
+
+    teacher: Pairing = Field(
+        "own",
+        description="whom member j learns from: deep member j (own) or deep member j + 1 (next, cyclic)",
+    )
+
+
+class DistilledDeepEnsemble(EnsembleBuilder):
+    """M fresh runs from other initialisations than the deep ensemble's, each learning from a deep member.
+
+    The paper does not say which teacher a member has, nor where it starts: by default deep member j teaches a fresh member.
+    """
+
+    name, version = "distilled_deep", 1
+    Options = DistilledDeepOptions
+
+    def build(self, cell: Cell) -> Sequence[Weights]:
+        """Return M distilled trainings from scratch; the students are members M, M + 1, … of the seed's streams."""
+        shift = int(self.options.teacher == "next")
+        settings = DistillationOptions(beta=self.options.beta, temperature=self.options.temperature)
+        deep = [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
+        towards = [Distillation(settings, teacher=deep[(j + shift) % cell.size]) for j in range(cell.size)]
+        return [cell.trajectory(cell.size + j, objective).at(cell.epochs) for j, objective in enumerate(towards)]

@@ -1,0 +1,91 @@
+"""How good the averaged probabilities are as probabilities: p̄ = (1 / M) Σ_m p_m. Lower is better for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from harness import Metric, MetricValue, Options
+from harness_metrics.finite import refuse_non_finite
+from harness_metrics.sampling import mean_over_examples
+
+if TYPE_CHECKING:
+    from harness import EvaluatedEnsemble
+
+
+def negative_log_likelihood(log_probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return −ln p̄(label) in nats, (examples,), from log-probabilities (members, examples, classes).
+
+    Averages in log space (log-sum-exp over members): finite for any finite logits. Source: Lakshminarayanan et al. 2017.
+    """
+    own = log_probabilities[:, np.arange(len(labels)), labels]  # (members, examples)
+    return np.maximum(np.log(len(own)) - np.logaddexp.reduce(own, axis=0), 0.0)  # rounding may leave −1e-16
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Return Σ_b (n_b / n) |accuracy_b − confidence_b| in [0, 1], over bins ((b − 1) / B, b / B] of the confidence.
+
+    Probabilities (examples, classes); confidence is the largest of them. Source: Guo et al. 2017, equation 3. torchmetrics
+    closes its bins on the left instead: it differs only where a confidence lies on an edge (exactly 1, say).
+    """
+    confidence = probabilities.max(axis=1)
+    gap = (probabilities.argmax(axis=1) == labels) - confidence
+    edges = np.arange(1, bins) / bins  # the inner ones: rounding above 1 stays in the last bin
+    totals = np.bincount(edges.searchsorted(confidence, side="left"), weights=gap, minlength=bins)
+    return float(np.abs(totals).sum() / len(labels))
+
+
+def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return Σ_k (p_k − [k = label])², (examples,), in [0, 2], from probabilities (examples, classes).
+
+    Source: Brier 1950, the sum over all classes (some halve it, or divide by their number).
+    """
+    residual = probabilities.copy()
+    residual[np.arange(len(labels)), labels] -= 1.0
+    return np.einsum("ek,ek->e", residual, residual)
+
+
+class NegativeLogLikelihood(Metric):
+    """Negative log-likelihood of the test labels under the averaged probabilities, in nats."""
+
+    name, version = "negative_log_likelihood", 1
+
+    def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
+        """Return the one value."""
+        refuse_non_finite(ensemble.logits)
+        values = negative_log_likelihood(ensemble.log_probabilities, ensemble.labels)
+        return [mean_over_examples(self.name, values, "nats", "lower")]
+
+
+class ExpectedCalibrationErrorOptions(Options):
+    """How `expected_calibration_error` bins confidences."""
+
+    bins: int = Field(15, ge=1, le=10_000, description="number of bins of equal width, closed on the right")
+
+
+class ExpectedCalibrationError(Metric):
+    """Gap between confidence and accuracy of the averaged probabilities, as a fraction in [0, 1]."""
+
+    name, version = "expected_calibration_error", 1
+    Options = ExpectedCalibrationErrorOptions
+
+    def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
+        """Return the one value; it is not a mean over examples and has no standard error."""
+        refuse_non_finite(ensemble.logits)
+        value = expected_calibration_error(ensemble.probabilities.mean(axis=0), ensemble.labels, self.options.bins)
+        return [MetricValue(self.name, value, better="lower")]
+
+
+class BrierScore(Metric):
+    """Squared error of the averaged probabilities, summed over classes, in [0, 2]."""
+
+    name, version = "brier_score", 1
+
+    def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
+        """Return the one value."""
+        refuse_non_finite(ensemble.logits)
+        values = brier_score(ensemble.probabilities.mean(axis=0), ensemble.labels)
+        return [mean_over_examples(self.name, values, better="lower")]

@@ -1,0 +1,89 @@
+"""A toy ensemble for the metrics' tests: given logits, and an analytic accuracy over weight space."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+Accuracy = Callable[[np.ndarray], np.ndarray]
+
+
+class ToyEnsemble:
+    """What a metric sees of an ensemble, without networks.
+
+    Every example e has a threshold; the point λ gets it right where `accuracy(λ)`, a number in [0, 1], exceeds it. So accuracy
+    over the examples is `accuracy(λ)` up to one part in their number, and members (the vertices) follow the same rule.
+    """
+
+    def __init__(self, logits: np.ndarray, labels: np.ndarray, accuracy: Accuracy | None = None, seed: int = 0) -> None:
+        self.logits = np.asarray(logits, dtype=np.float32)
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.size, _, self.classes = self.logits.shape
+        self.seed, self.has_batchnorm = seed, False
+        shifted = self.logits.astype(np.float64) - self.logits.max(axis=2, keepdims=True)
+        self.log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=2, keepdims=True))
+        self.probabilities = np.exp(self.log_probabilities)
+        self.correct = self.logits.argmax(axis=2) == self.labels
+        self.accuracy = accuracy
+        self.evaluated: list[np.ndarray] = []  # every point asked for, with duplicates
+        self.batchnorm: set[str] = set()
+
+    @classmethod
+    def of_accuracy(cls, accuracy: Accuracy, members: int, examples: int = 1000, seed: int = 0) -> ToyEnsemble:
+        """Return the ensemble whose members, too, are right as `accuracy` says."""
+        ensemble = cls(np.zeros((members, examples, 2)), np.zeros(examples), accuracy, seed)
+        ensemble.correct = ensemble._right(np.eye(members))
+        return ensemble
+
+    def _right(self, points: np.ndarray) -> np.ndarray:
+        assert self.accuracy is not None
+        thresholds = (np.arange(len(self.labels)) + 0.5) / len(self.labels)
+        return self.accuracy(points)[:, None] > thresholds
+
+    def correct_at(self, points: np.ndarray, batchnorm: str = "recompute") -> np.ndarray:
+        assert points.shape[1] == self.size
+        assert (points >= 0).all()
+        assert np.abs(points.sum(axis=1) - 1).max() < 1e-12
+        self.evaluated += list(points)
+        self.batchnorm.add(batchnorm)
+        return self._right(points)
+
+    def uniform(self, purpose: str, *shape: int) -> np.ndarray:
+        key = hashlib.sha256(f"{self.seed} {purpose}".encode()).digest()
+        return np.random.default_rng(list(key)).random(shape)
+
+
+@pytest.fixture(scope="session")
+def toy() -> type[ToyEnsemble]:
+    """The toy ensemble's class."""
+    return ToyEnsemble
+
+
+@pytest.fixture(scope="session")
+def random_toy() -> Callable[..., ToyEnsemble]:
+    """Make a toy ensemble of Gaussian logits and labels from a seed: a flat landscape of accuracy 1/2 between the members."""
+
+    def make(seed: int, members: int = 3, examples: int = 20, classes: int = 4, scale: float = 2.0) -> ToyEnsemble:
+        generator = np.random.default_rng(seed)
+        logits = scale * generator.standard_normal((members, examples, classes))
+        labels = generator.integers(classes, size=examples)
+        return ToyEnsemble(logits, labels, lambda points: np.full(len(points), 0.5))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def measure() -> Callable[..., dict[str, float]]:
+    """Measure an ensemble with a metric: values by name, the main one checked to come first and names to be distinct."""
+
+    def run(metric: type, ensemble: ToyEnsemble, **options: object) -> dict[str, float]:
+        values = list(metric(metric.Options(**options)).measure(ensemble))
+        assert values[0].metric == metric.name
+        named = {value.metric: value.value for value in values}
+        assert len(named) == len(values)
+        return named
+
+    return run
