@@ -1,0 +1,80 @@
+"""The format of a benchmark file as models: half of the messages and the JSON schema follow from these fields."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from harness.interfaces import Options
+
+DEFAULT_METRICS = ("ensemble_accuracy", "mean_member_accuracy", "joint_connectivity")
+DEFAULT_OBJECTIVE = "cross_entropy"
+MAX_CELLS = 100_000
+MAX_VARIANTS = 1_000
+
+
+_ENTRIES = "each a name, or 'name: {option: value}'"
+_Filter = str | Annotated[tuple[str, ...], Field(min_length=1)] | None
+
+
+class SettingsBlock(Options):
+    """What some of the dataset × architecture pairs do differently."""
+
+    dataset: _Filter = Field(None, description="the datasets meant, by label or name, one or a list; left out: all")
+    architecture: _Filter = Field(None, description="the architectures meant, by label or name, one or a list; left out: all")
+    methods: _Filter = Field(None, description="the methods that run there, by label or name, one or a list; left out: all")
+    recipe: dict[str, Any] | None = Field(None, description="laid over the file's recipe, key by key")
+    method_options: dict[str, Any] | None = Field(
+        None, description="options for every method that has them and does not give them itself"
+    )
+
+
+class BenchmarkFile(Options):
+    """A benchmark: every method on every dataset × architecture, once a seed.
+
+    Keys that begin with `x-` are ignored: a place for YAML anchors.
+    """
+
+    name: str = Field(
+        "",
+        pattern=r"^[a-z0-9][a-z0-9._-]*$",
+        max_length=100,
+        description="what rows and boards call the benchmark; left out: the file's name",
+        examples=["quickstart"],
+    )
+    description: str = Field("", description="free text")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        min_length=1, description="the seeds themselves, all different; a plain integer is not accepted", examples=[[0, 1, 2]]
+    )
+    members: int = Field(5, ge=1, le=10_000, description="M, the members of an ensemble")
+    datasets: tuple[Any, ...] = Field(min_length=1, description=f"datasets, {_ENTRIES}", examples=[["cifar10"]])
+    architectures: tuple[Any, ...] = Field(min_length=1, description=f"architectures, {_ENTRIES}", examples=[["resnet20"]])
+    methods: tuple[Any, ...] = Field(
+        min_length=1, description=f"ensemble builders, {_ENTRIES}; 'grid' expands into one method a value", examples=[["deep"]]
+    )
+    metrics: tuple[Any, ...] = Field(
+        DEFAULT_METRICS, min_length=1, description=f"metrics, {_ENTRIES}", examples=[["ensemble_accuracy"]]
+    )
+    objective: Any = Field(DEFAULT_OBJECTIVE, description="what trainings minimise: a name, or 'name: {option: value}'")
+    recipe: dict[str, Any] = Field({}, description="how every network is trained")
+    settings: tuple[SettingsBlock, ...] = Field((), description="changes for some dataset × architecture pairs; later ones win")
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        for seed, times in Counter(seeds).items():
+            if times > 1:
+                raise ValueError(f"{seed} is listed {times} times; seeds are all different")
+        return seeds
+
+
+SECTIONS = {"dataset": "datasets", "architecture": "architectures", "ensemble_builder": "methods", "metric": "metrics"}
+WORDS = {"ensemble_builder": "method"}
+RESERVED = {"dataset": ("label",), "architecture": ("label",), "ensemble_builder": ("label", "grid")}
+OPTIONAL = {name for name, field in BenchmarkFile.model_fields.items() if not field.is_required()}
+
+
+def is_family(name: str) -> bool:
+    return name.endswith(">") and "/<" in name

@@ -1,0 +1,153 @@
+"""Recipes and methods for the dataset × architecture pairs that stand under the same settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.benchmark.checking import checked, one_line
+from harness.benchmark.values import Named
+from harness.errors import UserError
+from harness.interfaces import EnsembleBuilder, Plugin
+from harness.recipe import Recipe
+from harness.source import Place
+
+if TYPE_CHECKING:
+    from harness.benchmark.reading import Reading
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of a list: a registered name, with options as written. `cls` is missing where nobody knows the name."""
+
+    kind: str
+    name: str
+    cls: type[Plugin] | None
+    place: Place
+    inside: Place  # of the options
+    options: dict[str, Any]
+
+    def fields(self) -> Iterable[str]:
+        return self.cls.Options.model_fields if self.cls else ()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An entry under its label, with one point of its grid. `whole` is false where a part of it was refused already."""
+
+    entry: Entry
+    label: str
+    options: dict[str, Any]
+    places: dict[str, Place]
+    whole: bool = True
+
+
+@dataclass(frozen=True)
+class Block:
+    """A settings block: the indices of the datasets and architectures it is for, and what it lays over."""
+
+    place: Place
+    datasets: frozenset[int]
+    architectures: frozenset[int]
+    methods: frozenset[int] | None  # those that run there; missing: as before
+    recipe: dict[str, Any]
+    method_options: dict[str, Any]
+
+
+class Resolving:
+    """Recipes and methods for groups of pairs under the same settings."""
+
+    def __init__(self, reading: Reading, blocks: list[Block], methods: list[Variant], members: int | None) -> None:
+        self.reading, self.blocks, self.methods, self.members = reading, blocks, methods, members
+        top = reading.given.get("recipe", {})
+        self.top: _Layer = (top if isinstance(top, dict) else {}, ("recipe",))
+        self.builders: dict[tuple, tuple[Named | None, tuple[str, ...]]] = {}
+        self.refusals: dict[tuple[int, int], tuple[str, ...]] = {}
+
+    def check_layers(self) -> None:
+        """Report wrong values of every recipe as written, those too that later blocks overrule everywhere."""
+        for layers in ([self.top], *([self.top, self._layer(block)] for block in self.blocks)):
+            self._recipe(layers)
+
+    def resolve(self, group: tuple[int, ...], pairs: list[tuple[int, int]]) -> tuple[Recipe, tuple[Named, ...]]:
+        """Return the recipe and the methods of pairs under the same settings; note what is wrong with them there."""
+        blocks = [self.blocks[number] for number in group]
+        layers = [self.top, *(self._layer(block) for block in blocks if block.recipe)]
+        recipe, wrong = self._recipe(layers)
+        for text in wrong:
+            self._concern(layers[-1][1], "recipe", text, pairs)
+        filled = {
+            key: (value, (*block.place, "method_options", key))
+            for block in blocks
+            for key, value in block.method_options.items()
+        }
+        running = [block.methods for block in blocks if block.methods is not None][-1:] or [range(len(self.methods))]
+        methods = [self._method(number, filled, recipe, pairs) for number in sorted(running[0])]
+        return recipe or Recipe.model_construct(), tuple(method for method in methods if method)
+
+    def _method(
+        self, number: int, filled: Mapping[str, tuple[Any, Place]], recipe: Recipe | None, pairs: list[tuple[int, int]]
+    ) -> Named | None:
+        variant = self.methods[number]
+        mine = {key: filled[key] for key in filled if key in variant.entry.fields() and key not in variant.options}
+        key = (number, *(place for _, place in mine.values()))
+        if key not in self.builders:
+            plugin, wrong = self.reading.plugin(variant, mine)
+            self.builders[key] = None if plugin is None else Named(variant.label, plugin), wrong
+        method, wrong = self.builders[key]
+        if method and recipe and self.members is not None:
+            wrong = self._refused(method.plugin, recipe.epochs, self.members)
+        for text in wrong:
+            self._concern(variant.entry.place, variant.label, text, pairs)
+        return method
+
+    def _refused(self, builder: EnsembleBuilder, epochs: int, members: int) -> tuple[str, ...]:
+        """Return what a builder says against T and M, asked once."""
+        if (id(builder), epochs) not in self.refusals:
+            self.refusals[id(builder), epochs] = refusals(builder.check, epochs, members)
+        return self.refusals[id(builder), epochs]
+
+    def _concern(self, place: Place, subject: str, text: str, pairs: list[tuple[int, int]]) -> None:
+        self.reading.concerns.setdefault((place, subject, text), []).extend(pairs)
+
+    def _layer(self, block: Block) -> _Layer:
+        return block.recipe, (*block.place, "recipe")
+
+    def _recipe(self, layers: list[_Layer]) -> tuple[Recipe | None, tuple[str, ...]]:
+        """Return the recipe of layers (later ones win), and what is wrong with it as a whole; wrong values are reported."""
+        merged: dict[str, Any] = {}
+        origins: dict[Place, Place] = {}
+        for values, place in layers:
+            _lay(merged, origins, values, place)
+        recipe, faults = checked(Recipe, merged)
+        for fault in faults:
+            if fault.place:
+                length = next(n for n in range(len(fault.place), 0, -1) if fault.place[:n] in origins)
+                place = (*origins[fault.place[:length]], *fault.place[length:])
+                self.reading.report_fault(fault, place, "recipe")
+        return recipe, tuple(fault.text for fault in faults if not fault.place)
+
+
+_Layer = tuple[dict[str, Any], Place]
+
+
+def _lay(merged: dict[str, Any], origins: dict[Place, Place], values: dict[str, Any], place: Place, at: Place = ()) -> None:
+    """Lay values over merged ones, mapping into mapping, noting where each comes from."""
+    for key, value in values.items():
+        origins[(*at, key)] = (*place, key)
+        if isinstance(value, dict):
+            if not isinstance(merged.get(key), dict):
+                merged[key] = {}
+            _lay(merged[key], origins, value, (*place, key), (*at, key))
+        else:
+            merged[key] = value
+
+
+def refusals(check: Callable[..., None], *arguments: int) -> tuple[str, ...]:
+    """Return what a plugin's own check says, if it refuses."""
+    try:
+        check(*arguments)
+    except (ValueError, UserError) as error:
+        return (one_line(error),)
+    return ()

@@ -1,0 +1,95 @@
+"""What a benchmark file becomes: frozen values, everything resolved. Knows nothing of files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.interfaces import Objective
+from harness.recipe import Recipe
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Named:
+    """A plugin with its options, under the label that tables and rows show."""
+
+    label: str
+    plugin: Any
+
+    def resolved(self) -> dict[str, Any]:
+        """Return label, name, version and options (JSON)."""
+        return {"label": self.label, **self.plugin.identity}
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """One dataset × architecture × method × seed, everything resolved: what yields one ensemble."""
+
+    dataset: Named
+    architecture: Named
+    method: Named
+    seed: int
+    members: int
+    recipe: Recipe
+    objective: Objective
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A dataset × architecture with the recipe and the methods' options that hold there."""
+
+    dataset: Named
+    architecture: Named
+    recipe: Recipe
+    methods: tuple[Named, ...]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A checked benchmark: what it compares, and the pairs of data set and architecture that it compares it on."""
+
+    name: str
+    description: str
+    path: Path
+    seeds: tuple[int, ...]
+    members: int
+    datasets: tuple[Named, ...]
+    architectures: tuple[Named, ...]
+    metrics: tuple[Named, ...]
+    objective: Objective
+    pairs: tuple[Pair, ...]
+
+    def cells(self) -> Iterator[CellSpec]:
+        """Yield every cell: for dataset, for architecture, for method, for seed. Plugins and recipes are shared objects."""
+        for pair in self.pairs:
+            for method in pair.methods:
+                for seed in self.seeds:
+                    yield CellSpec(pair.dataset, pair.architecture, method, seed, self.members, pair.recipe, self.objective)
+
+    def resolved(self) -> dict[str, Any]:
+        """Return everything the cells are made of, defaults filled in (JSON); the file's own path is no part of it."""
+        pairs = [
+            {
+                "dataset": pair.dataset.label,
+                "architecture": pair.architecture.label,
+                "recipe": pair.recipe.model_dump(mode="json"),
+                "methods": [method.resolved() for method in pair.methods],
+            }
+            for pair in self.pairs
+        ]
+        return {
+            "name": self.name,
+            "description": self.description,
+            "seeds": list(self.seeds),
+            "members": self.members,
+            "datasets": [dataset.resolved() for dataset in self.datasets],
+            "architectures": [architecture.resolved() for architecture in self.architectures],
+            "metrics": [metric.resolved() for metric in self.metrics],
+            "objective": self.objective.identity,
+            "pairs": pairs,
+        }
