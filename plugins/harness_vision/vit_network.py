@@ -1,0 +1,120 @@
+"""A small Vision Transformer, after UvA deep-learning tutorial 15 (Lippe 2022). Knows nothing of plugins.
+
+Weights are drawn as the tutorial draws them: class token and positions from N(0, 1), everything else by PyTorch's defaults,
+for attention those of `nn.MultiheadAttention`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ViTNetwork(nn.Module):
+    """Patches → tokens, class token in front, + learned positions, pre-norm blocks, LayerNorm and head on the class token."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        classes: int,
+        *,
+        patch: int,
+        width: int,
+        mlp: int,
+        depth: int,
+        heads: int,
+        dropout: float,
+        attention_dropout: float,
+    ) -> None:
+        super().__init__()
+        self.patches = Patches(shape, patch)
+        self.embedding = nn.Linear(self.patches.pixels, width)
+        self.class_token = nn.Parameter(torch.randn(1, 1, width))
+        self.positions = nn.Parameter(torch.randn(1, 1 + self.patches.count, width))
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.Sequential(*(Block(width, mlp, heads, dropout, attention_dropout) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embedding(self.patches(x))  # (batch, patches, width)
+        x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)  # (batch, 1 + patches, width)
+        x = self.dropout(x + self.positions)
+        x = self.blocks(x)
+        return self.head(self.norm(x[:, 0]))  # (batch, classes)
+
+
+class Patches(nn.Module):
+    """Cut images (batch, channels, height, width) into flattened patches (batch, count, pixels), row by row."""
+
+    def __init__(self, shape: tuple[int, int, int], patch: int) -> None:
+        super().__init__()
+        self.channels, height, width = shape
+        self.patch, self.rows, self.columns = patch, height // patch, width // patch
+        self.count, self.pixels = self.rows * self.columns, self.channels * patch * patch
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.reshape(-1, self.channels, self.rows, self.patch, self.columns, self.patch)
+        x = x.permute(0, 2, 4, 1, 3, 5)  # (batch, rows, columns, channels, patch, patch)
+        return x.reshape(-1, self.count, self.pixels)
+
+
+class Block(nn.Module):
+    """LayerNorm → attention → +, then LayerNorm → MLP → + (pre-norm; Xiong et al. 2020)."""
+
+    def __init__(self, width: int, mlp: int, heads: int, dropout: float, attention_dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = Attention(width, heads, attention_dropout)
+        self.norm2 = nn.LayerNorm(width)
+        self.linear1 = nn.Linear(width, mlp)
+        self.linear2 = nn.Linear(mlp, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm1(x))
+        hidden = self.dropout(F.gelu(self.linear1(self.norm2(x))))
+        return x + self.dropout(self.linear2(hidden))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, with dropout on the attention weights.
+
+    `qkv.weight` holds the projections to queries, keys and values as three blocks of `width` rows, in this order, and each
+    block the heads one after another: the layout of `nn.MultiheadAttention.in_proj_weight`.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout, self.scale = heads, dropout, (width // heads) ** -0.5
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.qkv.weight)
+        nn.init.zeros_(self.qkv.bias)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        queries, keys, values = self.qkv(x).chunk(3, dim=-1)
+        queries, keys, values = self.split(queries), self.split(keys), self.split(values)
+        dropout = self.dropout if self.training else 0.0
+        # A parameter says where we are also while the network is traced, when `x` is a symbol.
+        attend = F.scaled_dot_product_attention if next(self.parameters()).is_cuda else plain_attention
+        x = attend(queries, keys, values, dropout_p=dropout, scale=self.scale)
+        return self.out(x.transpose(1, 2).flatten(2))  # (batch, heads, tokens, width / heads) -> (batch, tokens, width)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(batch, tokens, width) -> (batch, heads, tokens, width / heads)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def plain_attention(queries: Tensor, keys: Tensor, values: Tensor, dropout_p: float, scale: float) -> Tensor:
+    """Scaled dot-product attention written out, for the CPU; all (batch, heads, tokens, width / heads).
+
+    There PyTorch's fused kernel takes no dropout, so with dropout it computes just this, at equal cost in float32; in bfloat16
+    it takes two to six times as long, forward and backward.
+    """
+    weights = ((queries * scale) @ keys.transpose(-2, -1)).softmax(-1)  # (batch, heads, tokens, tokens)
+    if dropout_p:
+        weights = F.dropout(weights, dropout_p)
+    return weights @ values
