@@ -14,6 +14,7 @@ from harness import interfaces
 from harness.discovery import Discovery, Source, discover
 from harness.errors import PluginError, UnknownName, did_you_mean
 from harness.interfaces import Options, Plugin
+from harness.task import canonical_json
 
 KINDS: dict[str, tuple[str, type[Plugin]]] = {
     "ensemble_builder": ("register_ensemble_builders", interfaces.EnsembleBuilder),
@@ -24,7 +25,7 @@ KINDS: dict[str, tuple[str, type[Plugin]]] = {
     "derivation": ("register_derivations", interfaces.Derivation),
     "engine": ("register_engines", interfaces.Engine),
 }
-WORDS = {"ensemble_builder": "method", "dataset": "data set"}
+WORDS = {"ensemble_builder": "method"}
 """What a kind is called in messages, where it is not simply its name."""
 
 
@@ -112,7 +113,7 @@ class Catalogue:
                 f"{_word(kind)} '{name}': version {cls.version} is installed, the task needs {identity['version']}"
             )
         try:
-            options = cls.Options.model_validate(identity["options"], strict=False)
+            options = cls.Options.model_validate_json(canonical_json(identity["options"]))
         except ValidationError as error:
             raise PluginError(f"{_word(kind)} '{name}': the task's options do not fit the plugin installed: {error}") from None
         return self.create(kind, name, options)
@@ -165,6 +166,9 @@ def _register(kind: str, base: type[Plugin], source: Source, into: list[Registra
         raise PluginError(f"{KINDS[kind][0]}: {cls.__name__}.version is {version!r}; a whole number from 1")
     if not (isinstance(cls.Options, type) and issubclass(cls.Options, Options)):
         raise PluginError(f"{KINDS[kind][0]}: {cls.__name__}.Options is {cls.Options!r}; a subclass of harness.Options")
+    taken = {"label", "grid"} & cls.Options.model_fields.keys()
+    if taken:
+        raise PluginError(f"{KINDS[kind][0]}: {cls.__name__} has an option '{min(taken)}'; benchmark files reserve that name")
     into.append(Registration(kind, name, cls, source))
 
 

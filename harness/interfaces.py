@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from harness.task import Outcome, Task
     from harness.trajectory import Cell, Weights
 
-_YES_NO = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
-
 
 class Options(BaseModel):
     """Options of a plugin: checked, frozen, strict (no silent conversions), unknown names refused.
@@ -34,13 +32,6 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _words_for_booleans(cls, value: Any, info: ValidationInfo) -> Any:
-        """Take `yes`, `no`, `on`, `off` where a boolean is wanted; in a benchmark file they are plain strings elsewhere."""
-        wants_bool = info.field_name is not None and cls.model_fields[info.field_name].annotation is bool
-        return _YES_NO.get(value.lower(), value) if wants_bool and isinstance(value, str) else value
 
 
 AnyOptions: TypeAlias = Options
@@ -240,6 +231,8 @@ class Session:
     device: str
     emit: Callable[[dict[str, Any]], None]
     stopping: Callable[[], bool]
+    threads: int = 1
+    """CPU threads of each task: part of the numerics, so never what happens to be free."""
 
 
 class Engine(Plugin):
@@ -255,15 +248,15 @@ class Engine(Plugin):
     @property
     @abstractmethod
     def capacity(self) -> int:
-        """How many groups of tasks may be in work at once."""
+        """How many tasks it would like to have in hand."""
 
     @abstractmethod
     def submit(self, group: Sequence[Task]) -> None:
-        """Take a group of ready tasks; siblings come in one group, so that they can be trained together."""
+        """Take a group of ready tasks; siblings come in one group, so that they can be trained together, or side by side."""
 
     @abstractmethod
     def wait(self) -> Sequence[Outcome]:
-        """Block until tasks have ended, and return how; raise `Interrupted` if asked to stop."""
+        """Block until some task has ended, and return how; raise `Interrupted` if asked to stop."""
 
     @abstractmethod
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -97,11 +98,11 @@ class Runner:
                     for task in group:
                         self.store.write_task(task.key, {"key": task.key, **_task_json(task)})
                     self.engine.submit(group)
-                    in_work += 1
+                    in_work += len(group)
                 if self.session.stopping():
                     raise Interrupted
                 outcomes = self.engine.wait()
-                in_work -= 1
+                in_work -= len(outcomes)
                 for outcome in outcomes:
                     intact &= self._settle(outcome, pending, queue)
         finally:
@@ -213,6 +214,7 @@ def _cell_rows(cell: PlannedCell, graph: Graph, ledger: Ledger) -> list[Row]:
         "benchmark": graph.benchmark.name,
         "members": len(cell.members),
         "options": options,
+        "setting": cell.members[0].setting.key,
         "cell": cell.key,
     }
     out: list[Row] = []
@@ -227,7 +229,8 @@ def _cell_rows(cell: PlannedCell, graph: Graph, ledger: Ledger) -> list[Row]:
         message = message or "not computed yet"
         out.append(Row(**where, metric=named.plugin.name, value=None, status=status, message=message, metric_version=version))
     for metric, value in (("training_epochs", cell.epochs_alone), ("new_epochs", cell.epochs_new)):
-        out.append(Row(**where, metric=metric, value=value, unit="epochs", metric_version=f"{metric}@1", key=cell.key))
+        main, version = metric != "new_epochs", f"{metric}@1"  # what is new depends on the methods listed before: a detail
+        out.append(Row(**where, metric=metric, value=value, unit="epochs", main=main, metric_version=version, key=cell.key))
     return out
 
 
@@ -261,9 +264,14 @@ class EventLog:
     def __init__(self, path: Path, observers: Mapping[str, Callable[[dict[str, Any]], None]]) -> None:
         self._file = path.open("a", encoding="utf-8")
         self._observers = dict(observers)
+        self._lock = threading.RLock()  # an engine's threads report side by side
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Log an event."""
+        with self._lock:
+            self._log(event)
+
+    def _log(self, event: dict[str, Any]) -> None:
         self._file.write(json.dumps(event, default=str) + "\n")
         self._file.flush()
         for name, observer in list(self._observers.items()):
@@ -272,7 +280,7 @@ class EventLog:
             except Exception as error:  # an observer is a plugin: it never stops a run
                 del self._observers[name]
                 facts = {"observer": name, "message": f"{type(error).__name__}: {error}"}
-                self({"event": "observer_failed", "time": time.time(), **facts})
+                self._log({"event": "observer_failed", "time": time.time(), **facts})
 
     def close(self) -> None:
         """Close the file."""

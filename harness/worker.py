@@ -37,7 +37,7 @@ class Room:
 
     def __init__(self, catalogue: Catalogue, spec: dict[str, Any], data: Path, device: torch.device) -> None:
         self.device = device
-        self.recipe = Recipe.model_validate(spec["recipe"], strict=False)
+        self.recipe = Recipe.model_validate_json(canonical_json(spec["recipe"]))
         identity = {k: v for k, v in spec["dataset"].items() if k != "fingerprint"}
         self.dataset: Dataset = catalogue.from_identity("dataset", identity)
         if self.dataset.fingerprint != spec["dataset"]["fingerprint"]:
@@ -67,6 +67,7 @@ class Worker:
         self.session, self.catalogue = session, session.catalogue
         self.store = Store(session.store)
         self.device = torch.device(resolve_device(session.device))
+        torch.set_num_threads(session.threads)
         self._room: tuple[str, Room] | None = None
 
     def run(self, group: Sequence[Task]) -> list[Outcome]:

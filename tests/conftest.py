@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toys
 import yaml
 
+import toys
 from harness.benchmark import Benchmark, load_benchmark
 from harness.catalogue import Catalogue
 from harness.engines.local import LocalEngine
@@ -81,7 +81,8 @@ class Lab:
         shelf = store or self.store
         session = Session(catalogue or toys.catalogue(), shelf.root, self.folder, "cpu", log, stopping)
         try:
-            return Runner(graph, shelf, LocalEngine(), session, self.out).run()
+            engine = LocalEngine(LocalEngine.Options(workers=1))
+            return Runner(graph, shelf, engine, session, self.out).run()
         finally:
             log.close()
 

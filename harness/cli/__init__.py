@@ -1,0 +1,70 @@
+"""The command line: parses, calls, prints. One file per subcommand, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from harness.errors import HarnessError, UserError
+
+COMMANDS = {
+    "run": "run",
+    "plan": "plan",
+    "check": "check",
+    "list": "list_plugins",
+    "leaderboard": "leaderboard",
+    "report": "report",
+    "members": "members",
+    "explain": "explain",
+    "diff": "diff",
+    "worker": "worker",
+    "doctor": "doctor",
+    "schema": "schema",
+}
+"""Subcommand → the module of this package that holds it, under the module's name."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand when it is used, so that `--help` and `list` cost no torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the subcommands in the order of a first reading."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = COMMANDS[cmd_name]
+        return getattr(importlib.import_module(f"harness.cli.{module}"), module)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="basin-harness", prog_name="harness")
+def cli() -> None:
+    """Compare ensembles in weight space: ensemble accuracy and linear connectivity, method by method.
+
+    `harness run benchmarks/quickstart.yaml` is a first run of about three minutes.
+    """
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line and exit code 2."""
+    try:
+        cli.main(prog_name="harness", standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except UserError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except HarnessError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

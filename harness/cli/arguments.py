@@ -1,0 +1,79 @@
+"""Arguments that several subcommands take, and what they stand for: folders, a checked benchmark, a run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from harness.benchmark import Benchmark
+    from harness.catalogue import Catalogue
+
+file_argument = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+set_option = click.option(
+    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change the file's value at a dotted key; may be repeated."
+)
+store_option = click.option(
+    "--store",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Where computed objects are kept and found again; default: HARNESS_STORE, else runs/store.",
+)
+data_option = click.option(
+    "--data",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Where data sets lie; default: HARNESS_DATA, else the user's cache folder.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def store_folder(given: Path | None) -> Path:
+    """Return the store's folder."""
+    return given or Path(os.environ.get("HARNESS_STORE") or "runs/store")
+
+
+def data_folder(given: Path | None) -> Path:
+    """Return the data root."""
+    if given is not None:
+        return given
+    if os.environ.get("HARNESS_DATA"):
+        return Path(os.environ["HARNESS_DATA"])
+    import platformdirs
+
+    return platformdirs.user_cache_path("basin-harness") / "data"
+
+
+def open_catalogue() -> Catalogue:
+    """Return the catalogue of installed plugins; those that had to be left out are named on standard error."""
+    from harness.catalogue import load_catalogue
+
+    catalogue = load_catalogue()
+    for problem in catalogue.problems:
+        click.echo(f"warning: {problem}", err=True)
+    return catalogue
+
+
+def open_benchmark(file: Path, overrides: tuple[str, ...]) -> tuple[Benchmark, Catalogue]:
+    """Return a checked benchmark, and the catalogue it was checked against."""
+    from harness.benchmark import load_benchmark
+
+    catalogue = open_catalogue()
+    return load_benchmark(file, catalogue, overrides), catalogue
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Return a run folder's `run.json`."""
+    import json
+
+    from harness.errors import UserError
+
+    try:
+        return json.loads((folder / "run.json").read_text())
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no run.json; name a folder that `harness run FILE --out DIR` has written") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'run.json'}: not readable as JSON: {error}") from None

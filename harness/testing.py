@@ -1,0 +1,250 @@
+"""The contract of each plugin kind, as functions for a plugin's own tests; and a pytest plugin that hands out fixtures.
+
+    from harness.testing import check_architecture
+
+    def test_my_network():
+        check_architecture(MyNetwork(), shape=(3, 16, 16), classes=7)
+
+Each function raises `AssertionError` with a sentence that says which promise was broken. The pytest plugin loads by itself
+where basin-harness is installed; importing this file costs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness import streams
+from harness.ensemble import EvaluatedEnsemble
+from harness.interfaces import (
+    Architecture,
+    Dataset,
+    Derivation,
+    EnsembleBuilder,
+    Metric,
+    MetricValue,
+    Objective,
+    State,
+    Workplace,
+)
+from harness.trajectory import Cell, Checkpoint, Derived, Setting, Weights
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from harness.catalogue import Catalogue
+
+
+def check_architecture(architecture: Architecture, shape: tuple[int, int, int], classes: int) -> None:
+    """Check that a network is a function of its stream alone, gives (batch, classes) logits and can be trained whole."""
+    import torch
+
+    from harness.weights import FlatNetwork
+
+    def fresh(seed: int) -> nn.Module:
+        with streams.seeded(streams.key("contract", seed)):
+            return architecture.build(shape, classes)
+
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first, again, other = fresh(0), fresh(0), fresh(1)
+    assert torch.equal(before, torch.get_rng_state()), f"{architecture.name}: build reaches around the seeded generator"
+    same = [torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True)]
+    assert all(same), f"{architecture.name}: two networks of one stream differ"
+    differ = [not torch.equal(a, b) for a, b in zip(first.state_dict().values(), other.state_dict().values(), strict=True)]
+    assert any(differ), f"{architecture.name}: networks of two streams are equal"
+    images = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+    logits = first.eval()(images)
+    assert logits.shape == (4, classes), f"{architecture.name}: logits have shape {tuple(logits.shape)}, not (4, {classes})"
+    assert torch.equal(logits, first(images)), f"{architecture.name}: evaluation mode is not deterministic"
+    torch.testing.assert_close(FlatNetwork(again.eval()).module(images), logits, rtol=1e-4, atol=1e-5)
+    other.train()(images).square().sum().backward()
+    still = [name for name, parameter in other.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    assert not still, f"{architecture.name}: no gradient reaches {', '.join(still)}"
+
+
+def check_dataset(dataset: Dataset, root: Path) -> None:
+    """Check that a data set is what it declares, twice the same, and told apart by its fingerprint."""
+    import torch
+
+    assert dataset.fingerprint, f"{dataset.name}: the fingerprint is empty"
+    train, test = dataset.load(root)
+    assert len(train) == dataset.train_size, f"{dataset.name}: {len(train)} training images, {dataset.train_size} declared"
+    for name, split in (("training", train), ("test", test)):
+        where = f"{dataset.name}, {name} split"
+        assert split.images.dtype == torch.uint8, f"{where}: images are {split.images.dtype}, not uint8"
+        assert tuple(split.images.shape) == (len(split), *dataset.shape), (
+            f"{where}: images have shape {tuple(split.images.shape)}"
+        )
+        assert split.labels.dtype == torch.int64, f"{where}: labels are {split.labels.dtype}, not int64"
+        assert 0 <= int(split.labels.min()) <= int(split.labels.max()) < dataset.classes, f"{where}: labels out of range"
+    mean, std = dataset.normalisation
+    assert len(mean) == len(std) == dataset.shape[0], f"{dataset.name}: normalisation is not per channel"
+    again, _ = dataset.load(root)
+    assert torch.equal(again.images, train.images), f"{dataset.name}: loading twice gives other images"
+
+
+def check_ensemble_builder(builder: EnsembleBuilder, setting: Setting, objective: Objective, members: int = 3) -> list[Weights]:
+    """Check that a builder returns handles that are a function of the cell alone, and that another seed gives others."""
+    builder.check(setting.recipe.epochs, members)
+
+    def build(seed: int) -> list[Weights]:
+        return list(builder.build(Cell(setting, objective, seed, members)))
+
+    first, again, other = build(0), build(0), build(1)
+    assert first, f"{builder.name}: no members"
+    assert all(isinstance(m, (Checkpoint, Derived)) for m in first), f"{builder.name}: members are not handles"
+    assert [m.key for m in first] == [m.key for m in again], f"{builder.name}: building twice gives other members"
+    assert [m.key for m in first] != [m.key for m in other], f"{builder.name}: two seeds give the same members"
+    return first
+
+
+def check_metric(metric: Metric, members: int = 3) -> list[MetricValue]:
+    """Check that a metric names its value, is deterministic and does not change what it measures."""
+    ensemble = evaluated_ensemble(members)
+    before = ensemble.logits.copy()
+    metric.check(members)
+    first, again = list(metric.measure(ensemble)), list(metric.measure(evaluated_ensemble(members)))
+    assert [v.metric for v in first[:1]] == [metric.name], f"{metric.name}: its own value does not come first"
+    assert len({v.metric for v in first}) == len(first), f"{metric.name}: a name stands twice"
+    assert first == again, f"{metric.name}: measuring twice gives other values"
+    assert (ensemble.logits == before).all(), f"{metric.name}: it changes the predictions"
+    return first
+
+
+def check_objective(objective: Objective) -> None:
+    """Check that a loss is a finite scalar, a mean over the batch, and has a gradient."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(8, 5, generator=generator, dtype=torch.float64).requires_grad_()
+    labels = torch.arange(8) % 5
+    teacher = torch.randn(8, 5, generator=generator, dtype=torch.float64) if objective.wants_teacher else None
+    loss = objective.loss(logits, labels, teacher_logits=teacher)
+    assert loss.shape == (), f"{objective.name}: the loss has shape {tuple(loss.shape)}"
+    assert bool(loss.isfinite()), f"{objective.name}: the loss is {loss}"
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert bool(gradient.ne(0).any()), f"{objective.name}: the loss has no gradient"
+    twice = objective.loss(
+        torch.cat([logits, logits]),
+        torch.cat([labels, labels]),
+        teacher_logits=None if teacher is None else torch.cat([teacher] * 2),
+    )
+    torch.testing.assert_close(twice, loss, msg=f"{objective.name}: the loss is not a mean over the batch")
+
+
+def check_derivation(derivation: Derivation, parents: Sequence[State], workplace: Workplace) -> Sequence[State]:
+    """Check that a derivation gives as many whole states as it declares, twice the same, and leaves its parents alone."""
+    import torch
+
+    before = [{name: tensor.clone() for name, tensor in parent.items()} for parent in parents]
+    first, _ = derivation.derive(parents, workplace)
+    again, _ = derivation.derive(parents, workplace)
+    assert len(first) == derivation.outputs, f"{derivation.name}: {len(first)} states, {derivation.outputs} declared"
+    for state, repeated in zip(first, again, strict=True):
+        assert state.keys() == parents[0].keys(), f"{derivation.name}: the tensors' names have changed"
+        assert all(state[n].shape == parents[0][n].shape for n in state), f"{derivation.name}: the tensors' shapes have changed"
+        assert all(torch.equal(state[n], repeated[n]) for n in state), f"{derivation.name}: deriving twice gives other weights"
+    for parent, kept in zip(parents, before, strict=True):
+        assert all(torch.equal(parent[n], kept[n]) for n in kept), f"{derivation.name}: it changes its parents"
+    return first
+
+
+def evaluated_ensemble(members: int = 3, examples: int = 60, classes: int = 4, seed: int = 0) -> EvaluatedEnsemble:
+    """Return an ensemble of linear classifiers on random features, with a real network between its members."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(examples, 6))
+    teacher = rng.normal(size=(6, classes))
+    labels = (features @ teacher).argmax(axis=1)
+    matrices = teacher + rng.normal(size=(members, 6, classes))
+    logits = np.einsum("ef,mfc->mec", features, matrices).astype(np.float32)
+    return EvaluatedEnsemble(logits, labels, seed, lambda: _Linear(matrices, features))
+
+
+class _Linear:
+    """The hull of linear classifiers."""
+
+    has_batchnorm = False
+
+    def __init__(self, matrices: np.ndarray, features: np.ndarray) -> None:
+        self._matrices, self._features = matrices, features
+
+    def correct(self, point: np.ndarray, labels: np.ndarray, batchnorm: str) -> np.ndarray:
+        import numpy as np
+
+        matrix = np.tensordot(point, self._matrices, axes=1)
+        return (self._features @ matrix).argmax(axis=1) == labels
+
+
+def workplace(architecture: Architecture, dataset: Dataset, root: Path, seed: int = 0) -> Workplace:
+    """Return a place for a derivation to work in: the network, the data and a stream, on the CPU."""
+    import torch
+
+    train, test = dataset.load(root)
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in dataset.normalisation)
+
+    def network() -> nn.Module:
+        with streams.seeded(0):
+            return architecture.build(dataset.shape, dataset.classes)
+
+    def normalise(images: Any) -> Any:
+        return (images.float() / 255 - mean) / std
+
+    return Workplace(network, train, test, normalise, torch.device("cpu"), streams.key("workplace", seed))
+
+
+@pytest.fixture(scope="session")
+def harness_catalogue() -> Catalogue:
+    """The installed plugins; a test fails here if one of them could not be used."""
+    from harness.catalogue import load_catalogue
+
+    catalogue = load_catalogue()
+    assert not catalogue.problems, "\n".join(catalogue.problems)
+    return catalogue
+
+
+@pytest.fixture
+def harness_run(tmp_path: Path, harness_catalogue: Catalogue) -> Callable[[str], Any]:
+    """A function that runs a benchmark, given as YAML text, and returns its rows as a DataFrame; nothing is kept."""
+
+    def run(text: str) -> Any:
+        from harness.benchmark import load_benchmark
+        from harness.engines.local import LocalEngine
+        from harness.graph import plan
+        from harness.interfaces import Session
+        from harness.results import read_rows
+        from harness.runner import EventLog, Runner
+        from harness.store import Store
+
+        (tmp_path / "benchmark.yaml").write_text(text, encoding="utf-8")
+        graph = plan(load_benchmark(tmp_path / "benchmark.yaml", harness_catalogue))
+        log = EventLog(tmp_path / "events.jsonl", {})
+        session = Session(harness_catalogue, tmp_path / "store", tmp_path, "cpu", log, lambda: False)
+        try:
+            engine = LocalEngine(LocalEngine.Options(workers=1))
+            Runner(graph, Store(tmp_path / "store"), engine, session, tmp_path).run()
+        finally:
+            log.close()
+        return read_rows(tmp_path)
+
+    return run
+
+
+__all__ = [
+    "check_architecture",
+    "check_dataset",
+    "check_derivation",
+    "check_ensemble_builder",
+    "check_metric",
+    "check_objective",
+    "evaluated_ensemble",
+    "harness_catalogue",
+    "harness_run",
+    "workplace",
+]

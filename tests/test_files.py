@@ -1,0 +1,93 @@
+"""Files that users meet: every benchmark loads and plans, every command that the docs show exists, the quality gates hold."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+import harness
+from harness.benchmark import load_benchmark
+from harness.catalogue import load_catalogue
+from harness.cli import COMMANDS, cli
+from harness.graph import plan
+from harness.hookspecs import PROJECT
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCHMARKS = sorted(path for path in (ROOT / "benchmarks").rglob("*.yaml"))
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CATALOGUE = load_catalogue()
+
+
+def test_there_are_benchmarks() -> None:
+    """The two that the README names are among them."""
+    assert {"quickstart.yaml", "paper.yaml"} <= {path.name for path in BENCHMARKS}
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_benchmark_loads_and_plans(path: Path) -> None:
+    """Every file under benchmarks/ is good and has cells."""
+    assert plan(load_benchmark(path, CATALOGUE)).cells
+
+
+def test_paper_costs_what_the_readme_says() -> None:
+    """CIFAR-10 with ResNet20, one seed: six methods for at most 2,810 epochs, 4,670 alone."""
+    overrides = ["seeds=[0]", "datasets=[cifar10]", "architectures=[resnet20]"]
+    cells = plan(load_benchmark(ROOT / "benchmarks" / "paper.yaml", CATALOGUE, overrides)).cells
+    six = [cell for cell in cells if cell.spec.method.label != "multi_permuted"]
+    assert len(six) == 6
+    assert round(sum(cell.epochs_new for cell in six)) == 2810
+    assert round(sum(cell.epochs_alone for cell in six)) == 4670
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands_in_the_docs_exist(path: Path) -> None:
+    """Every `harness …` in a document is a subcommand with such options."""
+    for line in re.findall(r"^(?:.*/)?harness ((?:[a-z-]+)(?: .*)?)$|`harness ([a-z-]+[^`]*)`", path.read_text(), re.M):
+        words = re.sub(r"\s#.*", "", line[0] or line[1]).split()
+        if words[0] not in COMMANDS:
+            raise AssertionError(f"{path.name}: no command '{words[0]}'")
+        command = cli.get_command(click.Context(cli), words[0])
+        assert command is not None
+        options = {name for parameter in command.params for name in parameter.opts}
+        for word in words[1:]:
+            if word.startswith("--"):
+                assert word.split("=")[0].rstrip("…,.") in options, f"{path.name}: harness {words[0]} has no option {word}"
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_between_documents_lead_somewhere(path: Path) -> None:
+    """Relative links point to files that are there."""
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_every_hook_and_command_is_documented() -> None:
+    """docs/plugins.md names every hook, the README every command."""
+    from harness import hookspecs
+
+    hooks = [name for name in vars(hookspecs) if name.startswith(("register_", "observe_"))]
+    text = (ROOT / "docs" / "plugins.md").read_text()
+    assert hooks
+    assert [name for name in hooks if f"`{name}`" not in text] == []
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in COMMANDS if f"harness {name}" not in readme] == []
+    assert PROJECT == "harness"
+
+
+def test_versions_agree() -> None:
+    """The package says the version that its metadata say."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == harness.__version__
+
+
+@pytest.mark.parametrize("command", [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]], ids=" ".join)
+def test_quality_gates(command: list[str]) -> None:
+    """Linter, formatter and type checker are content."""
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
