@@ -2,7 +2,8 @@
 
 A stream's name (what it is for, seed, member, …) is hashed to a 64-bit key; the i-th number of the stream is the i-th output
 of SplitMix64 started at that key (Steele, Lea and Flood 2014; number 0 mixes the key itself), computed directly, so numbers
-can be drawn in any order, in any grouping, on any device, and come out the same to the bit. Nothing here or above reads a global generator.
+can be drawn in any order, in any grouping, on any device, and come out the same to the bit. Nothing here or above reads a
+global generator.
 """
 
 from __future__ import annotations

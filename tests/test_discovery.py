@@ -87,7 +87,9 @@ def test_two_distributions_with_one_entry_point_name_are_refused(install: Instal
 def test_two_plugins_with_one_name_are_refused(install: Install) -> None:
     """Both distributions are named, and how to leave one out."""
     install("mine", "mine_module", METRIC.format(name="brier_score"))
-    with pytest.raises(PluginError, match=r"metric 'brier_score' is registered twice, by plugin 'metrics' of .* and by plugin 'mine_module'"):
+    with pytest.raises(
+        PluginError, match=r"metric 'brier_score' is registered twice, by plugin 'metrics' of .* and by plugin 'mine_module'"
+    ):
         load_catalogue()
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toys
-from conftest import RECIPE, Lab
 
 import harness
+import toys
+from conftest import RECIPE, Lab
 from harness.errors import PluginError
 from harness.graph import Graph, plan
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toys
 import torch
-from conftest import RECIPE, Lab
 
 import harness
+import toys
+from conftest import RECIPE, Lab
 from harness.errors import Interrupted
 from harness.graph import Graph
 from harness.results import read_rows
@@ -43,7 +43,7 @@ def test_run_measures_every_cell(graph_of: GraphOf, lab: Lab) -> None:
     main = rows[rows["main"]]
     assert set(main["status"]) == {"done"}
     assert main.groupby("method").size().to_dict() == dict.fromkeys(
-        ["deep", "constrained", "swe", "distilled", "distilled_deep"], 4
+        ["deep", "constrained", "swe", "distilled", "distilled_deep"], 3
     )
     assert ledger.trained == pytest.approx(sum(cell.epochs_new for cell in graph.cells))
     assert main[main["metric"] == "ensemble_accuracy"]["value"].between(25, 100).all()
@@ -79,7 +79,7 @@ def test_stopped_run_resumes_to_the_same_bits(graph_of: GraphOf, lab: Lab, tmp_p
     while True:
         looks = iter(range(10**6))
         try:
-            lab.run(graph, stopping=lambda looks=looks: next(looks) >= steps + 31 * stops)
+            lab.run(graph, stopping=lambda looks=looks, last=steps + 31 * stops: next(looks) >= last)
             break
         except Interrupted:
             stops += 1
@@ -156,7 +156,6 @@ def test_damaged_checkpoint_is_set_aside_and_made_again(graph_of: GraphOf, lab: 
     lab.events.clear()
     assert not lab.run(wider).failures
     assert lab.trained() == [member.key]
-    assert [e["event"] for e in lab.events].count("set_aside") == (1 if file == "weights.safetensors" else 0) or True
     assert list((lab.store.root / "set_aside").iterdir())
     assert equal(weights(lab.store, graph), before)
 

@@ -1,4 +1,4 @@
-"""Small plugins for tests: a data set of blobs, a perceptron, networks with BatchNorm and dropout. Real plugins, tiny numbers."""
+"""Small plugins for tests: a data set of blobs, and a perceptron with BatchNorm and dropout on request."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "worker": "worker",
     "doctor": "doctor",
     "schema": "schema",
+    "new-plugin": "new_plugin",
 }
 """Subcommand → the module of this package that holds it, under the module's name."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -42,9 +43,14 @@ def worker(
 
     folder = store_folder(store)
     shelf = Store(folder)
-    all_done = True
+    all_done, parent = True, os.getppid()
     with Stopper(quiet=from_stdin) as stopper:
-        session = Session(open_catalogue(), folder, data_folder(data), device, emit, stopper.stopping, threads)
+
+        def stopping() -> bool:
+            """Also when the process that gives the work has died: nobody is left to read what comes out."""
+            return stopper.stopping() or (from_stdin and os.getppid() != parent)
+
+        session = Session(open_catalogue(), folder, data_folder(data), device, emit, stopping, threads)
         workman = Worker(session)
         try:
             for keys in _lines(stopper) if from_stdin else [tasks]:

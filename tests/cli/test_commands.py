@@ -277,3 +277,41 @@ def test_broken_plugins_are_warned_of(tmp_path: Path) -> None:
     assert "brier_score" in done.stdout
     silent = harness("list", "metrics", cwd=tmp_path, PYTHONPATH=str(tmp_path), HARNESS_DISABLED_PLUGINS="bad")
     assert silent.stderr == ""
+
+
+def test_second_signal_stops_at_once(tmp_path: Path) -> None:
+    """Ctrl-C twice ends the process in one line; the store stays whole, and the same command goes on."""
+    long = {**FILE, "recipe": {**FILE["recipe"], "epochs": 40, "learning_rate": 0.02}, "methods": ["deep"]}
+    (tmp_path / "long.yaml").write_text(yaml.safe_dump(long))
+    command = [sys.executable, "-m", "harness", "run", "long.yaml"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    events = tmp_path / "runs" / "small" / "events.jsonl"
+    deadline = time.monotonic() + 120
+    while not (events.exists() and '"event": "epoch"' in events.read_text()):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    harness("run", "long.yaml", cwd=tmp_path)
+
+
+def test_new_plugin_works(tmp_path: Path) -> None:
+    """The folder holds a plugin that registers, checks and runs as its README says; a name that is taken is refused."""
+    harness("new-plugin", "my-method", cwd=tmp_path)
+    folder = tmp_path / "my-method"
+    info = tmp_path / "my_method-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-method\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text("[harness]\nmy_method = my_method\n")
+    path = f"{tmp_path}{os.pathsep}{folder}"
+    assert "my_method" in harness("list", "methods", cwd=tmp_path, PYTHONPATH=path).stdout
+    plan = json.loads(harness("plan", folder / "try.yaml", "--json", cwd=tmp_path, PYTHONPATH=path).stdout)
+    assert [(c["method"], c["epochs_new"]) for c in plan["cells"]] == [("deep", 18), ("my_method", 0)]
+    assert "is there already" in harness("new-plugin", "my-method", cwd=tmp_path, code=2).stderr
+    for name in ("../up", "harness", "class", "1st", "x" * 80):
+        harness("new-plugin", name, cwd=tmp_path, code=2)

@@ -1,0 +1,140 @@
+"""`harness new-plugin`: a folder with a working plugin to start from."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from pathlib import Path
+
+import click
+
+from harness.errors import UserError
+
+PYPROJECT = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "{name}"
+version = "0.1.0"
+description = "A plugin for basin-harness."
+requires-python = ">=3.11"
+dependencies = ["basin-harness"]
+
+[project.entry-points.harness]
+{module} = "{module}"
+
+[tool.hatch.build.targets.wheel]
+only-include = ["{module}.py"]
+"""
+
+MODULE = '''\
+"""A plugin for basin-harness: an ensemble of snapshots. Put your own method in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pydantic import Field
+
+import harness
+from harness import Cell, EnsembleBuilder, Weights, hookimpl
+
+
+class {cls}(EnsembleBuilder):
+    """Snapshots of one training, the last at T."""
+
+    name, version = "{method}", 1  # raise the version when results change
+
+    class Options(harness.Options):
+        """Options of this method; `harness list` shows them."""
+
+        spacing: int = Field(1, ge=1, description="epochs between two snapshots")
+
+    def check(self, epochs: int, members: int) -> None:
+        """Refuse what does not fit, before anything is trained."""
+        if epochs - (members - 1) * self.options.spacing < 1:
+            raise ValueError(f"spacing is {{self.options.spacing}}; {{members}} snapshots do not fit into {{epochs}} epochs")
+
+    def build(self, cell: Cell) -> Sequence[Weights]:
+        """Return the members as handles: nothing is trained here."""
+        run = cell.trajectory(member=0)
+        return [run.at(cell.epochs - j * self.options.spacing) for j in reversed(range(cell.size))]
+
+
+@hookimpl
+def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]) -> None:
+    """Register the method."""
+    register({cls})
+'''
+
+TEST = '''\
+"""The method on a small board."""
+
+from pathlib import Path
+
+
+def test_on_a_board(harness_run):
+    """Every cell is measured."""
+    rows = harness_run(Path(__file__).with_name("try.yaml").read_text())
+    assert set(rows["status"]) == {{"done"}}
+    assert "{method}" in set(rows["method"])
+'''
+
+BENCHMARK = """\
+# harness run try.yaml
+name: try
+seeds: [0]
+members: 3
+datasets: [digits]
+architectures: [resnet20: {{width: 0.25}}]
+methods: [deep, {method}]
+metrics: [ensemble_accuracy, joint_connectivity]
+recipe: {{epochs: 6, batch_size: 64, learning_rate: 0.05, augmentation: {{crop_padding: 1, horizontal_flip: false}}}}
+"""
+
+README = """\
+# {name}
+
+A plugin for [basin-harness](https://pypi.org/project/basin-harness/).
+
+    pip install -e .
+    harness list methods
+    harness run try.yaml
+    python -m pytest
+"""
+
+
+@click.command(name="new-plugin")
+@click.argument("name", metavar="NAME")
+def new_plugin(name: str) -> None:
+    """Write a folder NAME with a plugin that works: a method, a benchmark and a test."""
+    module = name.lower().replace("-", "_")
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,60}", module) or keyword.iskeyword(module):
+        raise UserError(f"'{name}' cannot be a plugin's name; letters, digits and dashes, a letter first, at most 61")
+    if module == "harness" or module.startswith("harness_"):
+        raise UserError(f"'{name}' looks like one of the harness's own packages; take another name")
+    folder = Path(name)
+    words = {
+        "name": name.lower(),
+        "module": module,
+        "method": module,
+        "cls": "".join(part.capitalize() for part in module.split("_")),
+    }
+    files = {
+        "pyproject.toml": PYPROJECT,
+        f"{module}.py": MODULE,
+        f"test_{module}.py": TEST,
+        "try.yaml": BENCHMARK,
+        "README.md": README,
+    }
+    try:
+        folder.mkdir()
+        for file, template in files.items():
+            (folder / file).write_text(template.format(**words), encoding="utf-8")
+    except FileExistsError:
+        raise UserError(f"{folder}: is there already; take another name") from None
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
+    click.echo(f"{folder}: a plugin that works. Next:\n  pip install -e {folder}\n  harness run {folder / 'try.yaml'}")

@@ -1,0 +1,164 @@
+"""The paper's methods on toys: what their members are, checked on weights; and q̄ against a script that shares no code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import toys
+from conftest import Lab
+from harness.graph import Graph
+from harness.results import read_rows
+
+GraphOf = Callable[..., Graph]
+
+
+def files(lab: Lab, graph: Graph, method: str) -> list[str]:
+    """Return where a method's members lie."""
+    cell = next(c for c in graph.cells if c.spec.method.label == method)
+    return [str(lab.store.path(m.location["object"], m.location["part"])) for m in cell.members]
+
+
+def value(lab: Lab, method: str, metric: str) -> float:
+    """Return a measured number."""
+    rows = read_rows(lab.out)
+    found = rows[(rows["method"] == method) & (rows["metric"] == metric)]
+    assert list(found["status"]) == ["done"]
+    return float(found["value"].iloc[0])
+
+
+def plain_network(state: dict[str, torch.Tensor]) -> nn.Module:
+    """Rebuild the toy network by hand."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 4))
+    model.load_state_dict(state)
+    return model.eval().double()
+
+
+def accuracy(model: nn.Module) -> float:
+    """Share of the test blobs that a network gets right, in percent, in double precision."""
+    _, test = toys.Blobs().load(None)  # type: ignore[arg-type]
+    images = (test.images.double() / 255 - 0.5) / 0.25
+    with torch.no_grad():
+        return 100 * float((model(images).argmax(1) == test.labels).double().mean())
+
+
+def splitmix(key: int, counter: int) -> int:
+    """Output `counter` of SplitMix64 from a key, in Python's integers."""
+    mask = (1 << 64) - 1
+    z = (key + counter * 0x9E3779B97F4A7C15) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return z ^ (z >> 31)
+
+
+def dirichlet(seed: int, draws: int, members: int) -> np.ndarray:
+    """The λ of a seed, (draws, members): normalised exponentials of the stream's uniform numbers."""
+    keys = []
+    for half in range(2):
+        name = json.dumps(["metric", seed, "joint_connectivity", half], separators=(",", ":"))
+        keys.append(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
+    flat = []
+    for i in range(draws * members):
+        high, low = ((splitmix(key, i) >> 40) * 2.0**-24 for key in keys)
+        flat.append(-math.log1p(-(high + low * 2.0**-24)))
+    exponentials = np.array(flat).reshape(draws, members)
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("method", ["deep", "constrained"])
+def test_joint_connectivity_against_a_brute_force_script(graph_of: GraphOf, lab: Lab, method: str) -> None:
+    """q̄ of the board equals (1/N) Σ [Acc(Σ λ_i θ_i) − Σ λ_i Acc(θ_i)] computed from the stored files by hand."""
+    graph = graph_of(metrics=[{"joint_connectivity": {"draws": 20}}])
+    lab.run(graph)
+    states = [load_file(path) for path in files(lab, graph, method)]
+    alone = [accuracy(plain_network(state)) for state in states]
+    q = []
+    for weights in dirichlet(0, 20, len(states)):
+        mixed = {n: sum(float(w) * s[n].double() for w, s in zip(weights, states, strict=True)) for n in states[0]}
+        q.append(accuracy(plain_network(mixed)) - float(np.dot(weights, alone)))
+    assert value(lab, method, "joint_connectivity") == pytest.approx(np.mean(q), abs=1e-9)
+    assert value(lab, method, "joint_connectivity_worst_draw") == pytest.approx(np.min(q), abs=1e-9)
+
+
+def test_first_constrained_member_is_the_reference(graph_of: GraphOf, lab: Lab) -> None:
+    """One file serves both."""
+    graph = graph_of()
+    assert files(lab, graph, "deep")[0] == files(lab, graph, "constrained")[0]
+
+
+def test_distilled_with_beta_one_is_the_constrained_ensemble(graph_of: GraphOf, lab: Lab) -> None:
+    """Same keys, nothing trained for it, same numbers."""
+    methods: list[Any] = ["deep", {"constrained": {"fork_epoch": 1}}, {"distilled": {"fork_epoch": 1, "beta": 1.0}}]
+    graph = graph_of(methods=methods)
+    assert files(lab, graph, "distilled") == files(lab, graph, "constrained")
+    assert graph.cells[2].epochs_new == 0
+    lab.run(graph)
+    assert value(lab, "distilled", "joint_connectivity") == value(lab, "constrained", "joint_connectivity")
+
+
+def test_permuted_ensembles_have_the_deep_ensembles_accuracy(graph_of: GraphOf, lab: Lab) -> None:
+    """Permutations change weights and connectivity, no prediction: accuracies are equal exactly."""
+    graph = graph_of(methods=["deep", "permuted", "multi_permuted"], seeds=[0])
+    lab.run(graph)
+    for method in ("permuted", "multi_permuted"):
+        assert value(lab, method, "ensemble_accuracy") == value(lab, "deep", "ensemble_accuracy")
+        assert value(lab, method, "joint_connectivity") > value(lab, "deep", "joint_connectivity")
+        assert files(lab, graph, method)[1:] != files(lab, graph, "deep")[1:]
+    cell = graph.cells[1]
+    meta = lab.store.meta(cell.members[1].location["object"])
+    assert meta["facts"]["function_difference"] < 1e-9
+    assert meta["facts"]["trace"]
+
+
+def test_permutation_is_a_rearrangement(graph_of: GraphOf, lab: Lab) -> None:
+    """The permuted member's hidden units are the deep member's, in another order."""
+    graph = graph_of(methods=["deep", "permuted"])
+    lab.run(graph)
+    deep, permuted = (load_file(files(lab, graph, method)[1]) for method in ("deep", "permuted"))
+    rows = {tuple(row.tolist()) for row in deep["1.weight"]}
+    assert {tuple(row.tolist()) for row in permuted["1.weight"]} == rows
+    assert not torch.equal(deep["1.weight"], permuted["1.weight"])
+
+
+def test_teachers_can_be_paired_otherwise(graph_of: GraphOf) -> None:
+    """`teacher: next` has member j learn from deep member j + 1, the last from the first."""
+    graph = graph_of(methods=["deep", {"distilled": {"teacher": "next"}}, {"distilled_deep": {"teacher": "next"}}])
+    deep = list(graph.cells[0].members)
+    for cell in graph.cells[1:]:
+        teachers = [m.trajectory.objective.teacher for m in cell.members]
+        assert teachers == [deep[1], deep[2], deep[0]]
+
+
+def test_inheritance_is_an_option(graph_of: GraphOf, lab: Lab) -> None:
+    """Forks without momentum, or with a new schedule, are other trainings."""
+    variants = [
+        {"constrained": {"fork_epoch": 1}},
+        {"constrained": {"fork_epoch": 1, "inherit_momentum": False, "label": "fresh"}},
+        {"constrained": {"fork_epoch": 1, "inherit_schedule": False, "label": "restarted"}},
+    ]
+    graph = graph_of(methods=variants)
+    assert len({m.key for cell in graph.cells for m in cell.members}) == 9
+    lab.run(graph)
+    rates = {}
+    for cell in graph.cells:
+        history = lab.store.meta(cell.members[1].key)["history"]
+        rates[cell.spec.method.label] = [record["learning_rate"] for record in history]
+    assert rates["constrained"] == rates["fresh"]
+    assert rates["constrained"] != rates["restarted"]
+
+
+def test_fork_at_or_beyond_the_end_is_refused(graph_of: GraphOf) -> None:
+    """The line says what is allowed."""
+    from harness.errors import BenchmarkError
+
+    with pytest.raises(BenchmarkError, match=r"fork_epoch is 4; at most epochs - 1 = 3"):
+        graph_of(methods=[{"constrained": {"fork_epoch": 4}}])
