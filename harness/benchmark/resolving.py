@@ -82,8 +82,9 @@ class Resolving:
             for block in blocks
             for key, value in block.method_options.items()
         }
-        running = [block.methods for block in blocks if block.methods is not None][-1:] or [range(len(self.methods))]
-        methods = [self._method(number, filled, recipe, pairs) for number in sorted(running[0])]
+        everywhere: frozenset[int] = frozenset(range(len(self.methods)))
+        running = next((block.methods for block in reversed(blocks) if block.methods is not None), everywhere)
+        methods = [self._method(number, filled, recipe, pairs) for number in sorted(running)]
         return recipe or Recipe.model_construct(), tuple(method for method in methods if method)
 
     def _method(

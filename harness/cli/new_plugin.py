@@ -97,7 +97,7 @@ recipe: {{epochs: 6, batch_size: 64, learning_rate: 0.05, augmentation: {{crop_p
 README = """\
 # {name}
 
-A plugin for [basin-harness](https://pypi.org/project/basin-harness/).
+A plugin for basin-harness.
 
     pip install -e .
     harness list methods

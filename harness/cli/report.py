@@ -12,7 +12,7 @@ from harness.results import write_atomically
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Where to write the page; default: DIR/report.html.")
+@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Where the page goes; default: DIR/report.html.")
 @click.option(
     "--figures", "shelf", metavar="FOLDER", type=click.Path(path_type=Path), help="Also write every figure as PNG, SVG and CSV."
 )

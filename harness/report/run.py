@@ -1,0 +1,158 @@
+"""A run's folder as a value: its rows, what `run.json` says, how its trainings went. The only room that reads files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness.errors import UserError
+from harness.results import read_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_STATUS = {
+    "done": "",
+    "failed": "Some cells failed: the numbers they would have given are lacking, the reasons are listed under Provenance.",
+    "interrupted": "The run was interrupted. The command that started it goes on where it stopped.",
+}
+
+
+class Epoch(NamedTuple):
+    """An epoch of a training: its number from 1, mean loss, and accuracy in percent, on the training images as augmented."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """The epochs that a training task reported, in their order."""
+
+    task: str
+    epochs: tuple[Epoch, ...]
+
+
+@dataclass(frozen=True)
+class Log:
+    """What `events.jsonl` tells: trainings, when runs on this folder began and ended (Unix time), lines that are no events."""
+
+    trainings: tuple[Training, ...]
+    began: tuple[float, ...]
+    ended: tuple[float, ...]
+    under_way: bool
+    unreadable: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder. `facts` is its `run.json` and `log` its `events.jsonl`; None: there is no such file."""
+
+    folder: Path
+    rows: pd.DataFrame
+    facts: Mapping[str, Any] | None
+    log: Log | None
+
+    @property
+    def incomplete(self) -> tuple[str, ...]:
+        """Why the run is not complete, a sentence a reason; empty if it is."""
+        main = self.rows[self.rows["main"]]
+        lacking = {status: int((main["status"] == status).sum()) for status in ("failed", "missing")}
+        told = [f"{n} of {len(main)} numbers {_WORDS[status]}." for status, n in lacking.items() if n]
+        return tuple(filter(None, [self._state(), *told]))
+
+    def _state(self) -> str:
+        if self.log is not None and self.log.under_way:
+            return "The latest run on this folder has not ended: it is under way, or it was killed."
+        if self.facts is None:
+            return "There is no run.json: the run has not ended, or the file was not copied along."
+        status = str(self.facts.get("status", ""))
+        return _STATUS.get(status, f"run.json gives the run no known status, but '{status}'.")
+
+
+_WORDS = {"failed": "could not be computed", "missing": "have not been computed yet"}
+
+
+def read_run(folder: str | Path) -> Run:
+    """Return a run's folder. Only its `results.csv` must be there; a file that is damaged raises `UserError`."""
+    folder = Path(folder)
+    rows = read_rows(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: not a folder; name the one that `harness run FILE --out DIR` has written")
+    return Run(folder, rows, _read_facts(folder / "run.json"), _read_log(folder / "events.jsonl"))
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return what a JSON file holds at a place where it should hold a mapping; an empty one if it does not."""
+    return value if isinstance(value, dict) else {}
+
+
+def entries(value: Any) -> list[Mapping[str, Any]]:
+    """Return the mappings of what should be a list of them."""
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _read_facts(path: Path) -> Mapping[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable as JSON: {error}; remove it to make a report without it") from None
+    if not isinstance(facts, dict):
+        raise UserError(f"{path}: holds no JSON object; remove it to make a report without it")
+    return facts
+
+
+def _read_log(path: Path) -> Log | None:
+    """Read events; what a killed run left of its last line is counted, and an epoch trained again counts as trained last."""
+    if not path.exists():
+        return None
+    trainings: dict[str, dict[int, Epoch]] = {}
+    times: dict[str, list[float]] = {"run_started": [], "run_ended": []}
+    latest, unreadable = "run_ended", 0
+    for event in _events(path):
+        kind = event.get("event")
+        if kind is None:
+            unreadable += 1
+        elif kind in times:
+            latest = kind
+            times[kind] += [float(event["time"])] if _is_number(event.get("time")) else []
+        elif kind == "epoch":
+            epoch = _epoch(event)
+            if epoch is None:
+                unreadable += 1
+            else:
+                trainings.setdefault(str(event["task"]), {})[epoch.epoch] = epoch
+    found = (Training(task, tuple(epochs[e] for e in sorted(epochs))) for task, epochs in trainings.items())
+    return Log(tuple(found), tuple(times["run_started"]), tuple(times["run_ended"]), latest == "run_started", unreadable)
+
+
+def _events(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the events of a file; an empty mapping for a line that is none."""
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                try:
+                    yield mapping(json.loads(line))
+                except (ValueError, RecursionError):
+                    yield {}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _epoch(event: Mapping[str, Any]) -> Epoch | None:
+    number, loss, accuracy = (event.get(name) for name in ("epoch", "loss", "accuracy"))
+    if not ("task" in event and type(number) is int and _is_number(loss) and _is_number(accuracy)):
+        return None
+    return Epoch(number, float(loss), float(accuracy))  # type: ignore[arg-type]
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)

@@ -1,0 +1,375 @@
+"""Rows on disk and as a DataFrame: they come back exactly, and a damaged file is refused with its line."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.errors import UserError
+from harness.results import COLUMNS, Row, frame, read_rows, read_table, rows_of, write_atomically, write_rows
+
+KEY = "0123456789abcdef" * 4
+SETTING = "5e" * 32
+
+
+def row(**changes: Any) -> Row:
+    """Return a plain done row with some fields changed."""
+    plain: dict[str, Any] = {
+        "benchmark": "paper",
+        "dataset": "cifar10",
+        "architecture": "resnet20",
+        "method": "deep",
+        "seed": 0,
+        "metric": "ensemble_accuracy",
+        "value": 94.43,
+        "unit": "percent",
+        "better": "higher",
+        "members": 5,
+        "metric_version": "ensemble_accuracy@1",
+        "options": '{"fork_epoch":10}',
+        "setting": SETTING,
+        "cell": KEY,
+        "key": KEY[::-1],
+    }
+    return Row(**{**plain, **changes})
+
+
+def written(tmp_path: Path, *rows: Row) -> Path:
+    """Return the path of a file that holds these rows."""
+    path = tmp_path / "results.csv"
+    write_rows(path, rows)
+    return path
+
+
+def spoilt(tmp_path: Path, old: str, new: str) -> Path:
+    """Return the path of a file of two rows in which one text stands in place of another."""
+    path = written(tmp_path, row(), row(seed=1))
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return path
+
+
+# The file
+
+
+def test_columns_begin_with_the_settled_seven():
+    """What other programs read stays in front, in this order."""
+    assert COLUMNS[:7] == ("benchmark", "dataset", "architecture", "method", "seed", "metric", "value")
+
+
+def test_every_column_is_documented():
+    """`docs/board.md` describes them all, in their order."""
+    text = (Path(__file__).parents[1] / "docs" / "board.md").read_text(encoding="utf-8")
+    table = text[text.index("| column |") : text.index("The first seven columns")]
+    described = [name for line in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", line.split("|")[1] if line else "")]
+    assert tuple(described) == COLUMNS
+
+
+def test_the_file_of_one_row(tmp_path):
+    """The bytes are what they are documented to be."""
+    head, line = written(tmp_path, row()).read_bytes().decode().removesuffix("\n").split("\n")
+    assert head == ",".join(COLUMNS)
+    assert line == (
+        "paper,cifar10,resnet20,deep,0,ensemble_accuracy,94.43,,percent,higher,true,done,,5,ensemble_accuracy@1,"
+        f'"{{""fork_epoch"":10}}",{SETTING},{KEY},{KEY[::-1]}'
+    )
+
+
+def test_rows_keep_the_order_given(tmp_path):
+    """Whoever writes decides the order."""
+    seeds = [3, 1, 2]
+    assert list(read_rows(written(tmp_path, *(row(seed=s) for s in seeds)))["seed"]) == seeds
+
+
+def test_a_folder_is_read_as_its_results(tmp_path):
+    """A run's folder and its file are the same to the reader."""
+    path = written(tmp_path, row())
+    pd.testing.assert_frame_equal(read_rows(tmp_path), read_rows(path))
+
+
+def test_no_rows_at_all(tmp_path):
+    """A header alone is a file of no rows, with typed columns."""
+    empty = read_rows(written(tmp_path))
+    assert len(empty) == 0
+    assert tuple(empty.columns) == COLUMNS
+    assert empty["value"].dtype == "float64"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a,b", 'he said "no"', "two\nlines", "carriage\rreturn", "both\r\n", "=1+1", " space ", "β 🐳 \u2028 \x00 \x85", "'", ""],
+)
+def test_text_that_csv_could_garble_comes_back(tmp_path, text):
+    """Quoting survives commas, quotes, line breaks and any character of UTF-8."""
+    rows = [row(method=text, message=text, benchmark=text)]
+    assert rows_of(read_rows(written(tmp_path, *rows))) == rows
+
+
+def test_a_field_longer_than_the_csv_module_likes(tmp_path):
+    """What was written can be read: csv's limit of 131072 characters does not apply."""
+    rows = [row(value=None, status="failed", message="x" * 200_000)]
+    assert rows_of(read_rows(written(tmp_path, *rows))) == rows
+
+
+@pytest.mark.parametrize("value", [0.1 + 0.2, 1e-320, -0.0, 94.0, 1.7976931348623157e308, math.inf, -math.inf])
+def test_numbers_come_back_to_the_last_bit(tmp_path, value):
+    """Values are written with all their digits."""
+    back = read_rows(written(tmp_path, row(value=value, standard_error=abs(value))))
+    assert repr(float(back["value"][0])) == repr(value)
+    assert back["standard_error"][0] == abs(value)
+
+
+def test_numpy_numbers_are_written_as_numbers(tmp_path):
+    """A metric may return numpy's scalars."""
+    import numpy as np
+
+    back = read_rows(written(tmp_path, row(value=np.float32(0.5), seed=np.int64(2), main=np.bool_(False))))
+    assert (back["value"][0], back["seed"][0], bool(back["main"][0])) == (0.5, 2, False)
+
+
+def test_nan_is_a_value_and_empty_is_none(tmp_path):
+    """A metric that came out as NaN is done; a failed row has no value. Status tells them apart in the DataFrame."""
+    path = written(tmp_path, row(value=math.nan), row(seed=1, value=None, status="failed", message="diverged"))
+    assert ",nan," in path.read_text()
+    nan, failed = rows_of(read_rows(path))
+    assert nan.status == "done"
+    assert nan.value is not None
+    assert math.isnan(nan.value)
+    assert failed.value is None
+
+
+def test_text_that_utf8_cannot_hold_is_written_as_its_escape(tmp_path):
+    """A file name that is no text may reach a message; it must not cost the results."""
+    back = read_rows(written(tmp_path, row(value=None, status="failed", message="cannot open \udcff")))
+    assert back["message"][0] == "cannot open \\udcff"
+
+
+def test_columns_in_another_order_and_unknown_ones(tmp_path):
+    """Columns are found by name; those of a later version are passed over."""
+    path = written(tmp_path, row())
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table.assign(later="x")[["later", *reversed(COLUMNS)]].to_csv(path, index=False)
+    assert rows_of(read_rows(path)) == [row()]
+
+
+def test_a_file_saved_by_a_spreadsheet(tmp_path):
+    """A byte order mark, CRLF and blank lines do no harm."""
+    path = written(tmp_path, row())
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
+    assert rows_of(read_rows(path)) == [row()]
+
+
+texts = st.text(max_size=8)
+keys = st.text("0123456789abcdef", min_size=64, max_size=64)
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> Row:
+    """Any row that may be written."""
+    status = draw(st.sampled_from(["done", "failed", "missing"]))
+    numbers = st.floats(allow_nan=False)
+    names = {name: draw(texts) for name in ("benchmark", "dataset", "architecture", "method", "metric", "unit", "message")}
+    return Row(
+        **names,
+        seed=draw(st.integers(-(2**63), 2**63 - 1)),
+        value=draw(numbers) if status == "done" else None,
+        standard_error=draw(st.none() | numbers),
+        better=draw(st.sampled_from(["higher", "lower", ""])),
+        main=draw(st.booleans()),
+        status=status,
+        members=draw(st.integers(0, 1000)),
+        metric_version=draw(texts),
+        options=draw(texts),
+        setting=draw(st.just("") | keys),
+        cell=draw(keys),
+        key=draw(keys),
+    )
+
+
+@given(st.lists(rows(), max_size=4))
+@settings(deadline=None, max_examples=60)
+def test_any_rows_come_back(some):
+    """Writing and reading is the identity, on disk and through the DataFrame."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_rows(Path(folder, "results.csv"), some)
+        assert rows_of(read_rows(folder)) == some
+    assert rows_of(frame(some)) == some
+
+
+# What is refused
+
+
+def test_a_folder_without_results(tmp_path):
+    """The message says what to name instead."""
+    with pytest.raises(UserError) as error:
+        read_rows(tmp_path)
+    assert str(error.value) == f"{tmp_path}: no results.csv; name a folder that `harness run FILE --out DIR` has written"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("94.43", "94,43", ":2: 20 fields, the header has 19; was the file cut short?"),
+        ("94.43", "'94.43", ':2: value "\'94.43" is not a number'),
+        ("94.43", "1_000", ":2: value '1_000' is not a number"),
+        ("94.43", "", ":2: a done row needs a value"),
+        ("deep,1", "deep,one", ":3: seed 'one' is not an integer"),
+        ("deep,1", "deep,1.0", ":3: seed '1.0' is not an integer"),
+        ("deep,1", "deep,9999999999999999999", ":3: seed 9999999999999999999 does not fit in 64 bits"),
+        ("true", "yes", ":2: main 'yes' is neither true nor false"),
+        ("done", "ok", ":2: status 'ok' is none of done, failed, missing"),
+        ("done", "failed", ":2: a failed row has no value, not 94.43"),
+        ("higher", "up", ":2: better 'up' is none of higher, lower and nothing"),
+        (KEY + ",", "abc,", ":2: cell 'abc' is not 64 hexadecimal digits"),
+        (SETTING + ",", "abc,", ":2: setting 'abc' is not 64 hexadecimal digits"),
+        (",key\n", ",other\n", f":1: no column 'key'; needed: {', '.join(COLUMNS)}"),
+        (",message,", ",value,", f":1: no column 'message'; needed: {', '.join(COLUMNS)}"),
+        (",key\n", ",key,key\n", ":1: column 'key' stands there twice; name it once"),
+        ("cifar10,", '"cifar"10,', ":2: not CSV: ',' expected after '\"'; was the file cut short?"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path, old, new, message):
+    """Path, line and what is wrong, for every kind of damage."""
+    path = spoilt(tmp_path, old, new)
+    with pytest.raises(UserError) as error:
+        read_rows(path)
+    assert str(error.value) == f"{path}{message}"
+
+
+def test_the_line_named_counts_line_breaks_within_fields(tmp_path):
+    """An editor's `go to line` lands on the offence."""
+    path = written(tmp_path, row(message="two\nlines", value=None, status="failed"), row(seed=1))
+    path.write_text(path.read_text().replace("94.43", "x"))
+    with pytest.raises(UserError, match=r"results\.csv:4: value 'x' is not a number"):
+        read_rows(path)
+
+
+def test_a_file_cut_short_anywhere(tmp_path):
+    """However many bytes of the last line are missing, it is not read as a row."""
+    path = written(tmp_path, row(), row(seed=1, value=None, status="failed", message='a, "b"\nc'))
+    whole = path.read_bytes()
+    start = whole.index(b"\n", whole.index(b"\n") + 1) + 1
+    for end in range(start + 1, len(whole)):
+        path.write_bytes(whole[:end])
+        with pytest.raises(UserError, match=r"results\.csv:[34]: .*was the file cut short\?$"):
+            read_rows(path)
+
+
+def test_an_empty_file(tmp_path):
+    """It lacks even the names of its columns."""
+    path = tmp_path / "results.csv"
+    path.touch()
+    with pytest.raises(UserError, match=r"results\.csv:1: the file is empty; its first line must name the columns benchmark, "):
+        read_rows(path)
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    """The line of the first offending byte is named."""
+    path = written(tmp_path, row())
+    path.write_bytes(path.read_bytes().replace(b"resnet20", b"resnet\xff"))
+    with pytest.raises(UserError, match=r"results\.csv:2: not UTF-8 text; save the file as UTF-8$"):
+        read_rows(path)
+
+
+def test_a_table_that_is_a_folder(tmp_path):
+    """The system's reason is passed on."""
+    with pytest.raises(UserError, match=r": cannot be read: Is a directory$"):
+        read_table(tmp_path, ())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"status": "ok"}, "status 'ok' is none of done, failed, missing"),
+        ({"value": None}, "a done row needs a value"),
+        ({"status": "missing"}, "a missing row has no value, not 94.43"),
+        ({"key": ""}, "key '' is not 64 hexadecimal digits"),
+        ({"setting": KEY[1:]}, f"setting '{KEY[1:]}' is not 64 hexadecimal digits"),
+        ({"cell": KEY.upper()}, f"cell '{KEY.upper()}' is not 64 hexadecimal digits"),
+        ({"seed": 2**63}, "seed 9223372036854775808 does not fit in 64 bits"),
+    ],
+)
+def test_a_row_that_cannot_be(changes, message):
+    """A row is checked when it is made, not when somebody reads it."""
+    with pytest.raises(ValueError) as error:
+        row(**changes)
+    assert str(error.value) == message
+
+
+def test_a_setting_may_be_unknown():
+    """Rows from elsewhere need not know what they were trained with."""
+    assert row(setting="").setting == ""
+
+
+def test_a_row_that_is_not_done_may_lack_its_keys():
+    """A cell whose builder raised never had any."""
+    assert row(status="failed", value=None, cell="", key="").key == ""
+
+
+# Atomic writing
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    """Either the old rows or the new ones are there, and nothing beside them."""
+    path = written(tmp_path, row())
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError) as error:
+        write_rows(path, [row(seed=1)])
+    assert str(error.value) == f"{path}: cannot be written: No space left on device; name a file in a folder that can be"
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("place", ["nowhere/board.md", "file/board.md", "folder"])
+def test_a_place_that_cannot_be_written(tmp_path, place):
+    """No such folder, a file in place of a folder, a folder in place of a file."""
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=r": cannot be written: "):
+        write_atomically(tmp_path / place, "text")
+
+
+def test_bytes_are_written_as_they_are(tmp_path):
+    """A picture is no text."""
+    write_atomically(tmp_path / "picture", b"\x89PNG\r\n\xff")
+    assert (tmp_path / "picture").read_bytes() == b"\x89PNG\r\n\xff"
+
+
+def test_a_link_is_written_through(tmp_path):
+    """The file that the link names changes; the link stays."""
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.touch()
+    link.symlink_to(target)
+    write_atomically(link, "text")
+    assert link.is_symlink()
+    assert target.read_text() == "text"
+
+
+def test_files_get_the_usual_permissions(tmp_path):
+    """Results are for sharing: no private mode left over from a temporary file."""
+    (tmp_path / "plain").touch()
+    assert written(tmp_path, row()).stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_importing_costs_no_torch_and_no_pandas():
+    """Commands that only list things start at once."""
+    code = "import sys, harness.results, harness.leaderboard; print({'torch', 'pandas'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
