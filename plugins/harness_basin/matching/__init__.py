@@ -1,0 +1,42 @@
+"""Permutation symmetries of networks: derived by running them, and used to bring members' weights close to one another."""
+
+from harness_basin.matching.descent import Matching, match
+from harness_basin.matching.errors import Mismatch, SymmetryViolated, UnknownOperation
+from harness_basin.matching.joint import JointMatching, match_jointly
+from harness_basin.matching.symmetry import (
+    Block,
+    Factor,
+    Group,
+    Permutations,
+    Symmetry,
+    compose,
+    identity,
+    inverse,
+    permute,
+    random_permutations,
+)
+from harness_basin.matching.tracing import derive_symmetry
+from harness_basin.matching.verification import functional_difference, verify
+
+__all__ = [
+    "Block",
+    "Factor",
+    "Group",
+    "JointMatching",
+    "Matching",
+    "Mismatch",
+    "Permutations",
+    "Symmetry",
+    "SymmetryViolated",
+    "UnknownOperation",
+    "compose",
+    "derive_symmetry",
+    "functional_difference",
+    "identity",
+    "inverse",
+    "match",
+    "match_jointly",
+    "permute",
+    "random_permutations",
+    "verify",
+]

@@ -1,0 +1,41 @@
+"""The assignment is the best one, whatever is done to find it sooner."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+from harness_basin.matching.assignment import LARGE, assign
+
+RANDOM = np.random.default_rng(0)
+
+
+def skewed(n: int) -> np.ndarray:
+    """Return a Gram matrix of units whose norms differ much: many rows like the same columns."""
+    a, b = (RANDOM.normal(size=(n, 40)) * RANDOM.exponential(size=(n, 1)) for _ in range(2))
+    return a @ b.T
+
+
+@pytest.mark.parametrize("n", [1, 7, LARGE - 1, LARGE, LARGE + 60])
+def test_against_scipy(n: int) -> None:
+    """As much is gained as scipy gains from the matrix as it is."""
+    gains = skewed(n)
+    found = assign(gains)
+    assert sorted(found) == list(range(n))
+    best = gains[linear_sum_assignment(gains, maximize=True)].sum()
+    assert gains[np.arange(n), found].sum() == pytest.approx(best, rel=1e-12)
+
+
+@pytest.mark.parametrize("gains", [np.zeros((LARGE, LARGE)), 1e30 * np.eye(LARGE), -np.ones((3, 3))])
+def test_degenerate_gains(gains: np.ndarray) -> None:
+    """Ties and large numbers give a permutation all the same."""
+    assert sorted(assign(gains)) == list(range(len(gains)))
+
+
+def test_planted_permutation() -> None:
+    """Where every row has a favourite of its own, that is the answer."""
+    planted = RANDOM.permutation(LARGE)
+    gains = RANDOM.normal(size=(LARGE, LARGE))
+    gains[np.arange(LARGE), planted] += 20
+    assert (assign(gains) == planted).all()

@@ -1,0 +1,240 @@
+"""Permutation coordinate descent of a pair."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import nn
+
+from basin.matching.toy_networks import FACTORIES, SHAPE, built, convolutional, perceptron
+from harness import TaskFailed, streams
+from harness_basin.matching import (
+    Matching,
+    Mismatch,
+    Symmetry,
+    derive_symmetry,
+    match,
+    permute,
+    random_permutations,
+)
+from harness_basin.matching.descent import Precision
+from harness_vision.resnet20_network import ResNet20Network
+from harness_vision.vit_network import ViTNetwork
+
+State = dict[str, torch.Tensor]
+
+WIDE: dict[str, Callable[[], nn.Module]] = {
+    **FACTORIES,
+    "wide perceptron": lambda: perceptron(192, 200, 100, 5),
+    "wide convolutional": lambda: convolutional(32),
+    "resnet20": lambda: ResNet20Network(16, (3, 8, 8), 10),
+    "vit": lambda: ViTNetwork((3, 8, 8), 10, patch=4, width=64, mlp=80, depth=2, heads=4, dropout=0.2, attention_dropout=0.1),
+}
+
+
+def of(factory: Callable[[], nn.Module], members: int = 2) -> tuple[Symmetry, list[State]]:
+    """Return a network's symmetry and some independent weights."""
+    networks = [built(factory, seed) for seed in range(members)]
+    return derive_symmetry(networks[0], torch.randn(SHAPE)), [network.state_dict() for network in networks]
+
+
+def inner_product(symmetry: Symmetry, a: State, b: State) -> float:
+    """Return ⟨θ_a, θ_b⟩ over parameters that permutations move."""
+    names = {block.parameter for block in symmetry.blocks if block.counts}
+    return sum(float((a[name].double() * b[name].double()).sum()) for name in names)
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_planted_permutation_is_recovered(name: str) -> None:
+    """A network matched to a permuted copy of itself becomes that copy, whatever the order of visits."""
+    symmetry, (state,) = of(WIDE[name], members=1)
+    planted = permute(symmetry, random_permutations(symmetry, 5), state)
+    for stream in range(2):
+        found = match(symmetry, planted, state, stream=stream)
+        recovered = permute(symmetry, found.permutations, state)
+        assert all(torch.equal(recovered[key], planted[key]) for key in state)
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_objective_never_falls(name: str) -> None:
+    """From sweep to sweep it rises; the last one is the inner product of the weights as permuted."""
+    symmetry, (a, b) = of(WIDE[name])
+    found = match(symmetry, a, b, stream=3)
+    (trace,) = found.trace
+    assert all(after >= before for before, after in itertools.pairwise(trace))
+    assert trace[0] == pytest.approx(inner_product(symmetry, a, b), rel=1e-10, abs=1e-9)
+    assert trace[-1] == found.objective
+    assert found.objective == pytest.approx(inner_product(symmetry, a, permute(symmetry, found.permutations, b)), rel=1e-12)
+    assert found.objective > trace[0]
+
+
+@pytest.mark.parametrize("name", ["perceptron", "transformer", "grouped"])
+def test_result_is_a_fixed_point(name: str) -> None:
+    """Started where it ended, in whatever order, a descent finds nothing to improve."""
+    symmetry, (a, b) = of(FACTORIES[name])
+    found = match(symmetry, a, b, stream=0)
+    for stream in range(3):
+        again = match(symmetry, a, b, stream=stream, start=found.permutations)
+        assert again.objective == pytest.approx(found.objective, rel=1e-12)
+        assert again.sweeps == 1
+
+
+def test_restarts_reach_the_optimum_of_tiny_networks() -> None:
+    """Against all 24 × 24 permutations of two hidden layers."""
+    for seed in range(3):
+        networks = [built(lambda: perceptron(192, 4, 4, 3), 10 * seed + i) for i in range(2)]
+        for network in networks:
+            network[1].weight.data *= 0.02  # else the first layer alone decides
+        symmetry = derive_symmetry(networks[0], torch.randn(SHAPE))
+        a, b = (network.state_dict() for network in networks)
+        orders = [torch.tensor(p) for p in itertools.permutations(range(4))]
+        best = max(inner_product(symmetry, a, permute(symmetry, pair, b)) for pair in itertools.product(orders, orders))
+        assert match(symmetry, a, b, stream=0, restarts=20).objective == pytest.approx(best, rel=1e-12)
+
+
+def test_heads_are_matched_with_the_dimensions_inside_them() -> None:
+    """Against all 6 permutations of heads, each with the best dimensions in every head: one visit finds the best."""
+    symmetry, (a, b) = of(FACTORIES["torch transformer"])
+    found = match(symmetry, a, b, stream=0)
+
+    def gain(pairs: list[tuple[int, int]]) -> float:
+        rows = [s["layer.self_attn.in_proj_weight"].unflatten(0, (3, 3, 4)).double() for s in (a, b)]
+        biases = [s["layer.self_attn.in_proj_bias"].unflatten(0, (3, 3, 4)).double() for s in (a, b)]
+        columns = [s["layer.self_attn.out_proj.weight"].unflatten(1, (3, 4)).permute(1, 2, 0).double() for s in (a, b)]
+        total = 0.0
+        for p, h in pairs:
+            laid = [torch.cat([w[:, i], x[:, i, :, None]], -1) for w, x, i in zip(rows, biases, (p, h))]
+            qk = sum(laid[0][k] @ laid[1][k].T for k in range(2))
+            vo = laid[0][2] @ laid[1][2].T + columns[0][p] @ columns[1][h].T
+            total += sum(gains[linear_sum_assignment(gains, maximize=True)].sum() for gains in (qk.numpy(), vo.numpy()))
+        return total
+
+    best = max(itertools.permutations(range(3)), key=lambda p: gain(list(enumerate(p))))
+    assert found.permutations[0].tolist() == list(best)
+
+
+def test_restarts_keep_the_best() -> None:
+    """The first descent is the one without restarts, and the best of all is returned."""
+    symmetry, (a, b) = of(FACTORIES["convolutional"])
+    one, many = match(symmetry, a, b, stream=0), match(symmetry, a, b, stream=0, restarts=5)
+    assert many.trace[0] == one.trace[0]
+    assert len(many.trace) == 5
+    assert many.objective == max(trace[-1] for trace in many.trace)
+    assert many.sweeps == sum(len(trace) - 1 for trace in many.trace)
+
+
+def test_sweeps_are_limited() -> None:
+    """No more than asked for."""
+    symmetry, (a, b) = of(WIDE["wide convolutional"])
+    assert match(symmetry, a, b, stream=0).sweeps > 1
+    assert match(symmetry, a, b, stream=0, max_sweeps=1).sweeps == 1
+
+
+def test_descent_follows_from_the_stream() -> None:
+    """Twice the same, also with another global generator, which is not touched; another stream goes another way."""
+    symmetry, (a, b) = of(WIDE["wide convolutional"])
+    torch.manual_seed(0)
+    first = match(symmetry, a, b, stream=0, restarts=3)
+    torch.manual_seed(1)
+    generator = torch.get_rng_state()
+    second = match(symmetry, a, b, stream=0, restarts=3)
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert first.trace == second.trace
+    assert all(torch.equal(x, y) for x, y in zip(first.permutations, second.permutations))
+    assert match(symmetry, a, b, stream=1, restarts=3).trace != first.trace
+
+
+@pytest.mark.parametrize("name", ["perceptron", "wide convolutional", "resnet20"])
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_against_git_re_basins_rules(name: str, precision: Precision) -> None:
+    """The rules written down plainly, visiting in the same orders, find the same permutations."""
+    symmetry, (a, b) = of(WIDE[name])
+    for stream in range(3):
+        found = match(symmetry, a, b, stream=stream, precision=precision)
+        plain, sweeps = weight_matching(symmetry, a, b, streams.key("descent", stream, 0))
+        assert all(np.array_equal(p, q) for p, q in zip(found.permutations, plain))
+        assert found.sweeps == sweeps
+
+
+def weight_matching(symmetry: Symmetry, a: State, b: State, stream: int) -> tuple[list[np.ndarray], int]:
+    """git-re-basin's weight matching as its rules say: every visit permutes all weights anew and multiplies them."""
+    places = [[(n, k) for n, k in symmetry.places(g) if "running" not in n] for g in range(len(symmetry.groups))]
+    permutations = [np.arange(group.size) for group in symmetry.groups]
+    weights_a, weights_b = ({name: t.double().numpy() for name, t in state.items()} for state in (a, b))
+
+    def unit_rows(weight: np.ndarray, axis: int, size: int) -> np.ndarray:
+        inner = weight.shape[axis] // size  # a flattened axis is channels × pixels
+        split = weight.reshape(*weight.shape[:axis], size, inner, *weight.shape[axis + 1 :])
+        return np.moveaxis(split, axis, 0).reshape(size, -1)
+
+    def permuted(name: str, skip: int) -> np.ndarray:
+        weight = weights_b[name]
+        for g, group in enumerate(symmetry.groups):
+            for axis in (k for n, k in places[g] if n == name and g != skip):
+                inner = weight.shape[axis] // group.size
+                order = (permutations[g][:, None] * inner + np.arange(inner)).ravel()
+                weight = np.take(weight, order, axis)
+        return weight
+
+    for sweep in range(100):
+        progress = False
+        for g in streams.permutation(streams.key("sweep", stream, sweep), len(permutations)).tolist():
+            size = symmetry.groups[g].size
+            gram = np.zeros((size, size))
+            for name, axis in places[g]:
+                gram += unit_rows(weights_a[name], axis, size) @ unit_rows(permuted(name, g), axis, size).T
+            before = gram[np.arange(size), permutations[g]].sum()
+            permutations[g] = linear_sum_assignment(gram, maximize=True)[1]
+            progress |= bool(gram[np.arange(size), permutations[g]].sum() > before + 1e-12)
+        if not progress:
+            return permutations, sweep + 1
+    return permutations, 100
+
+
+def test_single_precision_loses_nothing() -> None:
+    """The objective is the same to six digits."""
+    symmetry, (a, b) = of(WIDE["vit"])
+    double, single = (match(symmetry, a, b, stream=0, precision=p) for p in ("float64", "float32"))
+    assert single.objective == pytest.approx(double.objective, rel=1e-6)
+
+
+def test_against_rebasin() -> None:
+    """At least as good as the package `rebasin`, which leaves residual streams alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rebasin = pytest.importorskip("rebasin")
+        networks = [built(WIDE["resnet20"], seed) for seed in range(2)]
+        symmetry = derive_symmetry(networks[0], torch.randn(SHAPE))
+        theirs = copy.deepcopy(networks[1])
+        rebasin.PermutationCoordinateDescent(networks[0], theirs, torch.randn(SHAPE)).rebasin()
+    a, b = (network.state_dict() for network in networks)
+    assert match(symmetry, a, b, stream=0).objective >= inner_product(symmetry, a, theirs.state_dict())
+
+
+def test_members_of_different_networks() -> None:
+    """The error says whose weights do not fit, and which."""
+    symmetry, (a, b) = of(FACTORIES["perceptron"])
+    with pytest.raises(Mismatch, match=r"^other: parameter '1\.weight' has shape \(7, 192\), the network's has \(20, 192\)$"):
+        match(symmetry, a, b | {"1.weight": torch.zeros(7, 192)}, stream=0)
+    with pytest.raises(Mismatch, match=r"^reference: parameter '1\.bias' is missing; members must be"):
+        match(symmetry, {name: t for name, t in a.items() if name != "1.bias"}, b, stream=0)
+
+
+def test_diverged_member() -> None:
+    """Weights that are not numbers fail the task, not the run."""
+    symmetry, (a, b) = of(FACTORIES["perceptron"])
+    with pytest.raises(TaskFailed, match=r"^matching: an inner product of the weights is nan; have the members diverged\?$"):
+        match(symmetry, a, b | {"1.bias": torch.full((20,), torch.nan)}, stream=0)
+
+
+def test_network_without_hidden_units() -> None:
+    """There is nothing to permute, and nothing is."""
+    symmetry, (a, b) = of(lambda: perceptron(192, 5))
+    assert match(symmetry, a, b, stream=0, restarts=2) == Matching((), 0.0, ((0.0, 0.0),) * 2)
