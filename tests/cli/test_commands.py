@@ -285,7 +285,9 @@ def test_second_signal_stops_at_once(tmp_path: Path) -> None:
     (tmp_path / "long.yaml").write_text(yaml.safe_dump(long))
     command = [sys.executable, "-m", "harness", "run", "long.yaml"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
     events = tmp_path / "runs" / "small" / "events.jsonl"
     deadline = time.monotonic() + 120
     while not (events.exists() and '"event": "epoch"' in events.read_text()):

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-import toys
 from torch import nn
 from torch.nn import functional as F
 
+import toys
 from harness import Augmentation, Recipe, TaskFailed, streams
 from harness.training.augmentation import Augmenter
 from harness.training.loop import Point, Rules, Trainer
