@@ -187,22 +187,27 @@ def test_worker_reproduces_a_task(home: Path, tmp_path: Path) -> None:
     assert (path / "weights.safetensors").read_bytes() == Path(member["path"]).read_bytes()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_saves_and_prints_the_command_that_resumes(tmp_path: Path, number: int, code: int) -> None:
-    """A run that is asked to stop saves, says how to go on, and going on ends with the same weights."""
-    long = {**FILE, "recipe": {**FILE["recipe"], "epochs": 30, "learning_rate": 0.02}}
-    (tmp_path / "long.yaml").write_text(yaml.safe_dump(long))
-    command = [sys.executable, "-m", "harness", "run", "long.yaml", "--set", "methods=[deep]"]
+def started(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """Start `harness run long.yaml` and come back when it is in the middle of a training."""
+    command = [sys.executable, "-m", "harness", "run", "long.yaml", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    )
-    events = tmp_path / "runs" / "small" / "events.jsonl"
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=folder, stderr=pipe, stdout=pipe, text=True, env=environment)
+    events = folder / "runs" / "small" / "events.jsonl"
     deadline = time.monotonic() + 120
     while not (events.exists() and '"event": "epoch"' in events.read_text()):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_saves_and_prints_the_command_that_resumes(tmp_path: Path, number: int, code: int) -> None:
+    """A run that is asked to stop saves, says how to go on, and going on ends with the same weights."""
+    long = {**FILE, "recipe": {**FILE["recipe"], "epochs": 30, "learning_rate": 0.02}}
+    (tmp_path / "long.yaml").write_text(yaml.safe_dump(long))
+    process = started(tmp_path, "--set", "methods=[deep]")
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code
@@ -283,17 +288,7 @@ def test_second_signal_stops_at_once(tmp_path: Path) -> None:
     """Ctrl-C twice ends the process in one line; the store stays whole, and the same command goes on."""
     long = {**FILE, "recipe": {**FILE["recipe"], "epochs": 40, "learning_rate": 0.02}, "methods": ["deep"]}
     (tmp_path / "long.yaml").write_text(yaml.safe_dump(long))
-    command = [sys.executable, "-m", "harness", "run", "long.yaml"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    )
-    events = tmp_path / "runs" / "small" / "events.jsonl"
-    deadline = time.monotonic() + 120
-    while not (events.exists() and '"event": "epoch"' in events.read_text()):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    process = started(tmp_path)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
