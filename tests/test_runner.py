@@ -246,6 +246,6 @@ def test_permuted_networks_keep_batchnorm_points_apart(graph_of: GraphOf, lab: L
 
 def test_one_member_has_connectivity_zero(graph_of: GraphOf, lab: Lab) -> None:
     """M = 1 is measured: nothing to connect."""
-    lab.run(graph_of(members=1, methods=METHODS))
+    lab.run(graph_of(members=1, methods=[*METHODS, "permuted", "multi_permuted"]))
     rows = read_rows(lab.out)
     assert set(rows[rows["metric"] == "joint_connectivity"]["value"]) == {0.0}

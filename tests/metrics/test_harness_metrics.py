@@ -7,7 +7,7 @@ import pytest
 
 import harness_metrics
 from harness import hookspecs
-from harness.evaluation import EvaluatedEnsemble
+from harness.ensemble import EvaluatedEnsemble
 
 REGISTERED: list[type] = []
 harness_metrics.register_metrics(REGISTERED.append)
