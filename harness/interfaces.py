@@ -247,8 +247,8 @@ class Engine(Plugin):
 
     @property
     @abstractmethod
-    def capacity(self) -> int:
-        """How many tasks it would like to have in hand."""
+    def wants_work(self) -> bool:
+        """Whether it could start another group now."""
 
     @abstractmethod
     def submit(self, group: Sequence[Task]) -> None:

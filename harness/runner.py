@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import heapq
 import json
+import os
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from harness.errors import DamagedObject, Interrupted
+from harness.blame import told
+from harness.errors import DamagedObject, Interrupted, StoreError, UserError
 from harness.graph import Graph, PlannedCell
 from harness.interfaces import Engine, Session
-from harness.results import Row, write_rows
+from harness.results import Better, Row, write_rows
 from harness.store import Store
 from harness.task import Outcome, Task, canonical_json
 
@@ -35,6 +40,10 @@ class Ledger:
 
     def failure(self, roots: Iterable[str], graph: Graph) -> str:
         """Return the message of a failed task among some tasks and all that they stand on, or nothing."""
+        return self.failures.get(self.failed(roots, graph), "")
+
+    def failed(self, roots: Iterable[str], graph: Graph) -> str:
+        """Return the key of a failed task among some tasks and all that they stand on, or nothing."""
         seen: set[str] = set()
         stack = list(roots)
         while stack and self.failures:
@@ -43,7 +52,7 @@ class Ledger:
                 continue
             seen.add(key)
             if key in self.failures:
-                return self.failures[key]
+                return key
             stack.extend(graph.tasks[key].parents)
         return ""
 
@@ -56,19 +65,40 @@ class Runner:
         self.ledger = Ledger()
         self._damaged: dict[str, int] = defaultdict(int)
         self._written = 0.0
+        self._begun = False
 
     def run(self) -> Ledger:
-        """Do all that is missing. Raise `Interrupted` when asked to stop; rows are on disk either way."""
-        self._collect(self.graph.tasks.values())
+        """Do all that is missing. Raise `Interrupted` when asked to stop, `StoreError` when the store takes no more; rows are
+        on disk either way."""
+        self.begin()
         try:
             pending = self.graph.pending(self.store)
             while pending:
                 if self._pass(pending):
                     break
                 pending = self._remaining()
-        finally:
-            self.write_rows()
+        except BaseException:
+            with contextlib.suppress(UserError):  # the first trouble is the one to tell
+                self.write_rows()
+            raise
+        self.write_rows()
         return self.ledger
+
+    def begin(self) -> None:
+        """Collect what is in the store, and write rows: what an earlier run left in the folder is not to be taken for this
+        one's. Called again, it does nothing."""
+        if not self._begun:
+            self._collect(self.graph.tasks.values())
+            self._note_unplanned()
+            self.write_rows()
+            self._begun = True
+
+    def _note_unplanned(self) -> None:
+        """Keep the tracebacks of plugins that failed at planning."""
+        for cell in self.graph.cells:
+            if cell.traceback:
+                facts = {"message": cell.problem, "traceback": cell.traceback, "time": time.time(), "cell": place(cell)}
+                self.store.record_failure(cell.key, facts)
 
     def _remaining(self) -> dict[str, Task]:
         """Return what is still missing, after a damaged object was set aside, without what cannot succeed."""
@@ -93,7 +123,7 @@ class Runner:
         in_work, intact = 0, True
         try:
             while in_work or (queue and intact):
-                while queue and intact and in_work < self.engine.capacity:
+                while queue and intact and self.engine.wants_work:
                     group = queue.take()
                     for task in group:
                         self.store.write_task(task.key, {"key": task.key, **_task_json(task)})
@@ -124,16 +154,8 @@ class Runner:
             return True
         if outcome.status == "damaged" and self._damaged[outcome.damaged] < _ATTEMPTS:
             self._damaged[outcome.damaged] += 1
-            where = self.store.set_aside(outcome.damaged)
-            self.session.emit(
-                {
-                    "event": "set_aside",
-                    "time": time.time(),
-                    "key": outcome.damaged,
-                    "path": str(where),
-                    "message": outcome.message,
-                }
-            )
+            if self.store.damage(outcome.damaged):  # else another run has made it anew meanwhile
+                self._set_aside(outcome.damaged, outcome.message)
             return False
         self.ledger.failures[task.key] = outcome.message
         return True
@@ -143,9 +165,15 @@ class Runner:
         for task in tasks:
             if task.kind == "measure" and task.key not in self.ledger.values and self.store.present(task.key):
                 try:
-                    self.ledger.values[task.key] = self.store.meta(task.key)["values"]
-                except (DamagedObject, KeyError):
-                    self.store.set_aside(task.key)
+                    self.ledger.values[task.key] = _values(self.store.meta(task.key))
+                except DamagedObject as error:
+                    self._set_aside(task.key, str(error))
+                except (KeyError, TypeError, ValueError):
+                    self._set_aside(task.key, f"object {task.key[:12]} holds no measured values")
+
+    def _set_aside(self, key: str, message: str) -> None:
+        where = self.store.set_aside(key)
+        self.session.emit({"event": "set_aside", "time": time.time(), "key": key, "path": str(where), "message": message})
 
     def _announce(self, pending: dict[str, Task]) -> None:
         cost = sum(task.cost for task in pending.values())
@@ -212,26 +240,58 @@ def _cell_rows(cell: PlannedCell, graph: Graph, ledger: Ledger) -> list[Row]:
     where = {
         **place(cell),
         "benchmark": graph.benchmark.name,
-        "members": len(cell.members),
+        "members": len(cell.members) or cell.spec.members,
         "options": options,
-        "setting": cell.members[0].setting.key,
+        "setting": cell.setting.key,
         "cell": cell.key,
     }
     out: list[Row] = []
+    names = (named.plugin.name for named in graph.benchmark.metrics)
+    taken = {name: f"metric '{name}'" for name in names} | dict.fromkeys(_EPOCHS, "the harness")
     for named in graph.benchmark.metrics:
-        task = cell.measures[named.label]
         version = f"{named.plugin.name}@{named.plugin.version}"
-        if task.key in ledger.values:
-            out += [_row(where, v, task.key, version, main=i == 0) for i, v in enumerate(ledger.values[task.key])]
+        key = cell.measures[named.label].key if cell.measures else ""
+        values = ledger.values.get(key, [])
+        message = cell.problem or ledger.failure([key], graph) if not values else _clash(named.plugin.name, values, taken)
+        if values and not message:
+            out += [_row(where, v, key, version, main=i == 0) for i, v in enumerate(values)]
             continue
-        message = ledger.failure([task.key], graph)
         status: Any = "failed" if message else "missing"
         message = message or "not computed yet"
         out.append(Row(**where, metric=named.plugin.name, value=None, status=status, message=message, metric_version=version))
-    for metric, value in (("training_epochs", cell.epochs_alone), ("new_epochs", cell.epochs_new)):
+    for metric, value in zip(_EPOCHS, (cell.epochs_alone, cell.epochs_new), strict=True):
         main, version = metric != "new_epochs", f"{metric}@1"  # what is new depends on the methods listed before: a detail
-        out.append(Row(**where, metric=metric, value=value, unit="epochs", main=main, metric_version=version, key=cell.key))
+        row = partial(Row, **where, metric=metric, unit="epochs", main=main, metric_version=version)
+        out.append(row(value=None, status="failed", message=cell.problem) if cell.problem else row(value=value, key=cell.key))
     return out
+
+
+_EPOCHS = ("training_epochs", "new_epochs")
+
+
+def _clash(metric: str, values: list[dict[str, Any]], taken: dict[str, str]) -> str:
+    """Say which of a metric's values has a name that another's has, or nothing: then the names are this metric's."""
+    for name in (value["metric"] for value in values):
+        other = taken.setdefault(name, f"metric '{metric}'")
+        if other != f"metric '{metric}'":
+            return f"metric '{metric}' gives a value named '{name}', as {other} does; rename it"
+    return ""
+
+
+def _values(meta: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the values of a measurement as rows will hold them; raise `ValueError` (or its like) if they cannot."""
+    values: list[dict[str, Any]] = meta["values"]
+    if not values:
+        raise ValueError
+    for value in values:
+        float(value["value"]), float(value["standard_error"] or 0)
+        if (
+            not isinstance(value["metric"], str)
+            or not isinstance(value["unit"], str)
+            or value["better"] not in get_args(Better)
+        ):
+            raise ValueError
+    return values
 
 
 def _row(where: dict[str, Any], value: dict[str, Any], key: str, version: str, main: bool) -> Row:
@@ -254,17 +314,25 @@ def _task_json(task: Task) -> dict[str, Any]:
 
 
 def task_from_json(kept: dict[str, Any]) -> Task:
-    """Return the task that a task file describes."""
-    return Task(kept["key"], kept["kind"], kept["spec"], tuple(kept["parents"]), kept["group"], kept["cost"])
+    """Return the task that a task file describes; raise `StoreError` if it describes none."""
+    if kept.get("kind") not in _URGENCY or not isinstance(kept.get("spec"), dict):
+        raise StoreError(f"task {kept.get('key')}: its file describes no task; `harness run` writes it anew")
+    parents = tuple(kept.get("parents", ()))
+    return Task(kept["key"], kept["kind"], kept["spec"], parents, kept.get("group", ""), kept.get("cost", 0.0))
 
 
 class EventLog:
-    """Appends events to `events.jsonl` and hands them on to observers; one that fails is named once and left out."""
+    """Appends events to `events.jsonl` and hands them on to observers; one that fails is named once and left out.
+
+    A log that cannot be written stops no run: what the matter was stays in `trouble`.
+    """
 
     def __init__(self, path: Path, observers: Mapping[str, Callable[[dict[str, Any]], None]]) -> None:
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)  # a line is one write, so that two runs' lines do not mix
+        self._torn = not _ends_a_line(path)  # a killed run may have left half a line
         self._observers = dict(observers)
         self._lock = threading.RLock()  # an engine's threads report side by side
+        self.trouble = ""
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Log an event."""
@@ -272,28 +340,45 @@ class EventLog:
             self._log(event)
 
     def _log(self, event: dict[str, Any]) -> None:
-        self._file.write(json.dumps(event, default=str) + "\n")
-        self._file.flush()
+        self._write(json.dumps(event, default=str).encode() + b"\n")
         for name, observer in list(self._observers.items()):
             try:
-                observer(event)
-            except Exception as error:  # an observer is a plugin: it never stops a run
+                observer(dict(event))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # an observer is a plugin: it never stops a run, nor ends an engine's thread
                 del self._observers[name]
-                facts = {"observer": name, "message": f"{type(error).__name__}: {error}"}
-                self._log({"event": "observer_failed", "time": time.time(), **facts})
+                self._log({"event": "observer_failed", "time": time.time(), "observer": name, "message": told(error)})
+
+    def _write(self, line: bytes) -> None:
+        try:
+            whole = b"\n" + line if self._torn else line
+            self._torn = self._file.write(whole) != len(whole)
+            if self._torn:
+                raise OSError(errno.ENOSPC, "no space left on the device")
+        except (OSError, ValueError) as error:  # ValueError: closed
+            self.trouble = str(getattr(error, "strerror", None) or error)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+def _ends_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 1))
+        return file.read() in (b"", b"\n")
 
 
 def failures(graph: Graph, ledger: Ledger) -> list[dict[str, Any]]:
-    """Return the cells that failed, with the reason."""
+    """Return the cells that failed, with the reason, and `key`: under what the store keeps the traceback, if there is one."""
     found = []
     for cell in graph.cells:
-        message = ledger.failure((task.key for task in cell.measures.values()), graph)
-        if message:
-            found.append({**place(cell), "message": message})
+        key = cell.key if cell.problem else ledger.failed((task.key for task in cell.measures.values()), graph)
+        if key:
+            found.append({**place(cell), "message": cell.problem or ledger.failures[key], "key": key})
     return found
 
 

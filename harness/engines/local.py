@@ -3,6 +3,9 @@
 On the CPU every task has one thread and there are as many workers as cores: networks of this size gain little from a second
 thread, siblings gain a core each, and what a task computes does not depend on how many others run. On CUDA there is one worker
 for each device.
+
+A worker process that ends in the middle of a task (a plugin that exits, a crash, the kernel's out-of-memory killer) takes that
+task along only: it is tried once more when nobody else works, and what the process had not begun goes to others.
 """
 
 from __future__ import annotations
@@ -14,16 +17,20 @@ import queue
 import subprocess
 import sys
 import threading
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
 
 from harness import interfaces
-from harness.errors import HarnessError, Interrupted
+from harness.errors import HarnessError, Interrupted, StoreError
 from harness.interfaces import Engine, Session
 from harness.task import Outcome, Task
+
+_PATIENCE = 60.0  # seconds in which a worker that was asked to end must have saved what it has under way
 
 
 class LocalEngine(Engine):
@@ -37,6 +44,11 @@ class LocalEngine(Engine):
         workers: int | None = Field(
             None, ge=1, le=1024, description="processes; null: one for each CUDA device, or for each core of the CPU"
         )
+        task_timeout: float | None = Field(
+            None,
+            gt=0,
+            description="seconds without a sign of life (an epoch, an end) after which a task is ended and fails; null: never",
+        )
 
     def open(self, session: Session) -> None:
         """Count the workers and choose between this process and others, which are started when there is work for them."""
@@ -44,12 +56,15 @@ class LocalEngine(Engine):
 
         device = resolve_device(session.device)
         workers = self.options.workers or (_cuda_devices() if device == "cuda" else _cores())
-        self._backend: _InProcess | _Pool = _InProcess(session) if workers == 1 else _Pool(session, workers, device)
+        alone = workers == 1 and self.options.task_timeout is None  # nobody can end a task in its own process
+        self._backend: _InProcess | _Pool = (
+            _InProcess(session) if alone else _Pool(session, workers, device, self.options.task_timeout)
+        )
 
     @property
-    def capacity(self) -> int:
-        """One task per worker."""
-        return self._backend.capacity
+    def wants_work(self) -> bool:
+        """As long as a worker is idle."""
+        return self._backend.wants_work
 
     def submit(self, group: Sequence[Task]) -> None:
         """Take a group."""
@@ -78,13 +93,15 @@ def _cores() -> int:
 class _InProcess:
     """One group at a time, here."""
 
-    capacity = 1
-
     def __init__(self, session: Session) -> None:
         from harness.worker import Worker
 
         self._worker = Worker(session)
         self._groups: deque[Sequence[Task]] = deque()
+
+    @property
+    def wants_work(self) -> bool:
+        return not self._groups
 
     def submit(self, group: Sequence[Task]) -> None:
         self._groups.append(group)
@@ -96,17 +113,37 @@ class _InProcess:
         pass
 
 
+@dataclass(frozen=True)
+class _Message:
+    """What a worker process said, or that it has ended (`event` is then "ended")."""
+
+    worker: _Process
+    event: str
+    facts: dict[str, Any]
+
+
 class _Pool:
     """`harness worker` processes that stay until the end. They are told keys on standard input, a line for each piece of work,
-    and speak JSON lines on standard output."""
+    and speak JSON lines on standard output.
 
-    def __init__(self, session: Session, workers: int, device: str) -> None:
-        self.capacity = workers
-        self._session, self._device = session, device
+    What they say is read by a thread each, which only passes it on; everything is decided in `wait`.
+    """
+
+    def __init__(self, session: Session, workers: int, device: str, timeout: float | None) -> None:
+        self._limit = workers
+        self._session, self._device, self._timeout = session, device, timeout
         self._waiting: deque[Sequence[Task]] = deque()
         self._workers: list[_Process] = []
-        self._ended: queue.Queue[Outcome] = queue.Queue()
+        self._inbox: queue.Queue[_Message] = queue.Queue()
+        self._lost: Counter[str] = Counter()  # how often a task's process ended under it
+        self._alone: deque[Task] = deque()  # to be tried once more, while nobody else needs memory
+        self._alone_now: _Process | None = None
         self._open = 0
+
+    @property
+    def wants_work(self) -> bool:
+        alone = self._alone_now is not None and bool(self._alone_now.tasks)
+        return not alone and not self._waiting and sum(bool(worker.tasks) for worker in self._workers) < self._limit
 
     def submit(self, group: Sequence[Task]) -> None:
         """Queue a group: whole where its tasks share what is costly, else task by task, for any worker to take."""
@@ -116,108 +153,185 @@ class _Pool:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        """Give waiting work to idle workers; start another one while there is work and room."""
-        self._workers = [worker for worker in self._workers if worker.alive]
+        """Give waiting work to idle workers; when there is none left and nobody works, a task that is to be done alone."""
+        if self._alone_now is not None and self._alone_now.tasks:
+            return
         while self._waiting:
-            idle = next((worker for worker in self._workers if worker.alive and not worker.tasks), None)
-            if idle is None and len(self._workers) < self.capacity:
-                taken = {worker.place for worker in self._workers}
-                place = next(number for number in range(self.capacity) if number not in taken)
-                idle = _Process(self._session, place, self._device, self._ended)
-                self._workers.append(idle)
-            if idle is None:
+            worker = self._idle()
+            if worker is None:
                 return
-            if idle.give(self._waiting[0]):
-                self._waiting.popleft()
+            worker.give(self._waiting.popleft())
+        if self._alone and not any(worker.tasks for worker in self._workers):
+            self._alone_now = self._idle()
+            if self._alone_now is not None:
+                self._alone_now.give([self._alone.popleft()])
+
+    def _idle(self) -> _Process | None:
+        """Return an idle worker, started now if there is room for one."""
+        idle = next((worker for worker in self._workers if worker.idle), None)
+        if idle is None and len(self._workers) < self._limit:
+            taken = {worker.place for worker in self._workers}
+            place = next(number for number in range(self._limit) if number not in taken)
+            idle = _Process(self._session, place, self._device, self._inbox)
+            self._workers.append(idle)
+        return idle
 
     def wait(self) -> Sequence[Outcome]:
         if not self._open:
             raise HarnessError("the local engine was asked to wait for nothing")
         while True:
+            if self._session.stopping():
+                raise Interrupted
             try:
-                outcome = self._ended.get(timeout=0.2)
+                outcomes = self._take(self._inbox.get(timeout=0.2))
             except queue.Empty:
-                if self._session.stopping():
-                    raise Interrupted from None
-                continue
+                outcomes = self._overdue()
+            self._hand_out()
+            if outcomes:
+                self._open -= len(outcomes)
+                return outcomes
+
+    def _take(self, message: _Message) -> list[Outcome]:
+        """Act on what a worker says; return what it means for tasks."""
+        worker, facts = message.worker, message.facts
+        if message.event == "store_refused":
+            raise StoreError(facts["message"])
+        if message.event == "ended":
+            self._workers.remove(worker)
+            return self._bury(worker, facts["code"])
+        if message.event == "outcome" and facts["key"] in worker.tasks:
+            outcome = Outcome(**facts)
             if outcome.status == "interrupted":
                 raise Interrupted
-            self._open -= 1
-            self._hand_out()
+            del worker.tasks[outcome.key]
+            if outcome.status == "failed" and outcome.traceback:
+                worker.stop()  # what a plugin left behind there (memory, settings) is not for others
             return [outcome]
+        return []
+
+    def _bury(self, worker: _Process, code: int) -> list[Outcome]:
+        """Find others for the work of a process that has ended; only the task under way may be to blame."""
+        if not worker.ready and not worker.stopped:
+            raise HarnessError(f"a worker process did not start: {_ending(code)}; what it said stands above")
+        if not worker.tasks:
+            return []
+        if code in (130, 143) and not worker.stopped:
+            raise Interrupted
+        current = worker.tasks.pop(worker.current, None)
+        if worker.tasks:
+            self._waiting.appendleft(list(worker.tasks.values()))
+        if current is None:
+            return []
+        self._lost[current.key] += 1
+        message = f"its worker process ended with {_ending(code)} before it was done"
+        if self._lost[current.key] > 1:
+            return [Outcome(current.key, "failed", f"{message}, twice")]
+        facts = {"task": current.key, "kind": current.kind, "message": f"{message}; tried once more, alone"}
+        self._session.emit({"event": "tried_again", "time": time.time(), **facts})
+        self._alone.append(current)
+        return []
+
+    def _overdue(self) -> list[Outcome]:
+        """End the processes that have not given a sign of life for too long."""
+        outcomes = []
+        for worker in self._workers:
+            if self._timeout is not None and worker.silence > self._timeout and worker.current in worker.tasks:
+                worker.kill()
+                task = worker.tasks.pop(worker.current)
+                message = f"no sign of life for {self._timeout:g} seconds (--task-timeout); its worker process was ended"
+                outcomes.append(Outcome(task.key, "failed", message))
+        return outcomes
 
     def close(self) -> None:
         for worker in self._workers:
-            worker.stop()
+            worker.stop(at_once=True)
+        deadline = time.monotonic() + _PATIENCE
         for worker in self._workers:
-            worker.join()
+            worker.join(deadline)
 
 
 class _Process:
     """One worker process and what it has in work."""
 
-    def __init__(self, session: Session, place: int, device: str, ended: queue.Queue[Outcome]) -> None:
+    def __init__(self, session: Session, place: int, device: str, inbox: queue.Queue[_Message]) -> None:
         device = f"cuda:{place % _cuda_devices()}" if device == "cuda" else device
         command = [sys.executable, "-m", "harness", "worker", "--stdin", "--json", "--store", str(session.store)]
         command += ["--data", str(session.data), "--device", device, "--threads", str(session.threads)]
+        command += ["--parent", str(os.getpid())]
         environment = {**os.environ, "OMP_NUM_THREADS": str(session.threads)}
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, text=True, env=environment, start_new_session=True, bufsize=1
-        )
+        try:
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True)
+        except OSError as error:
+            raise HarnessError(f"a worker process cannot be started: {error.strerror or error}") from None
         self.place = place
         self.tasks: dict[str, Task] = {}
-        self.alive = True
-        self._lock = threading.Lock()
-        self._session, self._ended = session, ended
+        self.current = ""  # the task that it has begun last
+        self.ready = self.stopped = False
+        self._heard: float | None = time.monotonic()
+        self._session, self._inbox = session, inbox
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
-    def give(self, group: Sequence[Task]) -> bool:
-        """Have a group done; return False if the process has ended. What it does not finish is reported by the listener."""
-        with self._lock:
-            if not self.alive:
-                return False
-            self.tasks = {task.key: task for task in group}
+    @property
+    def idle(self) -> bool:
+        """Whether it can be given work."""
+        return not self.tasks and not self.stopped
+
+    @property
+    def silence(self) -> float:
+        """Seconds since it last said something; none while it waits for another run."""
+        return 0.0 if self._heard is None else time.monotonic() - self._heard
+
+    def give(self, group: Sequence[Task]) -> None:
+        """Have a group done. If the process has ended meanwhile, it will be said to have."""
+        self.tasks, self.current = {task.key: task for task in group}, ""
+        self._heard = time.monotonic()
+        self._tell(" ".join(self.tasks) + "\n")
+
+    def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError):
-            self._process.stdin.write(" ".join(task.key for task in group) + "\n")
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.write(line.encode())
             self._process.stdin.flush()
-        return True
 
     def _listen(self) -> None:
-        """Pass the process's events on until it ends; what it had in work then has failed."""
+        """Pass on what the process says, until it ends."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             message = _parse(line)
             if message is None:
                 continue
-            if message["event"] != "outcome":
+            self._heard = None if message["event"] == "waiting" else time.monotonic()
+            event = message["event"]
+            if event == "worker_ready":
+                self.ready = True
+            elif event in ("outcome", "store_refused"):
+                self._inbox.put(_Message(self, event, {k: v for k, v in message.items() if k != "event"}))
+            else:
+                if event == "task_started":
+                    self.current = message["task"]
                 self._session.emit(message)
-            elif message["key"] in self.tasks:
-                del self.tasks[message["key"]]
-                self._ended.put(Outcome(**{k: v for k, v in message.items() if k != "event"}))
-        code = self._process.wait()
-        with self._lock:
-            self.alive = False
-        status: Any = "interrupted" if code in (130, 143) else "failed"
-        message_text = f"its worker process ended with {_ending(code)} before it was done"
-        for key in list(self.tasks):
-            del self.tasks[key]
-            self._ended.put(Outcome(key, status, message_text))
+        self._inbox.put(_Message(self, "ended", {"code": self._process.wait()}))
 
-    def stop(self) -> None:
-        """Ask it to end: it saves what it has under way."""
+    def stop(self, at_once: bool = False) -> None:
+        """Ask it to end when it is done with what it has, or at once: then it saves what it has under way."""
+        self.stopped = True
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        if self.tasks:
+        if at_once and self.tasks:
             self._process.terminate()
 
-    def join(self) -> None:
-        """Wait for its end; one that does not end within a minute is killed."""
+    def kill(self) -> None:
+        """End it; what it has under way is lost as far as it has not been saved."""
+        self.stopped = True
+        self._process.kill()
+
+    def join(self, deadline: float) -> None:
+        """Wait for its end; one that takes too long is killed."""
         try:
-            self._process.wait(timeout=60)
+            self._process.wait(timeout=max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._process.kill()
         self._thread.join(timeout=10)
@@ -227,10 +341,10 @@ def _ending(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _parse(line: str) -> dict[str, Any] | None:
-    """Return a worker's message; what a plugin prints among them is not one."""
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """Return a worker's message; anything else on its standard output is not one."""
     try:
         message = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return message if isinstance(message, dict) and "event" in message else None
+    return message if isinstance(message, dict) and isinstance(message.get("event"), str) else None
