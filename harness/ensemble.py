@@ -24,7 +24,10 @@ class Hull(Protocol):
 
 
 class EvaluatedEnsemble:
-    """An ensemble as metrics see it: its members' predictions on the test split, and the network anywhere between them."""
+    """An ensemble as metrics see it: its members' predictions on the test split, and the network anywhere between them.
+
+    All metrics are shown one ensemble: its arrays cannot be written to.
+    """
 
     def __init__(
         self,
@@ -33,9 +36,9 @@ class EvaluatedEnsemble:
         seed: int,
         between: Callable[[], Hull],
     ) -> None:
-        self.logits = logits
+        self.logits = _shared(logits)
         """float32 (members, examples, classes)."""
-        self.labels = labels
+        self.labels = _shared(labels)
         """int64 (examples,)."""
         self.seed = seed
         self._make_between = between
@@ -55,17 +58,17 @@ class EvaluatedEnsemble:
     def log_probabilities(self) -> np.ndarray:
         """float64 (members, examples, classes)."""
         shifted = self.logits.astype(np.float64) - self.logits.max(axis=2, keepdims=True)
-        return shifted - np.log(np.exp(shifted).sum(axis=2, keepdims=True))
+        return _shared(shifted - np.log(np.exp(shifted).sum(axis=2, keepdims=True)))
 
     @cached_property
     def probabilities(self) -> np.ndarray:
         """float64 (members, examples, classes)."""
-        return np.exp(self.log_probabilities)
+        return _shared(np.exp(self.log_probabilities))
 
     @cached_property
     def correct(self) -> np.ndarray:
         """Which members are right on which examples: bool (members, examples)."""
-        return self.logits.argmax(axis=2) == self.labels
+        return _shared(self.logits.argmax(axis=2) == self.labels)
 
     @cached_property
     def between(self) -> Hull:
@@ -105,3 +108,10 @@ class EvaluatedEnsemble:
                 self._known[key] = self.between.correct(point, self.labels, batchnorm)
             rows.append(self._known[key])
         return np.stack(rows) if rows else np.zeros((0, len(self.labels)), dtype=bool)
+
+
+def _shared(array: np.ndarray) -> np.ndarray:
+    """Return a view that cannot be written to."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

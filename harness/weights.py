@@ -32,6 +32,10 @@ class Slot:
         out, channels, height, width = self.shape
         return flat.view(out, height, width, channels).permute(0, 3, 1, 2)
 
+    def flat(self, tensor: Tensor) -> Tensor:
+        """Return a tensor's elements in the order in which the vector holds them: what `view` undoes."""
+        return (tensor.permute(0, 2, 3, 1) if self.channels_last else tensor).reshape(-1)
+
 
 class FlatNetwork:
     """A module whose parameters and floating-point buffers are views of `vector`, float32 (parameters + buffers,).
@@ -61,6 +65,20 @@ class FlatNetwork:
     def trained(self) -> Tensor:
         """The parameters' part of the vector."""
         return self.vector[: self.parameters]
+
+    def gradient_of(self, loss: Tensor) -> Tensor:
+        """Overwrite `gradient` with that of a scalar, and return it.
+
+        It is 0 for a parameter on which the loss does not depend, and for one that is frozen. One copy of all parts: `backward`
+        would clear the vector and add to it, parameter by parameter.
+        """
+        if self.gradient is None:
+            raise ValueError("the network was made without a gradient; make it with gradient=True")
+        own = list(self.module.parameters())
+        wanted = [parameter for parameter in own if parameter.requires_grad]
+        found = iter(torch.autograd.grad(loss, wanted, materialize_grads=True))
+        parts = [next(found) if parameter.requires_grad else torch.zeros_like(parameter) for parameter in own]
+        return torch.cat([slot.flat(part) for slot, part in zip(self.parameter_slots, parts, strict=True)], out=self.gradient)
 
     def unflatten(self, vector: Tensor) -> State:
         """Return a vector of the parameters' (or the whole) length as named tensors in plain layout, on the CPU."""

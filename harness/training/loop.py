@@ -1,17 +1,16 @@
-"""One training from one point of a trajectory to another. Knows nothing of files, methods or engines.
+"""Trainings from one point of a trajectory to another, alone or as siblings. Knows nothing of files, methods or engines.
 
 All randomness comes from the trajectory's order stream: the order of an epoch is a function of (stream, epoch), an image's
 augmentation of (stream, epoch, image), dropout of (stream, epoch, step). A training that was cut anywhere and went on is
-therefore the same training; on the CPU to the bit.
+therefore the same training; on the CPU to the bit. So is one that went on in a group.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,15 +20,20 @@ from harness import streams
 from harness.errors import TaskFailed
 from harness.interfaces import Objective
 from harness.recipe import Recipe
+from harness.stopwatch import Stopwatch
 from harness.streams import Name
 from harness.training.augmentation import Augmenter
-from harness.training.optimizers import Optimizer, make_optimizer
+from harness.training.capture import make_advance
+from harness.training.step import Moment, Trainee
 from harness.weights import FlatNetwork, State
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What an epoch looked like: mean training loss (nats) and accuracy (percent), on the augmented images, as trained."""
+    """What an epoch looked like: mean training loss (nats) and accuracy (percent), on the augmented images, as trained.
+
+    `seconds` are those of the whole group where siblings train together.
+    """
 
     epoch: int
     loss: float
@@ -65,8 +69,20 @@ class Rules:
     order: Name
 
 
+AfterEpoch = Callable[[EpochRecord, Callable[[], Point]], None]
+"""Gets an epoch's record and a function that takes a copy of the state."""
+
+
+def _ignore(record: EpochRecord, point: Callable[[], Point]) -> None:
+    pass
+
+
+def _never() -> bool:
+    return False
+
+
 class Trainer:
-    """Moves a network along its trajectory.
+    """Moves one network along its trajectory.
 
     `augmenter` holds the training images on the device and `labels` (n,) lie beside them; `teacher`, if the objective wants
     one, is a network in evaluation mode that sees the same augmented views.
@@ -76,101 +92,153 @@ class Trainer:
         self, network: FlatNetwork, augmenter: Augmenter, labels: Tensor, rules: Rules, teacher: FlatNetwork | None = None
     ) -> None:
         self.network, self.augmenter, self.labels, self.rules, self.teacher = network, augmenter, labels, rules, teacher
-        self.device = network.vector.device
         self.batch = min(rules.recipe.batch_size, len(labels))
         self.steps_per_epoch = rules.recipe.steps_per_epoch(len(labels))
-        self.optimizer: Optimizer = make_optimizer(rules.recipe, network.trained)
 
     def run(
         self,
         start: Point,
         until: int,
         *,
-        stopping: Callable[[], bool] = lambda: False,
-        after_epoch: Callable[[EpochRecord, Callable[[], Point]], None] = lambda record, point: None,
+        stopping: Callable[[], bool] = _never,
+        after_epoch: AfterEpoch = _ignore,
+        watch: Stopwatch | None = None,
     ) -> Point:
         """Train from a point up to the end of epoch `until`, and return where it got.
 
-        That is short of `until` if `stopping` answered True after a step. `after_epoch` gets each epoch's record and a
-        function that takes a copy of the state. Raise `TaskFailed` in the epoch in which the loss is no longer finite.
+        That is short of `until` if `stopping` answered True after a step. Raise `TaskFailed` in the epoch in which the loss is
+        no longer finite.
         """
-        self._load(start)
-        step, history, began = start.step, list(start.history), time.monotonic()
-        loss_sum = torch.tensor(start.loss_sum, device=self.device, dtype=torch.float64)
-        correct = torch.tensor(start.correct, device=self.device, dtype=torch.int64)
-        with streams.seeded(0, self.device):  # the steps seed the global generator for dropout; give it back afterwards
-            while step < until * self.steps_per_epoch and not stopping():
-                if step % self.steps_per_epoch == 0:
-                    began = time.monotonic()
-                epoch = step // self.steps_per_epoch
-                logits, loss, labels = self._step(epoch, step, self._memory_age(start, step) + 1)
-                loss_sum += loss
-                correct += (logits.argmax(1) == labels).sum()
-                step += 1
-                if step % self.steps_per_epoch == 0:
-                    record = self._record(epoch, step, loss_sum, correct, time.monotonic() - began)
-                    history.append(record)
-                    loss_sum.zero_()
-                    correct.zero_()
-                    after_epoch(record, partial(self._point, start, step, 0.0, 0, history))
-        return self._point(start, step, float(loss_sum), int(correct), history)
+        (end,) = train_together([self], [start], until, stopping=stopping, after_epoch=[after_epoch], watch=watch)
+        if isinstance(end, TaskFailed):
+            raise end
+        return end
 
-    def _step(self, epoch: int, step: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Take one step; return the batch's logits (batch, classes), the loss and the labels, all on the device."""
-        network, recipe = self.network, self.rules.recipe
-        within = step % self.steps_per_epoch
-        chosen = self._order(epoch)[within * self.batch : (within + 1) * self.batch]
-        images = self.augmenter(chosen, self._augmentation_key(epoch))
-        labels = self.labels[chosen]
-        torch.manual_seed(streams.key(*self.rules.order, "noise", epoch, within))
-        assert network.gradient is not None
-        network.gradient.zero_()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            logits = network.module(images)
-            with torch.no_grad():
-                teacher_logits = None if self.teacher is None else self.teacher.module(images).float()
-        logits = logits.float()
-        loss = self.rules.objective.loss(logits, labels, teacher_logits=teacher_logits, label_smoothing=recipe.label_smoothing)
-        loss.backward()
-        if recipe.clip_norm is not None:
-            norm = torch.linalg.vector_norm(network.gradient)
-            network.gradient.mul_((recipe.clip_norm / (norm + 1e-6)).clamp(max=1.0))
-        self.optimizer.step(network.trained, network.gradient, self.rules.rate(step), count)
-        return logits.detach(), loss.detach(), labels
-
-    def _order(self, epoch: int) -> Tensor:
-        """Return the epoch's order of images; kept until the next epoch asks for its own."""
-        if getattr(self, "_ordered", None) != epoch:
-            self._ordered = epoch
-            self._order_now = streams.permutation(
-                streams.key(*self.rules.order, "batches", epoch), len(self.labels), self.device
-            )
-        return self._order_now
-
-    def _augmentation_key(self, epoch: int) -> int:
-        return streams.key(*self.rules.order, "augmentation", epoch)
-
-    def _memory_age(self, start: Point, step: int) -> int:
-        return start.optimizer_steps + step - start.step
-
-    def _record(self, epoch: int, step: int, loss_sum: Tensor, correct: Tensor, seconds: float) -> EpochRecord:
-        """Read the epoch's sums from the device: once an epoch."""
-        loss = float(loss_sum) / self.steps_per_epoch
-        if not (math.isfinite(loss) and bool(torch.isfinite(self.network.vector).all())):
-            raise TaskFailed(f"diverged in epoch {epoch + 1}: the training loss is {loss}; lower the learning rate")
-        accuracy = 100 * int(correct) / (self.steps_per_epoch * self.batch)
-        return EpochRecord(epoch + 1, loss, accuracy, self.rules.rate(step - 1), seconds)
-
-    def _load(self, start: Point) -> None:
+    def load(self, start: Point) -> None:
+        """Go to a point."""
+        recipe, objective = self.rules.recipe, self.rules.objective
+        self.trainee = Trainee(self.network, self.augmenter, self.labels, recipe, objective, self.teacher)
         self.network.load(start.weights)
         self.network.module.train()
         for name, memory in start.memory.items():
-            self.optimizer.memory[name].copy_(self.network.flatten_parameters(memory))
+            self.trainee.optimizer.memory[name].copy_(self.network.flatten_parameters(memory))
+        self.trainee.loss_sum.fill_(start.loss_sum)
+        self.trainee.correct.fill_(start.correct)
+        self.step, self._age, self._history = start.step, start.optimizer_steps, list(start.history)
+        self._ordered: tuple[int, Tensor] = -1, self.labels[:0]
 
-    def _point(self, start: Point, step: int, loss_sum: float, correct: int, history: list[EpochRecord]) -> Point:
-        memory = {name: self.network.unflatten(vector) for name, vector in self.optimizer.memory.items()}
-        age = self._memory_age(start, step)
-        return Point(step, self.network.state(), memory, age, loss_sum, correct, tuple(history))
+    def moment(self) -> Moment:
+        """Return what the next step is told."""
+        epoch, within = divmod(self.step, self.steps_per_epoch)
+        return Moment(
+            indices=self._order(epoch)[within * self.batch : (within + 1) * self.batch],
+            augmentation=self._key("augmentation", epoch),
+            noise=self._key("noise", epoch, within),
+            rate=self.rules.rate(self.step),
+            count=self._age + 1,
+        )
+
+    def count_step(self) -> None:
+        """Take note that a step was taken."""
+        self.step += 1
+        self._age += 1
+
+    def end_epoch(self, began: float) -> EpochRecord:
+        """Read the epoch's sums from the device, once an epoch, and start new ones. Raise `TaskFailed` if it has diverged."""
+        epoch = self.step // self.steps_per_epoch
+        loss = float(self.trainee.loss_sum) / self.steps_per_epoch
+        if not (math.isfinite(loss) and bool(torch.isfinite(self.network.vector).all())):
+            raise TaskFailed(f"diverged in epoch {epoch}: the training loss is {loss}; lower the learning rate")
+        accuracy = 100 * int(self.trainee.correct) / (self.steps_per_epoch * self.batch)
+        record = EpochRecord(epoch, loss, accuracy, self.rules.rate(self.step - 1), time.monotonic() - began)
+        self._history.append(record)
+        self.trainee.loss_sum.zero_()
+        self.trainee.correct.zero_()
+        return record
+
+    def point(self) -> Point:
+        """Return a copy of where it is."""
+        memory = {name: self.network.unflatten(vector) for name, vector in self.trainee.optimizer.memory.items()}
+        sums = float(self.trainee.loss_sum), int(self.trainee.correct)
+        return Point(self.step, self.network.state(), memory, self._age, *sums, tuple(self._history))
+
+    def _order(self, epoch: int) -> Tensor:
+        """Return the epoch's order of images; kept until the next epoch asks for its own."""
+        if self._ordered[0] != epoch:
+            self._ordered = epoch, streams.permutation(self._key("batches", epoch), len(self.labels), self.labels.device)
+        return self._ordered[1]
+
+    def _key(self, *name: str | int) -> int:
+        return streams.key(*self.rules.order, *name)
+
+
+def train_together(
+    trainers: Sequence[Trainer],
+    starts: Sequence[Point],
+    until: int,
+    *,
+    stopping: Callable[[], bool] = _never,
+    after_epoch: Sequence[AfterEpoch] | None = None,
+    watch: Stopwatch | None = None,
+) -> list[Point | TaskFailed]:
+    """Train siblings step by step, from points at one step up to the end of epoch `until`; return where each got.
+
+    What a sibling sees and computes is what it would alone. One that diverges has failed, and the others go on.
+    """
+    if len({start.step for start in starts}) != 1:
+        raise ValueError(f"siblings start at one step; these start at {', '.join(str(start.step) for start in starts)}")
+    for trainer, start in zip(trainers, starts, strict=True):
+        trainer.load(start)
+    run = _Run(list(trainers), list(after_epoch or [_ignore] * len(trainers)), watch or Stopwatch())
+    with run.watch("other"), streams.seeded(0, run.device):  # steps may seed the global generator; give it back afterwards
+        run.go(until, stopping)
+        return [run.failed.get(j) or trainer.point() for j, trainer in enumerate(trainers)]
+
+
+@dataclass
+class _Run:
+    """Siblings on their way."""
+
+    trainers: list[Trainer]
+    after_epoch: list[AfterEpoch]
+    watch: Stopwatch
+    failed: dict[int, TaskFailed] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        return self.trainers[0].trainee.device
+
+    def go(self, until: int, stopping: Callable[[], bool]) -> None:
+        """Take steps until the end of an epoch, or until asked to stop, or until nobody is left."""
+        first, began = self.trainers[0], time.monotonic()
+        left = until * first.steps_per_epoch - first.step
+        if left <= 0:
+            return
+        trainees = [trainer.trainee for trainer in self.trainers]
+        advance = make_advance(trainees, [trainer.moment() for trainer in self.trainers], left, self.watch)
+        while first.step < until * first.steps_per_epoch and len(self.failed) < len(trainees) and not stopping():
+            if first.step % first.steps_per_epoch == 0:
+                began = time.monotonic()
+            self.watch.turn("data")
+            advance([trainer.moment() for trainer in self.trainers])
+            for trainer in self.trainers:
+                trainer.count_step()
+            if first.step % first.steps_per_epoch == 0:
+                self._end_epoch(began)
+            self.watch.turn("other")
+
+    def _end_epoch(self, began: float) -> None:
+        for j, trainer in enumerate(self.trainers):
+            if j in self.failed:
+                continue
+            self.watch.turn("device")
+            try:
+                record = trainer.end_epoch(began)
+            except TaskFailed as error:
+                self.failed[j] = error
+                continue
+            self.watch.turn("other")
+            self.after_epoch[j](record, trainer.point)
 
 
 def record_json(record: EpochRecord) -> dict[str, Any]:

@@ -87,7 +87,8 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.dropout, self.scale = heads, dropout, (width // heads) ** -0.5
+        self.heads, self.scale = heads, (width // heads) ** -0.5
+        self.dropout = nn.Dropout(dropout)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         nn.init.xavier_uniform_(self.qkv.weight)
@@ -97,10 +98,11 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         queries, keys, values = self.qkv(x).chunk(3, dim=-1)
         queries, keys, values = self.split(queries), self.split(keys), self.split(values)
-        dropout = self.dropout if self.training else 0.0
         # A parameter says where we are also while the network is traced, when `x` is a symbol.
-        attend = F.scaled_dot_product_attention if next(self.parameters()).is_cuda else plain_attention
-        x = attend(queries, keys, values, dropout_p=dropout, scale=self.scale)
+        if next(self.parameters()).is_cuda and not (self.training and self.dropout.p):
+            x = F.scaled_dot_product_attention(queries, keys, values, scale=self.scale)
+        else:
+            x = plain_attention(queries, keys, values, self.dropout, self.scale)
         return self.out(x.transpose(1, 2).flatten(2))  # (batch, heads, tokens, width / heads) -> (batch, tokens, width)
 
     def split(self, x: Tensor) -> Tensor:
@@ -108,13 +110,12 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
-def plain_attention(queries: Tensor, keys: Tensor, values: Tensor, dropout_p: float, scale: float) -> Tensor:
-    """Scaled dot-product attention written out, for the CPU; all (batch, heads, tokens, width / heads).
+def plain_attention(queries: Tensor, keys: Tensor, values: Tensor, dropout: nn.Module, scale: float) -> Tensor:
+    """Scaled dot-product attention written out; all (batch, heads, tokens, width / heads).
 
-    There PyTorch's fused kernel takes no dropout, so with dropout it computes just this, at equal cost in float32; in bfloat16
-    it takes two to six times as long, forward and backward.
+    On the CPU PyTorch's fused kernel takes no dropout, so with dropout it computes just this, at equal cost in float32; in
+    bfloat16 it takes two to six times as long, forward and backward. On CUDA it drops in a way of its own, from torch's global
+    generator; with tokens as few as ours the weights may well be written down.
     """
     weights = ((queries * scale) @ keys.transpose(-2, -1)).softmax(-1)  # (batch, heads, tokens, tokens)
-    if dropout_p:
-        weights = F.dropout(weights, dropout_p)
-    return weights @ values
+    return dropout(weights) @ values

@@ -1,7 +1,8 @@
-"""The loop against a plain script, and against itself when it is cut."""
+"""The loop against a plain script, against itself when it is cut, and siblings against each of them alone."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,16 @@ from torch import nn
 from torch.nn import functional as F
 
 import toys
-from harness import Augmentation, Recipe, TaskFailed, streams
+from harness import Recipe, TaskFailed, streams
+from harness.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
-from harness.training.loop import Point, Rules, Trainer
+from harness.training.loop import Point, Rules, Trainer, train_together
 from harness.training.schedule import learning_rate
 from harness.weights import FlatNetwork
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.distillation import Distillation, DistillationOptions
+from siblings import STILL, Family, same
 
-STILL = Augmentation(crop_padding=0, horizontal_flip=False, brightness=0, contrast=0, saturation=0)
 ORDER = ("order", 0, 0)
 
 
@@ -136,3 +138,74 @@ def test_label_smoothing_is_torchs() -> None:
     logits, labels = torch.randn(8, 4), torch.arange(8) % 4
     expected = nn.CrossEntropyLoss(label_smoothing=0.2)(logits, labels)
     torch.testing.assert_close(CrossEntropy().loss(logits, labels, label_smoothing=0.2), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("perceptron", {}),
+        ("perceptron", {"batchnorm": True}),
+        ("perceptron", {"dropout": 0.3}),
+        ("resnet20", {}),
+        ("vit", {}),
+    ],
+)
+@pytest.mark.parametrize("distilled", [False, True], ids=["plain", "distilled"])
+def test_siblings_train_together_as_alone(kind: str, options: dict[str, Any], distilled: bool) -> None:
+    """Three siblings side by side have the weights, memory and history that each has alone, to the bit."""
+    recipe = Recipe(epochs=2, batch_size=32, learning_rate=0.02, optimizer="sgd" if kind == "perceptron" else "adamw")
+    family = Family(kind, recipe, distilled=distilled, **options)
+    alone = [trainer.run(start, 2) for trainer, start in map(family.sibling, range(3))]
+    trainers, starts = zip(*map(family.sibling, range(3)), strict=True)
+    records: list[list[int]] = [[], [], []]
+    notes = [lambda record, point, j=j: records[j].append(record.epoch) for j in range(3)]
+    together = train_together(trainers, starts, 2, after_epoch=notes)
+    assert all(same(ours, own) for ours, own in zip(together, alone, strict=True))
+    assert records == [[1, 2]] * 3
+    assert not same(together[0], together[1])
+
+
+@pytest.mark.parametrize("cut", [1, 3, 5])
+def test_siblings_that_were_cut_go_on_together_or_alone(cut: int) -> None:
+    """A group cut after any step goes on, as a group or one by one, to the weights of an undisturbed one."""
+    family = Family("perceptron", Recipe(epochs=2, batch_size=24), dropout=0.3)
+    whole = [trainer.run(start, 2) for trainer, start in map(family.sibling, range(3))]
+    trainers, starts = zip(*map(family.sibling, range(3)), strict=True)
+    steps = iter(range(100))
+    halves = train_together(trainers, starts, 2, stopping=lambda: next(steps) >= cut)
+    assert [half.step for half in halves] == [cut] * 3
+    trainers = [family.sibling(j)[0] for j in range(3)]
+    assert all(same(end, own) for end, own in zip(train_together(trainers, halves, 2), whole, strict=True))
+    assert all(same(family.sibling(j)[0].run(halves[j], 2), whole[j]) for j in range(3))
+
+
+def test_sibling_that_diverges_fails_alone() -> None:
+    """Of three siblings the one that diverges has failed, with the epoch; the others end where they would have."""
+    family = Family("perceptron", Recipe(epochs=2, batch_size=24))
+    alone = [trainer.run(start, 2) for trainer, start in map(family.sibling, range(3))]
+    trainers, starts = zip(*map(family.sibling, range(3)), strict=True)
+    trainers[1].rules = replace(trainers[1].rules, rate=lambda step: 1e20)
+    first, second, third = train_together(trainers, starts, 2)
+    assert same(first, alone[0])
+    assert isinstance(second, TaskFailed)
+    assert str(second).startswith("diverged in epoch 1: the training loss is")
+    assert same(third, alone[2])
+
+
+def test_siblings_that_start_apart_are_refused() -> None:
+    """A group has one step."""
+    family = Family("perceptron", Recipe(epochs=2, batch_size=24))
+    trainers, starts = zip(*map(family.sibling, range(2)), strict=True)
+    with pytest.raises(ValueError, match="siblings start at one step; these start at 0, 4"):
+        train_together(trainers, [starts[0], replace(starts[1], step=4)], 2)
+
+
+def test_watch_tells_where_a_training_goes() -> None:
+    """Data, forward and backward, and the optimiser are told apart, and together are most of the time."""
+    trainer, start = Family("resnet20", Recipe(epochs=2, batch_size=64)).sibling(0)
+    watch = Stopwatch()
+    trainer.run(start, 2, watch=watch)
+    seconds = watch.lap()
+    named = [seconds[phase] for phase in ("data", "forward and backward", "optimiser")]
+    assert all(named)
+    assert sum(named) > 0.9 * sum(seconds.values())

@@ -21,9 +21,10 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("told", ["numbers", "tensors"])
 @pytest.mark.parametrize("case", CASES)
-def test_ten_steps(case: str) -> None:
-    """Ten steps at changing rates leave the parameters where torch's optimiser leaves them."""
+def test_ten_steps(case: str, told: str) -> None:
+    """Ten steps at changing rates leave the parameters where torch's optimiser leaves them, however they are told."""
     recipe, cls, arguments = CASES[case]
     generator = torch.Generator().manual_seed(0)
     ours = torch.randn(50, dtype=torch.float64, generator=generator)
@@ -35,7 +36,10 @@ def test_ten_steps(case: str) -> None:
         reference.param_groups[0]["lr"] = rate
         theirs.grad = gradient.clone()
         reference.step()
-        optimizer.step(ours, gradient, rate, count)
+        if told == "numbers":
+            optimizer.step(ours, gradient, rate, count)
+        else:
+            optimizer.step(ours, gradient, torch.tensor(rate, dtype=torch.float64), torch.tensor(count, dtype=torch.float64))
     torch.testing.assert_close(ours, theirs.detach(), rtol=1e-12, atol=1e-14)
 
 

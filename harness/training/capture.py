@@ -1,0 +1,244 @@
+"""How the steps of a group are taken: eagerly one after another, or on a GPU as one CUDA graph. Knows nothing of epochs.
+
+Launching the kernels of a step one by one takes longer than running them; a graph is launched whole. In it every sibling has a
+stream of its own, so that the small kernels of one fill the gaps of the others. A captured step reads its indices, keys and
+rate from tensors that are rewritten before each replay.
+
+Nothing here can change what a step computes: before it is used, a graph is replayed beside the eager step, on the state at hand
+and with other inputs, and given up with a warning if it does anything else.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from harness import streams
+from harness.stopwatch import Stopwatch
+from harness.training.step import Moment, Trainee, take_step
+from harness.weights import has_batchnorm
+
+Advance = Callable[[Sequence[Moment]], None]
+"""Takes one step of every sibling, each as it is told."""
+
+CAPTURE_FROM = 300
+"""Steps ahead from which a graph pays: trying it takes some ten steps and a second [predicted, not measured]."""
+
+COMPILE_FROM = 20_000
+"""Steps ahead, of all siblings, from which fused kernels pay: compiling takes about a minute [predicted, not measured]."""
+
+_TOLERANCE = 0.3  # of a norm; fused kernels round bfloat16 differently by up to 0.05, a graph that does something else by 1
+
+
+class NotCapturable(Exception):
+    """A step that cannot be a graph, or whose graph does something else."""
+
+
+def make_advance(trainees: Sequence[Trainee], moments: Sequence[Moment], steps: int, watch: Stopwatch) -> Advance:
+    """Return the fastest way to take steps that can be had: compiled in a graph, in a graph, or eager.
+
+    `moments` are those of the next step, of which `steps` are ahead. With HARNESS_EAGER in the environment it is eager. Raise
+    `torch.OutOfMemoryError` if siblings do not fit together.
+    """
+    for compiled in _ways(trainees, steps):
+        try:
+            return Captured(trainees, moments, watch, compiled=compiled)
+        except torch.OutOfMemoryError:
+            if len(trainees) > 1:
+                raise
+        except Exception as error:  # whatever a compiler, a driver or a plugin's code has against it, there is another way
+            manner = "compiled and captured" if compiled else "captured"
+            warnings.warn(f"steps are not {manner}: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
+    return Eager(trainees, watch)
+
+
+def _ways(trainees: Sequence[Trainee], steps: int) -> list[bool]:
+    """Return the ways of capturing that may pay, the best first: compiled or not. None on the CPU."""
+    if trainees[0].device.type != "cuda" or steps < CAPTURE_FROM or os.environ.get("HARNESS_EAGER"):
+        return []
+    # Running statistics are changed in the vector that the parameters lie in too; compilers shy at that.
+    compilable = not any(has_batchnorm(trainee.network.module) for trainee in trainees)
+    return [True, False] if compilable and steps * len(trainees) >= COMPILE_FROM else [False]
+
+
+class Eager:
+    """Takes the steps one sibling after another, operation by operation."""
+
+    def __init__(self, trainees: Sequence[Trainee], watch: Stopwatch) -> None:
+        self._trainees, self._watch = trainees, watch
+
+    def __call__(self, moments: Sequence[Moment]) -> None:
+        for trainee, moment in zip(self._trainees, moments, strict=True):
+            assert isinstance(moment.noise, int)
+            torch.manual_seed(moment.noise)  # for what draws from the global generator: dropped paths, functional dropout
+            take_step(trainee, moment, self._watch)
+
+
+class Captured:
+    """Takes the steps of all siblings by replaying one CUDA graph."""
+
+    def __init__(
+        self, trainees: Sequence[Trainee], moments: Sequence[Moment], watch: Stopwatch, *, compiled: bool = False
+    ) -> None:
+        self._trainees, self._watch, self._device = trainees, watch, trainees[0].device
+        with watch("device"), torch.cuda.device(self._device), _fastest_convolutions():
+            self._slates = [Slate(moment, self._device) for moment in moments]
+            self._streams = [torch.cuda.Stream(self._device) for _ in trainees]
+            saved = [[tensor.clone() for tensor in trainee.state()] for trainee in trainees]
+            try:
+                self._graph = self._capture(moments, saved, compiled)
+            finally:
+                _restore(trainees, saved)
+                for trainee in trainees:
+                    trainee.forward = trainee.network.module
+
+    def __call__(self, moments: Sequence[Moment]) -> None:
+        with self._watch("device"), torch.cuda.device(self._device):
+            for slate, moment in zip(self._slates, moments, strict=True):
+                slate.write(moment)
+            self._graph.replay()
+
+    def _capture(self, moments: Sequence[Moment], saved: Sequence[Sequence[Tensor]], compiled: bool) -> torch.cuda.CUDAGraph:
+        """Take the step eagerly, capture it, and compare."""
+        strange = [_otherwise(trainee, moment) for trainee, moment in zip(self._trainees, moments, strict=True)]
+        expected = [self._traces(self._branch, moments, saved)]
+        with self._without_reading():
+            expected.append(self._traces(self._branch, strange, saved))
+        if compiled:
+            for trainee in self._trainees:
+                trainee.forward = torch.compile(trainee.network.module, dynamic=False)
+        for _ in range(3):  # libraries choose kernels, allocate and compile on the first calls
+            self._branch()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=torch.cuda.Stream(self._device)):
+            self._branch()
+        for told, wanted in zip((moments, strange), expected, strict=True):
+            for found, right in zip(self._traces(graph.replay, told, saved), wanted, strict=True):
+                found.check(right)
+        return graph
+
+    def _branch(self) -> None:
+        """Take the step of every sibling, each on its stream, as the slates say."""
+        here = torch.cuda.current_stream()
+        for trainee, slate, stream in zip(self._trainees, self._slates, self._streams, strict=True):
+            stream.wait_stream(here)
+            with torch.cuda.stream(stream):
+                take_step(trainee, slate.moment, Stopwatch())
+        for stream in self._streams:
+            here.wait_stream(stream)
+
+    def _traces(self, advance: Callable[[], None], moments: Sequence[Moment], saved: Sequence[Sequence[Tensor]]) -> list[Trace]:
+        """Take a step from the saved state; return what it left behind."""
+        _restore(self._trainees, saved)
+        for trainee, slate, moment in zip(self._trainees, self._slates, moments, strict=True):
+            _gradient(trainee).fill_(float("nan"))
+            slate.write(moment)
+        advance()
+        return [
+            Trace(_gradient(trainee).clone(), trainee.network.vector - before[0], trainee.loss_sum - before[-2])
+            for trainee, before in zip(self._trainees, saved, strict=True)
+        ]
+
+    @contextmanager
+    def _without_reading(self) -> Iterator[None]:
+        """Raise if the block reads from the device, or draws from its global generator: a graph can do neither."""
+        generator, mode = torch.cuda.get_rng_state(self._device), torch.cuda.get_sync_debug_mode()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch calls the mode a prototype
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                yield
+            finally:
+                torch.cuda.set_sync_debug_mode(mode)
+        if not torch.equal(generator, torch.cuda.get_rng_state(self._device)):
+            raise NotCapturable("the network draws from torch's global generator")
+
+
+class Slate:
+    """Where a captured step finds what it is told: tensors that stay in place and are rewritten."""
+
+    def __init__(self, moment: Moment, device: torch.device) -> None:
+        self._indices = moment.indices.clone()
+        self._keys = torch.zeros(2, dtype=torch.int64, device=device)
+        self._numbers = torch.zeros(2, dtype=torch.float64, device=device)
+        self.moment = Moment(self._indices, *self._keys.unbind(), *self._numbers.unbind())
+        self.write(moment)
+
+    def write(self, moment: Moment) -> None:
+        """Take over a moment whose values are numbers."""
+        assert isinstance(moment.augmentation, int)
+        assert isinstance(moment.noise, int)
+        self._indices.copy_(moment.indices)
+        self._keys[0].fill_(streams.signed(moment.augmentation))
+        self._keys[1].fill_(streams.signed(moment.noise))
+        self._numbers[0].fill_(float(moment.rate))
+        self._numbers[1].fill_(float(moment.count))
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a step left behind: the gradient as the optimiser last saw it, how far the weights moved, the loss."""
+
+    gradient: Tensor
+    moved: Tensor
+    loss: Tensor
+
+    def check(self, right: Trace) -> None:
+        """Raise `NotCapturable` unless it is, to rounding, what the eager step left.
+
+        Weights are compared by how far they moved: where a gradient is all rounding, Adam's step is as long, but anywhere.
+        """
+        off = _norm(self.gradient - right.gradient) / max(_norm(right.gradient), 1e-30)
+        stretch = _norm(self.moved) / max(_norm(right.moved), 1e-30) if _norm(right.moved) else 1.0
+        loss = abs(float(self.loss) - float(right.loss)) / max(abs(float(right.loss)), 1e-3)
+        if not (off < _TOLERANCE and abs(stretch - 1) < _TOLERANCE and loss < _TOLERANCE):
+            raise NotCapturable(
+                f"its replay is not the step: the gradient is off by {off:.2g} of its norm, the loss by {loss:.2g}, "
+                f"the weights moved {stretch:.2g} times as far"
+            )
+
+
+def _otherwise(trainee: Trainee, moment: Moment) -> Moment:
+    """Return a moment in which everything is different."""
+    assert isinstance(moment.augmentation, int)
+    assert isinstance(moment.noise, int)
+    return replace(
+        moment,
+        indices=(moment.indices + 1) % len(trainee.labels),
+        augmentation=moment.augmentation ^ 1,
+        noise=moment.noise ^ 1,
+        rate=3 * moment.rate,
+        count=moment.count + 5,
+    )
+
+
+def _gradient(trainee: Trainee) -> Tensor:
+    assert trainee.network.gradient is not None
+    return trainee.network.gradient
+
+
+def _norm(vector: Tensor) -> float:
+    return float(torch.linalg.vector_norm(vector, dtype=torch.float64))
+
+
+def _restore(trainees: Sequence[Trainee], saved: Sequence[Sequence[Tensor]]) -> None:
+    for trainee, before in zip(trainees, saved, strict=True):
+        for tensor, value in zip(trainee.state(), before, strict=True):
+            tensor.copy_(value)
+
+
+@contextmanager
+def _fastest_convolutions() -> Iterator[None]:
+    """Let cuDNN try its convolutions on the shapes at hand."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

@@ -1,0 +1,94 @@
+"""One step of training: a function of a network's state and of what the step is told. Knows nothing of epochs, groups, files.
+
+It reads nothing back from the device and branches on nothing there. So the same function runs eagerly, on the CPU with numbers
+and on a GPU, and is captured in a CUDA graph with tensors in the place of numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.interfaces import Objective
+from harness.recipe import Recipe
+from harness.stopwatch import Stopwatch
+from harness.training.augmentation import Augmenter
+from harness.training.dropout import Noise, name_dropout
+from harness.training.optimizers import make_optimizer
+from harness.weights import FlatNetwork
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a step is told. All but the indices are numbers, or tensors () on the device: int64 keys, float64 for the others."""
+
+    indices: Tensor  # int64 (batch,), on the device
+    augmentation: int | Tensor  # the key of the epoch's augmentation
+    noise: int | Tensor  # the key of the step's dropout
+    rate: float | Tensor
+    count: int | Tensor  # steps since the optimiser's memory was empty, this one included
+
+
+class Trainee:
+    """A network in training: all that its steps read and write, on one device. `network` has a gradient.
+
+    `augmenter` holds the training images and `labels` (n,) lie beside them; `teacher`, if the objective wants one, is a network
+    in evaluation mode that sees the same augmented views. `forward` is the network's, or a compiled form of it.
+    """
+
+    def __init__(
+        self,
+        network: FlatNetwork,
+        augmenter: Augmenter,
+        labels: Tensor,
+        recipe: Recipe,
+        objective: Objective,
+        teacher: FlatNetwork | None = None,
+    ) -> None:
+        self.network, self.augmenter, self.labels, self.recipe = network, augmenter, labels, recipe
+        self.objective, self.teacher = objective, teacher
+        self.device = network.vector.device
+        self.forward: Callable[[Tensor], Tensor] = network.module
+        self.noise: Noise = name_dropout(network.module)
+        self.optimizer = make_optimizer(recipe, network.trained)
+        self.loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
+        self.correct = torch.zeros((), device=self.device, dtype=torch.int64)
+
+    def state(self) -> list[Tensor]:
+        """Return all that a step changes, the tensors themselves."""
+        counters = [buffer for buffer in self.network.module.buffers() if not buffer.is_floating_point()]
+        return [self.network.vector, *counters, *self.optimizer.memory.values(), self.loss_sum, self.correct]
+
+
+def take_step(trainee: Trainee, moment: Moment, watch: Stopwatch) -> None:
+    """Move the network by one step, and add the batch's loss and right answers to the sums."""
+    recipe, network = trainee.recipe, trainee.network
+    watch.turn("data")
+    images = trainee.augmenter(moment.indices, moment.augmentation)
+    labels = trainee.labels[moment.indices]
+    watch.turn("forward and backward")
+    logits, teacher_logits = _logits(trainee, images, moment.noise)
+    loss = trainee.objective.loss(logits, labels, teacher_logits=teacher_logits, label_smoothing=recipe.label_smoothing)
+    gradient = network.gradient_of(loss)
+    watch.turn("optimiser")
+    if recipe.clip_norm is not None:
+        norm = torch.linalg.vector_norm(gradient)
+        gradient.mul_((recipe.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+    trainee.optimizer.step(network.trained, gradient, moment.rate, moment.count)
+    trainee.loss_sum += loss.detach()
+    trainee.correct += (logits.detach().argmax(1) == labels).sum()
+
+
+def _logits(trainee: Trainee, images: Tensor, noise: int | Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the student's and the teacher's logits, float32 (batch, classes)."""
+    trainee.noise.begin(noise)
+    # Each weight is read once in a forward pass, so a cache of their bfloat16 forms gains nothing, and would outlive a capture.
+    bf16 = trainee.recipe.precision == "bf16"
+    with torch.autocast(trainee.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+        logits = trainee.forward(images)
+        with torch.no_grad():
+            teacher_logits = None if trainee.teacher is None else trainee.teacher.module(images).float()
+    return logits.float(), teacher_logits
