@@ -181,7 +181,7 @@ def _windows(op: Operation) -> Sequence[Axes]:
 def _space_and_channels(op: Operation) -> Sequence[Axes]:
     """Pixels move into the channel axis (channels × pixels) or out of it."""
     axes, result = op.axes(), op.results[0].shape
-    dim = 1 if op.name in ("im2col", "col2im") else len(axes) - 3
+    dim = len(axes) - (2 if op.name == "col2im" else 3)
     for axis in axes[dim + 1 :]:
         fix(axis)
     channels, new = axes[dim], result[dim]

@@ -29,14 +29,14 @@ def _outputs(network: nn.Module, state: State, images: Tensor) -> Tensor:
 
 
 def verify(network: nn.Module, symmetry: Symmetry, example: Tensor, *, stream: int = 0, tolerance: float = 1e-9) -> float:
-    """Return how far random permutations of random weights move the outputs on random inputs of the example's shape.
+    """Return how far random permutations of random weights move the outputs on a random input of the shape of the examples.
 
     The weights are the network's with noise, so that scales of 1 and biases of 0 are told apart. Raise `SymmetryViolated`
     where the relative difference exceeds the tolerance.
     """
     state = _noisy(network.state_dict(), stream)
     permuted = permute(symmetry, random_permutations(symmetry, stream), state)
-    inputs = _normal(example.shape, streams.key("verify", stream, "inputs")).to(example.device)
+    inputs = _normal(example[:1].shape, streams.key("verify", stream, "inputs")).to(example.device)
     difference = functional_difference(network, state, permuted, inputs)
     if difference > tolerance:  # a network that blows rounding up?
         nudged = {name: t * (1 + 2**-52) if t.is_floating_point() else t for name, t in state.items()}

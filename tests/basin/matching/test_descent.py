@@ -156,7 +156,7 @@ def test_descent_follows_from_the_stream() -> None:
 def test_against_git_re_basins_rules(name: str, precision: Precision) -> None:
     """The rules written down plainly, visiting in the same orders, find the same permutations."""
     symmetry, (a, b) = of(WIDE[name])
-    for stream in range(3):
+    for stream in range(2):
         found = match(symmetry, a, b, stream=stream, precision=precision)
         plain, sweeps = weight_matching(symmetry, a, b, streams.key("descent", stream, 0))
         assert all(np.array_equal(p, q) for p, q in zip(found.permutations, plain))
