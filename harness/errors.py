@@ -57,6 +57,10 @@ class TaskFailed(HarnessError):
     """Work that cannot succeed as specified (a diverged member, a plugin that raised). It fails its cells only."""
 
 
+class PluginFailed(TaskFailed):
+    """A plugin raised, or gave what it may not give; the message names the plugin and the hook. It fails its cells only."""
+
+
 class Interrupted(HarnessError):
     """The user asked to stop; the state reached is on disk."""
 

@@ -5,15 +5,23 @@ The graph is a function of the benchmark alone; what of it is still to do is a f
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import sys
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from harness.benchmark import Benchmark, CellSpec, Named
+from harness.blame import told
 from harness.errors import PluginError
 from harness.interfaces import Metric
 from harness.task import FORMAT, Task, key_of
 from harness.trajectory import Cell, Checkpoint, Derived, Setting, Trajectory, Weights
+
+_MOST_MEMBERS = 10_000  # what a benchmark file may ask for; a builder may yield without end
 
 
 class Shelf(Protocol):
@@ -26,18 +34,28 @@ class Shelf(Protocol):
 @dataclass(frozen=True)
 class PlannedCell:
     """A cell with its members and the tasks that measure it; `epochs_alone` is what its ensemble costs if built alone, and
-    `epochs_new` what remains of that after the cells before it, as if the store were empty."""
+    `epochs_new` what remains of that after the cells before it, as if the store were empty.
+
+    A cell whose plugins fail at planning has neither members nor tasks; `problem` says why, in a line, and `traceback` where.
+    """
 
     spec: CellSpec
-    members: tuple[Weights, ...]
-    measures: dict[str, Task]
-    epochs_alone: float
-    epochs_new: float
+    setting: Setting
+    members: tuple[Weights, ...] = ()
+    measures: dict[str, Task] = field(default_factory=dict)
+    epochs_alone: float = 0.0
+    epochs_new: float = 0.0
+    problem: str = ""
+    traceback: str = ""
 
     @property
     def key(self) -> str:
-        """The key of the ensemble: of its members, in order."""
-        return ensemble_key(self.members)
+        """The key of the ensemble: of its members, in order. Of a cell without members: of what it was to be."""
+        if self.members:
+            return ensemble_key(self.members)
+        method = self.spec.method.plugin
+        made_of = {"setting": self.setting.key, "method": method.name, "label": self.spec.method.label, "seed": self.spec.seed}
+        return key_of({"kind": "unplanned", **made_of})
 
 
 @dataclass
@@ -92,14 +110,15 @@ class Graph:
 
 
 def plan(benchmark: Benchmark) -> Graph:
-    """Build the graph of a benchmark. Linear in the number of cells. Raise `PluginError` for a builder that fails or does not
-    return handles."""
+    """Build the graph of a benchmark. Linear in the number of cells. A builder that fails, or does not return handles, fails
+    its cells only: they are in the graph with a `problem`."""
     graph = Graph(benchmark)
     planner = _Planner(graph)
-    built = [(spec, planner.members(spec)) for spec in benchmark.cells()]
-    planner.add_trainings()
-    for spec, members in built:
-        planner.add_cell(spec, members)
+    with contextlib.redirect_stdout(sys.stderr), contextlib.chdir(Path.cwd()):  # a builder may print, and change the folder
+        drafts = [planner.draft(spec) for spec in benchmark.cells()]
+        planner.add_trainings()
+        for draft in drafts:
+            planner.add_cell(draft)
     return graph
 
 
@@ -156,18 +175,31 @@ class _Planner:
         self.taps: dict[str, dict[int, Checkpoint]] = {}  # trajectory → epoch → checkpoint
         self.counted: set[str] = set()
 
-    def members(self, spec: CellSpec) -> tuple[Weights, ...]:
-        """Ask a cell's builder for its members and note every handle they stand on."""
-        cell = Cell(self._setting(spec), spec.objective, spec.seed, spec.members)
+    def draft(self, spec: CellSpec) -> PlannedCell:
+        """Ask a cell's builder for its members and note every handle they stand on; the rest of the cell is still to come."""
+        setting = self._setting(spec)
         where = f"method '{spec.method.label}' on {spec.dataset.label} × {spec.architecture.label}"
         try:
-            members = tuple(spec.method.plugin.build(cell))
-        except Exception as error:  # a builder is a plugin: name it, whatever it raises
-            raise PluginError(f"{where}: its builder fails: {type(error).__name__}: {error}") from error
+            members = self._members(spec, Cell(setting, spec.objective, spec.seed, spec.members))
+        except PluginError as error:
+            return PlannedCell(spec, setting, problem=f"{where}: {error}")
+        except (Exception, SystemExit) as error:  # a builder is a plugin: name it, whatever it raises
+            return PlannedCell(spec, setting, problem=f"{where}: its builder fails: {told(error)}", traceback=_trace(error))
+        return PlannedCell(spec, setting, members)
+
+    def _members(self, spec: CellSpec, cell: Cell) -> tuple[Weights, ...]:
+        members = tuple(itertools.islice(spec.method.plugin.build(cell), _MOST_MEMBERS + 1))
         if not members or not all(isinstance(member, Weights) for member in members):
-            raise PluginError(f"{where}: its builder returns {members!r:.80}; at least one handle of weights is wanted")
+            raise PluginError(f"its builder returns {members!r:.80}; at least one handle of weights is wanted")
+        if len(members) > _MOST_MEMBERS:
+            raise PluginError(f"its builder returns more than {_MOST_MEMBERS} members")
+        found: dict[str, Weights] = {}
         for member in members:
-            self._note(member)
+            self._visit(member, found)
+        for handle in found.values():
+            self.handles[handle.key] = handle
+            if isinstance(handle, Checkpoint):
+                self.taps.setdefault(handle.trajectory.key, {})[handle.epoch] = handle
         return members
 
     def _setting(self, spec: CellSpec) -> Setting:
@@ -177,20 +209,18 @@ class _Planner:
             self.settings[key] = Setting(*parts)
         return self.settings[key]
 
-    def _note(self, weights: Weights) -> None:
-        """Visit a handle after all that it is a function of."""
+    def _visit(self, weights: Weights, found: dict[str, Weights]) -> None:
+        """Find the handles that nobody has noted yet, each after all that it is a function of."""
         stack: list[tuple[Weights, bool]] = [(weights, False)]
         while stack:
             handle, parents_done = stack.pop()
-            if handle.key in self.handles:
+            if handle.key in self.handles or handle.key in found:
                 continue
             if not parents_done:
                 stack.append((handle, True))
                 stack.extend((parent, False) for parent in _parents(handle))
                 continue
-            self.handles[handle.key] = handle
-            if isinstance(handle, Checkpoint):
-                self.taps.setdefault(handle.trajectory.key, {})[handle.epoch] = handle
+            found[handle.key] = handle
 
     def add_trainings(self) -> None:
         """Make the tasks that train and derive, every parent before its children."""
@@ -208,18 +238,23 @@ class _Planner:
         start = self.taps[checkpoint.trajectory.key][max(earlier)] if earlier else checkpoint.trajectory.start
         self.graph.tasks[checkpoint.key] = train_task(checkpoint, start)
 
-    def add_cell(self, spec: CellSpec, members: tuple[Weights, ...]) -> None:
+    def add_cell(self, draft: PlannedCell) -> None:
         """Make the tasks that predict and measure, and count what the cell costs."""
-        tasks = self.graph.tasks
+        members, tasks = draft.members, self.graph.tasks
+        if not members:
+            self.graph.cells.append(draft)
+            return
         predictions = [predict_task(member) for member in members]
-        for task in predictions:
+        metrics = self.graph.benchmark.metrics
+        measures = {named.label: measure_task(named, members, predictions, draft.spec.seed) for named in metrics}
+        for task in (*predictions, *measures.values()):
             tasks.setdefault(task.key, task)
-        measures = {named.label: measure_task(named, members, predictions, spec.seed) for named in self.graph.benchmark.metrics}
-        for task in measures.values():
-            tasks.setdefault(task.key, task)
-        cell = PlannedCell(spec, members, measures, epochs_alone(members), 0.0)
-        new = sum(task.cost for task in self.graph._closure(cell, tasks, self.counted))
-        self.graph.cells.append(PlannedCell(spec, members, measures, cell.epochs_alone, new))
+        new = sum(task.cost for task in self.graph._closure(draft, tasks, self.counted))
+        self.graph.cells.append(replace(draft, measures=measures, epochs_alone=epochs_alone(members), epochs_new=new))
+
+
+def _trace(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
 
 
 def _parents(weights: Weights) -> list[Weights]:

@@ -12,7 +12,6 @@ import pytest
 import harness
 import toys
 from conftest import RECIPE, Lab
-from harness.errors import PluginError
 from harness.graph import Graph, plan
 
 GraphOf = Callable[..., Graph]
@@ -90,8 +89,9 @@ def test_training_starts_from_the_latest_stored_epoch(graph_of: GraphOf, lab: La
     assert [(t.spec["from"]["epoch"], t.spec["epoch"], t.cost) for t in trunk] == [(2, 3, 1.0)]
 
 
-def test_builder_that_raises_is_named(graph_of: GraphOf) -> None:
-    """A failing builder is reported with the method and where it was built."""
+def test_builder_that_fails_fails_its_cells_only(graph_of: GraphOf, capsys: pytest.CaptureFixture[str]) -> None:
+    """A builder that raises, or returns what it may not, is named with where it was to build; the other cells are planned, and
+    nothing is planned for its own."""
 
     class Broken(harness.EnsembleBuilder):
         name = "broken"
@@ -105,11 +105,36 @@ def test_builder_that_raises_is_named(graph_of: GraphOf) -> None:
         def build(self, cell: harness.Cell) -> Any:
             return [3]
 
-    catalogue = toys.catalogue(("ensemble_builder", Broken), ("ensemble_builder", Wrong))
-    with pytest.raises(PluginError, match="method 'broken' on blobs × perceptron: its builder fails: RuntimeError: no idea"):
-        graph_of(catalogue, methods=["broken"])
-    with pytest.raises(PluginError, match=r"its builder returns \(3,\); at least one handle of weights is wanted"):
-        graph_of(catalogue, methods=["wrong"])
+    class Endless(Broken):
+        name = "endless"
+
+        def build(self, cell: harness.Cell) -> Any:
+            print("not for the output")
+            while True:
+                yield cell.trajectory(member=0).at(1)
+
+    class Foreign(Broken):
+        name = "foreign"
+
+        def build(self, cell: harness.Cell) -> Any:
+            class Strange(harness.Weights):
+                setting, spec, location = cell.setting, {"kind": "strange"}, {}  # type: ignore[assignment]
+
+            return [cell.trajectory(member=0).at(3), Strange()]
+
+    catalogue = toys.catalogue(*(("ensemble_builder", cls) for cls in (Broken, Wrong, Endless, Foreign)))
+    graph = graph_of(catalogue, methods=["broken", "wrong", "deep", "endless", "foreign"])
+    broken, wrong, deep, endless, foreign = graph.cells
+    where = "method 'broken' on blobs × perceptron: "
+    assert broken.problem.startswith(f"{where}its builder fails: RuntimeError: no idea (test_graph.py:")
+    assert 'raise RuntimeError("no idea")' in broken.traceback
+    assert wrong.problem.endswith("its builder returns (3,); at least one handle of weights is wanted")
+    assert endless.problem.endswith("its builder returns more than 10000 members")
+    assert foreign.problem.endswith("a handle of type Strange is not one the planner knows")
+    assert not deep.problem
+    assert graph.tasks == graph_of(methods=["deep"]).tasks
+    assert len({cell.key for cell in graph.cells}) == 5
+    assert "not for the output" not in capsys.readouterr().out
 
 
 @pytest.mark.slow

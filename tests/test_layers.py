@@ -18,14 +18,14 @@ PLUGINS = ROOT / "plugins"
 
 # From the ground floor up: a module may import what stands on a lower floor, or, within a room, its own room.
 FLOORS = [
-    ["errors", "task"],
-    ["hookspecs", "streams", "provenance"],
+    ["errors", "task", "stopwatch"],
+    ["hookspecs", "streams", "provenance", "blame"],
     ["weights", "ensemble", "results"],
     ["interfaces"],
     ["recipe", "discovery", "store", "source"],
     ["trajectory", "catalogue", "leaderboard"],
     ["training", "evaluation", "benchmark", "report"],
-    ["graph"],
+    ["graph", "guard"],
     ["worker"],
     ["engines"],
     ["runner"],

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness.errors import DamagedObject, StoreError
-from harness.store import Store, sweep
+from harness.store import Store
 from harness.task import key_of
 
 KEY, OTHER = key_of("one"), key_of("other")
@@ -24,6 +24,11 @@ def store(tmp_path: Path) -> Store:
     store = Store(tmp_path / "store")
     store.put(KEY, {"kind": "train", "spec": {"x": 1}}, {"weights": WEIGHTS})
     return store
+
+
+def half_written(store: Store) -> list[Path]:
+    """Return what is being written, or was left in the middle of it."""
+    return [path for place in (store.root / "aside").iterdir() if place.is_dir() for path in place.iterdir()]
 
 
 def test_object_comes_back_as_it_was_put(store: Store) -> None:
@@ -46,7 +51,7 @@ def test_object_that_is_there_stays(store: Store) -> None:
     """Putting a key again changes nothing."""
     store.put(KEY, {"kind": "else"}, {})
     assert store.meta(KEY)["kind"] == "train"
-    assert list((store.root / "aside").iterdir()) == []
+    assert half_written(store) == []
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove"])
@@ -99,7 +104,7 @@ def test_progress_keeps_the_last_state(store: Store) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DamagedObject):
         store.load_progress(KEY, 7)
-    store.drop_progress(KEY)
+    store.drop_progress(KEY, 7)
     assert list(store.progress(KEY)) == []
 
 
@@ -121,8 +126,8 @@ def test_epochs_of_a_trajectory_need_their_objects(store: Store) -> None:
 
 def test_tasks_and_failures_are_json(store: Store) -> None:
     """A task comes back, a missing one is a clear error."""
-    store.write_task(KEY, {"kind": "train"})
-    assert store.read_task(KEY) == {"kind": "train"}
+    store.write_task(KEY, {"key": KEY, "kind": "train"})
+    assert store.read_task(KEY) == {"key": KEY, "kind": "train"}
     store.record_failure(KEY, {"message": "diverged"})
     path = next((store.root / "failures").rglob("*.json"))
     assert json.loads(path.read_text())["message"] == "diverged"
@@ -155,14 +160,14 @@ def test_full_disk_is_one_line(store: Store, monkeypatch: pytest.MonkeyPatch) ->
         store.put(OTHER, {}, {"weights": WEIGHTS})
     monkeypatch.undo()
     assert not store.present(OTHER)
-    assert [p for p in (store.root / "aside").iterdir() if p.is_dir()] == []
+    assert half_written(store) == []
 
 
 def test_store_in_the_way_of_a_file_is_one_line(tmp_path: Path) -> None:
     """A store that cannot be made is the user's mistake."""
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be used: a file is in the way; choose another folder with --store"):
-        Store(tmp_path / "file")
+        Store(tmp_path / "file").prepare()
 
 
 def test_sweep_removes_what_dead_writers_left(store: Store) -> None:
@@ -170,7 +175,7 @@ def test_sweep_removes_what_dead_writers_left(store: Store) -> None:
     rest = store.root / "aside" / "dead"
     rest.mkdir()
     (rest / "weights.safetensors").write_bytes(b"half")
-    os.utime(rest, (0, 0))
-    sweep(store)
-    assert list((store.root / "aside").iterdir()) == []
+    store.prepare()
+    assert not rest.exists()
+    assert half_written(store) == []
     assert store.has(KEY)

@@ -19,6 +19,7 @@ COMMANDS = {
     "members": "members",
     "explain": "explain",
     "diff": "diff",
+    "store": "store",
     "worker": "worker",
     "doctor": "doctor",
     "schema": "schema",

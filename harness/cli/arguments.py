@@ -72,8 +72,11 @@ def read_run(folder: Path) -> dict[str, Any]:
     from harness.errors import UserError
 
     try:
-        return json.loads((folder / "run.json").read_text())
+        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{folder}: no run.json; name a folder that `harness run FILE --out DIR` has written") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{folder / 'run.json'}: not readable as JSON: {error}") from None
+    if not isinstance(facts, dict):
+        raise UserError(f"{folder / 'run.json'}: holds no JSON object; `harness run` writes it anew")
+    return facts

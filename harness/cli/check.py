@@ -24,7 +24,9 @@ def check(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     cells = 0
     try:
         benchmark, _ = open_benchmark(file, overrides)
-        cells = len(plan(benchmark).cells)
+        planned = plan(benchmark).cells
+        cells = len(planned)
+        problems = list(dict.fromkeys(cell.problem for cell in planned if cell.problem))
     except BenchmarkError as error:
         problems = list(error.problems)
     except UserError as error:

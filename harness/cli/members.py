@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from harness.cli.arguments import json_option, read_run, store_option
-from harness.errors import DamagedObject
+from harness.errors import DamagedObject, UserError
 from harness.store import Store
 
 
@@ -22,15 +23,13 @@ def members(folder: Path, store: Path | None, as_json: bool) -> None:
     Each file is read against its digest; one that is not there or is damaged is said to be.
     """
     run = read_run(folder)
-    shelf = Store(store or Path(run["store"]))
-    found = []
-    for member in run["members"]:
-        try:
-            shelf.verify(member["object"])
-            state = "good"
-        except DamagedObject as error:
-            state = error.reason if shelf.present(error.key) else "missing"
-        found.append({**member, "path": str(shelf.path(member["object"], member["part"]).resolve()), "state": state})
+    try:
+        shelf = Store(store or Path(run["store"]))
+        found = [_found(shelf, member) for member in run["members"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / 'run.json'}: does not say where members lie ({error}); `harness run` writes it anew"
+        ) from None
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
@@ -39,3 +38,17 @@ def members(folder: Path, store: Path | None, as_json: bool) -> None:
         click.echo(
             f"{where}  {entry['key'][:12]}  {entry['path']}" + ("" if entry["state"] == "good" else f"  ({entry['state']})")
         )
+    if found and not shelf.base.is_dir():
+        click.echo(f"store {shelf.root}: it is not there; if it was moved, name its place with --store", err=True)
+
+
+def _found(shelf: Store, member: dict[str, Any]) -> dict[str, Any]:
+    """Return a member with the path of its weights, and whether they are good."""
+    path = shelf.path(member["object"], member["part"])  # raises ValueError for what is no key, or no part
+    try:
+        shelf.verify(member["object"])
+        state = "good"
+    except DamagedObject as error:
+        state = error.reason if shelf.present(error.key) else "missing"
+    where = {name: member[name] for name in ("dataset", "architecture", "method", "seed", "member", "key", "object", "part")}
+    return {**where, "path": str(path.resolve()), "state": state}

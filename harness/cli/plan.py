@@ -48,7 +48,7 @@ def _facts(graph: Any, folder: Path) -> dict[str, Any]:
     new = graph.new_epochs(pending)
     cells = [
         {**place(cell), "members": len(cell.members), "key": cell.key, "epochs_alone": _round(cell.epochs_alone)}
-        | {"epochs_new": _round(now), "epochs_new_from_empty_store": _round(cell.epochs_new)}
+        | {"epochs_new": _round(now), "epochs_new_from_empty_store": _round(cell.epochs_new), "problem": cell.problem}
         for cell, now in zip(graph.cells, new, strict=True)
     ]
     tasks = [
@@ -119,4 +119,5 @@ def _text(facts: dict[str, Any]) -> str:
         f"epochs with sharing, from an empty store:  {total['epochs_new_from_empty_store']:g} ({saved:g} saved)",
         f"epochs to train now:                       {total['epochs_new']:g}",
     ]
+    lines += dict.fromkeys(f"cannot be planned: {cell['problem']}" for cell in facts["cells"] if cell["problem"])
     return "\n".join(lines)

@@ -88,6 +88,8 @@ class Lines:
             click.echo(f"waiting: {describe(self._tasks[event['task']])}: {event['message']}", err=True)
         elif kind == "set_aside":
             click.echo(f"{event['message']}; set aside at {event['path']} and computed again", err=True)
+        elif kind in ("out_of_memory", "tried_again"):
+            click.echo(f"{describe(self._tasks[event['task']])}: {event['message']}", err=True)
         elif kind == "observer_failed":
             click.echo(f"observer {event['observer']} failed and is left out: {event['message']}", err=True)
         elif kind == "task_ended":
@@ -132,7 +134,7 @@ class Bars:
             self._whole_bar()
         elif kind == "task_ended":
             self._ended(event)
-        elif kind in ("waiting", "set_aside", "observer_failed"):
+        elif kind in ("waiting", "set_aside", "observer_failed", "out_of_memory", "tried_again"):
             self._words.show(event)
 
     def _per_epoch(self, key: str) -> float:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,12 +26,16 @@ from harness.cli.arguments import (
 from harness.cli.progress import progress
 from harness.cli.stopping import Stopper
 from harness.errors import Interrupted, UserError
+from harness.interfaces import Session
 
 if TYPE_CHECKING:
     from harness.catalogue import Catalogue
     from harness.graph import Graph
     from harness.interfaces import Engine
-    from harness.runner import Ledger
+    from harness.runner import EventLog, Ledger, Runner
+    from harness.store import Store
+
+_STALE = 600.0  # seconds after which half a file is nobody's any more; writing one takes a blink
 
 
 @click.command()
@@ -43,6 +50,12 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 1024),
     help="Processes of the local engine; default: one per CUDA device or CPU core.",
 )
+@click.option(
+    "--task-timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(0, min_open=True),
+    help="End a task that gives no sign of life (an epoch, an end) for so long; default: never.",
+)
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 1024), help="CPU threads of each task.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to compute.")
 @set_option
@@ -53,6 +66,7 @@ def run(
     data: Path | None,
     engine_name: str,
     workers: int | None,
+    task_timeout: float | None,
     threads: int,
     device: str,
     overrides: tuple[str, ...],
@@ -62,60 +76,90 @@ def run(
     What was computed before, by this or any other run on the same store, is not computed again; the same command resumes
     after an interruption.
     """
-    benchmark, catalogue = open_benchmark(file, overrides)  # before torch is imported: mistakes are told at once
+    with Stopper() as stopper:
+        benchmark, catalogue = open_benchmark(file, overrides)  # before torch is imported: mistakes are told at once
 
-    from harness.graph import plan
-    from harness.interfaces import Session
-    from harness.runner import EventLog, Runner
-    from harness.store import Store, sweep
-    from harness.worker import resolve_device
+        from harness.graph import plan
+        from harness.runner import Runner
+        from harness.store import Store
+        from harness.worker import resolve_device
 
-    device = resolve_device(device)
-    engine = _engine(catalogue, engine_name, workers)
-    graph = plan(benchmark)
-    shelf = Store(store_folder(store))
-    sweep(shelf)
-    folder = _folder(out or Path("runs") / benchmark.name)
-    with progress(graph) as show, Stopper() as stopper:
-        log = EventLog(folder / "events.jsonl", {"progress": show, **catalogue.observers})
-        session = Session(catalogue, shelf.root, data_folder(data), device, log, stopper.stopping, threads)
-        runner = Runner(graph, shelf, engine, session, folder)
-        log({"event": "run_started", "time": time.time(), "benchmark": benchmark.name, "command": sys.argv})
-        status = "interrupted"
-        try:
-            ledger = runner.run()
-            status = "failed" if ledger.failures else "done"
-        except Interrupted:
-            ledger = runner.ledger
-        log({"event": "run_ended", "time": time.time(), "status": status})
-        log.close()
-    _write(folder, graph, ledger, status, shelf.root, device)
+        device = resolve_device(device)
+        engine = _engine(catalogue, engine_name, {"workers": workers, "task_timeout": task_timeout})
+        graph = plan(benchmark)
+        shelf = Store(store_folder(store))
+        shelf.prepare()
+        folder = _folder(out or Path("runs") / benchmark.name)
+        with progress(graph) as show, _log(folder, {"progress": show, **catalogue.observers}) as log:
+            session = Session(catalogue, shelf.root, data_folder(data), device, log, stopper.stopping, threads)
+            runner = Runner(graph, shelf, engine, session, folder)
+            status = _run(runner, partial(_write, folder, graph, store=shelf.root, device=device))
     if status == "interrupted":
         click.echo(f"interrupted; what was computed is saved. To go on:\n  {_again()}", err=True)
         sys.exit(stopper.exit_code)
-    _report(folder, graph, ledger)
+    _report(folder, graph, runner.ledger, shelf)
     sys.exit(1 if status == "failed" else 0)
 
 
-def _engine(catalogue: Catalogue, name: str, workers: int | None) -> Engine:
+def _run(runner: Runner, write: Callable[[Ledger, str], None]) -> str:
+    """Run, and write what there is beside the rows when it begins and when it ends, however it ends; return the status."""
+    emit = runner.session.emit
+    emit({"event": "run_started", "time": time.time(), "benchmark": runner.graph.benchmark.name, "command": sys.argv})
+    status = "interrupted"
+    try:
+        runner.begin()
+        write(runner.ledger, "running")
+        runner.run()
+        status = "failed" if runner.ledger.failures or any(cell.problem for cell in runner.graph.cells) else "done"
+    except Interrupted:
+        pass
+    except UserError:
+        with contextlib.suppress(UserError):  # the disk may be full
+            write(runner.ledger, status)
+        click.echo(f"stopped; what was computed before is saved. To go on, once that is mended:\n  {_again()}", err=True)
+        raise
+    finally:
+        emit({"event": "run_ended", "time": time.time(), "status": status})
+    write(runner.ledger, status)
+    return status
+
+
+@contextlib.contextmanager
+def _log(folder: Path, observers: Mapping[str, Callable[[dict[str, Any]], None]]) -> Iterator[EventLog]:
+    """Open the event log, and say at the end if it could not be written."""
+    from harness.runner import EventLog
+
+    log = EventLog(folder / "events.jsonl", observers)
+    try:
+        yield log
+    finally:
+        log.close()
+        if log.trouble:
+            click.echo(f"warning: {folder / 'events.jsonl'}: events are missing: {log.trouble}", err=True)
+
+
+def _engine(catalogue: Catalogue, name: str, options: Mapping[str, Any]) -> Engine:
     cls = catalogue.get("engine", name)
-    if workers is None:
-        return catalogue.create("engine", name)
-    if "workers" not in cls.Options.model_fields:
-        raise UserError(f"--workers: engine '{name}' has no such option")
-    return catalogue.create("engine", name, cls.Options.model_validate({"workers": workers}))
+    given = {key: value for key, value in options.items() if value is not None}
+    for key in given:
+        if key not in cls.Options.model_fields:
+            raise UserError(f"--{key.replace('_', '-')}: engine '{name}' has no such option")
+    return catalogue.create("engine", name, cls.Options.model_validate(given))
 
 
 def _folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "events.jsonl").open("a").close()
+        for rest in folder.glob(".*.part"):  # a run killed while it wrote a file leaves its first half under such a name
+            if time.time() - rest.stat().st_mtime > _STALE:
+                rest.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be written: {error.strerror}; choose another folder") from None
     return folder
 
 
-def _write(folder: Path, graph: Graph, ledger: Ledger, status: str, store: Path, device: str) -> None:
+def _write(folder: Path, graph: Graph, ledger: Ledger, status: str, *, store: Path, device: str) -> None:
     """Write `run.json` and `leaderboard.md` beside the rows."""
     from harness.leaderboard import board, render
     from harness.provenance import provenance
@@ -137,14 +181,30 @@ def _write(folder: Path, graph: Graph, ledger: Ledger, status: str, store: Path,
     write_atomically(folder / "leaderboard.md", render(board({str(folder): read_rows(folder)}), "markdown"))
 
 
-def _report(folder: Path, graph: Graph, ledger: Ledger) -> None:
+def _report(folder: Path, graph: Graph, ledger: Ledger, store: Store) -> None:
     click.echo((folder / "leaderboard.md").read_text(encoding="utf-8"))
-    if not ledger.done and not ledger.failures:
+    from harness.runner import failures
+
+    failed = failures(graph, ledger)
+    if not ledger.done and not failed:
         click.echo(f"nothing to train: all {len(graph.tasks)} tasks were in the store")
     else:
         click.echo(f"did {ledger.done} tasks, {ledger.trained:g} epochs of training; rows and board are in {folder}")
-    for message in sorted(set(ledger.failures.values())):
+    for message, cells in _by_message(failed).items():
         click.echo(f"failed: {message}", err=True)
+        more = f" and {len(cells) - 3} more cells" if len(cells) > 3 else ""
+        named = ("{dataset} × {architecture}, {method}, seed {seed}".format(**cell) for cell in cells[:3])
+        click.echo(f"  in {'; '.join(named)}{more}", err=True)
+        kept = next((path for path in map(store.failure, (cell["key"] for cell in cells)) if path), None)
+        if kept:
+            click.echo(f"  traceback: {kept}", err=True)
+
+
+def _by_message(failed: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for cell in failed:
+        found.setdefault(cell["message"], []).append(cell)
+    return found
 
 
 def _again() -> str:

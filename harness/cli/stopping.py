@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 from types import FrameType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = [signal.SIGINT, signal.SIGTERM]
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: go on without a terminal
+    _SIGNALS.append(signal.SIGHUP)
 
 
 class Stopper:
-    """Within its block SIGINT and SIGTERM set a flag that the work looks at after every step; a second one ends the process.
+    """Within its block SIGINT, SIGTERM and SIGHUP set a flag that the work looks at after every step; a second one ends the
+    process. An engine's worker is quiet, and not hurried: everybody may signal it, its engine kills it if need be.
 
     The store writes aside and renames, so ending at any moment loses nothing that was reported.
     """
@@ -34,12 +38,18 @@ class Stopper:
         """Say whether a signal has come."""
         return self._signal is not None
 
+    def stop(self) -> None:
+        """Ask to stop, as SIGTERM does."""
+        self._signal = self._signal or signal.SIGTERM
+
     @property
     def exit_code(self) -> int:
-        """130 after SIGINT, 143 after SIGTERM."""
+        """130 after SIGINT, 143 after SIGTERM, 129 after SIGHUP."""
         return 128 + (self._signal or signal.SIGINT)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is not None and self._quiet:
+            return
         if self._signal is not None:
             self._say(b"\nstopped at once; what was saved before stays\n")
             os._exit(128 + number)
@@ -47,5 +57,6 @@ class Stopper:
         self._say(b"\nstopping after this step, and saving; once more to stop at once\n")
 
     def _say(self, text: bytes) -> None:
-        if not self._quiet:
-            os.write(sys.stderr.fileno(), text)
+        with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
+            if not self._quiet:
+                os.write(sys.stderr.fileno(), text)

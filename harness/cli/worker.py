@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
 from harness.cli.arguments import data_folder, data_option, json_option, open_catalogue, store_folder, store_option
 from harness.cli.stopping import Stopper
-from harness.errors import Interrupted, UserError
+from harness.errors import Interrupted, StoreError, UserError
+
+_PATIENCE = 60.0  # seconds in which a worker whose engine has died must have saved what it has under way
 
 
 @click.command()
@@ -24,47 +28,110 @@ from harness.errors import Interrupted, UserError
 @data_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:INDEX.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 1024), help="CPU threads of a task.")
+@click.option("--parent", type=int, hidden=True, help="The process that listens; when it has ended, save and stop.")
 @json_option
 def worker(
-    tasks: tuple[str, ...], from_stdin: bool, store: Path | None, data: Path | None, device: str, threads: int, as_json: bool
+    tasks: tuple[str, ...],
+    from_stdin: bool,
+    store: Path | None,
+    data: Path | None,
+    device: str,
+    threads: int,
+    parent: int | None,
+    as_json: bool,
 ) -> None:
-    """Do the tasks that `harness run` has written into the store; one line of it reproduces any task."""
+    """Do the tasks that `harness run` has written into the store; one line of it reproduces any task.
+
+    With --json, standard output is for events alone: what plugins print goes to standard error.
+    """
+    if not tasks and not from_stdin:
+        raise UserError("no task given; name one with --task KEY, or send keys with --stdin")
+    lines, said = _private_streams() if as_json else (sys.stdin, sys.stdout)
+    with Stopper(quiet=from_stdin) as stopper:
+        emit = _emitter(said, as_json, stopper)
+        if parent is not None:
+            threading.Thread(target=_watch, args=(parent, stopper), daemon=True).start()
+        groups = _groups(lines, stopper) if from_stdin else [list(tasks)]
+        try:
+            all_done = _work(groups, store_folder(store), data_folder(data), device, threads, emit, stopper.stopping)
+        except Interrupted:
+            sys.exit(stopper.exit_code)
+        except StoreError as error:
+            if not (as_json and from_stdin):
+                raise
+            emit({"event": "store_refused", "message": str(error)})  # the engine that listens tells the user
+            sys.exit(2)
+    sys.exit(0 if all_done or from_stdin else 1)
+
+
+def _work(
+    groups: Iterable[list[str]],
+    store: Path,
+    data: Path,
+    device: str,
+    threads: int,
+    emit: Callable[[dict[str, Any]], None],
+    stopping: Callable[[], bool],
+) -> bool:
+    """Do groups of tasks; say whether all of them succeeded."""
     from harness.interfaces import Session
     from harness.runner import task_from_json
     from harness.store import Store
     from harness.worker import Worker
 
-    if not tasks and not from_stdin:
-        raise UserError("no task given; name one with --task KEY, or send keys with --stdin")
+    shelf = Store(store)
+    workman = Worker(Session(open_catalogue(), store, data, device, emit, stopping, threads))
+    emit({"event": "worker_ready"})
+    all_done = True
+    for keys in groups:
+        group = [task_from_json(shelf.read_task(shelf.resolve(key))) for key in keys]
+        for outcome in workman.run(group):
+            emit({"event": "outcome", **asdict(outcome)})
+            all_done &= outcome.status == "done"
+    return all_done
+
+
+def _private_streams() -> tuple[IO[str], IO[str]]:
+    """Take standard input and output for the protocol alone: a plugin reads nothing, and prints to standard error."""
+    lines, said = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return os.fdopen(lines, encoding="utf-8"), os.fdopen(said, "w", encoding="utf-8")
+
+
+def _emitter(said: IO[str], as_json: bool, stopper: Stopper) -> Callable[[dict[str, Any]], None]:
+    lock = threading.Lock()
 
     def emit(event: dict[str, Any]) -> None:
-        click.echo(json.dumps(event, default=str) if as_json else _line(event))
-        sys.stdout.flush()
-
-    folder = store_folder(store)
-    shelf = Store(folder)
-    all_done, parent = True, os.getppid()
-    with Stopper(quiet=from_stdin) as stopper:
-
-        def stopping() -> bool:
-            """Also when the process that gives the work has died: nobody is left to read what comes out."""
-            return stopper.stopping() or (from_stdin and os.getppid() != parent)
-
-        session = Session(open_catalogue(), folder, data_folder(data), device, emit, stopping, threads)
-        workman = Worker(session)
+        if not as_json and event["event"] == "worker_ready":
+            return
         try:
-            for keys in _lines(stopper) if from_stdin else [tasks]:
-                group = [task_from_json(shelf.read_task(shelf.resolve(key))) for key in keys]
-                for outcome in workman.run(group):
-                    emit({"event": "outcome", **asdict(outcome)})
-                    all_done &= outcome.status == "done"
-        except Interrupted:
-            sys.exit(stopper.exit_code)
-    sys.exit(0 if all_done or from_stdin else 1)
+            with lock:
+                said.write((json.dumps(event, default=str) if as_json else _line(event)) + "\n")
+                said.flush()
+        except (OSError, ValueError):  # nobody listens any more
+            stopper.stop()
+
+    return emit
 
 
-def _lines(stopper: Stopper) -> Iterator[list[str]]:
-    for line in sys.stdin:
+def _watch(parent: int, stopper: Stopper) -> None:
+    """Save and stop when the process that listens has ended, and end at once if that takes too long (a plugin that hangs)."""
+    if os.getppid() != parent:  # something stands between the two
+        return
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    stopper.stop()
+    time.sleep(_PATIENCE)
+    os._exit(stopper.exit_code)
+
+
+def _groups(lines: Iterable[str], stopper: Stopper) -> Iterator[list[str]]:
+    for line in lines:
+        if stopper.stopping():
+            raise Interrupted
         yield line.split()
         if stopper.stopping():
             raise Interrupted

@@ -1,0 +1,133 @@
+"""What plugins give, checked before anything is made of it; what they change, put back. Knows no task and no store."""
+
+from __future__ import annotations
+
+import numbers
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness import streams
+from harness.blame import blamed
+from harness.catalogue import Catalogue
+from harness.ensemble import BatchNorm
+from harness.errors import Interrupted, PluginFailed
+from harness.evaluation import Between
+from harness.interfaces import Architecture, Dataset, MetricValue, Objective, Plugin, Split
+from harness.results import Better
+from harness.weights import State
+
+MAX_VALUES = 100_000
+"""Values that a metric may give for one ensemble; one that yields without end is stopped there."""
+
+
+class Surroundings:
+    """What of a process results depend on and a plugin may change: threads, torch's defaults, the working folder."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads, self._folder, self._errors = threads, Path.cwd(), np.geterr()
+        self._deterministic = torch.are_deterministic_algorithms_enabled()
+        self.restore()
+
+    def restore(self) -> None:
+        """Set it to what it was."""
+        torch.set_num_threads(self._threads)
+        torch.set_default_dtype(torch.float32)
+        torch.set_grad_enabled(True)
+        torch.use_deterministic_algorithms(self._deterministic)
+        np.seterr(**self._errors)
+        os.chdir(self._folder)
+
+
+class BlamedObjective(Objective):
+    """An objective whose errors name it."""
+
+    name = "blamed"
+
+    def __init__(self, objective: Objective, who: str) -> None:
+        super().__init__(teacher=objective.teacher)
+        self._objective, self._who = objective, who
+
+    def loss(
+        self, logits: Tensor, labels: Tensor, *, teacher_logits: Tensor | None = None, label_smoothing: float = 0.0
+    ) -> Tensor:
+        """Return the objective's loss, if it is one."""
+        with blamed(self._who, "loss"):
+            loss = self._objective.loss(logits, labels, teacher_logits=teacher_logits, label_smoothing=label_smoothing)
+        if not isinstance(loss, Tensor) or loss.dim():
+            shape = f"a tensor {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise PluginFailed(f"{self._who}: loss gave {shape}; a scalar tensor is wanted")
+        return loss
+
+
+class WatchedBetween(Between):
+    """A network between the members that looks, before every point, whether the user wants to stop: measuring can take long."""
+
+    stopping: Callable[[], bool]
+
+    def correct(self, point: np.ndarray, labels: np.ndarray, batchnorm: BatchNorm = "recompute") -> np.ndarray:
+        """Return where the network at a point is right."""
+        if self.stopping():
+            raise Interrupted
+        return super().correct(point, labels, batchnorm)
+
+
+def called(catalogue: Catalogue, kind: str, plugin: Plugin) -> str:
+    """Return how messages call a plugin: kind, name, and where it comes from."""
+    return f"{kind} '{plugin.name}' of {catalogue.registration(kind, plugin.name).source}"
+
+
+def built(architecture: Architecture, who: str, dataset: Dataset, stream: int) -> torch.nn.Module:
+    with streams.seeded(stream), blamed(who, "build"):
+        module = architecture.build(dataset.shape, dataset.classes)
+    if not isinstance(module, torch.nn.Module) or not any(True for _ in module.parameters()):
+        raise PluginFailed(f"{who}: build gave {type(module).__name__}; a module with parameters is wanted")
+    return module
+
+
+def check_split(what: str, split: Any, dataset: Dataset) -> None:
+    """Refuse a split that is not what every later step takes for granted; a label out of range would end a CUDA process."""
+    wanted = f"images uint8 (n, {', '.join(map(str, dataset.shape))}) with labels int64 (n,) below {dataset.classes}"
+    good = isinstance(split, Split) and all(isinstance(t, Tensor) for t in (split.images, split.labels))
+    good = good and (split.images.dtype, split.labels.dtype) == (torch.uint8, torch.int64)
+    good = good and split.images.shape == (len(split.labels), *dataset.shape) and split.labels.dim() == 1
+    if not (good and len(split) and int(split.labels.min()) >= 0 and int(split.labels.max()) < dataset.classes):
+        raise PluginFailed(f"{what} that is not {wanted}")
+
+
+def check_states(what: str, states: Sequence[dict[str, Any]], outputs: int, like: State) -> None:
+    """Refuse derived weights that are not as many as declared, or do not fit the network."""
+    if len(states) != outputs:
+        raise PluginFailed(f"{what} {len(states)} states; it declares {outputs}")
+    for state in states:
+        for name, tensor in like.items():
+            given = state.get(name)
+            if not isinstance(given, Tensor) or given.shape != tensor.shape:
+                raise PluginFailed(f"{what} no tensor '{name}' of shape {tuple(tensor.shape)}")
+        if len(state) > len(like):
+            raise PluginFailed(f"{what} a tensor '{min(set(state) - set(like))}' that the network does not have")
+
+
+def check_values(what: str, values: Sequence[Any], name: str) -> None:
+    """Refuse values that cannot become rows."""
+    if not values or not all(isinstance(v, MetricValue) for v in values) or values[0].metric != name:
+        raise PluginFailed(f"{what} {values!r:.80}; its own MetricValue first is wanted")
+    if len(values) > MAX_VALUES:
+        raise PluginFailed(f"{what} more than {MAX_VALUES} values")
+    for value in values:
+        right = isinstance(value.metric, str) and value.metric.isprintable() and 0 < len(value.metric) <= 100
+        right = right and isinstance(value.unit, str) and len(value.unit) <= 100 and value.better in get_args(Better)
+        if not (right and _is_number(value.value) and (value.standard_error is None or _is_number(value.standard_error))):
+            raise PluginFailed(f"{what} {value!r:.200}; a name, numbers, a unit and higher, lower or nothing are wanted")
+    names = [value.metric for value in values]
+    if len(set(names)) < len(names):
+        raise PluginFailed(f"{what} two values named '{next(n for n in names if names.count(n) > 1)}'")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real | np.number) or (isinstance(value, Tensor | np.ndarray) and value.size == 1)
