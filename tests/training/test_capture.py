@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -111,6 +112,28 @@ def test_replays_are_the_eager_steps(optimizer: str) -> None:
     moved = walk(ours, captured(ours), 6)
     wanted = walk(theirs, Eager([t.trainee for t in theirs], Stopwatch()), 6)
     assert float((moved - wanted).norm() / wanted.norm()) < 1e-2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("kind", ["resnet20", "vit"])
+def test_compiled_step_is_the_eager_step(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced by the compiler, with dropout as it is, a group takes the eager steps; siblings share what was compiled."""
+    traced = []
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counting(traced)))
+    family = Family(kind, Recipe(batch_size=48, optimizer="adam", learning_rate=0.001))
+    ours, theirs = started(family), started(family)
+    moved = walk(ours, captured(ours, compiled=True), 3)
+    wanted = walk(theirs, Eager([t.trainee for t in theirs], Stopwatch()), 3)
+    assert float((moved - wanted).norm() / wanted.norm()) < 1e-2
+    assert len(traced) == 1
+
+
+def counting(traced: list[Any]) -> Callable[..., Any]:
+    """Return a compiler that only traces, and notes what."""
+    from torch._dynamo.backends.debugging import aot_eager
+
+    return lambda graph, inputs: (traced.append(graph), aot_eager(graph, inputs))[1]
 
 
 @pytest.mark.usefixtures("stand_in")
