@@ -20,7 +20,7 @@ from harness.interfaces import (
     Session,
     Split,
     State,
-    Workplace,
+    Workbench,
 )
 from harness.recipe import Augmentation, Recipe
 from harness.task import Outcome, Task
@@ -57,7 +57,7 @@ __all__ = [
     "Trajectory",
     "UserError",
     "Weights",
-    "Workplace",
+    "Workbench",
     "hookimpl",
     "streams",
 ]

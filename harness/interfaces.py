@@ -177,7 +177,7 @@ State = dict[str, "torch.Tensor"]
 
 
 @dataclass(frozen=True)
-class Workplace:
+class Workbench:
     """Where a derivation works: the network's architecture as a builder, the data, the device and its random stream."""
 
     network: Any  # () -> nn.Module, freshly initialised
@@ -194,7 +194,7 @@ class Derivation(Plugin):
     outputs: int = 1
 
     @abstractmethod
-    def derive(self, parents: Sequence[State], workplace: Workplace) -> tuple[Sequence[State], Mapping[str, Any]]:
+    def derive(self, parents: Sequence[State], workbench: Workbench) -> tuple[Sequence[State], Mapping[str, Any]]:
         """Return the derived states (as many as `outputs`; may not alias the parents) and facts for the object's
         meta-data (JSON)."""
 

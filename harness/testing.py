@@ -28,7 +28,7 @@ from harness.interfaces import (
     MetricValue,
     Objective,
     State,
-    Workplace,
+    Workbench,
 )
 from harness.trajectory import Cell, Checkpoint, Derived, Setting, Weights
 
@@ -137,13 +137,13 @@ def check_objective(objective: Objective) -> None:
     torch.testing.assert_close(twice, loss, msg=f"{objective.name}: the loss is not a mean over the batch")
 
 
-def check_derivation(derivation: Derivation, parents: Sequence[State], workplace: Workplace) -> Sequence[State]:
+def check_derivation(derivation: Derivation, parents: Sequence[State], workbench: Workbench) -> Sequence[State]:
     """Check that a derivation gives as many whole states as it declares, twice the same, and leaves its parents alone."""
     import torch
 
     before = [{name: tensor.clone() for name, tensor in parent.items()} for parent in parents]
-    first, _ = derivation.derive(parents, workplace)
-    again, _ = derivation.derive(parents, workplace)
+    first, _ = derivation.derive(parents, workbench)
+    again, _ = derivation.derive(parents, workbench)
     assert len(first) == derivation.outputs, f"{derivation.name}: {len(first)} states, {derivation.outputs} declared"
     for state, repeated in zip(first, again, strict=True):
         assert state.keys() == parents[0].keys(), f"{derivation.name}: the tensors' names have changed"
@@ -182,7 +182,7 @@ class _Linear:
         return (self._features @ matrix).argmax(axis=1) == labels
 
 
-def workplace(architecture: Architecture, dataset: Dataset, root: Path, seed: int = 0) -> Workplace:
+def workbench(architecture: Architecture, dataset: Dataset, root: Path, seed: int = 0) -> Workbench:
     """Return a place for a derivation to work in: the network, the data and a stream, on the CPU."""
     import torch
 
@@ -196,7 +196,7 @@ def workplace(architecture: Architecture, dataset: Dataset, root: Path, seed: in
     def normalise(images: Any) -> Any:
         return (images.float() / 255 - mean) / std
 
-    return Workplace(network, train, test, normalise, torch.device("cpu"), streams.key("workplace", seed))
+    return Workbench(network, train, test, normalise, torch.device("cpu"), streams.key("workbench", seed))
 
 
 @pytest.fixture(scope="session")
@@ -246,5 +246,5 @@ __all__ = [
     "evaluated_ensemble",
     "harness_catalogue",
     "harness_run",
-    "workplace",
+    "workbench",
 ]

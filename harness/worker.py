@@ -43,7 +43,7 @@ from harness.guard import (
     check_states,
     check_values,
 )
-from harness.interfaces import Architecture, Dataset, Derivation, MetricValue, Objective, Session, Split, Workplace
+from harness.interfaces import Architecture, Dataset, Derivation, MetricValue, Objective, Session, Split, Workbench
 from harness.provenance import provenance
 from harness.recipe import Recipe
 from harness.store import Store
@@ -297,7 +297,7 @@ class Worker:
         parents = [self.store.tensors(where["object"], where["part"]) for where in task.spec["parent_locations"]]
         normalise = partial(_normalise, normalisation=room.dataset.normalisation, device=self.device)
         stream = streams.key(*task.spec["stream"])
-        place = Workplace(room.module, room.train, room.test, normalise, self.device, stream)
+        place = Workbench(room.module, room.train, room.test, normalise, self.device, stream)
         who = called(self.catalogue, "derivation", derivation)
         with blamed(who, "derive"):
             given, facts = derivation.derive(parents, place)

@@ -16,7 +16,7 @@ from harness.testing import (
     check_ensemble_builder,
     check_metric,
     check_objective,
-    workplace,
+    workbench,
 )
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.weight_matching import JointWeightMatching
@@ -75,7 +75,7 @@ def test_objectives(registration: Registration) -> None:
 @pytest.mark.parametrize("registration", of("derivation"), ids=lambda r: r.name)
 def test_derivations(registration: Registration, tmp_path: Path) -> None:
     """Whole states, deterministic, parents left alone."""
-    place = workplace(toys.Perceptron(), toys.Blobs(), tmp_path)
+    place = workbench(toys.Perceptron(), toys.Blobs(), tmp_path)
     parents = [place.network().state_dict() for _ in range(2)]
     parents[1] = {name: tensor.flip(0) + 0.1 for name, tensor in parents[1].items()}
     options = JointWeightMatching.Options(members=2) if registration.cls is JointWeightMatching else None

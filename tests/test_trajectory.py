@@ -109,7 +109,7 @@ def test_derived_outputs_share_one_task() -> None:
         name = "twice"
         outputs = 2
 
-        def derive(self, parents: Any, workplace: Any) -> Any:
+        def derive(self, parents: Any, workbench: Any) -> Any:
             raise AssertionError("handles compute nothing")
 
     c = cell()
