@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import numbers
 import os
 from collections.abc import Callable, Sequence
@@ -44,25 +45,21 @@ class Surroundings:
         os.chdir(self._folder)
 
 
-class BlamedObjective(Objective):
-    """An objective whose errors name it."""
+def watch_loss(objective: Objective, who: str) -> Objective:
+    """Return an objective whose errors name it and whose loss is one: the same object, for it may be more than its loss."""
+    plain = objective.loss
 
-    name = "blamed"
+    @functools.wraps(plain)
+    def loss(*args: Any, **kwargs: Any) -> Tensor:
+        with blamed(who, "loss"):
+            given: Any = plain(*args, **kwargs)
+        if not isinstance(given, Tensor) or given.dim():
+            shape = f"a tensor {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+            raise PluginFailed(f"{who}: loss gave {shape}; a scalar tensor is wanted")
+        return given
 
-    def __init__(self, objective: Objective, who: str) -> None:
-        super().__init__(teacher=objective.teacher)
-        self._objective, self._who = objective, who
-
-    def loss(
-        self, logits: Tensor, labels: Tensor, *, teacher_logits: Tensor | None = None, label_smoothing: float = 0.0
-    ) -> Tensor:
-        """Return the objective's loss, if it is one."""
-        with blamed(self._who, "loss"):
-            loss = self._objective.loss(logits, labels, teacher_logits=teacher_logits, label_smoothing=label_smoothing)
-        if not isinstance(loss, Tensor) or loss.dim():
-            shape = f"a tensor {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise PluginFailed(f"{self._who}: loss gave {shape}; a scalar tensor is wanted")
-        return loss
+    vars(objective)["loss"] = loss
+    return objective
 
 
 class WatchedBetween(Between):

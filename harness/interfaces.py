@@ -151,6 +151,9 @@ class Objective(Plugin):
     """What a training minimises. `teacher` is the handle of the weights to learn from, for those that have one."""
 
     wants_teacher: ClassVar[bool] = False
+    teacher_view: Literal["augmented", "plain"] = (
+        "augmented"  # what the teacher sees: the student's images, or those as they are
+    )
     epoch_cost: ClassVar[float] = 1.0  # an epoch's cost against one of plain training: forward 1, backward 2, of 3
 
     def __init__(self, options: AnyOptions | None = None, teacher: Weights | None = None) -> None:

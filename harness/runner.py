@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import heapq
-import json
-import os
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from harness.blame import told
 from harness.errors import DamagedObject, Interrupted, StoreError, UserError
 from harness.graph import Graph, PlannedCell
-from harness.interfaces import Engine, Session
+from harness.interfaces import Engine, Metric, Session
 from harness.results import Better, Row, write_rows
 from harness.store import Store
 from harness.task import Outcome, Task, canonical_json
@@ -37,10 +32,6 @@ class Ledger:
     failures: dict[str, str] = field(default_factory=dict)
     trained: float = 0.0  # epochs of plain training done in this run
     done: int = 0
-
-    def failure(self, roots: Iterable[str], graph: Graph) -> str:
-        """Return the message of a failed task among some tasks and all that they stand on, or nothing."""
-        return self.failures.get(self.failed(roots, graph), "")
 
     def failed(self, roots: Iterable[str], graph: Graph) -> str:
         """Return the key of a failed task among some tasks and all that they stand on, or nothing."""
@@ -246,19 +237,14 @@ def _cell_rows(cell: PlannedCell, graph: Graph, ledger: Ledger) -> list[Row]:
         "cell": cell.key,
     }
     out: list[Row] = []
-    names = (named.plugin.name for named in graph.benchmark.metrics)
-    taken = {name: f"metric '{name}'" for name in names} | dict.fromkeys(_EPOCHS, "the harness")
-    for named in graph.benchmark.metrics:
-        version = f"{named.plugin.name}@{named.plugin.version}"
-        key = cell.measures[named.label].key if cell.measures else ""
-        values = ledger.values.get(key, [])
-        message = cell.problem or ledger.failure([key], graph) if not values else _clash(named.plugin.name, values, taken)
-        if values and not message:
-            out += [_row(where, v, key, version, main=i == 0) for i, v in enumerate(values)]
+    for found in _measured(cell, graph, ledger):
+        name, version = found.metric.name, f"{found.metric.name}@{found.metric.version}"
+        if found.values:
+            out += [_row(where, v, found.key, version, main=i == 0) for i, v in enumerate(found.values)]
             continue
-        status: Any = "failed" if message else "missing"
-        message = message or "not computed yet"
-        out.append(Row(**where, metric=named.plugin.name, value=None, status=status, message=message, metric_version=version))
+        status: Any = "failed" if found.message else "missing"
+        message = found.message or "not computed yet"
+        out.append(Row(**where, metric=name, value=None, status=status, message=message, metric_version=version))
     for metric, value in zip(_EPOCHS, (cell.epochs_alone, cell.epochs_new), strict=True):
         main, version = metric != "new_epochs", f"{metric}@1"  # what is new depends on the methods listed before: a detail
         row = partial(Row, **where, metric=metric, unit="epochs", main=main, metric_version=version)
@@ -267,6 +253,36 @@ def _cell_rows(cell: PlannedCell, graph: Graph, ledger: Ledger) -> list[Row]:
 
 
 _EPOCHS = ("training_epochs", "new_epochs")
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """How a metric of a cell came out: its values, or why it failed and under which key the store keeps more of that, or
+    neither."""
+
+    metric: Metric
+    key: str = ""
+    values: tuple[dict[str, Any], ...] = ()
+    message: str = ""
+    cause: str = ""
+
+
+def _measured(cell: PlannedCell, graph: Graph, ledger: Ledger) -> Iterator[_Measured]:
+    names = (named.plugin.name for named in graph.benchmark.metrics)
+    taken = {name: f"metric '{name}'" for name in names} | dict.fromkeys(_EPOCHS, "the harness")
+    for named in graph.benchmark.metrics:
+        metric: Metric = named.plugin
+        if cell.problem:
+            yield _Measured(metric, message=cell.problem, cause=cell.key)
+            continue
+        key = cell.measures[named.label].key
+        values = ledger.values.get(key, [])
+        clash = _clash(metric.name, values, taken)
+        cause = "" if values else ledger.failed([key], graph)
+        if clash or cause:
+            yield _Measured(metric, key, message=clash or ledger.failures[cause], cause=cause or key)
+        else:
+            yield _Measured(metric, key, tuple(values))
 
 
 def _clash(metric: str, values: list[dict[str, Any]], taken: dict[str, str]) -> str:
@@ -321,65 +337,16 @@ def task_from_json(kept: dict[str, Any]) -> Task:
     return Task(kept["key"], kept["kind"], kept["spec"], parents, kept.get("group", ""), kept.get("cost", 0.0))
 
 
-class EventLog:
-    """Appends events to `events.jsonl` and hands them on to observers; one that fails is named once and left out.
-
-    A log that cannot be written stops no run: what the matter was stays in `trouble`.
-    """
-
-    def __init__(self, path: Path, observers: Mapping[str, Callable[[dict[str, Any]], None]]) -> None:
-        self._file = path.open("ab", buffering=0)  # a line is one write, so that two runs' lines do not mix
-        self._torn = not _ends_a_line(path)  # a killed run may have left half a line
-        self._observers = dict(observers)
-        self._lock = threading.RLock()  # an engine's threads report side by side
-        self.trouble = ""
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        """Log an event."""
-        with self._lock:
-            self._log(event)
-
-    def _log(self, event: dict[str, Any]) -> None:
-        self._write(json.dumps(event, default=str).encode() + b"\n")
-        for name, observer in list(self._observers.items()):
-            try:
-                observer(dict(event))
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # an observer is a plugin: it never stops a run, nor ends an engine's thread
-                del self._observers[name]
-                self._log({"event": "observer_failed", "time": time.time(), "observer": name, "message": told(error)})
-
-    def _write(self, line: bytes) -> None:
-        try:
-            whole = b"\n" + line if self._torn else line
-            self._torn = self._file.write(whole) != len(whole)
-            if self._torn:
-                raise OSError(errno.ENOSPC, "no space left on the device")
-        except (OSError, ValueError) as error:  # ValueError: closed
-            self.trouble = str(getattr(error, "strerror", None) or error)
-
-    def close(self) -> None:
-        """Close the file."""
-        with contextlib.suppress(OSError):
-            self._file.close()
-
-
-def _ends_a_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(0, end - 1))
-        return file.read() in (b"", b"\n")
-
-
 def failures(graph: Graph, ledger: Ledger) -> list[dict[str, Any]]:
-    """Return the cells that failed, with the reason, and `key`: under what the store keeps the traceback, if there is one."""
-    found = []
-    for cell in graph.cells:
-        key = cell.key if cell.problem else ledger.failed((task.key for task in cell.measures.values()), graph)
-        if key:
-            found.append({**place(cell), "message": cell.problem or ledger.failures[key], "key": key})
-    return found
+    """Return the cells that failed, each reason once: with the metrics that lack a value for it, and `key`, under which the
+    store keeps the traceback if there is one."""
+    found: dict[tuple[int, str], dict[str, Any]] = {}
+    for number, cell in enumerate(graph.cells):
+        for measured in _measured(cell, graph, ledger):
+            if measured.message:
+                facts = {**place(cell), "message": measured.message, "key": measured.cause, "metrics": []}
+                found.setdefault((number, measured.cause), facts)["metrics"].append(measured.metric.name)
+    return list(found.values())
 
 
 def members(graph: Graph) -> list[dict[str, Any]]:

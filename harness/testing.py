@@ -216,10 +216,11 @@ def harness_run(tmp_path: Path, harness_catalogue: Catalogue) -> Callable[[str],
     def run(text: str) -> Any:
         from harness.benchmark import load_benchmark
         from harness.engines.local import LocalEngine
+        from harness.events import EventLog
         from harness.graph import plan
         from harness.interfaces import Session
         from harness.results import read_rows
-        from harness.runner import EventLog, Runner
+        from harness.runner import Runner
         from harness.store import Store
 
         (tmp_path / "benchmark.yaml").write_text(text, encoding="utf-8")

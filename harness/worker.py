@@ -34,7 +34,6 @@ from harness.errors import (
 from harness.evaluation import Between, Images, predict
 from harness.guard import (
     MAX_VALUES,
-    BlamedObjective,
     Surroundings,
     WatchedBetween,
     built,
@@ -42,6 +41,7 @@ from harness.guard import (
     check_split,
     check_states,
     check_values,
+    watch_loss,
 )
 from harness.interfaces import Architecture, Dataset, Derivation, MetricValue, Objective, Session, Split, Workbench
 from harness.provenance import provenance
@@ -75,10 +75,11 @@ class Room:
             check_split(f"{who}: load gave a {name} split", split, self.dataset)
         self._builder = called(catalogue, "architecture", self.architecture)
         self.labels = self.train.labels.to(device)
-        mean, std = self.dataset.normalisation
+        self.normalisation = self.recipe.normalisation or self.dataset.normalisation
+        mean, std = self.normalisation
         self.augmenter = Augmenter(self.train.images, self.recipe.augmentation, mean, std, device)
-        self.train_images = Images(self.train, self.dataset.normalisation, device)
-        self.test_images = Images(self.test, self.dataset.normalisation, device)
+        self.train_images = Images(self.train, self.normalisation, device)
+        self.test_images = Images(self.test, self.normalisation, device)
 
     def module(self, stream: int = 0) -> torch.nn.Module:
         """Return a freshly initialised network."""
@@ -234,7 +235,7 @@ class Worker:
         """Return the objective and the teacher's network, in evaluation mode."""
         identity = {k: v for k, v in spec["trajectory"]["objective"].items() if k != "teacher"}
         named: Objective = self.catalogue.from_identity("objective", identity)
-        objective = BlamedObjective(named, called(self.catalogue, "objective", named))
+        objective = watch_loss(named, called(self.catalogue, "objective", named))
         teacher = spec["teacher"]
         if teacher is None:
             return objective, None
@@ -295,7 +296,7 @@ class Worker:
         room = self._enter(task.spec["setting"])
         derivation: Derivation = self.catalogue.from_identity("derivation", task.spec["derivation"])
         parents = [self.store.tensors(where["object"], where["part"]) for where in task.spec["parent_locations"]]
-        normalise = partial(_normalise, normalisation=room.dataset.normalisation, device=self.device)
+        normalise = partial(_normalise, normalisation=room.normalisation, device=self.device)
         stream = streams.key(*task.spec["stream"])
         place = Workbench(room.module, room.train, room.test, normalise, self.device, stream)
         who = called(self.catalogue, "derivation", derivation)

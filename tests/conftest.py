@@ -17,9 +17,10 @@ import toys
 from harness.benchmark import Benchmark, load_benchmark
 from harness.catalogue import Catalogue
 from harness.engines.local import LocalEngine
+from harness.events import EventLog
 from harness.graph import Graph, plan
 from harness.interfaces import Session
-from harness.runner import EventLog, Ledger, Runner
+from harness.runner import Ledger, Runner
 from harness.store import Store
 
 RECIPE = {

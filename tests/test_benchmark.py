@@ -447,8 +447,8 @@ def test_no_torch() -> None:
 
 KNOWN_AT_TOP = "architectures, datasets, description, members, methods, metrics, name, objective, recipe, seeds, settings"
 KNOWN_IN_RECIPE = (
-    "augmentation, batch_size, betas, clip_norm, epochs, eps, label_smoothing, learning_rate, momentum, nesterov, optimizer, "
-    "precision, warmup, weight_decay"
+    "augmentation, batch_size, betas, clip_norm, epochs, eps, label_smoothing, learning_rate, momentum, nesterov, "
+    "normalisation, optimizer, precision, warmup, weight_decay"
 )
 SEEDS = "a list of at least 1 (each an integer of at least 0), such as [0, 1, 2]"
 ENTRY = "not an entry; a name, or 'name: {option: value}' with the options indented below the name"

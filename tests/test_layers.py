@@ -20,7 +20,7 @@ PLUGINS = ROOT / "plugins"
 FLOORS = [
     ["errors", "task", "stopwatch"],
     ["hookspecs", "streams", "provenance", "blame"],
-    ["weights", "ensemble", "results"],
+    ["weights", "ensemble", "results", "events"],
     ["interfaces"],
     ["recipe", "discovery", "store", "source"],
     ["trajectory", "catalogue", "leaderboard"],

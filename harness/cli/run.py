@@ -30,9 +30,10 @@ from harness.interfaces import Session
 
 if TYPE_CHECKING:
     from harness.catalogue import Catalogue
+    from harness.events import EventLog
     from harness.graph import Graph
     from harness.interfaces import Engine
-    from harness.runner import EventLog, Ledger, Runner
+    from harness.runner import Ledger, Runner
     from harness.store import Store
 
 _STALE = 600.0  # seconds after which half a file is nobody's any more; writing one takes a blink
@@ -103,6 +104,8 @@ def run(
 
 def _run(runner: Runner, write: Callable[[Ledger, str], None]) -> str:
     """Run, and write what there is beside the rows when it begins and when it ends, however it ends; return the status."""
+    from harness.runner import failures
+
     emit = runner.session.emit
     emit({"event": "run_started", "time": time.time(), "benchmark": runner.graph.benchmark.name, "command": sys.argv})
     status = "interrupted"
@@ -110,7 +113,7 @@ def _run(runner: Runner, write: Callable[[Ledger, str], None]) -> str:
         runner.begin()
         write(runner.ledger, "running")
         runner.run()
-        status = "failed" if runner.ledger.failures or any(cell.problem for cell in runner.graph.cells) else "done"
+        status = "failed" if failures(runner.graph, runner.ledger) else "done"
     except Interrupted:
         pass
     except UserError:
@@ -127,7 +130,7 @@ def _run(runner: Runner, write: Callable[[Ledger, str], None]) -> str:
 @contextlib.contextmanager
 def _log(folder: Path, observers: Mapping[str, Callable[[dict[str, Any]], None]]) -> Iterator[EventLog]:
     """Open the event log, and say at the end if it could not be written."""
-    from harness.runner import EventLog
+    from harness.events import EventLog
 
     log = EventLog(folder / "events.jsonl", observers)
     try:

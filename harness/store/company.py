@@ -48,7 +48,7 @@ class Aside:
                 raise StoreError(f"store {root}: another process has kept it shut for {_PATIENCE:g} seconds; try again")
             lock = _lock(place)
             lock.acquire()
-            disk.make_folder(place)
+            disk.make_folder(place, lasting=False)
         self.leave = weakref.finalize(self, _leave, place, lock, os.getpid())
         return place
 

@@ -1,4 +1,5 @@
-"""Files and folders, durably: what one of these functions has written is on the disk when it returns. Knows nothing of keys.
+"""Files and folders, durably: what one of these functions has written is on the disk when it returns, unless it is told that it
+need not last. Knows nothing of keys.
 
 Everything that the store writes, moves or removes goes through this room, and here through `os` alone: the tests put a failing
 disk in its place.
@@ -41,26 +42,15 @@ def explained(root: Path, what: str) -> Iterator[None]:
         raise StoreError(f"store {root}: {what}: {_MENDS.get(error.errno or 0, error.strerror or error)}") from error
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a new file and sync it; a file that is there already is an error."""
-    _write(path, data, os.O_EXCL)
-
-
-def append(path: Path, data: bytes) -> None:
-    """Write to the end of a file, made if it is not there, and sync it. A crash may leave a part of the data."""
-    fresh = not os.path.lexists(path)
-    _write(path, data, os.O_APPEND)
-    if fresh:
-        sync_folder(path.parent)
-
-
-def _write(path: Path, data: bytes, how: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | how | getattr(os, "O_BINARY", 0), 0o666)
+def write_file(path: Path, data: bytes, *, lasting: bool = True) -> None:
+    """Write a new file; a file that is there already is an error. Its name lasts once its folder is synced."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
+        if lasting:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -74,7 +64,7 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, *, lasting: bool = True) -> None:
     """Make a folder in one that is there, unless it is there."""
     if os.path.isdir(path):
         return
@@ -83,19 +73,22 @@ def make_folder(path: Path) -> None:
     except FileExistsError:
         if not os.path.isdir(path):  # else another process was faster
             raise
-    sync_folder(path.parent)
+    if lasting:
+        sync_folder(path.parent)
 
 
-def move(source: Path, target: Path) -> None:
+def move(source: Path, target: Path, *, lasting: bool = True) -> None:
     """Rename a file or a folder to a name that is free."""
     os.rename(source, target)
-    sync_folder(target.parent)
+    if lasting:
+        sync_folder(target.parent)
 
 
-def replace(source: Path, target: Path) -> None:
+def replace(source: Path, target: Path, *, lasting: bool = True) -> None:
     """Put a file in another's place, if there is one: a reader sees the old or the new."""
     os.replace(source, target)
-    sync_folder(target.parent)
+    if lasting:
+        sync_folder(target.parent)
 
 
 def remove_empty(path: Path) -> None:

@@ -132,10 +132,12 @@ class Store:
     @_explained("cannot be written")
     def note_epoch(self, trajectory: str, epoch: int, key: str) -> None:
         """Remember under which key a checkpoint of a trajectory is stored, or will be: without the object the note is mute."""
-        self._make_rooms()
         path = self._room("trajectories", trajectory)
-        disk.make_folder(path.parent)
-        disk.append(path, f"\n{epoch} {key} {_note_digest(trajectory, epoch, key)}\n".encode())  # \n: after half a line, say
+        notes, bad = self.notes(trajectory)
+        if bad:
+            self._out_of_the_way(path, f"{trajectory}-notes")
+        lines = (f"{e} {k} {_note_digest(trajectory, e, k)}\n" for e, k in {**notes, epoch: key}.items())
+        self._replace(path, "".join(lines).encode(), lasting=True)
 
     def epochs(self, trajectory: str) -> dict[int, str]:
         """Return the stored checkpoints of a trajectory, epoch → key. Notes that have changed since they were made are passed
@@ -223,6 +225,7 @@ class Store:
                     task = self.progress_meta(room.name, step).get("task")
                     if isinstance(task, str) and KEY.fullmatch(task) and self.has(task):
                         self.drop_progress(room.name, step)
+            disk.remove_empty(room)
 
     # -- tasks and failures
 
@@ -234,7 +237,7 @@ class Store:
         with contextlib.suppress(OSError):
             if disk.read(path, len(data)) == data:
                 return
-        self._replace(path, data)
+        self._replace(path, data)  # not synced: every run writes the tasks that it hands out
 
     def read_task(self, key: str) -> dict[str, Any]:
         """Return a kept task; raise `StoreError` if there is none, or not what was kept."""
@@ -334,7 +337,7 @@ class Store:
         self._make_rooms()
         aside = self._aside.path()
         try:
-            disk.make_folder(aside)
+            disk.make_folder(aside, lasting=False)
             objects.write(aside, key, meta, parts)
             disk.make_folder(target.parent)
             while True:
@@ -350,16 +353,16 @@ class Store:
         finally:
             disk.remove(aside)
 
-    def _replace(self, path: Path, data: bytes) -> None:
-        """Write a file aside and put it in another's place."""
+    def _replace(self, path: Path, data: bytes, *, lasting: bool = False) -> None:
+        """Write a file aside and put it in another's place. What need not last is read by nobody who cannot do without."""
         self._make_rooms()
         aside = self._aside.path()
         try:
-            disk.write_file(aside, data)
-            disk.make_folder(path.parent)
+            disk.write_file(aside, data, lasting=lasting)
+            disk.make_folder(path.parent, lasting=lasting)
             if path.is_dir():
                 self._out_of_the_way(path, path.stem)
-            disk.replace(aside, path)
+            disk.replace(aside, path, lasting=lasting)
         finally:
             disk.remove(aside)
 

@@ -36,7 +36,8 @@ class Trainee:
     """A network in training: all that its steps read and write, on one device. `network` has a gradient.
 
     `augmenter` holds the training images and `labels` (n,) lie beside them; `teacher`, if the objective wants one, is a network
-    in evaluation mode that sees the same augmented views. `forward` is the network's, or a compiled form of it.
+    in evaluation mode that sees the same augmented views, or the plain images if the objective says so. `forward` is the
+    network's, or a compiled form of it.
     """
 
     def __init__(
@@ -70,7 +71,9 @@ def take_step(trainee: Trainee, moment: Moment, watch: Stopwatch) -> None:
     images = trainee.augmenter(moment.indices, moment.augmentation)
     labels = trainee.labels[moment.indices]
     watch.turn("forward and backward")
-    logits, teacher_logits = _logits(trainee, images, moment.noise)
+    plain = trainee.teacher is not None and trainee.objective.teacher_view == "plain"
+    seen = trainee.augmenter.plain(moment.indices) if plain else images
+    logits, teacher_logits = _logits(trainee, images, seen, moment.noise)
     loss = trainee.objective.loss(logits, labels, teacher_logits=teacher_logits, label_smoothing=recipe.label_smoothing)
     gradient = network.gradient_of(loss)
     watch.turn("optimiser")
@@ -82,13 +85,13 @@ def take_step(trainee: Trainee, moment: Moment, watch: Stopwatch) -> None:
     trainee.correct += (logits.detach().argmax(1) == labels).sum()
 
 
-def _logits(trainee: Trainee, images: Tensor, noise: int | Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return the student's and the teacher's logits, float32 (batch, classes)."""
+def _logits(trainee: Trainee, images: Tensor, seen: Tensor, noise: int | Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the student's and the teacher's logits, float32 (batch, classes); `seen` are the teacher's images."""
     trainee.noise.begin(noise)
     # Each weight is read once in a forward pass, so a cache of their bfloat16 forms gains nothing, and would outlive a capture.
     bf16 = trainee.recipe.precision == "bf16"
     with torch.autocast(trainee.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
         logits = trainee.forward(images)
         with torch.no_grad():
-            teacher_logits = None if trainee.teacher is None else trainee.teacher.module(images).float()
+            teacher_logits = None if trainee.teacher is None else trainee.teacher.module(seen).float()
     return logits.float(), teacher_logits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -19,18 +19,30 @@ class DistillationOptions(harness.Options):
 
     beta: float = Field(0.2, ge=0, le=1, description="weight of the labels against the teacher; 1: no teacher at all (Eq. 1)")
     temperature: float = Field(3.0, gt=0, description="τ, by which both logits are divided (appendix C)")
+    teacher_view: Literal["augmented", "plain"] = Field(
+        "augmented", description="what the teacher sees: the student's augmented images (Eq. 1 has one x), or those without"
+    )
+
+    def distillation(self) -> DistillationOptions:
+        """Return these options alone, without those that a method adds to them."""
+        return DistillationOptions(**{name: getattr(self, name) for name in DistillationOptions.model_fields})
 
 
 class Distillation(Objective):
     """(1 − β) τ² KL(teacher‖student) at temperature τ, plus β times the cross-entropy with the labels.
 
-    The teacher sees the same augmented images in evaluation mode.
+    The teacher is in evaluation mode, and by default sees the same augmented images.
     """
 
     name, version = "distillation", 1
     wants_teacher = True
     epoch_cost = 4 / 3  # the teacher's forward pass on top of forward and backward
     Options = DistillationOptions
+
+    @property
+    def teacher_view(self) -> Literal["augmented", "plain"]:  # type: ignore[override]
+        """What the teacher sees."""
+        return self.options.teacher_view
 
     def simplified(self) -> Objective:
         """β = 1 leaves cross-entropy (paper §4)."""

@@ -36,7 +36,7 @@ class DistilledEnsemble(EnsembleBuilder):
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return M continuations of the reference's first t epochs, distilled from the deep ensemble."""
         trunk, shift = self.options.trunk(cell), int(self.options.teacher == "next")
-        settings = DistillationOptions(beta=self.options.beta, temperature=self.options.temperature)
+        settings = self.options.distillation()
         deep = [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
         towards = [Distillation(settings, teacher=deep[(j + shift) % cell.size]) for j in range(cell.size)]
         return [self.options.branch(trunk, j, objective).at(cell.epochs) for j, objective in enumerate(towards)]

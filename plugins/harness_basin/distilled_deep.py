@@ -32,7 +32,7 @@ class DistilledDeepEnsemble(EnsembleBuilder):
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return M distilled trainings from scratch; the students are members M, M + 1, … of the seed's streams."""
         shift = int(self.options.teacher == "next")
-        settings = DistillationOptions(beta=self.options.beta, temperature=self.options.temperature)
+        settings = self.options.distillation()
         deep = [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
         towards = [Distillation(settings, teacher=deep[(j + shift) % cell.size]) for j in range(cell.size)]
         return [cell.trajectory(cell.size + j, objective).at(cell.epochs) for j, objective in enumerate(towards)]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import toys
-from conftest import Lab
+from conftest import RECIPE, Lab
 from harness.graph import Graph
 from harness.results import read_rows
 
@@ -162,3 +162,26 @@ def test_fork_at_or_beyond_the_end_is_refused(graph_of: GraphOf) -> None:
 
     with pytest.raises(BenchmarkError, match=r"fork_epoch is 4; at most epochs - 1 = 3"):
         graph_of(methods=[{"constrained": {"fork_epoch": 4}}])
+
+
+def test_teachers_view_is_an_option(graph_of: GraphOf, lab: Lab) -> None:
+    """A teacher that sees the images without augmentation makes another student; without augmentation, the same one."""
+    still = {"crop_padding": 0, "horizontal_flip": False, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
+    views: list[Any] = ["deep", "distilled", {"distilled": {"teacher_view": "plain", "label": "plain"}}]
+    for augmentation, same in (({**still, "brightness": 0.5}, False), (still, True)):
+        graph = graph_of(methods=views, recipe={**RECIPE, "augmentation": augmentation})
+        lab.run(graph)
+        seen, plain = (load_file(files(lab, graph, method)[1]) for method in ("distilled", "plain"))
+        close = all(torch.allclose(seen[name], plain[name], atol=1e-5) for name in seen)
+        assert close == same
+
+
+def test_normalisation_is_an_option(graph_of: GraphOf, lab: Lab) -> None:
+    """Other constants than the data set's make other trainings; the data set's own, written out, the same weights."""
+    weights = []
+    for normalisation in (None, [[0.5], [0.25]], [[0.0], [1.0]]):
+        graph = graph_of(methods=["deep"], recipe={**RECIPE, "normalisation": normalisation})
+        lab.run(graph)
+        weights.append(load_file(files(lab, graph, "deep")[0]))
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not torch.equal(weights[0]["1.weight"], weights[2]["1.weight"])

@@ -1,0 +1,154 @@
+"""A whole small run (load, train on augmented images, evaluate, save) against a script with a DataLoader and PIL.
+
+Ours is a run of the harness in this process: plan, store with digests and fsync, events, rows. MEASURED
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from plain_scripts import PlainResNet20, PlainViT, train_script
+
+from harness import Dataset, Split, streams
+from harness.benchmark import load_benchmark
+from harness.catalogue import Catalogue, Registration, load_catalogue
+from harness.discovery import Source
+from harness.engines.local import LocalEngine
+from harness.graph import plan
+from harness.interfaces import Session
+from harness.results import read_rows
+from harness.runner import Runner
+from harness.store import Store
+from harness_vision.digits import Digits
+
+
+class Squares(Dataset):
+    """Images of CIFAR's size: noise around a square, whose place tells the class."""
+
+    name = "squares"
+    shape, classes, train_size, fingerprint = (3, 32, 32), 10, 1280, "squares-1"
+    normalisation = ((0.25,) * 3, (0.25,) * 3)
+
+    def load(self, root: Path) -> tuple[Split, Split]:
+        return self._split("train", self.train_size), self._split("test", 640)
+
+    def _split(self, name: str, n: int) -> Split:
+        labels = torch.arange(n) % 10
+        images = streams.bits(streams.key("squares", name), torch.arange(n * 3 * 32 * 32)).view(n, *self.shape) & 127
+        for image, label in zip(images, labels.tolist()):
+            image[:, 4 + label : 14 + label, 8:24] += 96
+        return Split(images.to(torch.uint8), labels)
+
+
+VIT = {"patch": 2, "width": 32, "mlp": 64, "depth": 2, "heads": 4}
+RUNS: dict[str, dict[str, Any]] = {
+    "resnet20, digits": {
+        "dataset": Digits(),
+        "architecture": {"resnet20": {"width": 0.5}},
+        "model": lambda: PlainResNet20(8, 1),
+        "recipe": {"epochs": 2, "batch_size": 32, "learning_rate": 0.05, "augmentation": {"crop_padding": 1}},
+        "bar": 1.5,
+    },
+    "vit, digits": {
+        "dataset": Digits(),
+        "architecture": {"vit": {**VIT, "dropout": 0.0}},
+        "model": lambda: PlainViT(1, 8, **VIT),
+        "recipe": {
+            "epochs": 4,
+            "batch_size": 64,
+            "learning_rate": 0.003,
+            "optimizer": "adam",
+            "weight_decay": 0.0,
+            "augmentation": {"crop_padding": 1},
+        },
+        "bar": 2.5,
+    },
+    "resnet20, 32 pixels": {
+        "dataset": Squares(),
+        "architecture": {"resnet20": {"width": 1}},
+        "model": lambda: PlainResNet20(16),
+        "recipe": {"epochs": 1, "batch_size": 128, "learning_rate": 0.05, "precision": "bf16"},
+        "bar": 1.7,
+    },
+}
+
+
+def catalogue() -> Catalogue:
+    """Return the installed plugins and the squares."""
+    return Catalogue([*load_catalogue(), Registration("dataset", "squares", Squares, Source("perf", "benchmarks"))])
+
+
+class Quiet:
+    """An event log that goes to a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("a")
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        self.file.write(json.dumps(event, default=str) + "\n")
+
+
+def by_the_harness(folder: Path, run: dict[str, Any]) -> float:
+    """Run a benchmark of one member; return its accuracy in percent."""
+    content = {
+        "name": "small",
+        "seeds": [0],
+        "members": 1,
+        "datasets": [run["dataset"].name],
+        "architectures": [run["architecture"]],
+        "methods": ["deep"],
+        "metrics": ["ensemble_accuracy"],
+        "recipe": run["recipe"],
+    }
+    folder.mkdir()
+    (folder / "small.yaml").write_text(yaml.safe_dump(content))
+    plugins = catalogue()
+    graph = plan(load_benchmark(folder / "small.yaml", plugins))
+    store = Store(folder / "store")
+    session = Session(plugins, store.root, folder, "cpu", Quiet(folder / "events.jsonl"), lambda: False)
+    Runner(graph, store, LocalEngine(LocalEngine.Options(workers=1)), session, folder).run()
+    rows = read_rows(folder)
+    return float(rows[rows["metric"] == "ensemble_accuracy"]["value"].iloc[0])
+
+
+def by_hand(folder: Path, run: dict[str, Any]) -> float:
+    """Do the same with a script; return the accuracy in percent."""
+    folder.mkdir()
+    train, test = run["dataset"].load(folder)
+    model, recipe = run["model"](), run["recipe"]
+    if recipe.get("optimizer") == "adam":
+        optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), recipe["learning_rate"])
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), recipe["learning_rate"], momentum=0.9, weight_decay=1e-4)
+    return train_script(
+        model,
+        optimizer,
+        (train.images, train.labels),
+        (test.images, test.labels),
+        epochs=recipe["epochs"],
+        batch=recipe["batch_size"],
+        padding=recipe.get("augmentation", {}).get("crop_padding", 4),
+        normalisation=run["dataset"].normalisation,
+        checkpoint=folder / "checkpoint.pt",
+    )
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_whole_run_against_a_plain_script(duel, name, tmp_path):
+    """Both learn what can be learnt in the time; ours takes a fraction of it."""
+    run, number = RUNS[name], itertools.count()
+    if run["recipe"].get("precision") == "bf16" and not torch.cpu._is_avx512_bf16_supported():
+        pytest.skip("this processor has no bfloat16 instructions")
+    assert by_the_harness(tmp_path / "first", run) > 20
+    duel(
+        lambda: by_the_harness(tmp_path / f"ours-{next(number)}", run),
+        lambda: by_hand(tmp_path / f"theirs-{next(number)}", run),
+        bar=run["bar"],
+        rounds=7,
+    )

@@ -1,0 +1,248 @@
+"""Disks as they are: full, read-only, forbidden, slow, moved, with a clock that goes back. A clear line, nothing corrupted, and
+the run goes on when the trouble is mended."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from faults.bad_disk import FORBIDDEN, FULL, QUOTA, READ_ONLY, BadDisk
+from faults.rig import check_same, contents, events, run_here
+from harness.errors import StoreError, UserError
+from harness.results import read_rows
+from harness.store import Store, damages, disk
+from harness.task import key_of
+
+KEY, OTHER = key_of("one"), key_of("other")
+WEIGHTS = {"a": torch.arange(6.0)}
+SAID = {
+    FULL: "no space left on the device; free some, or move the store and name its place with --store",
+    QUOTA: "the disk quota is used up; free some",
+    READ_ONLY: "the file system is read-only; choose another folder with --store",
+    FORBIDDEN: "permission denied; choose another folder with --store",
+}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nobody disturbs."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert run_here(folder) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("trouble", "at"), [(FULL, 1), (FULL, 120), (FULL, 300), (QUOTA, 200), (READ_ONLY, 250), (FORBIDDEN, 160)]
+)
+def test_disk_that_takes_no_more_stops_the_run_in_a_line(
+    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, trouble: int, at: int
+) -> None:
+    """The run ends with the reason and what to do; what was done stays, the rows are whole, and mended it goes on."""
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "os", BadDisk(at, refuse=trouble))
+        with pytest.raises(StoreError) as caught:
+            run_here(tmp_path)
+    said = str(caught.value)
+    del caught  # it holds the run's store by its traceback
+    assert SAID[trouble] in said
+    assert "\n" not in said
+    assert list(damages(Store(tmp_path / "store"))) == []
+    if at > 1:
+        main = read_rows(tmp_path / "out")
+        assert set(main["status"]) <= {"done", "missing"}
+    assert run_here(tmp_path) == 0
+    check_same(tmp_path, undisturbed)
+
+
+def test_full_disk_under_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only the rows have no room the run stops as well, and the rows that were there stay whole."""
+    import harness.results
+
+    assert run_here(tmp_path, methods=["deep"]) == 0
+    before = (tmp_path / "out" / "results.csv").read_bytes()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.results, "os", BadDisk(1, refuse=FULL))
+        with pytest.raises(UserError, match=r"results\.csv: cannot be written: No space left on device"):
+            run_here(tmp_path)
+    assert (tmp_path / "out" / "results.csv").read_bytes() == before
+
+
+def test_what_may_not_be_read_is_not_taken_for_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that this user may not read, or no memory to open it, is a line; the object stays where it is."""
+    store = Store(tmp_path)
+    store.put(KEY, {}, {"weights": WEIGHTS})
+    for trouble, said in ((errno.EACCES, "permission denied"), (errno.EMFILE, "too many open files; allow more")):
+
+        def refuse(*_: Any, trouble: int = trouble, **__: Any) -> int:
+            raise OSError(trouble, os.strerror(trouble))
+
+        with monkeypatch.context() as patch:
+            shim = BadDisk()
+            shim.open = refuse  # type: ignore[attr-defined]
+            patch.setattr(disk, "os", shim)
+            for read in (store.has, store.meta, store.tensors, store.verify):
+                with pytest.raises(StoreError, match=f"cannot be read: {said}"):
+                    read(KEY)
+    assert store.damage(KEY) == ""
+
+
+def test_failing_sector_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the device cannot give back is lost: the object counts as damaged."""
+    store = Store(tmp_path)
+    store.put(KEY, {}, {"weights": WEIGHTS})
+    shim = BadDisk()
+
+    def fail(*_: Any) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    shim.open = fail  # type: ignore[attr-defined]
+    monkeypatch.setattr(disk, "os", shim)
+    assert store.damage(KEY) == "meta.json is unreadable (Input/output error)"
+    assert not store.has(KEY)
+
+
+def test_slow_disk_loses_nothing_to_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long to write is not swept away as a dead writer's by runs that begin meanwhile."""
+    slow = Store(tmp_path)
+    slow.prepare()
+    monkeypatch.setattr(disk, "os", BadDisk(delay=0.05))
+    thread = threading.Thread(target=slow.put, args=(KEY, {}, {f"p{i}": WEIGHTS for i in range(12)}))
+    thread.start()
+    sweeps = 0
+    while thread.is_alive():
+        Store(tmp_path).prepare()
+        sweeps += 1
+    thread.join()
+    assert sweeps > 1
+    assert slow.damage(KEY) == ""
+
+
+def test_moved_store_is_found_again(tmp_path: Path, undisturbed: Path) -> None:
+    """Nothing in a store says where it lies: at another path nothing is computed again."""
+    shutil.copytree(undisturbed / "store", tmp_path / "elsewhere")
+    assert run_here(tmp_path, tmp_path / "elsewhere") == 0
+    assert events(tmp_path, "task_ended") == []
+    assert (tmp_path / "out" / "results.csv").read_bytes() == (undisturbed / "out" / "results.csv").read_bytes()
+
+
+def test_store_that_is_moved_while_in_use(tmp_path: Path) -> None:
+    """It is not made anew where it was: a line says what happened."""
+    store = Store(tmp_path / "store")
+    store.put(KEY, {}, {})
+    (tmp_path / "store").rename(tmp_path / "moved")
+    with pytest.raises(StoreError, match="it was moved or removed while in use; name its new place with --store"):
+        store.put(OTHER, {}, {})
+    assert not (tmp_path / "store").exists()
+    assert list(Store(tmp_path / "moved").keys()) == [KEY]
+
+
+def test_clock_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the clock set back to 1970 and files from the future, dead writers' rests are swept, living ones' are not, and two
+    objects of one key can be set aside."""
+    store, other = Store(tmp_path), Store(tmp_path)
+    for at_work in (store, other):
+        at_work.put(KEY, {}, {"weights": WEIGHTS})
+    rest = tmp_path / "aside" / "deadbeef"
+    rest.mkdir()
+    (rest / "meta.json").write_text("{")
+    for path in (tmp_path / "aside").rglob("*"):
+        os.utime(path, (4e9, 4e9))
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    places = {path.name for path in (tmp_path / "aside").iterdir() if path.is_dir()} - {"deadbeef"}
+    store.prepare()
+    assert {path.name for path in (tmp_path / "aside").iterdir() if path.is_dir()} == places
+    first = store.set_aside(KEY)
+    store.put(KEY, {}, {})
+    assert store.set_aside(KEY) != first
+
+
+def test_nothing_needs_links_or_case(tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No hard link and no symbolic one is made, and no two names differ by case alone: any file system will do."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "symlink", refuse)
+    assert run_here(tmp_path) == 0
+    check_same(tmp_path, undisturbed)
+    names = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")]
+    assert len({name.casefold() for name in names}) == len(names)
+    assert all(name == name.casefold() for name in names)
+
+
+# Real file systems, through the command line
+
+FILE: dict[str, Any] = {
+    "name": "small",
+    "seeds": [0],
+    "members": 2,
+    "datasets": [{"digits": {"train_size": 192, "test_size": 100}}],
+    "architectures": [{"resnet20": {"width": 0.125}}],
+    "methods": ["deep"],
+    "metrics": ["ensemble_accuracy"],
+    "recipe": {"epochs": 2, "batch_size": 64, "augmentation": {"crop_padding": 1, "horizontal_flip": False}},
+}
+
+
+def harness(*words: object, cwd: Path, code: int) -> subprocess.CompletedProcess[str]:
+    """Run the command line, and check its exit code; there is never a traceback."""
+    command = [sys.executable, "-m", "harness", *map(str, words)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 100 KiB, where this user may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "none", place], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("this user may not mount a file system")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def remount(place: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", place], check=True)
+
+
+@pytest.mark.slow
+def test_really_full_and_really_read_only(tmp_path: Path, small_disk: Path) -> None:
+    """On a file system of 100 KiB a run ends in a line with exit code 2 and says how to go on; enlarged, it goes on; read-only,
+    everything in it can still be read."""
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(FILE))
+    done = harness("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=2)
+    assert "no space left on the device; free some" in done.stderr
+    assert "To go on, once that is mended:\n  harness run small.yaml --store" in done.stderr
+    assert set(read_rows(tmp_path / "runs" / "small")["status"]) <= {"done", "missing"}
+    remount(small_disk, "size=20m")
+    assert list(damages(Store(small_disk / "store"))) == []
+    harness("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=0)
+    harness("run", "small.yaml", "--store", tmp_path / "fresh", "--out", "fresh", cwd=tmp_path, code=0)
+    assert contents(Store(small_disk / "store")) == contents(Store(tmp_path / "fresh"))
+    remount(small_disk, "ro")
+    said = harness("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=2).stderr
+    assert "cannot be used: the file system is read-only; choose another folder with --store" in said
+    key = next(iter(Store(small_disk / "store").keys()))
+    for command in (["store", "verify"], ["store", "du"], ["explain", key]):
+        harness(*command, "--store", small_disk / "store", cwd=tmp_path, code=0)
+    assert "(" not in harness("members", "runs/small", cwd=tmp_path, code=0).stdout
+    remount(small_disk, "rw")

@@ -1,0 +1,252 @@
+"""Plugins that misbehave: their cells fail, with plugin, hook, place and traceback named; the rest of the board is unharmed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+import harness
+import toys
+from conftest import Lab
+from faults import rogue
+from faults.test_disk import FILE
+from harness.graph import Graph
+from harness.results import read_rows
+from harness.runner import failures
+
+GraphOf = Callable[..., Graph]
+WHO = "of plugin 'toys' of distribution 'tests 0': "
+
+
+class Loss(harness.Objective):
+    """Cross-entropy that does something else at its third call."""
+
+    name = "loss"
+    calls = 0
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, **_: Any) -> Any:
+        type(self).calls += 1
+        return self.misbehave(nn.functional.cross_entropy(logits, labels)) if self.calls > 2 else logits.mean()
+
+    def misbehave(self, loss: torch.Tensor) -> Any: ...
+
+
+def objective(misbehave: Callable[[torch.Tensor], Any]) -> type[Loss]:
+    return type("Bad", (Loss,), {"name": "bad", "misbehave": lambda self, loss: misbehave(loss), "calls": 0})
+
+
+def architecture(build: Callable[..., Any]) -> type[harness.Architecture]:
+    return type("Bad", (harness.Architecture,), {"name": "bad", "build": lambda self, shape, classes: build(shape, classes)})
+
+
+def dataset(load: Callable[[Any], Any]) -> type[toys.Blobs]:
+    return type("Bad", (toys.Blobs,), {"name": "bad", "load": lambda self, root: load(toys.Blobs.load(self, root))})
+
+
+def derivation(derive: Callable[..., Any]) -> type[harness.EnsembleBuilder]:
+    bad = type("Bad", (harness.Derivation,), {"name": "bad", "derive": lambda self, parents, place: derive(parents)})
+
+    class Builder(harness.EnsembleBuilder):
+        name = "bad"
+
+        def build(self, cell: harness.Cell) -> Sequence[harness.Weights]:
+            return cell.derive(bad(), [cell.trajectory(member=0).at(1)])
+
+    Builder.derivation = bad  # type: ignore[attr-defined]
+    return Builder
+
+
+def boom(*_: Any) -> Any:
+    raise RuntimeError("boom")
+
+
+def flat(split: harness.Split, **changes: Any) -> harness.Split:
+    return harness.Split(**{"images": split.images, "labels": split.labels, **changes})
+
+
+CASES: dict[str, tuple[str, type, str]] = {
+    "objective raises": (
+        "objective",
+        objective(boom),
+        f"objective 'bad' {WHO}loss raised RuntimeError: boom (test_plugins.py:",
+    ),
+    "objective exits": ("objective", objective(lambda loss: sys.exit(3)), f"objective 'bad' {WHO}loss raised SystemExit: 3"),
+    "objective gives no scalar": (
+        "objective",
+        objective(lambda loss: loss.repeat(3)),
+        "loss gave a tensor (3,); a scalar tensor",
+    ),
+    "objective gives a float": ("objective", objective(float), f"objective 'bad' {WHO}loss gave float; a scalar tensor is"),
+    "objective gives nan": ("objective", objective(lambda loss: loss * float("nan")), "diverged in epoch 1: the training loss"),
+    "objective detaches": ("objective", objective(lambda loss: loss.detach()), "training perceptron on blobs: RuntimeError: "),
+    "architecture raises": ("architecture", architecture(boom), f"architecture 'bad' {WHO}build raised RuntimeError: boom"),
+    "architecture gives a function": (
+        "architecture",
+        architecture(lambda s, c: boom),
+        "build gave function; a module with para",
+    ),
+    "architecture gives no weights": ("architecture", architecture(lambda s, c: nn.Flatten()), "build gave Flatten; a mod"),
+    "architecture does not fit": (
+        "architecture",
+        architecture(lambda s, c: nn.Sequential(nn.Flatten(), nn.Linear(7, c))),
+        "training bad on blobs: RuntimeError: ",
+    ),
+    "architecture has too many outputs": (
+        "architecture",
+        architecture(lambda s, c: nn.Sequential(nn.Flatten(), nn.Linear(16, c + 1))),
+        "the network's outputs on the test images are (64, 5); (64, 4) is wanted",
+    ),
+    "dataset raises": ("dataset", dataset(boom), f"dataset 'bad' {WHO}load raised RuntimeError: boom"),
+    "dataset gives one split": ("dataset", dataset(lambda s: s[0]), f"dataset 'bad' {WHO}load raised TypeError"),
+    "dataset gives floats": (
+        "dataset",
+        dataset(lambda s: (s[0], flat(s[1], images=s[1].images.float()))),
+        "load gave a test split that is not images uint8 (n, 1, 4, 4) with labels int64 (n,) below 4",
+    ),
+    "dataset gives foreign labels": (
+        "dataset",
+        dataset(lambda s: (flat(s[0], labels=s[0].labels + 1), s[1])),
+        "load gave a training split that is not images uint8",
+    ),
+    "derivation raises": ("ensemble_builder", derivation(boom), f"derivation 'bad' {WHO}derive raised RuntimeError: boom"),
+    "derivation gives too few": ("ensemble_builder", derivation(lambda p: ([], {})), "derive gave 0 states; it declares 1"),
+    "derivation gives half": (
+        "ensemble_builder",
+        derivation(lambda p: ([{}], {})),
+        "derive gave no tensor '1.bias' of shape",
+    ),
+    "derivation gives more": (
+        "ensemble_builder",
+        derivation(lambda p: ([{**p[0], "x": torch.zeros(1)}], {})),
+        "derive gave a tensor 'x' that the network does not have",
+    ),
+    "derivation gives nan as a fact": (
+        "ensemble_builder",
+        derivation(lambda p: (p, {"x": float("nan")})),
+        f"derivation 'bad' {WHO}derive raised ValueError: Out of range float values are not JSON compliant",
+    ),
+}
+LISTED = {"architecture": "architectures", "dataset": "datasets", "ensemble_builder": "methods"}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_misbehaving_plugin_fails_its_cells_only(graph_of: GraphOf, lab: Lab, case: str) -> None:
+    """Cells of the plugin fail with its name, the hook and what it did; the traceback is kept; other cells are measured."""
+    kind, cls, said = CASES[case]
+    more: list[tuple[str, type]] = [(kind, cls)]
+    if hasattr(cls, "derivation"):
+        more.append(("derivation", cls.derivation))
+    catalogue = toys.catalogue(*more)
+    good = {"architectures": ["perceptron"], "datasets": ["blobs"], "methods": ["deep"]}
+    common: dict[str, Any] = {"members": 2, "metrics": ["ensemble_accuracy"]}
+    changes = {"objective": "bad"} if kind == "objective" else {LISTED[kind]: [*good[LISTED[kind]], "bad"]}
+    graph = graph_of(catalogue, **{**good, **common, **changes})
+    ledger = lab.run(graph, catalogue)
+    failed = failures(graph, ledger)
+    assert failed
+    assert all("bad" in (cell[k] for k in ("dataset", "architecture", "method")) or kind == "objective" for cell in failed)
+    assert all(said in cell["message"] for cell in failed), failed[0]["message"]
+    assert len(failed) == len(graph.cells) - (0 if kind == "objective" else 1)
+    kept = lab.store.failure(failed[0]["key"])
+    assert kept is not None
+    if "raised" in said or "RuntimeError" in said:
+        assert "Traceback (most recent call last)" in json.loads(kept.read_text())["traceback"]
+    rows = read_rows(lab.out)
+    main = rows[rows["metric"] == "ensemble_accuracy"]
+    assert list(main["status"]).count("done") == len(graph.cells) - len(failed)
+
+
+def test_everything_that_can_go_wrong_in_one_run(tmp_path: Path) -> None:
+    """Thirty metrics that raise, exit, hang, print, scribble, run out of memory or give nonsense, a builder that exits and an
+    observer that raises, in worker processes: the run ends with exit code 1, and every other number is what it is alone."""
+    found = rogue.install(tmp_path)
+    metrics = [*list(rogue.METRICS), "ensemble_accuracy", {"joint_connectivity": {"draws": 3}}]
+    (tmp_path / "rogue.yaml").write_text(yaml.safe_dump({**FILE, "methods": ["wrong", "deep"], "metrics": metrics}))
+    (tmp_path / "good.yaml").write_text(yaml.safe_dump({**FILE, "metrics": metrics[-2:]}))
+    alone = run(tmp_path, found, "good.yaml", "--out", "good", "--store", "good-store")
+    assert alone.returncode == 0
+    done = run(tmp_path, found, "rogue.yaml", "--workers", "2", "--task-timeout", "15")
+    assert done.returncode == 1, done.stderr
+    assert "Traceback (most recent call last)" not in done.stderr
+    rows = read_rows(tmp_path / "runs" / "small")
+    main = rows[rows["main"] & (rows["method"] == "deep")].set_index("metric")
+    check_messages(dict(main[main["status"] == "failed"]["message"]))
+    assert set(main[main["status"] == "done"].index) == {
+        *("prints", "settings", "killed_once", "memory_once", "infinite", "undefined"),
+        *("ensemble_accuracy", "joint_connectivity", "training_epochs"),
+    }
+    good = read_rows(tmp_path / "good").set_index("metric")
+    for name in ("ensemble_accuracy", "joint_connectivity"):
+        assert main.loc[name, "value"] == good.loc[name, "value"]
+    unplanned = rows[rows["method"] == "wrong"]
+    assert set(unplanned["status"]) == {"failed"}
+    assert unplanned["message"].str.contains("its builder fails: SystemExit: 3 (rogue.py:", regex=False).all()
+    check_what_is_said(tmp_path, done)
+
+
+def run(folder: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harness", "run", *words]
+    env = {**os.environ, **environment, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=300)
+
+
+def check_messages(messages: dict[str, str]) -> None:
+    """Every failed metric is named with what it did."""
+    given = "of plugin 'rogue' of distribution 'rogue 1.0': measure "
+    expected = {
+        "raises": "raised RuntimeError: not today xxx",
+        "exits": "raised SystemExit: 7 (rogue.py:",
+        "unspeakable": "raised Unspeakable: (its message cannot be read)",
+        "recursion": "raised RecursionError: too deep",
+        "cancelled": "raised GeneratorExit",
+        "nothing": "raised TypeError: 'NoneType' object is not iterable",
+        "number": "raised TypeError: 'float' object is not iterable",
+        "scribbles": "raised ValueError: assignment destination is read-only",
+        "empty": "gave []; its own MetricValue first is wanted",
+        "foreign": "its own MetricValue first is wanted",
+        "misnamed": "its own MetricValue first is wanted",
+        "textual": "a name, numbers, a unit and higher, lower or nothing are wanted",
+        "sideways": "better='up'",
+        "unitless": "unit=None",
+        "twice": "gave two values named 'twice'",
+        "endless": "gave more than 100000 values",
+        "memory_twice": "measuring resnet20 on digits: MemoryError: a lot",
+    }
+    for name, said in expected.items():
+        whole = said if name == "memory_twice" else f"metric '{name}' {given}"
+        assert messages[name].startswith(whole), (name, messages[name])
+        assert said in messages[name], (name, messages[name])
+        assert len(messages[name]) < 800
+    assert messages["usurper"] == (
+        "metric 'usurper' gives a value named 'ensemble_accuracy', as metric 'ensemble_accuracy' does; rename it"
+    )
+    assert messages["vanishes"] == "its worker process ended with exit code 3 before it was done, twice"
+    assert messages["hangs"] == "no sign of life for 15 seconds (--task-timeout); its worker process was ended"
+    assert set(messages) == {*expected, "usurper", "vanishes", "hangs"}
+
+
+def check_what_is_said(folder: Path, done: subprocess.CompletedProcess[str]) -> None:
+    """The user reads cells, second tries and where tracebacks lie; standard output is the board alone."""
+    assert done.stdout.startswith("### small: digits, resnet20")
+    assert not [line for line in done.stdout.splitlines() if "hello" in line or "at planning" in line or "child" in line]
+    assert "in digits × resnet20, deep, seed 0" in done.stderr
+    assert "its worker process ended with signal 9 before it was done; tried once more, alone" in done.stderr
+    assert "out of memory; tried alone, once more" in done.stderr
+    [observer] = [line for line in done.stderr.splitlines() if line.startswith("observer ")]
+    assert "observer plugin 'rogue' of distribution 'rogue 1.0' failed and is left out: SystemExit: an observer" in observer
+    kept = [line.split(": ", 1)[1] for line in done.stderr.splitlines() if line.startswith("  traceback: ")]
+    assert len(kept) > 10
+    assert all((folder / path).is_file() for path in kept)
+    facts = json.loads((folder / "runs" / "small" / "run.json").read_text())
+    assert facts["status"] == "failed"
+    assert {cell["method"] for cell in facts["failures"]} == {"wrong", "deep"}
