@@ -6,6 +6,7 @@ import contextlib
 import gc
 import itertools
 import math
+import os
 import sys
 import time
 import traceback
@@ -19,75 +20,26 @@ from torch import Tensor
 
 from harness import streams
 from harness.blame import blamed, out_of_memory, told
-from harness.catalogue import Catalogue
+from harness.continuation import Continuation
 from harness.ensemble import EvaluatedEnsemble
-from harness.errors import (
-    DamagedObject,
-    DeviceError,
-    HarnessError,
-    Interrupted,
-    PluginFailed,
-    StoreError,
-    TaskFailed,
-    UserError,
-)
+from harness.errors import DamagedObject, DeviceError, HarnessError, Interrupted, PluginFailed, StoreError, TaskFailed
 from harness.evaluation import Between, Images, predict
-from harness.guard import (
-    MAX_VALUES,
-    Surroundings,
-    WatchedBetween,
-    built,
-    called,
-    check_split,
-    check_states,
-    check_values,
-    watch_loss,
-)
-from harness.interfaces import Architecture, Dataset, Derivation, MetricValue, Objective, Session, Split, Workbench
+from harness.guard import MAX_VALUES, Surroundings, WatchedBetween, called, check_states, check_values
+from harness.interfaces import Derivation, MetricValue, Session, Split, Workbench
 from harness.provenance import provenance
-from harness.recipe import Recipe
+from harness.room import Room
+from harness.stopwatch import Stopwatch
 from harness.store import Store
 from harness.task import Outcome, Task, canonical_json
-from harness.training.augmentation import Augmenter
-from harness.training.loop import EpochRecord, Point, Rules, Trainer, record_json
-from harness.training.schedule import learning_rate
-from harness.weights import FlatNetwork, State
+from harness.training.capture import capture_is_off
+from harness.training.loop import Point, train_together
+from harness.weights import State
 
 SAVE_EVERY = 60.0
 """Seconds after which the state of a training is saved at the next end of an epoch."""
 
-
-class Room:
-    """A setting made real on a device: data, networks. Kept by the worker from task to task."""
-
-    def __init__(self, catalogue: Catalogue, spec: dict[str, Any], data: Path, device: torch.device) -> None:
-        self.device = device
-        self.recipe = Recipe.model_validate_json(canonical_json(spec["recipe"]))
-        identity = {k: v for k, v in spec["dataset"].items() if k != "fingerprint"}
-        self.dataset: Dataset = catalogue.from_identity("dataset", identity)
-        if self.dataset.fingerprint != spec["dataset"]["fingerprint"]:
-            raise UserError(f"data set '{self.dataset.name}' is not the one the task was made for: its fingerprint differs")
-        self.architecture: Architecture = catalogue.from_identity("architecture", spec["architecture"])
-        who = called(catalogue, "dataset", self.dataset)
-        with blamed(who, "load"):
-            self.train, self.test = self.dataset.load(data)
-        for name, split in (("training", self.train), ("test", self.test)):
-            check_split(f"{who}: load gave a {name} split", split, self.dataset)
-        self._builder = called(catalogue, "architecture", self.architecture)
-        self.labels = self.train.labels.to(device)
-        self.normalisation = self.recipe.normalisation or self.dataset.normalisation
-        mean, std = self.normalisation
-        self.augmenter = Augmenter(self.train.images, self.recipe.augmentation, mean, std, device)
-        self.train_images = Images(self.train, self.normalisation, device)
-        self.test_images = Images(self.test, self.normalisation, device)
-
-    def module(self, stream: int = 0) -> torch.nn.Module:
-        """Return a freshly initialised network."""
-        return built(self.architecture, self._builder, self.dataset, stream)
-
-    def network(self, stream: int = 0, *, gradient: bool = False) -> FlatNetwork:
-        """Return a freshly initialised network on the device, in one vector."""
-        return FlatNetwork(self.module(stream), self.device, gradient=gradient)
+_PHASES = {"train": "other", "derive": "derivation", "predict": "evaluation", "measure": "evaluation"}
+"""What a task's time counts as, but for what is told apart within it."""
 
 
 class OutOfMemory(Exception):  # never leaves this room
@@ -104,11 +56,22 @@ class Worker:
         self._room: tuple[str, Room] | None = None
         self._evaluated: tuple[str, EvaluatedEnsemble] | None = None
         self._found = Surroundings(session.threads)
+        self._watch = Stopwatch("waiting")
 
     def run(self, group: Sequence[Task]) -> list[Outcome]:
         """Do the tasks of a group; return how each ended. Raise `Interrupted` when asked to stop, and `StoreError` when the
         store takes no more."""
-        return [outcome for task in group for outcome in self.fitted([task], self._one_by_one)]
+        with self._watch("other"):
+            try:
+                if self._siblings_pay(group):
+                    return self.fitted(group, self._side_by_side)
+                return [outcome for task in group for outcome in self.fitted([task], self._one_by_one)]
+            finally:
+                self.session.emit({"event": "phases", "worker": os.getpid(), "time": time.time(), "seconds": self._watch.lap()})
+
+    def _siblings_pay(self, group: Sequence[Task]) -> bool:
+        """Say whether to train a group side by side: on a GPU, whose gaps they fill; on the CPU one after another is faster."""
+        return self.device.type == "cuda" and len(group) > 1 and group[0].kind == "train" and not capture_is_off()
 
     def fitted(self, group: Sequence[Task], do: Callable[[Sequence[Task], bool], list[Outcome]]) -> list[Outcome]:
         """Do a group at once; where memory does not suffice, by halves, down to one task, and that once more with all else let
@@ -163,21 +126,28 @@ class Worker:
     def _do(self, task: Task) -> None:
         """Do one task under its lease, unless it is done; wait while another run has it in work."""
         told = False
-        while not self.store.has(task.key):
-            if self.session.stopping():
-                raise Interrupted
-            with self.store.lease(task.spec.get("trajectory_key", task.key)) as mine:
-                if mine:
-                    if not self.store.has(task.key):
-                        self._emit("task_started", task)
-                        if self.store.present(task.key):
-                            self._set_aside(self.store.set_aside(task.key), task.key, "it is not whole")
-                        getattr(self, f"_{task.kind}")(task, time.monotonic())
-                    return
-            if not told:
-                self._emit("waiting", task, message="another run is working on it")
-                told = True
-            time.sleep(0.2)
+        with self._watch("store"):
+            while not self.store.has(task.key):
+                if self.session.stopping():
+                    raise Interrupted
+                with self.store.lease(task.spec.get("trajectory_key", task.key)) as mine:
+                    if mine:
+                        if not self.store.has(task.key):
+                            self._begin(task)
+                        return
+                if not told:
+                    self._emit("waiting", task, message="another run is working on it")
+                    told = True
+                with self._watch("waiting"):
+                    time.sleep(0.2)
+
+    def _begin(self, task: Task) -> None:
+        """Do a task that is this worker's."""
+        self._emit("task_started", task)
+        if self.store.present(task.key):
+            self._set_aside(self.store.set_aside(task.key), task.key, "it is not whole")
+        with self._watch(_PHASES[task.kind]):
+            getattr(self, f"_{task.kind}")(task, time.monotonic())
 
     def _emit(self, event: str, task: Task, **facts: Any) -> None:
         self.session.emit({"event": event, "task": task.key, "kind": task.kind, "time": time.time(), **facts})
@@ -190,105 +160,91 @@ class Worker:
         name = canonical_json(setting)
         if self._room is None or self._room[0] != name:
             self._room = None  # let go of the old one's memory first
-            self._room = name, Room(self.catalogue, setting, self.session.data, self.device)
+            with self._watch("data"):
+                self._room = name, Room(self.catalogue, setting, self.session.data, self.device)
         return self._room[1]
 
     def _put(self, task: Task, began: float, parts: dict[str, State], **facts: Any) -> None:
         meta = {"kind": task.kind, "spec": task.spec, "seconds": round(time.monotonic() - began, 3), "provenance": provenance()}
-        self.store.put(task.key, {**meta, **facts}, parts)
+        with self._watch("store"):
+            self.store.put(task.key, {**meta, **facts}, parts)
 
     # -- training
 
     def _train(self, task: Task, began: float) -> None:
-        spec = task.spec
-        room = self._enter(spec["setting"])
-        trajectory, key = spec["trajectory"], spec["trajectory_key"]
-        objective, teacher = self._objective(spec)
-        steps = room.recipe.steps_per_epoch(len(room.train))
-        rate = learning_rate(room.recipe, steps, trajectory["held"], trajectory["restarted_at"])
-        rules = Rules(room.recipe, objective, rate, tuple(trajectory["order"]))
-        stream = streams.key(*trajectory["init"]) if trajectory["init"] else 0
-        network = room.network(stream, gradient=True)
-        start = self._kept(key, spec, steps) or self._start(spec, network, steps)
-        trainer = Trainer(network, room.augmenter, room.labels, rules, teacher)
-        self._emit("train_started", task, epoch=start.step / steps, until=spec["epoch"], threads=torch.get_num_threads())
-        last_save = time.monotonic()
+        [(training, end)] = self._run_trainings([self._continue(task)])
+        if isinstance(end, TaskFailed):
+            raise end
+        training.arrive(end)
 
-        def after_epoch(record: EpochRecord, point: Callable[[], Point]) -> None:
-            nonlocal last_save
-            self._emit("epoch", task, until=spec["epoch"], **record_json(record))
-            if record.epoch < spec["epoch"] and time.monotonic() - last_save > SAVE_EVERY:
-                self._keep(task, point())
-                last_save = time.monotonic()
+    def _continue(self, task: Task) -> Continuation:
+        """Return a training at the point that it goes on from."""
+        return Continuation(task, self._enter(task.spec["setting"]), self.store, self.session, self._watch, SAVE_EVERY)
 
-        end = trainer.run(start, spec["epoch"], stopping=self.session.stopping, after_epoch=after_epoch)
-        if end.step < spec["epoch"] * steps:
-            self._keep(task, end)
-            raise Interrupted
-        parts = {"weights": end.weights, **{f"optimizer-{name}": state for name, state in end.memory.items()}}
-        history = [record_json(record) for record in end.history]
-        self.store.note_epoch(key, spec["epoch"], task.key)  # before the object: a crash between them loses no note
-        self._put(task, began, parts, optimizer_steps=end.optimizer_steps, history=history)
-        self.store.drop_progress(key, end.step)
+    def _run_trainings(self, lot: Sequence[Continuation]) -> list[tuple[Continuation, Point | TaskFailed]]:
+        """Train siblings that start from one step side by side; return where each got."""
+        for training in lot:
+            training.begin()
+        ends = train_together(
+            [training.trainer for training in lot],
+            [training.start for training in lot],
+            lot[0].until,
+            stopping=self.session.stopping,
+            after_epoch=[training.after_epoch for training in lot],
+            watch=self._watch,
+        )
+        return list(zip(lot, ends, strict=True))
 
-    def _objective(self, spec: dict[str, Any]) -> tuple[Objective, FlatNetwork | None]:
-        """Return the objective and the teacher's network, in evaluation mode."""
-        identity = {k: v for k, v in spec["trajectory"]["objective"].items() if k != "teacher"}
-        named: Objective = self.catalogue.from_identity("objective", identity)
-        objective = watch_loss(named, called(self.catalogue, "objective", named))
-        teacher = spec["teacher"]
-        if teacher is None:
-            return objective, None
-        room = self._enter(spec["setting"])
-        architecture: Architecture = self.catalogue.from_identity("architecture", teacher["setting"]["architecture"])
-        module = built(architecture, called(self.catalogue, "architecture", architecture), room.dataset, 0)
-        network = FlatNetwork(module, self.device)
-        network.load(self.store.tensors(teacher["object"], teacher["part"]))
-        network.module.eval()
-        return objective, network
+    def _side_by_side(self, group: Sequence[Task], last: bool) -> list[Outcome]:
+        """Train the siblings that nobody else has in work and that have come equally far; then do what is left one by one.
 
-    def _start(self, spec: dict[str, Any], network: FlatNetwork, steps: int) -> Point:
-        """Return the point a training starts from: initialisation, an earlier checkpoint, or the one it was forked at."""
-        start = spec["from"]
-        if start["object"] is None:
-            return Point(0, network.state())
-        weights = self.store.tensors(start["object"], start["part"])
-        if not start["own"] and spec["trajectory"]["fresh_optimizer"]:
-            return Point(start["epoch"] * steps, weights)
-        meta = self.store.meta(start["object"])
-        names = [part for part in meta["files"] if part.startswith("optimizer-")]
-        memory = {name.removeprefix("optimizer-"): self.store.tensors(start["object"], name) for name in names}
-        history = tuple(EpochRecord(**record) for record in meta.get("history", ())) if start["own"] else ()
-        return Point(start["epoch"] * steps, weights, memory, meta["optimizer_steps"], history=history)
+        That one of them diverges is its own affair, and exhausted memory the caller's. Whatever else goes wrong with several at
+        once is left to each alone.
+        """
+        ended: dict[str, Outcome] = {}
+        with contextlib.ExitStack() as leases, contextlib.redirect_stdout(sys.stderr):
+            try:
+                for lot in self._lots([] if last or len(group) == 1 else group, leases):
+                    ended |= self._train_together(lot)
+            except (Interrupted, KeyboardInterrupt, StoreError):
+                raise
+            except BaseException as error:
+                if out_of_memory(error):
+                    raise OutOfMemory from None
+                self._emit("siblings_parted", group[0], message=f"siblings are trained one by one: {told(error)}")
+            finally:
+                self._found.restore()
+        return [ended.get(task.key) or self._attempt(task, self._do, last=last) for task in group]
 
-    def _kept(self, trajectory: str, spec: dict[str, Any], steps: int) -> Point | None:
-        """Return the latest state kept of a training, if it lies ahead of where the task would start and is whole."""
-        for step in self.store.progress(trajectory):
-            if not spec["from"]["epoch"] * steps < step <= spec["epoch"] * steps:
+    def _lots(self, group: Sequence[Task], leases: contextlib.ExitStack) -> list[list[Continuation]]:
+        """Return the trainings of a group, under their leases, that start from one step: those of which there are several."""
+        lots: dict[int, list[Continuation]] = {}
+        for task in group:
+            if self.store.has(task.key) or not leases.enter_context(self.store.lease(task.spec["trajectory_key"])):
+                continue
+            if not self.store.present(task.key):
+                training = self._continue(task)
+                lots.setdefault(training.start.step, []).append(training)
+        return [lot for lot in lots.values() if len(lot) > 1]
+
+    def _train_together(self, lot: Sequence[Continuation]) -> dict[str, Outcome]:
+        """Train siblings side by side; return how they ended. Raise `Interrupted` when all that was reached is kept."""
+        for training in lot:
+            self._emit("task_started", training.task)
+        outcomes, interrupted = {}, False
+        for training, end in self._run_trainings(lot):
+            key = training.task.key
+            if isinstance(end, TaskFailed):
+                outcomes[key] = self._failed(training.task, end)
                 continue
             try:
-                meta, parts = self.store.load_progress(trajectory, step)
-            except DamagedObject as error:
-                self._set_aside(self.store.set_progress_aside(trajectory, step), trajectory, f"step {step}: {error.reason}")
-                continue
-            memory = {name.removeprefix("optimizer-"): s for name, s in parts.items() if name.startswith("optimizer-")}
-            history = tuple(EpochRecord(**record) for record in meta["history"])
-            weights = parts["weights"]
-            return Point(
-                step, weights, memory, meta["optimizer_steps"], float.fromhex(meta["loss_sum"]), meta["correct"], history
-            )
-        return None
-
-    def _keep(self, task: Task, point: Point) -> None:
-        meta = {
-            "task": task.key,
-            "optimizer_steps": point.optimizer_steps,
-            "loss_sum": point.loss_sum.hex(),
-            "correct": point.correct,
-            "history": [record_json(record) for record in point.history],
-        }
-        parts = {"weights": point.weights, **{f"optimizer-{name}": state for name, state in point.memory.items()}}
-        self.store.save_progress(task.spec["trajectory_key"], point.step, meta, parts)
+                training.arrive(end)
+                outcomes[key] = Outcome(key, "done")
+            except Interrupted:
+                interrupted = True
+        if interrupted:
+            raise Interrupted
+        return outcomes
 
     # -- deriving, predicting, measuring
 
@@ -310,7 +266,8 @@ class Worker:
     def _predict(self, task: Task, began: float) -> None:
         room = self._enter(task.spec["setting"])
         network = room.network()
-        network.load(self.store.tensors(task.spec["location"]["object"], task.spec["location"]["part"]))
+        with self._watch("store"):
+            network.load(self.store.tensors(task.spec["location"]["object"], task.spec["location"]["part"]))
         logits = predict(network, room.test_images).cpu()
         if logits.shape != (len(room.test), room.dataset.classes):
             wanted = (len(room.test), room.dataset.classes)
@@ -334,7 +291,8 @@ class Worker:
         """Return the ensemble of a measurement; metrics of one ensemble come one after another and share it."""
         name = canonical_json([spec["predictions"], spec["members"], spec["seed"]])
         if self._evaluated is None or self._evaluated[0] != name:
-            logits = torch.stack([self.store.tensors(key, "logits")["logits"] for key in spec["predictions"]])
+            with self._watch("store"):
+                logits = torch.stack([self.store.tensors(key, "logits")["logits"] for key in spec["predictions"]])
             labels = room.test.labels.numpy()
             between = partial(self._between, spec, room)
             self._evaluated = name, EvaluatedEnsemble(logits.numpy(), labels, spec["seed"], between)
@@ -342,7 +300,8 @@ class Worker:
 
     def _between(self, spec: dict[str, Any], room: Room) -> Between:
         network = room.network()
-        members = [network.flatten(self.store.tensors(where["object"], where["part"])) for where in spec["members"]]
+        with self._watch("store"):
+            members = [network.flatten(self.store.tensors(where["object"], where["part"])) for where in spec["members"]]
         between = WatchedBetween(network, members, room.test_images, room.train_images)
         between.stopping = self.session.stopping
         return between

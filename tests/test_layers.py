@@ -26,6 +26,8 @@ FLOORS = [
     ["trajectory", "catalogue", "leaderboard"],
     ["training", "evaluation", "benchmark", "report"],
     ["graph", "guard"],
+    ["room"],
+    ["continuation"],
     ["worker"],
     ["engines"],
     ["runner"],
