@@ -102,7 +102,7 @@ def check_states(what: str, states: Sequence[dict[str, Any]], outputs: int, like
     if len(states) != outputs:
         raise PluginFailed(f"{what} {len(states)} states; it declares {outputs}")
     for state in states:
-        for name, tensor in like.items():
+        for name, tensor in sorted(like.items()):
             given = state.get(name)
             if not isinstance(given, Tensor) or given.shape != tensor.shape:
                 raise PluginFailed(f"{what} no tensor '{name}' of shape {tuple(tensor.shape)}")

@@ -331,7 +331,8 @@ def _task_json(task: Task) -> dict[str, Any]:
 
 def task_from_json(kept: dict[str, Any]) -> Task:
     """Return the task that a task file describes; raise `StoreError` if it describes none."""
-    if kept.get("kind") not in _URGENCY or not isinstance(kept.get("spec"), dict):
+    kind = kept.get("kind")
+    if not isinstance(kind, str) or kind not in _URGENCY or not isinstance(kept.get("spec"), dict):
         raise StoreError(f"task {kept.get('key')}: its file describes no task; `harness run` writes it anew")
     parents = tuple(kept.get("parents", ()))
     return Task(kept["key"], kept["kind"], kept["spec"], parents, kept.get("group", ""), kept.get("cost", 0.0))

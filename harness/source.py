@@ -295,6 +295,7 @@ class _Expansion:
         self._mark_of = mark_of
         self._nodes = 0
         self._open: set[int] = set()  # the collections being expanded, by identity
+        self._scalars: dict[int, Any] = {}  # what scalars mean, by identity
 
     def value(self, node: yaml.Node, place: Place, key: Mark | None = None) -> Any:
         """Return a node's value; its position is noted under its place."""
@@ -358,6 +359,12 @@ class _Expansion:
         return key
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
+        """Return what a scalar means; looked at once, however many aliases stand for it."""
+        if id(node) not in self._scalars:
+            self._scalars[id(node)] = self._meaning(node)
+        return self._scalars[id(node)]
+
+    def _meaning(self, node: yaml.ScalarNode) -> Any:
         if re.search("[\ud800-\udfff]", node.value):
             self._report(node, "half a surrogate pair in a text; write the whole character")
         if node.tag == _STANDARD + "str":

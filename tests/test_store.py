@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,81 @@ def test_lease_is_exclusive_and_free_again(store: Store) -> None:
         assert (first, second) == (True, False)
     with store.lease(KEY) as third:
         assert third
+
+
+def test_lease_leaves_no_file(store: Store) -> None:
+    """The lock's file goes with the lock; whoever waited for it takes the next one."""
+    with store.lease(KEY):
+        assert [path.name for path in (store.root / "leases").iterdir()] == [f"{KEY}.lock"]
+    assert list((store.root / "leases").iterdir()) == []
+
+
+def test_damaged_object_in_the_way_is_set_aside(store: Store) -> None:
+    """Putting a key under which something damaged lies, whatever it is, puts it; the damaged bytes are kept."""
+    folder = store.path(KEY).parent
+    for spoil in (lambda: os.truncate(store.path(KEY), 3), lambda: (shutil.rmtree(folder), folder.write_text("a file"))):
+        spoil()
+        store.put(KEY, {"kind": "train"}, {"weights": WEIGHTS})
+        assert store.damage(KEY) == ""
+    assert len(list((store.root / "set_aside").iterdir())) == 2
+
+
+def test_reading_makes_nothing(tmp_path: Path) -> None:
+    """A store that is not there, or may not be written, can be asked; no folder is made by it."""
+    store = Store(tmp_path / "none")
+    assert not store.has(KEY)
+    assert not store.present(KEY)
+    assert store.epochs(KEY) == {}
+    assert list(store.keys()) == list(store.progress(KEY)) == []
+    with pytest.raises(DamagedObject, match=r"meta\.json is not there"):
+        store.meta(KEY)
+    with pytest.raises(StoreError, match="nothing under"):
+        store.resolve(KEY)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_arriving_early_leaves_later_states_alone(store: Store) -> None:
+    """Who trains up to an earlier epoch forgets the states up to there; those beyond belong to somebody else."""
+    for step in (3, 9):
+        store.save_progress(KEY, step, {}, {})
+    store.save_progress(KEY, 5, {}, {})
+    assert list(store.progress(KEY)) == [9, 5]
+    store.drop_progress(KEY, 5)
+    assert list(store.progress(KEY)) == [9]
+
+
+def test_state_of_a_training_that_has_arrived_goes(store: Store) -> None:
+    """A run that was killed between its arrival and its tidying is tidied up after; other states stay."""
+    store.save_progress(OTHER, 4, {"task": KEY}, {})
+    store.save_progress(KEY, 4, {"task": OTHER}, {})
+    store.prepare()
+    assert list(store.progress(OTHER)) == []
+    assert list(store.progress(KEY)) == [4]
+
+
+def test_store_is_found_from_another_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path means the folder of when the store was opened: a plugin may change it."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    store = Store(Path("store"))
+    store.put(KEY, {}, {"weights": WEIGHTS})
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    store.put(OTHER, {}, {"weights": WEIGHTS})
+    assert store.damage(KEY) == store.damage(OTHER) == ""
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert store.path(KEY) == Path("store") / "objects" / KEY[:2] / KEY / "weights.safetensors"
+
+
+def test_two_writers_of_one_key(store: Store) -> None:
+    """Who comes second finds a whole object and is content; nothing of it is left."""
+    threads = [threading.Thread(target=Store(store.root).put, args=(OTHER, {}, {"weights": WEIGHTS})) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.damage(OTHER) == ""
+    assert half_written(store) == []
+    assert list((store.root / "set_aside").iterdir()) == []
 
 
 def test_epochs_of_a_trajectory_need_their_objects(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shlex
 import sys
 import time
@@ -155,7 +156,7 @@ def _folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "events.jsonl").open("a").close()
         for rest in folder.glob(".*.part"):  # a run killed while it wrote a file leaves its first half under such a name
-            if time.time() - rest.stat().st_mtime > _STALE:
+            if re.fullmatch(r"\.[0-9a-f]{16}\.part", rest.name) and time.time() - rest.stat().st_mtime > _STALE:
                 rest.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be written: {error.strerror}; choose another folder") from None

@@ -96,11 +96,7 @@ def _open(given: Path | None) -> Store:
 
 
 def _set_aside(shelf: Store, damage: Damage) -> str:
-    if not damage.key:
-        return ""
-    if damage.step is not None:
-        return str(shelf.set_progress_aside(damage.key, damage.step))
-    return str(shelf.set_aside(damage.key))
+    return str(shelf.move_aside(damage.path)) if damage.ours else ""
 
 
 def _needed(files: Iterable[Path]) -> tuple[set[str], set[str]]:

@@ -298,21 +298,22 @@ class _Process:
     def _listen(self) -> None:
         """Pass on what the process says, until it ends."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            message = _parse(line)
-            if message is None:
-                continue
-            self._heard = None if message["event"] == "waiting" else time.monotonic()
-            event = message["event"]
-            if event == "worker_ready":
-                self.ready = True
-            elif event in ("outcome", "store_refused"):
-                self._inbox.put(_Message(self, event, {k: v for k, v in message.items() if k != "event"}))
-            else:
-                if event == "task_started":
-                    self.current = message["task"]
-                self._session.emit(message)
+        with self._process.stdout as lines:
+            for message in filter(None, map(_parse, lines)):
+                self._hear(message)
         self._inbox.put(_Message(self, "ended", {"code": self._process.wait()}))
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        event = message["event"]
+        self._heard = None if event == "waiting" else time.monotonic()
+        if event == "worker_ready":
+            self.ready = True
+        elif event in ("outcome", "store_refused"):
+            self._inbox.put(_Message(self, event, {k: v for k, v in message.items() if k != "event"}))
+        else:
+            if event == "task_started":
+                self.current = message["task"]
+            self._session.emit(message)
 
     def stop(self, at_once: bool = False) -> None:
         """Ask it to end when it is done with what it has, or at once: then it saves what it has under way."""
@@ -325,7 +326,7 @@ class _Process:
 
     def kill(self) -> None:
         """End it; what it has under way is lost as far as it has not been saved."""
-        self.stopped = True
+        self.stop()
         self._process.kill()
 
     def join(self, deadline: float) -> None:

@@ -26,15 +26,11 @@ class Holding:
 
 @dataclass(frozen=True)
 class Damage:
-    """Something that is not what was written: its path in the store, and what is wrong with it.
-
-    `key` (and `step`, for the state of a training) say what can be set aside; without them it is only reported.
-    """
+    """Something that is not as it was written: its path in the store, what is wrong, and whether the store put it there."""
 
     path: str
     reason: str
-    key: str = ""
-    step: int | None = None
+    ours: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,13 +59,13 @@ def damages(store: Store) -> Iterator[Damage]:
     for path in store.inside("objects"):
         reason = store.damage(path.name)
         if reason:
-            yield Damage(_name(store, path), reason, path.name)
+            yield Damage(_name(store, path), reason)
     for path in store.inside("progress"):
         for step in store.progress(path.name):
             try:
                 store.verify_progress(path.name, step)
             except DamagedObject as error:
-                yield Damage(f"{_name(store, path)}/{step}", error.reason, path.name, step)
+                yield Damage(f"{_name(store, path)}/{step}", error.reason)
     for path in store.inside("trajectories"):
         bad = store.notes(path.name)[1]
         if bad:
@@ -78,7 +74,7 @@ def damages(store: Store) -> Iterator[Damage]:
         try:
             store.read_task(path.stem)
         except StoreError:
-            yield Damage(_name(store, path), "it does not match its digest; the next run that needs it writes it anew")
+            yield Damage(_name(store, path), "it does not match its digest; a run that needs it writes it anew")
     yield from _strangers(store)
 
 
@@ -102,7 +98,7 @@ def _strangers(store: Store) -> Iterator[Damage]:
             inside = store.loose(f"{room}/{folder.name}")
             lying += [path for path in inside if path not in placed] if inside or len(folder.name) == 2 else [folder]
     for path in lying:
-        yield Damage(_name(store, path), "it is not the store's")
+        yield Damage(_name(store, path), "it is not the store's", ours=False)
 
 
 def _object_kind(store: Store, path: Path) -> str:

@@ -64,7 +64,7 @@ class Aside:
             for place in _places(self._room) if open_ else ():
                 if place == self._place and self._owner == os.getpid():
                     continue
-                with _taken(_lock(place)) as dead:
+                with contextlib.suppress(OSError), _taken(_lock(place)) as dead:  # another user's is left to them
                     if dead:
                         disk.remove(place)
                         disk.remove(place.with_suffix(".lock"))
@@ -88,7 +88,7 @@ def lease(path: Path) -> Iterator[bool]:
 def sweep_leases(room: Path) -> None:
     """Remove the lock files of dead holders."""
     for entry in _inside(room):
-        with lease(entry):
+        with contextlib.suppress(OSError), lease(entry):
             pass
 
 

@@ -117,7 +117,7 @@ def read(path: Path, at_most: int) -> bytes:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > at_most:
             raise OSError(errno.EBADMSG, f"not a file of at most {at_most} bytes")
-        return file.read(at_most + 1)
+        return file.read(facts.st_size)
 
 
 def size(path: Path) -> int:

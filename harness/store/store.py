@@ -122,6 +122,11 @@ class Store:
         """Move a damaged object out of the way, never deleting it; return where it lies now."""
         return self._out_of_the_way(self._object(key), key)
 
+    def move_aside(self, path: str) -> Path:
+        """Move something damaged out of the way, as `damages` names it; return where it lies now."""
+        _, _, name, *step = path.split("/")
+        return self._out_of_the_way(self.base / path, "-step-".join([name, *step]))
+
     @_explained("cannot be read")
     def keys(self) -> Iterator[str]:
         """Return the keys of all objects, sorted."""
@@ -136,8 +141,7 @@ class Store:
         notes, bad = self.notes(trajectory)
         if bad:
             self._out_of_the_way(path, f"{trajectory}-notes")
-        lines = (f"{e} {k} {_note_digest(trajectory, e, k)}\n" for e, k in {**notes, epoch: key}.items())
-        self._replace(path, "".join(lines).encode(), lasting=True)
+        self._replace(path, _notes_text(trajectory, {**notes, epoch: key}).encode(), lasting=True)
 
     def epochs(self, trajectory: str) -> dict[int, str]:
         """Return the stored checkpoints of a trajectory, epoch → key. Notes that have changed since they were made are passed
@@ -146,7 +150,10 @@ class Store:
 
     @_explained("cannot be read")
     def notes(self, trajectory: str) -> tuple[dict[int, str], int]:
-        """Return what was noted of a trajectory, epoch → key, and how many lines no longer match their digest."""
+        """Return what was noted of a trajectory, epoch → key, and how many lines are not as they were written.
+
+        Every line has its digest, so that one that has changed is no loss of the others, and the last one is of all.
+        """
         try:
             text = disk.read(self._room("trajectories", trajectory), objects.MAX_META).decode("ascii", "replace")
         except OSError as error:
@@ -154,14 +161,12 @@ class Store:
                 return {}, int(not isinstance(error, FileNotFoundError))
             raise
         found: dict[int, str] = {}
-        lines = [line for line in text.split("\n") if line]
-        good = 0
-        for line in lines:
+        for line in text.split("\n"):
             epoch, key, digest = (*line.split(" "), "", "", "")[:3]
-            if re.fullmatch(r"[0-9]{1,9}", epoch) and digest == _note_digest(trajectory, int(epoch), key):
+            if re.fullmatch(r"[0-9]{1,9}", epoch) and digest == _note_digest(trajectory, f"{epoch} {key}"):
                 found[int(epoch)] = key
-                good += 1
-        return found, len(lines) - good
+        written = _notes_text(trajectory, found)
+        return found, 0 if text == written else len(set(text.split("\n")) ^ set(written.split("\n")))
 
     # -- progress within a training
 
@@ -221,7 +226,7 @@ class Store:
         """Let go of states whose training has arrived, and was killed before it could do so itself."""
         for room in self.inside("progress"):
             for step in self.progress(room.name):
-                with contextlib.suppress(DamagedObject):
+                with contextlib.suppress(DamagedObject, StoreError):  # who may not read it may leave it
                     task = self.progress_meta(room.name, step).get("task")
                     if isinstance(task, str) and KEY.fullmatch(task) and self.has(task):
                         self.drop_progress(room.name, step)
@@ -381,8 +386,14 @@ def _is_placed(path: Path, room: str) -> bool:
     return bool(KEY.fullmatch(key)) and path.name == key + suffix and path.parent.name == key[:2]
 
 
-def _note_digest(trajectory: str, epoch: int, key: str) -> str:
-    return hashlib.sha256(f"{trajectory} {epoch} {key}".encode()).hexdigest()[:16]
+def _notes_text(trajectory: str, notes: Mapping[int, str]) -> str:
+    """Return the notes of a trajectory as its file holds them."""
+    lines = [f"{epoch} {key}" for epoch, key in sorted(notes.items())]
+    return "".join(f"{line} {_note_digest(trajectory, line)}\n" for line in [*lines, f"end {len(lines)}"])
+
+
+def _note_digest(trajectory: str, line: str) -> str:
+    return hashlib.sha256(f"{trajectory} {line}".encode()).hexdigest()[:16]
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -8,11 +8,12 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch._dynamo  # noqa: F401 - which torch.manual_seed imports
 
 import harness.worker
@@ -39,6 +40,13 @@ SMALL: dict[str, Any] = {
 """A benchmark in which all kinds of tasks occur, of a second."""
 
 _SERVER = multiprocessing.get_context("forkserver")
+
+
+def some(cases: Iterable[Any], every: int) -> list[Any]:
+    """Return cases of a test, all but each n-th of them left for when faults are asked for."""
+    rest = [pytest.mark.slow, pytest.mark.faults]
+    listed = (case if isinstance(case, tuple) and not hasattr(case, "_fields") else (case,) for case in cases)
+    return [pytest.param(*case, marks=[] if i % every == 0 else rest) for i, case in enumerate(listed)]
 
 
 def graph_in(folder: Path, **changes: Any) -> Graph:

@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from faults.bad_disk import FORBIDDEN, FULL, QUOTA, READ_ONLY, BadDisk
-from faults.rig import check_same, contents, events, run_here
+from faults.rig import check_same, contents, events, run_here, some
 from harness.errors import StoreError, UserError
 from harness.results import read_rows
 from harness.store import Store, damages, disk
@@ -43,9 +43,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("trouble", "at"), [(FULL, 1), (FULL, 120), (FULL, 300), (QUOTA, 200), (READ_ONLY, 250), (FORBIDDEN, 160)]
-)
+TROUBLES = [(FULL, 300), (FULL, 1), (QUOTA, 200), (READ_ONLY, 250), (FULL, 120), (FORBIDDEN, 160)]
+
+
+@pytest.mark.parametrize(("trouble", "at"), some(TROUBLES, 3))
 def test_disk_that_takes_no_more_stops_the_run_in_a_line(
     tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, trouble: int, at: int
 ) -> None:
@@ -225,6 +226,7 @@ def remount(place: Path, options: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 def test_really_full_and_really_read_only(tmp_path: Path, small_disk: Path) -> None:
     """On a file system of 100 KiB a run ends in a line with exit code 2 and says how to go on; enlarged, it goes on; read-only,
     everything in it can still be read."""

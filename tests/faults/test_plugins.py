@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
 from torch import nn
 
 import harness
 import toys
-from conftest import Lab
+from conftest import Lab, toy_file
 from faults import rogue
 from faults.test_disk import FILE
 from harness.graph import Graph
@@ -166,6 +167,47 @@ def test_misbehaving_plugin_fails_its_cells_only(graph_of: GraphOf, lab: Lab, ca
     assert list(main["status"]).count("done") == len(graph.cells) - len(failed)
 
 
+def test_builder_that_fails_is_reported_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`harness check` names it and exits with 2; `harness plan` plans the rest; `harness run` runs it and exits with 1."""
+    import harness.cli.arguments
+    from harness.cli.check import check
+    from harness.cli.plan import plan
+    from harness.cli.run import run
+
+    class Broken(harness.EnsembleBuilder):
+        name = "broken"
+
+        def build(self, cell: harness.Cell) -> Any:
+            raise RuntimeError("no idea")
+
+    monkeypatch.setattr(harness.cli.arguments, "open_catalogue", lambda: toys.catalogue(("ensemble_builder", Broken)))
+    monkeypatch.chdir(tmp_path)
+    file = str(toy_file(tmp_path, methods=["broken", "deep"], seeds=[0, 1]))
+    said = "method 'broken' on blobs × perceptron: its builder fails: RuntimeError: no idea (test_plugins.py:"
+    done = CliRunner().invoke(check, [file])
+    assert done.exit_code == 2
+    assert done.output.count(said) == 1
+    assert json.loads(CliRunner().invoke(check, [file, "--json"]).output)["problems"]
+    done = CliRunner().invoke(plan, [file])
+    assert done.exit_code == 0
+    assert f"cannot be planned: {said}" in done.output
+    assert "epochs to train now:                       24" in done.output
+    done = CliRunner().invoke(run, [file, "--workers", "1"])
+    assert done.exit_code == 1
+    [line] = [line for line in done.output.splitlines() if line.startswith("failed: ")]
+    assert said in line
+    assert "  in blobs × perceptron, broken, seed 0; blobs × perceptron, broken, seed 1\n" in done.output
+    assert "  traceback: runs/store/failures/" in done.output
+    rows = read_rows(tmp_path / "runs" / "toy")
+    assert set(rows[rows["method"] == "broken"]["status"]) == {"failed"}
+    assert set(rows[rows["method"] == "deep"]["status"]) == {"done"}
+    [kept] = {f["key"] for f in json.loads((tmp_path / "runs" / "toy" / "run.json").read_text())["failures"] if f["seed"] == 0}
+    facts = json.loads((tmp_path / "runs" / "store" / "failures" / kept[:2] / f"{kept}.json").read_text())
+    assert 'raise RuntimeError("no idea")' in facts["traceback"]
+
+
+@pytest.mark.slow
+@pytest.mark.faults
 def test_everything_that_can_go_wrong_in_one_run(tmp_path: Path) -> None:
     """Thirty metrics that raise, exit, hang, print, scribble, run out of memory or give nonsense, a builder that exits and an
     observer that raises, in worker processes: the run ends with exit code 1, and every other number is what it is alone."""

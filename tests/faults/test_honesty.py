@@ -1,0 +1,208 @@
+"""A board never shows a number whose cell is incomplete, stale or measured by another version without saying so; what is not a
+number never averages away."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import harness
+import toys
+from conftest import RECIPE, Lab
+from harness.catalogue import Catalogue
+from harness.errors import Interrupted, UserError
+from harness.graph import Graph
+from harness.leaderboard import board, render
+from harness.leaderboard.tables import Entry
+from harness.results import read_rows
+
+GraphOf = Callable[..., Graph]
+
+
+def entries(out: Path, metrics: str = "main") -> dict[tuple[str, str], Entry]:
+    """Return the board's entries by method and metric."""
+    [table] = board({str(out): read_rows(out)}, metrics).tables
+    return {(entry.method, entry.metric): entry for row in table.entries for entry in row}
+
+
+def said(out: Path) -> str:
+    return render(board({str(out): read_rows(out)}), "markdown")
+
+
+def scored(values: Callable[[int, int], float], version: int = 1) -> Catalogue:
+    """Return a catalogue with a metric `score` that is a function of seed and number of members that predict class 0 first."""
+
+    class Score(harness.Metric):
+        name = "score"
+
+        def measure(self, ensemble: harness.EvaluatedEnsemble) -> Sequence[harness.MetricValue]:
+            return [harness.MetricValue("score", values(ensemble.seed, ensemble.size), better="higher")]
+
+    Score.version = version
+    return toys.catalogue(("metric", Score))
+
+
+def stop_after(count: int) -> Callable[[], bool]:
+    looks = iter(range(10**9))
+    return lambda: next(looks) >= count
+
+
+def test_interrupted_run_shows_no_number_it_does_not_have(graph_of: GraphOf, lab: Lab) -> None:
+    """After any number of steps, a cell has a number only if its every seed was measured; else it says how many were."""
+    graph = graph_of(seeds=[0, 1], members=2, metrics=["ensemble_accuracy"])
+    stops, seen = 5, set()
+    while True:
+        try:
+            lab.run(graph, stopping=stop_after(stops))
+            break
+        except Interrupted:
+            stops += 11
+        rows = read_rows(lab.out)
+        for (method, metric), entry in entries(lab.out).items():
+            done = rows[(rows["method"] == method) & (rows["metric"] == metric) & (rows["status"] == "done")]
+            assert entry.n == len(done)
+            assert entry.status == ("done" if len(done) == 2 else "incomplete" if len(done) else "missing")
+            assert not (entry.best and entry.status != "done")
+            seen.add(entry.status)
+        if "missing" in {entry.status for entry in entries(lab.out).values()}:
+            assert "not computed yet" in said(lab.out)
+    assert "not computed yet" not in said(lab.out)
+    assert {"missing", "incomplete", "done"} <= seen
+
+
+def test_rows_of_an_earlier_file_are_gone_when_a_run_begins(graph_of: GraphOf, lab: Lab) -> None:
+    """A benchmark that was changed and begun again, in the same folder, shows nothing of what it was."""
+    lab.run(graph_of(methods=["deep"]))
+    before = entries(lab.out)["deep", "ensemble_accuracy"]
+    assert before.status == "done"
+    with pytest.raises(Interrupted):
+        lab.run(graph_of(methods=["deep"], recipe={**RECIPE, "epochs": 3}), stopping=lambda: True)
+    after = entries(lab.out)["deep", "ensemble_accuracy"]
+    assert (after.mean, after.status) == (None, "missing")
+
+
+def test_board_and_facts_are_those_of_the_run_that_began_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its first moment on, run.json says that it is running, and the board what is lacking."""
+    from click.testing import CliRunner
+
+    import harness.cli.arguments
+    from conftest import toy_file
+    from harness.cli.run import run
+    from harness.runner import Runner
+
+    monkeypatch.setattr(harness.cli.arguments, "open_catalogue", toys.catalogue)
+    monkeypatch.chdir(tmp_path)
+    words = [str(toy_file(tmp_path, methods=["deep"])), "--workers", "1"]
+    assert CliRunner().invoke(run, words).exit_code == 0
+    out = tmp_path / "runs" / "toy"
+    assert json.loads((out / "run.json").read_text())["status"] == "done"
+    seen: dict[str, str] = {}
+
+    def killed(self: Runner, pending: Any) -> bool:
+        seen.update(status=json.loads((out / "run.json").read_text())["status"], board=(out / "leaderboard.md").read_text())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Runner, "_pass", killed)
+    CliRunner().invoke(run, [*words, "--set", "recipe.epochs=3"])
+    assert seen["status"] == "running"
+    assert "not computed yet" in seen["board"]
+
+
+def test_half_written_files_beside_the_rows_go_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed run left of a file goes when it is old, and nothing else."""
+    from click.testing import CliRunner
+
+    import harness.cli.arguments
+    from conftest import toy_file
+    from harness.cli.run import run
+
+    monkeypatch.setattr(harness.cli.arguments, "open_catalogue", toys.catalogue)
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "runs" / "toy"
+    out.mkdir(parents=True)
+    for name in (".0123456789abcdef.part", ".fedcba9876543210.part", ".mine.part"):
+        (out / name).write_text("half")
+        os.utime(out / name, (1, 1) if "fedc" not in name else None)
+    assert CliRunner().invoke(run, [str(toy_file(tmp_path, methods=["deep"])), "--workers", "1"]).exit_code == 0
+    assert {path.name for path in out.glob(".*")} == {".fedcba9876543210.part", ".mine.part"}
+
+
+def test_new_version_of_a_metric_measures_anew(graph_of: GraphOf, lab: Lab, tmp_path: Path) -> None:
+    """The old version's number is not shown for the new one's, and the two cannot stand in one table."""
+    old, new = scored(lambda seed, size: 1.0), scored(lambda seed, size: 2.0, version=2)
+    graph = graph_of(old, methods=["deep"], metrics=["score"])
+    lab.run(graph, old)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "results.csv").write_bytes((lab.out / "results.csv").read_bytes())
+    graph = graph_of(new, methods=["deep"], metrics=["score"])
+    with pytest.raises(Interrupted):
+        lab.run(graph, new, stopping=lambda: True)
+    assert entries(lab.out)["deep", "score"].mean is None
+    lab.run(graph, new)
+    assert entries(lab.out)["deep", "score"].mean == 2.0
+    with pytest.raises(UserError, match=r"is both 1\.0 and 2\.0|metric_version score@1 and score@2"):
+        board({"kept": read_rows(kept), "out": read_rows(lab.out)})
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_does_not_average_away(graph_of: GraphOf, lab: Lab, odd: float) -> None:
+    """One seed of three whose value is not finite makes the mean not finite; it is never the best, and the others are."""
+    catalogue = scored(lambda seed, size: odd if (seed, size) == (1, 3) else 5.0 + seed)
+    methods = ["deep", {"constrained": {"fork_epoch": 1}}]
+    graph = graph_of(catalogue, seeds=[0, 1, 2], members=3, methods=methods[:1], metrics=["score"])
+    lab.run(graph, catalogue)
+    entry = entries(lab.out)["deep", "score"]
+    assert entry.mean is not None
+    assert not math.isfinite(entry.mean)
+    assert repr(entry.mean) == repr(odd)
+    assert entry.std is None
+    assert not entry.best
+    text = said(lab.out)
+    line = next(line for line in text.splitlines() if line.startswith("| deep"))
+    assert ("nan" if math.isnan(odd) else "inf") in line or "∞" in line
+    rows = read_rows(lab.out)
+    assert [repr(v) for v in rows[rows["metric"] == "score"]["value"]] == ["5.0", repr(odd), "7.0"]
+
+
+def test_member_with_outputs_that_are_not_finite_fails_its_cells(graph_of: GraphOf, lab: Lab) -> None:
+    """It is not measured as if it were merely bad."""
+    import torch
+    from torch import nn
+
+    class Exploding(toys.Perceptron):
+        name = "exploding"
+
+        def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+            class Explode(nn.Module):
+                def forward(self, x: torch.Tensor) -> torch.Tensor:
+                    return x if self.training else x * math.inf
+
+            return nn.Sequential(super().build(shape, classes), Explode())
+
+    catalogue = toys.catalogue(("architecture", Exploding))
+    graph = graph_of(catalogue, architectures=["exploding"], methods=["deep"], metrics=["ensemble_accuracy"])
+    lab.run(graph, catalogue)
+    assert entries(lab.out)["deep", "ensemble_accuracy"].status == "failed"
+    assert "the network's outputs on the test images are not finite" in said(lab.out)
+
+
+def test_failed_seed_is_counted_and_never_best(graph_of: GraphOf, lab: Lab) -> None:
+    """Two good seeds of three are said to be two of three, with the reason of the third, though their mean is the higher."""
+
+    def value(seed: int, size: int) -> float:
+        if seed == 2:
+            raise RuntimeError("no seed 2")
+        return 9.0
+
+    catalogue = scored(value)
+    lab.run(graph_of(catalogue, seeds=[0, 1, 2], methods=["deep"], metrics=["score", "ensemble_accuracy"]), catalogue)
+    entry = entries(lab.out)["deep", "score"]
+    assert (entry.n, entry.expected, entry.status, entry.best) == (2, 3, "incomplete", False)
+    assert "RuntimeError: no seed 2" in said(lab.out)
