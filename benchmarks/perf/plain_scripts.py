@@ -145,10 +145,8 @@ def train_script(
 
 
 @torch.no_grad()
-def accuracy_between(
-    model: nn.Module, states: Sequence[State], weights: Sequence[float], images: Tensor, labels: Tensor
-) -> float:
-    """Return the accuracy, in percent, of the network at Σ_i weights[i] states[i]."""
+def correct_between(model: nn.Module, states: Sequence[State], weights: Sequence[float], images: Tensor, labels: Tensor) -> int:
+    """Return how many images the network at Σ_i weights[i] states[i] is right on."""
     model.load_state_dict({name: sum(w * state[name] for w, state in zip(weights, states)) for name in states[0]})
     model.eval()
     return sum(int((model(x).argmax(1) == y).sum()) for x, y in zip(images.split(128), labels.split(128)))

@@ -28,22 +28,20 @@ from harness.store import Store
 from harness_vision.digits import Digits
 
 
-class Squares(Dataset):
-    """Images of CIFAR's size: noise around a square, whose place tells the class."""
+class Greys(Dataset):
+    """Images of CIFAR's size: noise whose brightness tells the class."""
 
-    name = "squares"
-    shape, classes, train_size, fingerprint = (3, 32, 32), 10, 1280, "squares-1"
-    normalisation = ((0.25,) * 3, (0.25,) * 3)
+    name = "greys"
+    shape, classes, train_size, fingerprint = (3, 32, 32), 10, 1280, "greys-1"
+    normalisation = ((0.45,) * 3, (0.25,) * 3)
 
     def load(self, root: Path) -> tuple[Split, Split]:
         return self._split("train", self.train_size), self._split("test", 640)
 
     def _split(self, name: str, n: int) -> Split:
         labels = torch.arange(n) % 10
-        images = streams.bits(streams.key("squares", name), torch.arange(n * 3 * 32 * 32)).view(n, *self.shape) & 127
-        for image, label in zip(images, labels.tolist()):
-            image[:, 4 + label : 14 + label, 8:24] += 96
-        return Split(images.to(torch.uint8), labels)
+        noise = streams.bits(streams.key("greys", name), torch.arange(n * 3 * 32 * 32)).view(n, *self.shape) & 63
+        return Split((noise + 20 * labels.view(-1, 1, 1, 1)).to(torch.uint8), labels)
 
 
 VIT = {"patch": 2, "width": 32, "mlp": 64, "depth": 2, "heads": 4}
@@ -52,15 +50,15 @@ RUNS: dict[str, dict[str, Any]] = {
         "dataset": Digits(),
         "architecture": {"resnet20": {"width": 0.5}},
         "model": lambda: PlainResNet20(8, 1),
-        "recipe": {"epochs": 2, "batch_size": 32, "learning_rate": 0.05, "augmentation": {"crop_padding": 1}},
-        "bar": 1.5,
+        "recipe": {"epochs": 6, "batch_size": 32, "learning_rate": 0.05, "augmentation": {"crop_padding": 1}},
+        "bar": 1.1,
     },
     "vit, digits": {
         "dataset": Digits(),
         "architecture": {"vit": {**VIT, "dropout": 0.0}},
         "model": lambda: PlainViT(1, 8, **VIT),
         "recipe": {
-            "epochs": 4,
+            "epochs": 12,
             "batch_size": 64,
             "learning_rate": 0.003,
             "optimizer": "adam",
@@ -70,18 +68,18 @@ RUNS: dict[str, dict[str, Any]] = {
         "bar": 2.5,
     },
     "resnet20, 32 pixels": {
-        "dataset": Squares(),
+        "dataset": Greys(),
         "architecture": {"resnet20": {"width": 1}},
         "model": lambda: PlainResNet20(16),
-        "recipe": {"epochs": 1, "batch_size": 128, "learning_rate": 0.05, "precision": "bf16"},
-        "bar": 1.7,
+        "recipe": {"epochs": 2, "batch_size": 128, "learning_rate": 0.05, "precision": "bf16"},
+        "bar": 1.5,
     },
 }
 
 
 def catalogue() -> Catalogue:
-    """Return the installed plugins and the squares."""
-    return Catalogue([*load_catalogue(), Registration("dataset", "squares", Squares, Source("perf", "benchmarks"))])
+    """Return the installed plugins and the greys."""
+    return Catalogue([*load_catalogue(), Registration("dataset", "greys", Greys, Source("perf", "benchmarks"))])
 
 
 class Quiet:
@@ -145,7 +143,7 @@ def test_whole_run_against_a_plain_script(duel, name, tmp_path):
     run, number = RUNS[name], itertools.count()
     if run["recipe"].get("precision") == "bf16" and not torch.cpu._is_avx512_bf16_supported():
         pytest.skip("this processor has no bfloat16 instructions")
-    assert by_the_harness(tmp_path / "first", run) > 20
+    assert by_the_harness(tmp_path / "first", run) >= by_hand(tmp_path / "by-hand", run) - 15
     duel(
         lambda: by_the_harness(tmp_path / f"ours-{next(number)}", run),
         lambda: by_hand(tmp_path / f"theirs-{next(number)}", run),
