@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
+
+from harness.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     import torch
@@ -236,6 +238,8 @@ class Session:
     stopping: Callable[[], bool]
     threads: int = 1
     """CPU threads of each task: part of the numerics, so never what happens to be free."""
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    """What this process's time goes to."""
 
 
 class Engine(Plugin):

@@ -63,7 +63,8 @@ class Runner:
         on disk either way."""
         self.begin()
         try:
-            pending = self.graph.pending(self.store)
+            with self.session.watch("store"):
+                pending = self.graph.pending(self.store)
             while pending:
                 if self._pass(pending):
                     break
@@ -79,8 +80,9 @@ class Runner:
         """Collect what is in the store, and write rows: what an earlier run left in the folder is not to be taken for this
         one's. Called again, it does nothing."""
         if not self._begun:
-            self._collect(self.graph.tasks.values())
-            self._note_unplanned()
+            with self.session.watch("store"):
+                self._collect(self.graph.tasks.values())
+                self._note_unplanned()
             self.write_rows()
             self._begun = True
 
@@ -110,24 +112,29 @@ class Runner:
         """Work through pending tasks; return False if an object turned out damaged and the rest must be planned anew."""
         self._announce(pending)
         queue = _Queue(pending)
-        self.engine.open(self.session)
+        with self.session.watch("starting"):
+            self.engine.open(self.session)
         in_work, intact = 0, True
         try:
             while in_work or (queue and intact):
                 while queue and intact and self.engine.wants_work:
                     group = queue.take()
-                    for task in group:
-                        self.store.write_task(task.key, {"key": task.key, **_task_json(task)})
-                    self.engine.submit(group)
+                    with self.session.watch("store"):
+                        for task in group:
+                            self.store.write_task(task.key, {"key": task.key, **_task_json(task)})
+                    with self.session.watch("starting"):
+                        self.engine.submit(group)
                     in_work += len(group)
                 if self.session.stopping():
                     raise Interrupted
-                outcomes = self.engine.wait()
+                with self.session.watch("waiting"):
+                    outcomes = self.engine.wait()
                 in_work -= len(outcomes)
                 for outcome in outcomes:
                     intact &= self._settle(outcome, pending, queue)
         finally:
-            self.engine.close()
+            with self.session.watch("waiting"):
+                self.engine.close()
         return intact
 
     def _settle(self, outcome: Outcome, pending: dict[str, Task], queue: _Queue) -> bool:
@@ -139,7 +146,8 @@ class Runner:
             self.ledger.done += 1
             self.ledger.trained += task.cost
             queue.finish(task.key)
-            self._collect([task])
+            with self.session.watch("store"):
+                self._collect([task])
             if time.monotonic() - self._written > _ROWS_EVERY:
                 self.write_rows()
             return True
@@ -174,7 +182,8 @@ class Runner:
 
     def write_rows(self) -> None:
         """Write what is known to `results.csv`, every cell and metric of the benchmark in it."""
-        write_rows(self.out / "results.csv", rows(self.graph, self.ledger))
+        with self.session.watch("board"):
+            write_rows(self.out / "results.csv", rows(self.graph, self.ledger))
         self._written = time.monotonic()
 
 

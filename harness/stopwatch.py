@@ -13,9 +13,11 @@ microsecond; work on a GPU counts where the process waits for it.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class Stopwatch:
@@ -46,3 +48,7 @@ class Stopwatch:
         self.turn(self._phase)
         lap, self._seconds = self._seconds, {}
         return lap
+
+    def event(self) -> dict[str, Any]:
+        """Return a lap as an event of this process."""
+        return {"event": "phases", "process": os.getpid(), "time": time.time(), "seconds": self.lap()}

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import itertools
 import math
-import os
 import sys
 import time
 import traceback
@@ -28,7 +27,6 @@ from harness.guard import MAX_VALUES, Surroundings, WatchedBetween, called, chec
 from harness.interfaces import Derivation, MetricValue, Session, Split, Workbench
 from harness.provenance import provenance
 from harness.room import Room
-from harness.stopwatch import Stopwatch
 from harness.store import Store
 from harness.task import Outcome, Task, canonical_json
 from harness.training.capture import capture_is_off
@@ -56,7 +54,7 @@ class Worker:
         self._room: tuple[str, Room] | None = None
         self._evaluated: tuple[str, EvaluatedEnsemble] | None = None
         self._found = Surroundings(session.threads)
-        self._watch = Stopwatch("waiting")
+        self._watch = session.watch
 
     def run(self, group: Sequence[Task]) -> list[Outcome]:
         """Do the tasks of a group; return how each ended. Raise `Interrupted` when asked to stop, and `StoreError` when the
@@ -67,7 +65,7 @@ class Worker:
                     return self.fitted(group, self._side_by_side)
                 return [outcome for task in group for outcome in self.fitted([task], self._one_by_one)]
             finally:
-                self.session.emit({"event": "phases", "worker": os.getpid(), "time": time.time(), "seconds": self._watch.lap()})
+                self.session.emit(self._watch.event())
 
     def _siblings_pay(self, group: Sequence[Task]) -> bool:
         """Say whether to train a group side by side: on a GPU, whose gaps they fill; on the CPU one after another is faster."""

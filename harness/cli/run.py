@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import sys
@@ -24,10 +25,13 @@ from harness.cli.arguments import (
     store_folder,
     store_option,
 )
+from harness.cli.durations import Duration
 from harness.cli.progress import progress
 from harness.cli.stopping import Stopper
 from harness.errors import Interrupted, UserError
 from harness.interfaces import Session
+from harness.profile import Profile, told
+from harness.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from harness.catalogue import Catalogue
@@ -58,6 +62,13 @@ _STALE = 600.0  # seconds after which half a file is nobody's any more; writing 
     type=click.FloatRange(0, min_open=True),
     help="End a task that gives no sign of life (an epoch, an end) for so long; default: never.",
 )
+@click.option(
+    "--time-limit",
+    metavar="DURATION",
+    type=Duration(),
+    help="Stop cleanly before so long has passed (25m, 1h30m); the same command goes on.",
+)
+@click.option("--profile", is_flag=True, help="Write where the time went to DIR/profile.json.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 1024), help="CPU threads of each task.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to compute.")
 @set_option
@@ -69,6 +80,8 @@ def run(
     engine_name: str,
     workers: int | None,
     task_timeout: float | None,
+    time_limit: float | None,
+    profile: bool,
     threads: int,
     device: str,
     overrides: tuple[str, ...],
@@ -78,7 +91,8 @@ def run(
     What was computed before, by this or any other run on the same store, is not computed again; the same command resumes
     after an interruption.
     """
-    with Stopper() as stopper:
+    watch = Stopwatch("starting")
+    with Stopper(limit=time_limit) as stopper:
         benchmark, catalogue = open_benchmark(file, overrides)  # before torch is imported: mistakes are told at once
 
         from harness.graph import plan
@@ -88,16 +102,26 @@ def run(
 
         device = resolve_device(device)
         engine = _engine(catalogue, engine_name, {"workers": workers, "task_timeout": task_timeout})
-        graph = plan(benchmark)
-        shelf = Store(store_folder(store))
-        shelf.prepare()
+        with watch("planning"):
+            graph = plan(benchmark)
+        with watch("store"):
+            shelf = Store(store_folder(store))
+            shelf.prepare()
         folder = _folder(out or Path("runs") / benchmark.name)
-        with progress(graph) as show, _log(folder, {"progress": show, **catalogue.observers}) as log:
-            session = Session(catalogue, shelf.root, data_folder(data), device, log, stopper.stopping, threads)
+        watching = {"profile": Profile(os.getpid())} if profile else {}
+        with progress(graph) as show, _log(folder, {**watching, "progress": show, **catalogue.observers}) as log:
+            watch.turn("other")
+            session = Session(catalogue, shelf.root, data_folder(data), device, log, stopper.stopping, threads, watch)
             runner = Runner(graph, shelf, engine, session, folder)
-            status = _run(runner, partial(_write, folder, graph, store=shelf.root, device=device))
+            try:
+                status = _run(runner, partial(_write, folder, graph, store=shelf.root, device=device))
+            finally:
+                log(watch.event())
+                for kept in watching.values():
+                    _write_profile(folder, kept)
     if status == "interrupted":
-        click.echo(f"interrupted; what was computed is saved. To go on:\n  {_again()}", err=True)
+        why = "time is over" if stopper.time_is_over else "interrupted"
+        click.echo(f"{why}; what was computed is saved. To go on:\n  {_again()}", err=True)
         sys.exit(stopper.exit_code)
     _report(folder, graph, runner.ledger, shelf)
     sys.exit(1 if status == "failed" else 0)
@@ -107,12 +131,13 @@ def _run(runner: Runner, write: Callable[[Ledger, str], None]) -> str:
     """Run, and write what there is beside the rows when it begins and when it ends, however it ends; return the status."""
     from harness.runner import failures
 
-    emit = runner.session.emit
+    emit, watch = runner.session.emit, runner.session.watch
     emit({"event": "run_started", "time": time.time(), "benchmark": runner.graph.benchmark.name, "command": sys.argv})
     status = "interrupted"
     try:
         runner.begin()
-        write(runner.ledger, "running")
+        with watch("board"):
+            write(runner.ledger, "running")
         runner.run()
         status = "failed" if failures(runner.graph, runner.ledger) else "done"
     except Interrupted:
@@ -124,7 +149,8 @@ def _run(runner: Runner, write: Callable[[Ledger, str], None]) -> str:
         raise
     finally:
         emit({"event": "run_ended", "time": time.time(), "status": status})
-    write(runner.ledger, status)
+    with watch("board"):
+        write(runner.ledger, status)
     return status
 
 
@@ -183,6 +209,17 @@ def _write(folder: Path, graph: Graph, ledger: Ledger, status: str, *, store: Pa
     }
     write_atomically(folder / "run.json", json.dumps(facts, indent=1))
     write_atomically(folder / "leaderboard.md", render(board({str(folder): read_rows(folder)}), "markdown"))
+
+
+def _write_profile(folder: Path, profile: Profile) -> None:
+    from harness.results import write_atomically
+
+    report = profile.report(time.time())
+    try:
+        write_atomically(folder / "profile.json", json.dumps(report, indent=1))
+    except UserError as error:  # a full disk: the run's own trouble is the one to tell
+        click.echo(f"warning: {error}", err=True)
+    click.echo(f"profile: {told(report)}", err=True)
 
 
 def _report(folder: Path, graph: Graph, ledger: Ledger, store: Store) -> None:

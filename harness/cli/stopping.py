@@ -1,4 +1,4 @@
-"""Stopping on request: the first signal asks, the second insists."""
+"""Stopping on request or in time: the first signal asks, the second insists."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from types import FrameType
 from typing import Any
 
@@ -21,8 +22,10 @@ class Stopper:
     The store writes aside and renames, so ending at any moment loses nothing that was reported.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, limit: float | None = None) -> None:
+        """Stop by itself so long before `limit` seconds have passed that all can be saved: 2 % of them, at least 5 s."""
         self._quiet = quiet
+        self._end = None if limit is None else time.monotonic() + limit - min(max(0.02 * limit, 5.0), 60.0, limit / 2)
         self._signal: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -35,8 +38,13 @@ class Stopper:
             signal.signal(number, handler)
 
     def stopping(self) -> bool:
-        """Say whether a signal has come."""
-        return self._signal is not None
+        """Say whether a signal has come, or the time is over."""
+        return self._signal is not None or self.time_is_over
+
+    @property
+    def time_is_over(self) -> bool:
+        """Whether the limit is so close that it is time to save."""
+        return self._end is not None and time.monotonic() >= self._end
 
     def stop(self) -> None:
         """Ask to stop, as SIGTERM does."""
@@ -44,7 +52,7 @@ class Stopper:
 
     @property
     def exit_code(self) -> int:
-        """130 after SIGINT, 143 after SIGTERM, 129 after SIGHUP."""
+        """130 after SIGINT or at the time limit, 143 after SIGTERM, 129 after SIGHUP."""
         return 128 + (self._signal or signal.SIGINT)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

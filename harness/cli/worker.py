@@ -17,6 +17,7 @@ import click
 from harness.cli.arguments import data_folder, data_option, json_option, open_catalogue, store_folder, store_option
 from harness.cli.stopping import Stopper
 from harness.errors import Interrupted, StoreError, UserError
+from harness.stopwatch import Stopwatch
 
 _PATIENCE = 60.0  # seconds in which a worker whose engine has died must have saved what it has under way
 
@@ -74,20 +75,26 @@ def _work(
     stopping: Callable[[], bool],
 ) -> bool:
     """Do groups of tasks; say whether all of them succeeded."""
+    watch = Stopwatch("starting")
     from harness.interfaces import Session
     from harness.runner import task_from_json
     from harness.store import Store
     from harness.worker import Worker
 
     shelf = Store(store)
-    workman = Worker(Session(open_catalogue(), store, data, device, emit, stopping, threads))
+    workman = Worker(Session(open_catalogue(), store, data, device, emit, stopping, threads, watch))
+    watch.turn("waiting")
     emit({"event": "worker_ready"})
     all_done = True
-    for keys in groups:
-        group = [task_from_json(shelf.read_task(shelf.resolve(key))) for key in keys]
-        for outcome in workman.run(group):
-            emit({"event": "outcome", **asdict(outcome)})
-            all_done &= outcome.status == "done"
+    try:
+        for keys in groups:
+            with watch("store"):
+                group = [task_from_json(shelf.read_task(shelf.resolve(key))) for key in keys]
+            for outcome in workman.run(group):
+                emit({"event": "outcome", **asdict(outcome)})
+                all_done &= outcome.status == "done"
+    finally:
+        emit(watch.event())
     return all_done
 
 
@@ -105,7 +112,7 @@ def _emitter(said: IO[str], as_json: bool, stopper: Stopper) -> Callable[[dict[s
     lock = threading.Lock()
 
     def emit(event: dict[str, Any]) -> None:
-        if not as_json and event["event"] == "worker_ready":
+        if not as_json and event["event"] in ("worker_ready", "phases"):
             return
         try:
             with lock:

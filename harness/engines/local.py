@@ -270,6 +270,7 @@ class _Process:
         self.ready = self.stopped = False
         self._heard: float | None = time.monotonic()
         self._session, self._inbox = session, inbox
+        self._say("worker_started")
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
@@ -301,13 +302,19 @@ class _Process:
         with self._process.stdout as lines:
             for message in filter(None, map(_parse, lines)):
                 self._hear(message)
-        self._inbox.put(_Message(self, "ended", {"code": self._process.wait()}))
+        code = self._process.wait()
+        self._say("worker_ended", code=code)
+        self._inbox.put(_Message(self, "ended", {"code": code}))
+
+    def _say(self, event: str, **facts: Any) -> None:
+        self._session.emit({"event": event, "process": self._process.pid, "time": time.time(), **facts})
 
     def _hear(self, message: dict[str, Any]) -> None:
         event = message["event"]
         self._heard = None if event == "waiting" else time.monotonic()
         if event == "worker_ready":
             self.ready = True
+            self._say(event)
         elif event in ("outcome", "store_refused"):
             self._inbox.put(_Message(self, event, {k: v for k, v in message.items() if k != "event"}))
         else:

@@ -70,7 +70,7 @@ def take_step(trainee: Trainee, moment: Moment, watch: Stopwatch) -> None:
     watch.turn("data")
     images = trainee.augmenter(moment.indices, moment.augmentation)
     labels = trainee.labels[moment.indices]
-    watch.turn("forward and backward")
+    watch.turn("forward/backward")
     plain = trainee.teacher is not None and trainee.objective.teacher_view == "plain"
     seen = trainee.augmenter.plain(moment.indices) if plain else images
     logits, teacher_logits = _logits(trainee, images, seen, moment.noise)

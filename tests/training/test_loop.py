@@ -206,6 +206,6 @@ def test_watch_tells_where_a_training_goes() -> None:
     watch = Stopwatch()
     trainer.run(start, 2, watch=watch)
     seconds = watch.lap()
-    named = [seconds[phase] for phase in ("data", "forward and backward", "optimiser")]
+    named = [seconds[phase] for phase in ("data", "forward/backward", "optimiser")]
     assert all(named)
     assert sum(named) > 0.9 * sum(seconds.values())
