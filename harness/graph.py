@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from harness.benchmark import Benchmark, CellSpec, Named
 from harness.blame import told
@@ -109,9 +109,10 @@ class Graph:
             stack.extend(among[key].parents)
 
 
-def plan(benchmark: Benchmark) -> Graph:
+def plan(benchmark: Benchmark, precision: Literal["fp32", "bf16"] = "fp32") -> Graph:
     """Build the graph of a benchmark. Linear in the number of cells. A builder that fails, or does not return handles, fails
-    its cells only: they are in the graph with a `problem`."""
+    its cells only: they are in the graph with a `problem`. `precision` is that of recipes that say `auto`."""
+    benchmark = benchmark.in_precision(precision)
     graph = Graph(benchmark)
     planner = _Planner(graph)
     with contextlib.redirect_stdout(sys.stderr), contextlib.chdir(Path.cwd()):  # a builder may print, and change the folder

@@ -44,7 +44,10 @@ class Recipe(Options):
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
     clip_norm: float | None = Field(None, gt=0, description="largest global gradient norm; null: no clipping")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast in training; evaluation is always fp32")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="of training; bf16 is autocast; auto: bf16 on a CUDA device with it, else fp32; evaluation is always fp32",
+    )
     normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = Field(
         None,
         description="mean and deviation per channel, of pixels in [0, 1]; null: the data set's own, of its training images",

@@ -20,8 +20,9 @@ from torch import Tensor
 from harness import streams
 from harness.blame import blamed, out_of_memory, told
 from harness.continuation import Continuation
+from harness.device import resolve_device
 from harness.ensemble import EvaluatedEnsemble
-from harness.errors import DamagedObject, DeviceError, HarnessError, Interrupted, PluginFailed, StoreError, TaskFailed
+from harness.errors import DamagedObject, HarnessError, Interrupted, PluginFailed, StoreError, TaskFailed
 from harness.evaluation import Between, Images, predict
 from harness.guard import MAX_VALUES, Surroundings, WatchedBetween, called, check_states, check_values
 from harness.interfaces import Derivation, MetricValue, Session, Split, Workbench
@@ -307,16 +308,6 @@ class Worker:
 
 def _normalise(images: Tensor, *, normalisation: Any, device: torch.device) -> Tensor:
     return torch.cat(list(Images(Split(images, torch.zeros(len(images))), normalisation, device).batches()))
-
-
-def resolve_device(device: str) -> str:
-    """Return `cpu` or `cuda` for `auto`, or a device that is there; raise `DeviceError`."""
-    available = torch.cuda.is_available()
-    if device == "auto":
-        return "cuda" if available else "cpu"
-    if device.startswith("cuda") and not available:
-        raise DeviceError(f"--device {device}: no CUDA device is available here; use --device cpu or --device auto")
-    return device
 
 
 def _doing(task: Task) -> str:

@@ -490,7 +490,7 @@ ENTRY = "not an entry; a name, or 'name: {option: value}' with the options inden
         ("recipe: {clip_norm: no}", "b.yaml:5:21: recipe.clip_norm: 'no' is not a number; a number above 0 or null"),
         ("recipe: {nesterov: maybe}", "b.yaml:5:20: recipe.nesterov: 'maybe' is not true or false"),
         ("recipe: {optimizer: sdg}", "b.yaml:5:21: recipe.optimizer: unknown value 'sdg'; did you mean 'sgd'? known: adam, adamw, sgd"),
-        ("recipe: {precision: 16}", "b.yaml:5:21: recipe.precision: 16 is not allowed; 'fp32' or 'bf16'"),
+        ("recipe: {precision: 16}", "b.yaml:5:21: recipe.precision: 16 is not allowed; 'auto' or 'fp32' or 'bf16'"),
         ("recipe: {betas: 0.9}", "b.yaml:5:17: recipe.betas: 0.9 is not a list; a list of 2: a number, a number"),
         ("recipe: {betas: [0.9]}", "b.yaml:5:17: recipe.betas: [0.9] is too short; a list of 2: a number, a number"),
         ("recipe: {betas: [0.9, 1, 2]}", "b.yaml:5:17: recipe.betas: [0.9, 1, 2] is too long; a list of 2: a number, a number"),

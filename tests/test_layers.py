@@ -19,7 +19,7 @@ PLUGINS = ROOT / "plugins"
 # From the ground floor up: a module may import what stands on a lower floor, or, within a room, its own room.
 FLOORS = [
     ["errors", "task", "stopwatch", "profile"],
-    ["hookspecs", "streams", "provenance", "blame"],
+    ["hookspecs", "streams", "provenance", "blame", "device"],
     ["weights", "ensemble", "results", "events"],
     ["interfaces"],
     ["recipe", "discovery", "store", "source"],

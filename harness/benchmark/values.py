@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 from harness.interfaces import Objective
 from harness.recipe import Recipe
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,19 @@ class Benchmark:
             for method in pair.methods:
                 for seed in self.seeds:
                     yield CellSpec(pair.dataset, pair.architecture, method, seed, self.members, pair.recipe, self.objective)
+
+    @property
+    def leaves_precision_open(self) -> bool:
+        """Whether a recipe says `precision: auto`."""
+        return any(pair.recipe.precision == "auto" for pair in self.pairs)
+
+    def in_precision(self, precision: Literal["fp32", "bf16"]) -> Benchmark:
+        """Return the benchmark with a precision in place of `auto`: then it says what is trained, wherever that is done."""
+        if not self.leaves_precision_open:
+            return self
+        fixed = {id(pair.recipe): pair.recipe.model_copy(update={"precision": precision}) for pair in self.pairs}
+        pairs = (replace(p, recipe=fixed[id(p.recipe)]) if p.recipe.precision == "auto" else p for p in self.pairs)
+        return replace(self, pairs=tuple(pairs))
 
     def resolved(self) -> dict[str, Any]:
         """Return everything the cells are made of, defaults filled in (JSON); the file's own path is no part of it."""

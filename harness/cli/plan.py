@@ -22,10 +22,13 @@ def plan(file: Path, overrides: tuple[str, ...], store: Path | None, as_json: bo
 
     Costs are in epochs of plain training; a distilled epoch counts 4/3, for the teacher's forward pass.
     """
+    benchmark, _ = open_benchmark(file, overrides)
+
+    from harness.device import precision_on, resolve_device
     from harness.graph import plan as make_graph
 
-    benchmark, _ = open_benchmark(file, overrides)
-    facts = _facts(make_graph(benchmark), store_folder(store))
+    precision = precision_on(resolve_device("auto")) if benchmark.leaves_precision_open else "fp32"
+    facts = _facts(make_graph(benchmark, precision), store_folder(store))
     click.echo(json.dumps(facts, indent=1) if as_json else _text(facts), nl=True)
 
 

@@ -95,15 +95,18 @@ def run(
     with Stopper(limit=time_limit) as stopper:
         benchmark, catalogue = open_benchmark(file, overrides)  # before torch is imported: mistakes are told at once
 
+        from harness.device import precision_on, resolve_device
         from harness.graph import plan
         from harness.runner import Runner
         from harness.store import Store
-        from harness.worker import resolve_device
 
         device = resolve_device(device)
+        precision = precision_on(device)
+        if benchmark.leaves_precision_open and precision != "fp32":
+            click.echo(f"precision: {precision}, which this device has; recipe.precision fixes it", err=True)
         engine = _engine(catalogue, engine_name, {"workers": workers, "task_timeout": task_timeout})
         with watch("planning"):
-            graph = plan(benchmark)
+            graph = plan(benchmark, precision)
         with watch("store"):
             shelf = Store(store_folder(store))
             shelf.prepare()

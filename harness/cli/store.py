@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -105,8 +106,9 @@ def _needed(files: Iterable[Path]) -> tuple[set[str], set[str]]:
 
     tasks: set[str] = set()
     trajectories: set[str] = set()
-    for file in files:
-        graph = plan(open_benchmark(file, ())[0])
+    precisions: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")  # what is left open was trained in either
+    for file, precision in itertools.product(files, precisions):
+        graph = plan(open_benchmark(file, ())[0], precision)
         for cell in graph.cells:
             if cell.problem:
                 raise UserError(f"{file}: what it needs cannot be told: {cell.problem}")

@@ -52,7 +52,7 @@ class LocalEngine(Engine):
 
     def open(self, session: Session) -> None:
         """Count the workers and choose between this process and others, which are started when there is work for them."""
-        from harness.worker import resolve_device
+        from harness.device import resolve_device
 
         device = resolve_device(session.device)
         workers = self.options.workers or (_cuda_devices() if device == "cuda" else _cores())
