@@ -108,12 +108,14 @@ def test_prune_keeps_what_benchmarks_need(filled: Lab, tmp_path: Path) -> None:
     assert run(filled, "verify").output.endswith("nothing damaged\n")
 
 
-def test_prune_keeps_either_precision(lab: Lab, tmp_path: Path) -> None:
+def test_prune_keeps_either_precision(filled: Lab, tmp_path: Path) -> None:
     """A file that leaves its precision open was run on a GPU or not: what it needs there stays too."""
     graph = plan(load_benchmark(toy_file(tmp_path), toys.catalogue()), "bf16")
     for key in graph.tasks:
-        lab.store.put(key, {"kind": "train"}, {})
-    assert run(lab, "prune", tmp_path / "toy.yaml").output.endswith("nothing to remove\n")
+        filled.store.put(key, {"kind": "train"}, {})
+    found = json.loads(run(filled, "prune", tmp_path / "toy.yaml", "--json").output)["needless"]
+    assert {entry["kind"] for entry in found} == {"measure", "tasks"}  # of metrics that the file does not ask for
+    assert not [entry for entry in found for key in graph.tasks if key in entry["path"]]
 
 
 def test_prune_refuses_what_it_cannot_know(filled: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
