@@ -84,6 +84,8 @@ class Lines:
             click.echo(f"{event['cells']} cells: {event['tasks']} tasks to do, {event['epochs']:g} epochs to train", err=True)
         elif kind == "epoch":
             self._last[event["task"]] = event
+        elif kind == "engine_opened":
+            click.echo(f"{event['engine']} engine: {event['message']}", err=True)
         elif kind == "waiting":
             click.echo(f"waiting: {describe(self._tasks[event['task']])}: {event['message']}", err=True)
         elif kind == "set_aside":
@@ -134,7 +136,7 @@ class Bars:
             self._whole_bar()
         elif kind == "task_ended":
             self._ended(event)
-        elif kind in ("waiting", "set_aside", "observer_failed", "out_of_memory", "tried_again"):
+        elif kind in ("engine_opened", "waiting", "set_aside", "observer_failed", "out_of_memory", "tried_again"):
             self._words.show(event)
 
     def _per_epoch(self, key: str) -> float:

@@ -51,7 +51,11 @@ class LocalEngine(Engine):
         )
 
     def open(self, session: Session) -> None:
-        """Count the workers and choose between this process and others, which are started when there is work for them."""
+        """Count the workers and choose between this process and others, which are started when there is work for them.
+
+        The choice follows from the options and the machine alone, never from what is left to do: a run that is resumed computes
+        as the first one did.
+        """
         from harness.device import resolve_device
 
         device = resolve_device(session.device)
@@ -60,6 +64,9 @@ class LocalEngine(Engine):
         self._backend: _InProcess | _Pool = (
             _InProcess(session) if alone else _Pool(session, workers, device, self.options.task_timeout)
         )
+        facts = {"engine": self.name, "workers": workers, "device": device, "threads": session.threads}
+        message = _choice(workers, alone, device, session.threads)
+        session.emit({"event": "engine_opened", "time": time.time(), **facts, "message": message})
 
     @property
     def wants_work(self) -> bool:
@@ -77,6 +84,15 @@ class LocalEngine(Engine):
     def close(self) -> None:
         """Stop the workers; what they have under way is saved first."""
         self._backend.close()
+
+
+def _choice(workers: int, alone: bool, device: str, threads: int) -> str:
+    """Say who will do the work, and how siblings are trained there."""
+    where = "this process" if alone else f"{workers} worker process{'es' if workers > 1 else ''}"
+    each = f"{threads} CPU thread{'s' if threads > 1 else ''}{'' if alone else ' each'}"
+    if device == "cuda":
+        return f"{where} on CUDA, siblings side by side on a device"
+    return f"{where}, {each}, siblings {'one after another' if workers == 1 else 'on a core each'}"
 
 
 def _cuda_devices() -> int:

@@ -86,7 +86,8 @@ def test_other_folder_for_rows_and_store(home: Path, tmp_path: Path) -> None:
 
 def test_two_worker_processes_give_the_same_weights(home: Path, tmp_path: Path) -> None:
     """The local engine's processes train what the run in one process trained, to the bit."""
-    harness("run", home / "small.yaml", "--workers", 2, cwd=tmp_path)
+    done = harness("run", home / "small.yaml", "--workers", 2, cwd=tmp_path)
+    assert "local engine: 2 worker processes, 1 CPU thread each, siblings on a core each\n" in done.stderr
     ours = json.loads(harness("members", "runs/small", "--json", cwd=tmp_path).stdout)
     theirs = json.loads(harness("members", "runs/small", "--json", cwd=home).stdout)
     assert [m["key"] for m in ours] == [m["key"] for m in theirs]

@@ -1,0 +1,134 @@
+"""Each rung of the GPU ladder, in images a second and as a share of the matrix products that the same process measures.
+
+    pytest benchmarks/perf/test_ladder.py -m gpu --benchmark-json=ladder.json
+
+Set-up (capturing, compiling) stands on a line of its own, with the steps after which it has paid. That captured, compiled and
+grouped steps compute what eager ones do is for `pytest -m gpu tests/training/test_capture.py` to say first. docs/performance.md
+has the predictions, and what came of them.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from itertools import chain, repeat
+from pathlib import Path
+
+import pytest
+import torch
+from ladder import RUNGS, Network, Rung, loader, resnet20, vit
+
+gpu = pytest.mark.gpu
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+NETWORKS = {
+    "resnet20 x4, 32 px": resnet20(4),
+    "vit, 32 px": vit(),
+    "resnet20 x4, 64 px": resnet20(4, 64, 200),
+    "vit, 64 px": vit(64, 200),
+}
+SMALL = {"resnet20": resnet20(1, 16, batch=4), "vit": vit(16, batch=4, width=16, mlp=32, depth=1, heads=2)}
+_eager_seconds: dict[str, float] = {}  # of our eager bf16 step, by network: what set-up is set against
+
+
+@pytest.fixture(scope="module")
+def peak() -> float:
+    """The floating-point operations a second of this device in bf16, on a large matrix product."""
+    matrix = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    return 2 * 8192**3 / statistics.median(seconds_of(lambda: matrix @ matrix, 10))
+
+
+def seconds_of(step: object, rounds: int) -> list[float]:
+    """Return the seconds of calls, between events on the device."""
+    found = []
+    for _ in range(rounds):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        step()  # type: ignore[operator]
+        end.record()
+        end.synchronize()
+        found.append(begin.elapsed_time(end) / 1000)
+    return found
+
+
+@gpu
+@needs_cuda
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.name)
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_rung(benchmark, peak: float, rung: Rung, name: str) -> None:
+    """Fifty steps, after ten."""
+    network = NETWORKS[name]
+    began = time.perf_counter()
+    step = rung.make(network, "cuda")
+    torch.cuda.synchronize()
+    setup = time.perf_counter() - began
+    seconds_of(step, 10)
+    times: list[float] = []
+    benchmark.pedantic(lambda: times.extend(seconds_of(step, 1)), rounds=50)
+    median = statistics.median(times)
+    images = rung.members * network.batch
+    if rung.name.endswith("LayerNorm kept in it"):
+        _eager_seconds[name] = median
+    gain = _eager_seconds.get(name, 0.0) - median / rung.members
+    benchmark.extra_info.update(
+        device=torch.cuda.get_device_name(),
+        images_per_second=images / median,
+        share_of_peak=network.operations() * images / median / peak,
+        peak_teraflops=peak / 1e12,
+        setup_seconds=setup,
+        steps_until_setup_has_paid=setup / gain if rung.needs_gpu and gain > 0 else None,
+        megabytes=torch.cuda.max_memory_allocated() / 2**20,
+    )
+    torch.cuda.reset_peak_memory_stats()
+
+
+@gpu
+@needs_cuda
+@pytest.mark.parametrize("name", ["resnet20 x4, 32 px"])
+def test_script_fed_by_a_data_loader(benchmark, tmp_path: Path, name: str) -> None:
+    """What the plain script really reaches: PIL and torchvision in as many workers as there are cores."""
+    network, workers = NETWORKS[name], len(os.sched_getaffinity(0))
+    model = network.plain().to("cuda")
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
+    batches = chain.from_iterable(repeat(loader(network, tmp_path, workers)))
+
+    def step() -> None:
+        images, labels = next(batches)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images.cuda(non_blocking=True)), labels.cuda(non_blocking=True)).backward()
+        optimizer.step()
+        torch.cuda.synchronize()
+
+    for _ in range(64):
+        step()
+    times: list[float] = []
+
+    def timed() -> None:
+        began = time.perf_counter()
+        for _ in range(16):
+            step()
+        times.append((time.perf_counter() - began) / 16)
+
+    benchmark.pedantic(timed, rounds=12)
+    benchmark.extra_info.update(images_per_second=network.batch / statistics.median(times), workers=workers)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_rungs_hold(name: str) -> None:
+    """Those that need no GPU are climbed on the CPU, at a small size; both sides have as many parameters."""
+    network: Network = SMALL[name]
+    for rung in RUNGS:
+        if not rung.needs_gpu:
+            step = rung.make(network, "cpu")
+            step(), step()
+    sizes = [sum(p.numel() for p in make().parameters()) for make in (network.ours, network.plain)]
+    assert sizes[0] == sizes[1]
+    assert network.operations() > 0
+
+
+def test_loader_feeds(tmp_path: Path) -> None:
+    """Batches of the script's size come out of it."""
+    images, labels = next(iter(loader(SMALL["resnet20"], tmp_path, 0)))
+    assert images.shape == (4, 3, 16, 16)
+    assert labels.shape == (4,)
