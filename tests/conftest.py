@@ -77,10 +77,11 @@ class Lab:
         stopping: Callable[[], bool] = lambda: False,
         store: Store | None = None,
         observe: Callable[[dict[str, Any]], None] = lambda event: None,
+        device: str = "cpu",
     ) -> Ledger:
         log = EventLog(self.out / "events.jsonl", {"test": self.events.append, "more": observe})
         shelf = store or self.store
-        session = Session(catalogue or toys.catalogue(), shelf.root, self.folder, "cpu", log, stopping)
+        session = Session(catalogue or toys.catalogue(), shelf.root, self.folder, device, log, stopping)
         try:
             engine = LocalEngine(LocalEngine.Options(workers=1))
             return Runner(graph, shelf, engine, session, self.out).run()

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 import harness.worker
-from conftest import Lab
+from conftest import RECIPE, Lab
 from harness.errors import Interrupted
 from harness.graph import Graph
+from harness.results import read_rows
 from harness.store import Store
 from harness.worker import Worker
 
@@ -145,6 +146,32 @@ def test_diverging_siblings_fail_their_cells(graph_of: GraphOf, lab: Lab) -> Non
     ledger = lab.run(graph)
     assert len(ledger.failures) == 3
     assert all(message.startswith("diverged in epoch 1") for message in ledger.failures.values())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_whole_runs_on_a_device(graph_of: GraphOf, lab: Lab, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Siblings are trained side by side there, and the board is near that of one by one and that of the CPU."""
+    monkeypatch.setattr("harness.training.capture.CAPTURE_FROM", 0)
+    graph = graph_of(methods=METHODS, recipe={**RECIPE, "precision": precision})
+    boards, sizes = [], []
+    train = harness.worker.train_together
+
+    def counted(trainers: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(trainers))
+        return train(trainers, *args, **kwargs)
+
+    monkeypatch.setattr(harness.worker, "train_together", counted)
+    for name, device in (("side by side", "cuda"), ("one by one", "cuda"), ("on the CPU", "cpu")):
+        if name == "one by one":
+            assert max(sizes) == 3
+            monkeypatch.setenv("HARNESS_EAGER", "1")
+        assert not lab.run(graph, store=Store(lab.folder / name), device=device).failures
+        rows = read_rows(lab.out)
+        boards.append(rows[rows["metric"] == "ensemble_accuracy"].set_index("method")["value"])
+    assert (boards[0] - boards[1]).abs().max() < 10
+    assert (boards[0] - boards[2]).abs().max() < 10
 
 
 @pytest.mark.usefixtures("together")

@@ -5,8 +5,8 @@ Ours is a run of the harness in this process: plan, store with digests and fsync
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from harness.benchmark import load_benchmark
 from harness.catalogue import Catalogue, Registration, load_catalogue
 from harness.discovery import Source
 from harness.engines.local import LocalEngine
+from harness.events import EventLog
 from harness.graph import plan
 from harness.interfaces import Session
 from harness.results import read_rows
@@ -82,16 +83,6 @@ def catalogue() -> Catalogue:
     return Catalogue([*load_catalogue(), Registration("dataset", "greys", Greys, Source("perf", "benchmarks"))])
 
 
-class Quiet:
-    """An event log that goes to a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("a")
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        self.file.write(json.dumps(event, default=str) + "\n")
-
-
 def by_the_harness(folder: Path, run: dict[str, Any]) -> float:
     """Run a benchmark of one member; return its accuracy in percent."""
     content = {
@@ -109,8 +100,9 @@ def by_the_harness(folder: Path, run: dict[str, Any]) -> float:
     plugins = catalogue()
     graph = plan(load_benchmark(folder / "small.yaml", plugins))
     store = Store(folder / "store")
-    session = Session(plugins, store.root, folder, "cpu", Quiet(folder / "events.jsonl"), lambda: False)
-    Runner(graph, store, LocalEngine(LocalEngine.Options(workers=1)), session, folder).run()
+    with contextlib.closing(EventLog(folder / "events.jsonl", {})) as log:
+        session = Session(plugins, store.root, folder, "cpu", log, lambda: False)
+        Runner(graph, store, LocalEngine(LocalEngine.Options(workers=1)), session, folder).run()
     rows = read_rows(folder)
     return float(rows[rows["metric"] == "ensemble_accuracy"]["value"].iloc[0])
 
