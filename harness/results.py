@@ -39,7 +39,7 @@ class Row:
     """One number of one metric, for one ensemble: one line of `results.csv`, its columns in this order.
 
     A failed or missing row has no value and says why in `message`. `cell` is the ensemble's key and `key` the measurement's;
-    only a row that is not done may lack them. `setting` is the key of data set × architecture × recipe, empty if unknown. A
+    only a row that is not done may lack them. `setting` is the key of data set × architecture × recipe × objective, empty if unknown. A
     done row's value may be NaN: then the metric's own value was NaN.
     """
 
@@ -58,6 +58,7 @@ class Row:
     message: str = ""
     members: int = 0
     metric_version: str = ""
+    method_version: str = ""
     options: str = ""
     setting: str = ""
     cell: str = ""

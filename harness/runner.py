@@ -17,7 +17,7 @@ from harness.graph import Graph, PlannedCell
 from harness.interfaces import Engine, Metric, Session
 from harness.results import Better, Row, write_rows
 from harness.store import Store
-from harness.task import Outcome, Task, canonical_json
+from harness.task import Outcome, Task, canonical_json, key_of
 
 _URGENCY = {"measure": 0, "predict": 1, "derive": 2, "train": 3}  # what completes cells comes first
 _ATTEMPTS = 3  # times that an object may turn out damaged before its cells fail
@@ -242,12 +242,13 @@ def _cell_rows(cell: PlannedCell, graph: Graph, ledger: Ledger) -> list[Row]:
         "benchmark": graph.benchmark.name,
         "members": len(cell.members) or cell.spec.members,
         "options": options,
-        "setting": cell.setting.key,
+        "method_version": f"{cell.spec.method.plugin.name}@{cell.spec.method.plugin.version}",
+        "setting": key_of([cell.setting.key, cell.spec.objective.identity]),
         "cell": cell.key,
     }
     out: list[Row] = []
     for found in _measured(cell, graph, ledger):
-        name, version = found.metric.name, f"{found.metric.name}@{found.metric.version}"
+        name, version = found.metric.name, found.metric.version_name
         if found.values:
             out += [_row(where, v, found.key, version, main=i == 0) for i, v in enumerate(found.values)]
             continue

@@ -47,7 +47,7 @@ def _check_settings(every: Iterable[tuple[str, Row]]) -> None:
             how = f"; `harness diff {earlier.key[:12]} {row.key[:12]}` says in what they differ" if known else ""
             raise UserError(
                 f"{_folders(other, folder)}: the rows of {_place(row)} come from two settings (data set × architecture × "
-                f"recipe), {earlier.setting[:12]} and {row.setting[:12]}, which cannot stand in one table; leave one run out, "
+                f"recipe × objective), {earlier.setting[:12]} and {row.setting[:12]}, which cannot stand in one table; leave one run out, "
                 f"run it again with the other's recipe, or give its benchmark another name{how}"
             )
 
@@ -91,7 +91,7 @@ def _table(place: tuple[str, str, str], found: Sequence[tuple[str, Row]], wanted
     done = [(folder, row) for folder, row in found if row.status == "done"]
     for attribute in ("metric_version", "unit", "better"):
         _check_single(done, "metric", attribute, "measure all of them with one version of the metric")
-    for attribute in ("options", "members"):
+    for attribute in ("options", "method_version", "members"):
         _check_single(found, "method", attribute, "give variants of a method names of their own in the benchmark")
     rows = [row for _, row in found]
     seeds = tuple(sorted({row.seed for row in rows}))
