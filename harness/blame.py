@@ -27,10 +27,15 @@ def blamed(plugin: str, hook: str) -> Iterator[None]:
         raise PluginFailed(f"{plugin}: {hook} raised {told(error)}") from error
 
 
+def on_one_line(text: str) -> str:
+    """Return text without line breaks, and without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+
+
 def told(error: BaseException) -> str:
     """Return type, message and place of an error, on one line."""
     try:
-        text = " ".join(str(error).split())
+        text = on_one_line(str(error))
     except Exception:  # a plugin's exception may fail at this too
         text = "(its message cannot be read)"
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"

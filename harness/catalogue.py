@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness import interfaces
+from harness.blame import told
 from harness.discovery import Discovery, Source, discover
 from harness.errors import PluginError, UnknownName, did_you_mean
 from harness.interfaces import Options, Plugin
@@ -131,10 +134,13 @@ def load_catalogue(discovery: Discovery | None = None) -> Catalogue:
         mine: list[Registration] = []
         others = [p for p in found.manager.get_plugins() if found.manager.get_name(p) != source.plugin]
         try:
-            for kind, (hook, base) in KINDS.items():
-                found.manager.subset_hook_caller(hook, others)(register=_registrar(kind, base, source, mine))
-        except Exception as error:  # plugins are code: whatever they raise, the others stay usable
-            problems.append(f"{source} cannot register: {type(error).__name__}: {error}")
+            with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no output of a command
+                for kind, (hook, base) in KINDS.items():
+                    found.manager.subset_hook_caller(hook, others)(register=_registrar(kind, base, source, mine))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # plugins are code: whatever they raise, an exit too, the others stay usable
+            problems.append(f"{source} cannot register: {told(error)}")
         else:
             registrations += mine
     observers: dict[str, Observer] = {}

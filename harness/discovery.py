@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -10,6 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 import pluggy
 
 from harness import hookspecs
+from harness.blame import told
 from harness.errors import PluginError, did_you_mean
 
 GROUP = "harness"
@@ -78,9 +81,12 @@ def _entry_points() -> list[tuple[EntryPoint, Source]]:
 def _load(manager: pluggy.PluginManager, point: EntryPoint, source: Source) -> str | None:
     """Import and register one plugin; return what is wrong with it, if anything. Plugins are code: they can raise anything."""
     try:
-        module = point.load()
-    except (Exception, SystemExit) as error:
-        return f"does not import: {type(error).__name__}: {error}"
+        with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no output of a command
+            module = point.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return f"does not import: {told(error)}"
     try:
         manager.register(module, name=source.plugin)
         manager.check_pending()

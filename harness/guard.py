@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import numbers
 import os
+import signal
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -26,13 +29,22 @@ from harness.weights import State
 MAX_VALUES = 100_000
 """Values that a metric may give for one ensemble; one that yields without end is stopped there."""
 
+_MAIN = threading.main_thread()  # only there may handlers of signals be set
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM") if hasattr(signal, name)]
+_CUDNN = ("enabled", "benchmark", "deterministic")
+
 
 class Surroundings:
-    """What of a process results depend on and a plugin may change: threads, torch's defaults, the working folder."""
+    """What of a process its work depends on and a plugin may change: threads, torch's defaults, the working folder, what
+    signals do. Global generators are nobody's: nothing draws from them."""
 
     def __init__(self, threads: int) -> None:
         self._threads, self._folder, self._errors = threads, Path.cwd(), np.geterr()
         self._deterministic = torch.are_deterministic_algorithms_enabled()
+        self._warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+        self._precision, self._depth = torch.get_float32_matmul_precision(), sys.getrecursionlimit()
+        self._cudnn = {name: getattr(torch.backends.cudnn, name) for name in _CUDNN}
+        self._handlers = {number: signal.getsignal(number) for number in _SIGNALS}
         self.restore()
 
     def restore(self) -> None:
@@ -40,9 +52,17 @@ class Surroundings:
         torch.set_num_threads(self._threads)
         torch.set_default_dtype(torch.float32)
         torch.set_grad_enabled(True)
-        torch.use_deterministic_algorithms(self._deterministic)
+        torch.set_default_device(None)
+        torch.use_deterministic_algorithms(self._deterministic, warn_only=self._warn_only)
+        torch.set_float32_matmul_precision(self._precision)
+        for name, value in self._cudnn.items():
+            setattr(torch.backends.cudnn, name, value)
         np.seterr(**self._errors)
+        sys.setrecursionlimit(self._depth)
         os.chdir(self._folder)
+        for number, handler in self._handlers.items():
+            if handler is not None and signal.getsignal(number) != handler and threading.current_thread() is _MAIN:
+                signal.signal(number, handler)
 
 
 def watch_loss(objective: Objective, who: str) -> Objective:

@@ -39,8 +39,8 @@ class Row:
     """One number of one metric, for one ensemble: one line of `results.csv`, its columns in this order.
 
     A failed or missing row has no value and says why in `message`. `cell` is the ensemble's key and `key` the measurement's;
-    only a row that is not done may lack them. `setting` is the key of data set × architecture × recipe × objective, empty if unknown. A
-    done row's value may be NaN: then the metric's own value was NaN.
+    only a row that is not done may lack them. `setting` is the key of data set × architecture × recipe × objective, empty if
+    unknown. A done row's value may be NaN: then the metric's own value was NaN.
     """
 
     benchmark: str

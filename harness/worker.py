@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from harness import streams
-from harness.blame import blamed, out_of_memory, told
+from harness.blame import blamed, on_one_line, out_of_memory, told
 from harness.continuation import Continuation
 from harness.device import resolve_device
 from harness.ensemble import EvaluatedEnsemble
@@ -56,6 +56,7 @@ class Worker:
         self._evaluated: tuple[str, EvaluatedEnsemble] | None = None
         self._found = Surroundings(session.threads)
         self._watch = session.watch
+        self._most: dict[str, int] = {}  # tasks of a likeness that there is room for at once, where it was not enough for more
 
     def run(self, group: Sequence[Task]) -> list[Outcome]:
         """Do the tasks of a group; return how each ended. Raise `Interrupted` when asked to stop, and `StoreError` when the
@@ -63,7 +64,7 @@ class Worker:
         with self._watch("other"):
             try:
                 if self._siblings_pay(group):
-                    return self.fitted(group, self._side_by_side)
+                    return self._in_lots(group)
                 return [outcome for task in group for outcome in self.fitted([task], self._one_by_one)]
             finally:
                 self.session.emit(self._watch.event())
@@ -71,6 +72,14 @@ class Worker:
     def _siblings_pay(self, group: Sequence[Task]) -> bool:
         """Say whether to train a group side by side: on a GPU, whose gaps they fill; on the CPU one after another is faster."""
         return self.device.type == "cuda" and len(group) > 1 and group[0].kind == "train" and not capture_is_off()
+
+    def _in_lots(self, group: Sequence[Task]) -> list[Outcome]:
+        """Train siblings side by side, as many at once as there turned out to be room for when such were last trained."""
+        outcomes: list[Outcome] = []
+        while left := group[len(outcomes) :]:
+            lot = left[: self._most.get(_likeness(left[0]), len(left))]
+            outcomes += self.fitted(lot, self._side_by_side)
+        return outcomes
 
     def fitted(self, group: Sequence[Task], do: Callable[[Sequence[Task], bool], list[Outcome]]) -> list[Outcome]:
         """Do a group at once; where memory does not suffice, by halves, down to one task, and that once more with all else let
@@ -82,7 +91,7 @@ class Worker:
         self._emit("out_of_memory", group[0], message=f"out of memory; tried {again}")
         if len(group) == 1:
             return do(group, True)
-        half = len(group) // 2
+        half = self._most[_likeness(group[0])] = (len(group) + 1) // 2
         return [*self.fitted(group[:half], do), *self.fitted(group[half:], do)]
 
     def _one_by_one(self, group: Sequence[Task], last: bool) -> list[Outcome]:
@@ -116,7 +125,7 @@ class Worker:
     def _failed(self, task: Task, error: BaseException) -> Outcome:
         """Keep a failure in the store, and say it in a line."""
         known = isinstance(error, HarnessError) and not isinstance(error, PluginFailed)
-        message = str(error) if isinstance(error, HarnessError) else f"{_doing(task)}: {told(error)}"
+        message = on_one_line(str(error)) if isinstance(error, HarnessError) else f"{_doing(task)}: {told(error)}"
         details = "" if known else "".join(traceback.format_exception(error))
         facts = {"message": message, "traceback": details, "time": time.time(), "spec": task.spec, "provenance": provenance()}
         self.store.record_failure(task.key, facts)
@@ -308,6 +317,12 @@ class Worker:
 
 def _normalise(images: Tensor, *, normalisation: Any, device: torch.device) -> Tensor:
     return torch.cat(list(Images(Split(images, torch.zeros(len(images))), normalisation, device).batches()))
+
+
+def _likeness(task: Task) -> str:
+    """Say what two tasks that need as much memory have in common."""
+    objective = task.spec.get("trajectory", {}).get("objective", {}).get("name")
+    return canonical_json([task.kind, task.spec.get("setting"), objective])
 
 
 def _doing(task: Task) -> str:

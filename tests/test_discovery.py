@@ -51,7 +51,7 @@ def test_plugin_that_does_not_import_is_named(install: Install) -> None:
     found = discover()
     assert found.problems == (
         "plugin 'broken_module' of distribution 'broken-dist 1.0' does not import: ModuleNotFoundError: No module named "
-        f"'no_such_library'; mend it, or leave it out with {DISABLED}=broken_module",
+        f"'no_such_library' (broken_module.py:1); mend it, or leave it out with {DISABLED}=broken_module",
     )
     assert {"basin", "vision", "metrics", "engines"} <= set(found.sources)
 
@@ -60,6 +60,28 @@ def test_plugin_that_exits_is_named(install: Install) -> None:
     """A module that calls sys.exit does not end the command."""
     install("exits", "exits_module", "raise SystemExit(3)")
     assert "does not import: SystemExit: 3" in discover().problems[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("raise SystemExit(3)", "SystemExit: 3 (odd_module.py:3)"),
+        ("raise GeneratorExit", "GeneratorExit (odd_module.py:3)"),
+        ("raise ValueError('a\\n\\x1b[2Jb')", "ValueError: a \ufffd[2Jb (odd_module.py:3)"),
+        ("print('hello')", ""),
+    ],
+)
+@pytest.mark.parametrize("when", ["imported", "registering"])
+def test_plugin_that_ends_or_shouts(
+    install: Install, capsys: pytest.CaptureFixture[str], code: str, said: str, when: str
+) -> None:
+    """Whatever it does when it is imported or asked for what it registers, the others are there, and a line says so."""
+    before = {"imported": "#\n#\n", "registering": "import harness\n@harness.hookimpl\ndef register_metrics(register): "}
+    install("odd", "odd_module", f"{before[when]}{code}\n")
+    catalogue = load_catalogue()
+    assert "brier_score" in catalogue.names("metric")
+    assert [said in problem and problem.isprintable() for problem in catalogue.problems] == ([True] if said else [])
+    assert capsys.readouterr().out == ""
 
 
 def test_misspelt_hook_is_named(install: Install) -> None:

@@ -37,6 +37,7 @@ def row(**changes: Any) -> Row:
         "better": "higher",
         "members": 5,
         "metric_version": "ensemble_accuracy@1",
+        "method_version": "constrained@1",
         "options": '{"fork_epoch":10}',
         "setting": SETTING,
         "cell": KEY,
@@ -82,7 +83,7 @@ def test_the_file_of_one_row(tmp_path):
     head, line = written(tmp_path, row()).read_bytes().decode().removesuffix("\n").split("\n")
     assert head == ",".join(COLUMNS)
     assert line == (
-        "paper,cifar10,resnet20,deep,0,ensemble_accuracy,94.43,,percent,higher,true,done,,5,ensemble_accuracy@1,"
+        "paper,cifar10,resnet20,deep,0,ensemble_accuracy,94.43,,percent,higher,true,done,,5,ensemble_accuracy@1,constrained@1,"
         f'"{{""fork_epoch"":10}}",{SETTING},{KEY},{KEY[::-1]}'
     )
 
@@ -221,7 +222,7 @@ def test_a_folder_without_results(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("94.43", "94,43", ":2: 20 fields, the header has 19; was the file cut short?"),
+        ("94.43", "94,43", ":2: 21 fields, the header has 20; was the file cut short?"),
         ("94.43", "'94.43", ':2: value "\'94.43" is not a number'),
         ("94.43", "1_000", ":2: value '1_000' is not a number"),
         ("94.43", "", ":2: a done row needs a value"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Annotated, Any
 
@@ -14,9 +15,9 @@ DEFAULT_OBJECTIVE = "cross_entropy"
 MAX_CELLS = 100_000
 MAX_VARIANTS = 1_000
 
-
 _ENTRIES = "each a name, or 'name: {option: value}'"
 _Filter = str | Annotated[tuple[str, ...], Field(min_length=1)] | None
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 
 
 class SettingsBlock(Options):
@@ -60,6 +61,13 @@ class BenchmarkFile(Options):
     objective: Any = Field(DEFAULT_OBJECTIVE, description="what trainings minimise: a name, or 'name: {option: value}'")
     recipe: dict[str, Any] = Field({}, description="how every network is trained")
     settings: tuple[SettingsBlock, ...] = Field((), description="changes for some dataset × architecture pairs; later ones win")
+
+    @field_validator("name")
+    @classmethod
+    def _no_device(cls, name: str) -> str:
+        if _DEVICE.fullmatch(name):
+            raise ValueError(f"'{name}' is the name of a device on some systems, and no folder's; choose another")
+        return name
 
     @field_validator("seeds")
     @classmethod

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from harness.cli.arguments import store_folder, store_option
+from harness.cli.arguments import printable, store_folder, store_option
 from harness.cli.explain import facts
+from harness.errors import StoreError
 from harness.store import Store
 
 _ABSENT = object()
@@ -24,8 +25,11 @@ def diff(first: str, second: str, store: Path | None) -> None:
     """Print every place in which the things behind two keys differ, a line each."""
     shelf = Store(store_folder(store))
     left, right = (facts(shelf, shelf.resolve(key)) for key in (first, second))
-    lines = list(differences({"kind": left["kind"], **left["spec"]}, {"kind": right["kind"], **right["spec"]}))
-    click.echo("\n".join(lines) if lines else "no difference: both keys are of one thing")
+    try:
+        lines = list(differences({"kind": left["kind"], **left["spec"]}, {"kind": right["kind"], **right["spec"]}))
+    except RecursionError:  # no spec of ours goes so deep
+        raise StoreError(f"{shelf.root}: {first} or {second} is nested too deeply to compare") from None
+    click.echo("\n".join(map(printable, lines)) if lines else "no difference: both keys are of one thing")
 
 
 def differences(left: Any, right: Any, path: str = "") -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from harness.cli.arguments import store_folder, store_option
-from harness.errors import DamagedObject
+from harness.errors import DamagedObject, StoreError
 from harness.store import Store
 
 
@@ -25,8 +25,10 @@ def explain(key: str, store: Path | None) -> None:
 def facts(shelf: Store, key: str) -> dict[str, Any]:
     """Return what the store knows of a key: its spec, and the stored object's meta-data."""
     try:
-        meta = shelf.meta(key)
+        known, stored = shelf.meta(key), True
     except DamagedObject:
-        task = shelf.read_task(key)
-        return {"key": key, "kind": task["kind"], "stored": False, "spec": task["spec"]}
-    return {"key": key, "kind": meta["kind"], "stored": True, **{k: v for k, v in meta.items() if k not in ("key", "kind")}}
+        known, stored = shelf.read_task(key), False
+    if not (isinstance(known.get("kind"), str) and isinstance(known.get("spec"), dict)):
+        raise StoreError(f"{shelf.root}: what lies under {key[:12]} does not say what it is made of")
+    facts = {"key": key, "kind": known["kind"], "stored": stored}
+    return {**facts, **({k: v for k, v in known.items() if k not in facts} if stored else {"spec": known["spec"]})}

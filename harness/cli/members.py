@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from harness.cli.arguments import json_option, read_run, store_option
+from harness.cli.arguments import json_option, printable, read_run, store_option
 from harness.errors import DamagedObject, UserError
 from harness.store import Store
 
@@ -35,11 +35,10 @@ def members(folder: Path, store: Path | None, as_json: bool) -> None:
         return
     for entry in found:
         where = f"{entry['dataset']} {entry['architecture']} {entry['method']} seed {entry['seed']} member {entry['member']}"
-        click.echo(
-            f"{where}  {entry['key'][:12]}  {entry['path']}" + ("" if entry["state"] == "good" else f"  ({entry['state']})")
-        )
+        state = "" if entry["state"] == "good" else f"  ({entry['state']})"
+        click.echo(printable(f"{where}  {str(entry['key'])[:12]}  {entry['path']}{state}"))
     if found and not shelf.base.is_dir():
-        click.echo(f"store {shelf.root}: it is not there; if it was moved, name its place with --store", err=True)
+        click.echo(printable(f"store {shelf.root}: it is not there; if it was moved, name its place with --store"), err=True)
 
 
 def _found(shelf: Store, member: dict[str, Any]) -> dict[str, Any]:

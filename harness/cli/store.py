@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import click
 
-from harness.cli.arguments import json_option, open_benchmark, store_folder, store_option
+from harness.cli.arguments import json_option, open_benchmark, printable, store_folder, store_option
 from harness.errors import StoreError, UserError
 from harness.store import Damage, Holding, Needless, Store, damages, holdings, needless
 
@@ -37,7 +37,7 @@ def verify(store: Path | None, move: bool, as_json: bool) -> None:
         where = _set_aside(shelf, damage) if move else ""
         found.append({**asdict(damage), "set_aside": where})
         if not as_json:
-            click.echo(_printable(f"{damage.path}: {damage.reason}" + (f"; set aside at {where}" if where else "")))
+            click.echo(printable(f"{damage.path}: {damage.reason}" + (f"; set aside at {where}" if where else "")))
     objects = len(list(shelf.keys()))
     if as_json:
         click.echo(json.dumps({"store": str(shelf.root), "objects": objects, "damaged": found}, indent=1))
@@ -147,8 +147,3 @@ def _size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
-
-
-def _printable(text: str) -> str:
-    """Return a text that steers no terminal: a stranger may have named a file."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in text)

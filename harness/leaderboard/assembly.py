@@ -47,8 +47,8 @@ def _check_settings(every: Iterable[tuple[str, Row]]) -> None:
             how = f"; `harness diff {earlier.key[:12]} {row.key[:12]}` says in what they differ" if known else ""
             raise UserError(
                 f"{_folders(other, folder)}: the rows of {_place(row)} come from two settings (data set × architecture × "
-                f"recipe × objective), {earlier.setting[:12]} and {row.setting[:12]}, which cannot stand in one table; leave one run out, "
-                f"run it again with the other's recipe, or give its benchmark another name{how}"
+                f"recipe × objective), {earlier.setting[:12]} and {row.setting[:12]}, which cannot stand in one table; leave "
+                f"one run out, run it again with the other's recipe, or give its benchmark another name{how}"
             )
 
 

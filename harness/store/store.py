@@ -163,7 +163,8 @@ class Store:
         found: dict[int, str] = {}
         for line in text.split("\n"):
             epoch, key, digest = (*line.split(" "), "", "", "")[:3]
-            if re.fullmatch(r"[0-9]{1,9}", epoch) and digest == _note_digest(trajectory, f"{epoch} {key}"):
+            right = re.fullmatch(r"[0-9]{1,9}", epoch) and KEY.fullmatch(key)
+            if right and digest == _note_digest(trajectory, f"{epoch} {key}"):
                 found[int(epoch)] = key
         written = _notes_text(trajectory, found)
         return found, 0 if text == written else len(set(text.split("\n")) ^ set(written.split("\n")))

@@ -1,7 +1,7 @@
 """What the fuzzers do with an input; run by itself, a fuzzer guided by coverage:
 
-    python tests/faults/fuzz.py benchmark -runs=100000
-    python tests/faults/fuzz.py store -runs=100000
+    python tests/faults/fuzz.py benchmark -atheris_runs=100000
+    python tests/faults/fuzz.py store -atheris_runs=100000
 
 It needs atheris (`pip install atheris`); arguments are libFuzzer's.
 """
@@ -57,19 +57,14 @@ def read_store(data: bytes, folder: Path) -> None:
     from harness.store import Store, damages, holdings
 
     store = Store(folder / "store")
-    part, meta, task, notes, state = (
-        store.path(KEY),
-        store.path(KEY).with_name("meta.json"),
-        *(folder / "store" / room / KEY[:2] / name for room, name in (("tasks", f"{KEY}.json"), ("trajectories", KEY))),
-        folder / "store" / "progress" / KEY[:2] / KEY / "3" / "meta.json",
-    )
-    for path in (part, task, notes, state):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    part, notes = store.path(KEY), folder / "store" / "trajectories" / KEY[:2] / KEY
+    meta, state = part.with_name("meta.json"), folder / "store" / "progress" / KEY[:2] / KEY / "3" / "meta.json"
+    task, kept = folder / "store" / "tasks" / KEY[:2] / f"{KEY}.json", state.with_name(part.name)
     began = time.process_time()
-    for forged in (data, fitting(data)):
-        part.write_bytes(data)
-        for path in (meta, task, notes, state):
-            path.write_bytes(forged)
+    for forged in (dict.fromkeys(("part", "meta", "task", "notes"), data), fitting(data)):
+        for path, what in ((part, "part"), (kept, "part"), (meta, "meta"), (state, "meta"), (task, "task"), (notes, "notes")):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(forged[what])
         for read in (store.has, store.meta, store.tensors, store.verify, store.read_task, store.resolve, store.epochs):
             with contextlib.suppress(DamagedObject, StoreError):
                 read(KEY)
@@ -80,19 +75,54 @@ def read_store(data: bytes, folder: Path) -> None:
     assert time.process_time() - began < _SECONDS
 
 
-def fitting(data: bytes) -> bytes:
-    """Return meta-data whose digests fit: of an object with these bytes as weights, and what they say, if they are JSON."""
+def fitting(data: bytes) -> dict[str, bytes]:
+    """Return files whose digests fit, made of an input's parts, which bytes that no text holds part: what meta-data and a task
+    say, the header of a safetensors file, its tensors. One part alone is a whole file of weights, and whatever else it can be.
+    """
+    said, *packed = data.split(b"\xff", 2)
+    part = len(packed[0]).to_bytes(8, "little") + b"".join(packed) if packed else data
+    given: Any = None
+    with contextlib.suppress(ValueError, RecursionError):
+        given = json.loads(said)
+    more = given if isinstance(given, dict) else {} if given is None else {"files": given}
+    files = {"weights": {"bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}}
+    return {
+        "part": part,
+        "meta": _signed({"key": KEY, "step": 3, "kind": "train", "files": files, **more}) or said,
+        "task": _signed({"key": KEY, "kind": "train", "spec": {}, **more}, "task") or said,
+        "notes": b"".join(map(_noted, said.split(b"\n"))),
+    }
+
+
+def _signed(body: dict[str, Any], inside: str = "") -> bytes:
+    """Return JSON with the digest that fits, in it or, under a name, beside it; nothing for what cannot be JSON."""
     from harness.task import canonical_json
 
-    body: dict[str, Any] = {"key": KEY, "step": 3, "kind": "train"}
-    body["files"] = {"weights": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}}
     with contextlib.suppress(ValueError, RecursionError):
-        given = json.loads(data)
-        body |= given if isinstance(given, dict) else {"files": given}
-    try:
-        return json.dumps({**body, "sha256": hashlib.sha256(canonical_json(body).encode()).hexdigest()}).encode()
-    except (ValueError, RecursionError):
-        return data
+        digest = hashlib.sha256(canonical_json(body).encode()).hexdigest()
+        return json.dumps({inside: body, "sha256": digest} if inside else {**body, "sha256": digest}).encode()
+    return b""
+
+
+def _noted(line: bytes) -> bytes:
+    """Return a line of a trajectory's notes with the digest that fits."""
+    return line + b" " + hashlib.sha256(KEY.encode() + b" " + line).hexdigest()[:16].encode() + b"\n"
+
+
+def seeds() -> dict[str, list[bytes]]:
+    """Return files as they should be, of both kinds, to begin with."""
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    whole = b'{"kind":"train","optimizer_steps":3,"history":[{"epoch":1}]}\xff' + header + b"\xff" + bytes(4)
+    files = b'{"files":{"weights":{"bytes":1,"sha256":"' + b"0" * 64 + b'"}}}'
+    notes = b"1 " + KEY.encode() + b"\n3 " + KEY.encode() + b"\nend 2"
+    values = b'{"values":[{"metric":"a","value":1.5,"standard_error":null,"unit":"","better":""}]}'
+    good = b"name: toy\nseeds: [0]\nmembers: 2\ndatasets: [blobs]\narchitectures: [perceptron]\n"
+    good += b"methods: [deep, {swe: {floor: 1}}]\nmetrics: [ensemble_accuracy]\n"
+    more = b"recipe: {epochs: 3}\nsettings: [{dataset: blobs, recipe: {epochs: 2}}]\n"
+    return {
+        "benchmark": [good + more],
+        "store": [whole, files, notes, values, len(header).to_bytes(8, "little") + header + bytes(4)],
+    }
 
 
 def main() -> None:
@@ -102,16 +132,19 @@ def main() -> None:
     import atheris  # type: ignore[import-not-found]
 
     sys.path.insert(0, str(Path(__file__).parent.parent))
-    read = {"benchmark": read_benchmark, "store": read_store}[sys.argv.pop(1)]
+    name = sys.argv.pop(1)
+    read = {"benchmark": read_benchmark, "store": read_store}[name]
     with atheris.instrument_imports(include=["harness", "yaml", "json"]):
         import yaml  # noqa: F401
 
         import harness.benchmark
         import harness.graph
         import harness.store  # noqa: F401
-    folder = Path(tempfile.mkdtemp())
+    folder, corpus = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())
+    for number, seed in enumerate(seeds()[name]):
+        (corpus / str(number)).write_bytes(seed)
     catalogue()
-    atheris.Setup(sys.argv, lambda data: read(data, folder))
+    atheris.Setup([*sys.argv, str(corpus)], lambda data: read(data, folder))
     atheris.Fuzz()
 
 

@@ -76,7 +76,14 @@ def leave_settings(ensemble: EvaluatedEnsemble) -> None:
     torch.set_num_threads(3)
     torch.set_default_dtype(torch.float64)
     torch.set_grad_enabled(False)
+    torch.set_default_device("meta")
+    torch.use_deterministic_algorithms(True)
+    torch.set_float32_matmul_precision("medium")
+    torch.backends.cudnn.enabled = False
     np.seterr(all="raise")
+    sys.setrecursionlimit(500)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     os.chdir("/")
 
 

@@ -4,23 +4,32 @@ the run goes on when the trouble is mended."""
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
 
+import harness.cli.arguments
+import harness.results
+import toys
+from conftest import Lab, toy_file
 from faults.bad_disk import FORBIDDEN, FULL, QUOTA, READ_ONLY, BadDisk
 from faults.rig import check_same, contents, events, run_here, some
+from faults.rogue import METRICS
+from harness.cli.run import run
 from harness.errors import StoreError, UserError
+from harness.graph import Graph
 from harness.results import read_rows
 from harness.store import Store, damages, disk
 from harness.task import key_of
@@ -69,8 +78,6 @@ def test_disk_that_takes_no_more_stops_the_run_in_a_line(
 
 def test_full_disk_under_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where only the rows have no room the run stops as well, and the rows that were there stay whole."""
-    import harness.results
-
     assert run_here(tmp_path, methods=["deep"]) == 0
     before = (tmp_path / "out" / "results.csv").read_bytes()
 
@@ -79,6 +86,30 @@ def test_full_disk_under_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(UserError, match=r"results\.csv: cannot be written: No space left on device"):
             run_here(tmp_path)
     assert (tmp_path / "out" / "results.csv").read_bytes() == before
+
+
+def test_full_disk_under_the_record_of_a_failure(
+    graph_of: Callable[..., Graph], lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no room to keep why a task failed, the run stops in a line; with room, it fails its cells as ever."""
+    catalogue = toys.catalogue(("metric", METRICS["raises"]))
+    graph = graph_of(catalogue, methods=["deep"], metrics=["raises", "ensemble_accuracy"])
+    keep = Store.record_failure
+
+    def keep_on_full_disk(self: Store, *args: Any) -> Path:
+        with monkeypatch.context() as patch:
+            patch.setattr(disk, "os", BadDisk(1, refuse=FULL))
+            return keep(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "record_failure", keep_on_full_disk)
+        with pytest.raises(StoreError, match=SAID[FULL]):
+            lab.run(graph, catalogue)
+    assert list(damages(lab.store)) == []
+    assert set(read_rows(lab.out)["status"]) <= {"done", "missing"}
+    [(key, message)] = lab.run(graph, catalogue).failures.items()
+    assert "measure raised RuntimeError: not today" in message
+    assert lab.store.failure(key)
 
 
 def test_what_may_not_be_read_is_not_taken_for_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +231,7 @@ FILE: dict[str, Any] = {
 }
 
 
-def harness(*words: object, cwd: Path, code: int) -> subprocess.CompletedProcess[str]:
+def command_line(*words: object, cwd: Path, code: int) -> subprocess.CompletedProcess[str]:
     """Run the command line, and check its exit code; there is never a traceback."""
     command = [sys.executable, "-m", "harness", *map(str, words)]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
@@ -227,24 +258,55 @@ def remount(place: Path, options: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.faults
+def test_really_full_under_a_runs_folder(tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many pages are left for rows, board, events: a line or a warning, no file by half, and with room it is done."""
+    monkeypatch.setattr(harness.cli.arguments, "open_catalogue", toys.catalogue)
+    monkeypatch.chdir(tmp_path)
+    words, ends = [str(toy_file(tmp_path, methods=["deep"])), "--workers", "1"], []
+    assert CliRunner().invoke(run, [*words, "--out", "whole", "--store", "alone"]).exit_code == 0
+    for pages in range(16):
+        out, filler = small_disk / str(pages), small_disk / "filler"
+        filler.write_bytes(bytes(4096 * (25 - pages)))
+        done = CliRunner().invoke(run, [*words, "--out", str(out), "--store", str(pages)])
+        ends.append(done.exit_code)
+        if done.exit_code:
+            assert isinstance(done.exception, UserError), done.exception
+            assert "No space left on device; name a file in a folder that can be" in str(done.exception)
+        elif len((out / "events.jsonl").read_bytes()) < len((tmp_path / "whole" / "events.jsonl").read_bytes()) - 200:
+            assert "events.jsonl: events are missing: " in done.output
+        for name, read in (("results.csv", read_rows), ("run.json", lambda path: json.loads(path.read_text()))):
+            if (out / name).exists():
+                read(out / name)
+        assert list(out.glob(".*")) == []
+        filler.unlink()
+        done = CliRunner().invoke(run, [*words, "--out", str(out), "--store", str(pages)])
+        assert done.exit_code == 0, done.output
+        assert "events are missing" not in done.output
+        assert (out / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
+        shutil.rmtree(out)
+    assert {0, 1} == set(ends)
+
+
+@pytest.mark.slow
+@pytest.mark.faults
 def test_really_full_and_really_read_only(tmp_path: Path, small_disk: Path) -> None:
     """On a file system of 100 KiB a run ends in a line with exit code 2 and says how to go on; enlarged, it goes on; read-only,
     everything in it can still be read."""
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(FILE))
-    done = harness("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=2)
+    done = command_line("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=2)
     assert "no space left on the device; free some" in done.stderr
     assert "To go on, once that is mended:\n  harness run small.yaml --store" in done.stderr
     assert set(read_rows(tmp_path / "runs" / "small")["status"]) <= {"done", "missing"}
     remount(small_disk, "size=20m")
     assert list(damages(Store(small_disk / "store"))) == []
-    harness("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=0)
-    harness("run", "small.yaml", "--store", tmp_path / "fresh", "--out", "fresh", cwd=tmp_path, code=0)
+    command_line("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=0)
+    command_line("run", "small.yaml", "--store", tmp_path / "fresh", "--out", "fresh", cwd=tmp_path, code=0)
     assert contents(Store(small_disk / "store")) == contents(Store(tmp_path / "fresh"))
     remount(small_disk, "ro")
-    said = harness("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=2).stderr
+    said = command_line("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=2).stderr
     assert "cannot be used: the file system is read-only; choose another folder with --store" in said
     key = next(iter(Store(small_disk / "store").keys()))
     for command in (["store", "verify"], ["store", "du"], ["explain", key]):
-        harness(*command, "--store", small_disk / "store", cwd=tmp_path, code=0)
-    assert "(" not in harness("members", "runs/small", cwd=tmp_path, code=0).stdout
+        command_line(*command, "--store", small_disk / "store", cwd=tmp_path, code=0)
+    assert "(" not in command_line("members", "runs/small", cwd=tmp_path, code=0).stdout
     remount(small_disk, "rw")

@@ -25,6 +25,7 @@ import harness
 import toys
 from conftest import Lab
 from faults.rig import some
+from harness.cli import cli
 from harness.cli.members import members as members_command
 from harness.errors import BenchmarkError, DamagedObject, StoreError, UserError
 from harness.graph import Graph
@@ -206,6 +207,15 @@ def test_forged_task_calls_nothing(tmp_path: Path, task: dict[str, Any]) -> None
         task_from_json(store.read_task(KEY))
 
 
+@pytest.mark.parametrize("key", ["", "x", "../../../etc/passwd", "A" * 64, "0" * 65])
+def test_forged_notes_name_nothing_but_keys(tmp_path: Path, key: str) -> None:
+    """A trajectory's notes whose digests fit, but which name what is no key, are passed over."""
+    store = Store(tmp_path)
+    store.note_epoch(KEY, 1, key)
+    assert store.epochs(KEY) == {}
+    assert [damage.path for damage in damages(store)] == [f"trajectories/{KEY[:2]}/{KEY}"]
+
+
 @pytest.mark.parametrize(
     "spec", [{}, {"setting": None}, {"setting": {"dataset": {}}}, {"setting": {"recipe": {"epochs": 1e9}}}]
 )
@@ -240,6 +250,43 @@ def test_run_of_a_stranger(tmp_path: Path, facts: Any) -> None:
     done = CliRunner().invoke(members_command, [str(tmp_path)])
     assert isinstance(done.exception, UserError), done.output
     assert "run.json: " in str(done.exception)
+
+
+def deep(levels: int) -> Any:
+    return {"a": deep(levels - 1)} if levels else 0
+
+
+@pytest.mark.parametrize("said", [{}, {"kind": 3, "spec": {}}, {"kind": "train"}, {"kind": "train", "spec": []}])
+def test_explaining_what_a_stranger_made(tmp_path: Path, said: dict[str, Any]) -> None:
+    """`harness explain` and `diff` of a forged object, or of a forged task, are a line."""
+    store = Store(tmp_path)
+    forge(store, KEY, said)
+    store.write_task(key_of("two"), {"key": key_of("two"), **said})
+    for words in (["explain", KEY], ["explain", key_of("two")], ["diff", KEY, key_of("two")]):
+        done = CliRunner().invoke(cli, [*words, "--store", str(tmp_path)])
+        assert isinstance(done.exception, UserError), done.output
+
+
+def test_differences_steer_no_terminal_and_end(tmp_path: Path) -> None:
+    """Names in a spec are printed as text, and one that is nested without end is refused."""
+    store = Store(tmp_path)
+    for name, spec in (("one", {"\x1b[2J": "\x1b[2J"}), ("two", {}), ("three", deep(800)), ("four", deep(801))):
+        store.write_task(key_of(name), {"key": key_of(name), "kind": "train", "spec": spec})
+    done = CliRunner().invoke(cli, ["diff", key_of("one"), key_of("two"), "--store", str(tmp_path)])
+    assert (done.exit_code, done.output) == (0, '\\x1b[2J: "\\u001b[2J" → absent\n')
+    done = CliRunner().invoke(cli, ["diff", key_of("three"), key_of("four"), "--store", str(tmp_path)])
+    assert done.exit_code == 0 or isinstance(done.exception, UserError), done.exception
+
+
+def test_members_of_a_stranger_steer_no_terminal(tmp_path: Path) -> None:
+    """What run.json calls a member is printed as text, whatever it is."""
+    where = dict.fromkeys(("dataset", "architecture", "method", "seed", "member", "key"), "\x1b[2J\n")
+    members = [{**where, "object": KEY, "part": "weights"}, {**where, "key": 3, "object": KEY, "part": "weights"}]
+    (tmp_path / "run.json").write_text(json.dumps({"store": "\x1b[2J", "members": members}))
+    done = CliRunner().invoke(members_command, [str(tmp_path)])
+    assert done.exit_code == 0
+    assert "\x1b" not in done.output
+    assert len(done.output.splitlines()) == 3
 
 
 BOMBS = {
@@ -315,11 +362,29 @@ def test_boards_and_pages_escape_what_plugins_say(graph_of: GraphOf, lab: Lab, t
         def measure(self, ensemble: harness.EvaluatedEnsemble) -> Any:
             raise RuntimeError(HOSTILE)
 
-    catalogue = toys.catalogue(("metric", Loud))
+    class Own(harness.Metric):
+        name = "own"
+
+        def measure(self, ensemble: harness.EvaluatedEnsemble) -> Any:
+            raise harness.TaskFailed(f"{HOSTILE}\n{HOSTILE}")
+
+    class Odd(harness.Metric):
+        name = "odd <script>alert(1)</script>"
+
+        def measure(self, ensemble: harness.EvaluatedEnsemble) -> Any:
+            unit = HOSTILE.replace("\x1b", "").replace("\u202e", "")[:90]
+            return [harness.MetricValue(self.name, 1.0, unit=unit), harness.MetricValue("odd/[x](javascript:y) <img>", 2.0)]
+
+    catalogue = toys.catalogue(("metric", Loud), ("metric", Own), ("metric", Odd))
     label = "<blink>x</blink>&\"'`$\\{{7*7}}*_[a](b)"
     methods = [{"deep": {"label": label}}, "deep"]
-    lab.run(graph_of(catalogue, methods=methods, metrics=["ensemble_accuracy", "loud"]), catalogue)
-    ours = board({str(lab.out): read_rows(lab.out)})
+    metrics = ["ensemble_accuracy", "loud", "own", "odd <script>alert(1)</script>"]
+    graph = graph_of(catalogue, methods=methods, metrics=metrics, description=HOSTILE)
+    said = lab.run(graph, catalogue).failures.values()
+    assert len(said) == 2
+    assert all(message.isprintable() for message in said)
+    (lab.out / "run.json").write_text(json.dumps({"benchmark": graph.benchmark.resolved(), "command": [HOSTILE, HOSTILE]}))
+    ours = board({str(lab.out): read_rows(lab.out)}, "all")
     run = read_run(lab.out)
     texts = {form: render(ours, form) for form in FORMATS} | {"page": make_page(run, ours, make_figures(run, ours))}
     for form in ("html", "page", "markdown"):
@@ -366,7 +431,7 @@ def test_names_of_benchmarks_are_names_of_folders(tmp_path: Path) -> None:
     """A benchmark's name becomes a folder's: nothing else fits."""
     from harness.benchmark import load_benchmark
 
-    for name in NAMES.values():
+    for name in [*NAMES.values(), "con", "nul.txt", "com7", "..", ".hidden", "a/b", "dеep"]:
         if any(ord(c) >= 0xD800 and ord(c) < 0xE000 for c in name) or not name:
             continue
         (tmp_path / "b.yaml").write_text(yaml.safe_dump({"name": name, "seeds": [0], "datasets": [], "methods": []}))

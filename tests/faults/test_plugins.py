@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -20,10 +23,13 @@ import harness
 import toys
 from conftest import Lab, toy_file
 from faults import rogue
+from faults.rig import contents, events
 from faults.test_disk import FILE
+from faults.test_signals import gone, workers_of
 from harness.graph import Graph
 from harness.results import read_rows
 from harness.runner import failures
+from harness.store import Store
 
 GraphOf = Callable[..., Graph]
 WHO = "of plugin 'toys' of distribution 'tests 0': "
@@ -167,6 +173,35 @@ def test_misbehaving_plugin_fails_its_cells_only(graph_of: GraphOf, lab: Lab, ca
     assert list(main["status"]).count("done") == len(graph.cells) - len(failed)
 
 
+def settings() -> list[Any]:
+    """Return what a plugin may change of a process."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    torches = (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_default_device())
+    more = (torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision(), torch.backends.cudnn.enabled)
+    return [*handlers, *torches, *more, np.geterr(), sys.getrecursionlimit(), Path.cwd()]
+
+
+def test_settings_that_a_plugin_leaves_behind_are_put_back(graph_of: GraphOf, lab: Lab) -> None:
+    """What comes after it finds the process as it was, and the run can still be stopped."""
+    seen: list[list[Any]] = []
+
+    class Looks(rogue.Rogue):
+        name = "looks"
+
+        def misbehave(self, ensemble: harness.EvaluatedEnsemble) -> None:
+            seen.append(settings())
+
+    before, alone = settings(), Store(lab.folder / "alone")
+    catalogue = toys.catalogue(("metric", rogue.METRICS["settings"]), ("metric", Looks))
+    good = ["joint_connectivity", "ensemble_accuracy"]
+    lab.run(graph_of(methods=["deep"], metrics=good), store=alone)
+    lab.run(graph_of(catalogue, methods=["deep"], metrics=["settings", "looks", *good]), catalogue)
+    assert seen == [before]
+    assert settings() == before
+    ours, found = contents(lab.store), contents(alone)
+    assert {key: ours[key] for key in found} == found
+
+
 def test_builder_that_fails_is_reported_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`harness check` names it and exits with 2; `harness plan` plans the rest; `harness run` runs it and exits with 1."""
     import harness.cli.arguments
@@ -209,7 +244,7 @@ def test_builder_that_fails_is_reported_before_anything_runs(tmp_path: Path, mon
 @pytest.mark.slow
 @pytest.mark.faults
 def test_everything_that_can_go_wrong_in_one_run(tmp_path: Path) -> None:
-    """Thirty metrics that raise, exit, hang, print, scribble, run out of memory or give nonsense, a builder that exits and an
+    """26 metrics that raise, exit, hang, print, scribble, run out of memory or give nonsense, a builder that exits and an
     observer that raises, in worker processes: the run ends with exit code 1, and every other number is what it is alone."""
     found = rogue.install(tmp_path)
     metrics = [*list(rogue.METRICS), "ensemble_accuracy", {"joint_connectivity": {"draws": 3}}]
@@ -234,6 +269,35 @@ def test_everything_that_can_go_wrong_in_one_run(tmp_path: Path) -> None:
     assert set(unplanned["status"]) == {"failed"}
     assert unplanned["message"].str.contains("its builder fails: SystemExit: 3 (rogue.py:", regex=False).all()
     check_what_is_said(tmp_path, done)
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_plugin_that_hangs_can_be_interrupted(tmp_path: Path, workers: str) -> None:
+    """Without --task-timeout it is waited for; who insists ends the run at once, its worker follows within a minute, what was
+    trained stays, and with a time-out its cells fail."""
+    found = rogue.install(tmp_path)
+    (tmp_path / "hangs.yaml").write_text(yaml.safe_dump({**FILE, "metrics": ["hangs"]}))
+    command = [sys.executable, "-m", "harness", "run", "hangs.yaml", "--out", "out", "--workers", workers]
+    environment, pipe = {**os.environ, **found, "OMP_NUM_THREADS": "1"}, subprocess.PIPE
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True)
+    deadline = time.monotonic() + 120
+    while not any(event["kind"] == "measure" for event in events(tmp_path, "task_started")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    at_work = workers_of(process.pid)
+    for _ in range(2):
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+    assert process.wait(5) == 130
+    assert bool(at_work) == (workers == "2")
+    assert gone(at_work, 75)
+    assert "stopped at once; what was saved before stays" in process.communicate()[1]
+    done = run(tmp_path, found, "hangs.yaml", "--out", "out", "--workers", workers, "--task-timeout", "5")
+    assert done.returncode == 1, done.stderr
+    assert "0 epochs of training" in done.stdout
+    assert "no sign of life for 5 seconds" in done.stderr
 
 
 def run(folder: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:

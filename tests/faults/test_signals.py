@@ -45,7 +45,14 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
         *words,
     ]
     pipe, environment = subprocess.PIPE, {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True, env=environment)
+    return subprocess.Popen(
+        command, cwd=folder, stdout=pipe, stderr=pipe, text=True, env=environment, preexec_fn=_with_a_terminal
+    )
+
+
+def _with_a_terminal() -> None:
+    """Let SIGHUP end a process even where the tests run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
