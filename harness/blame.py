@@ -1,4 +1,5 @@
-"""Whose fault an error is: which plugin and hook it came from, and whether memory ran out. Knows no plugin and no torch."""
+"""Whose fault an error is: which plugin and hook it came from, and whether memory ran out; and how such words are printed.
+Knows no plugin and no torch."""
 
 from __future__ import annotations
 
@@ -30,6 +31,11 @@ def blamed(plugin: str, hook: str) -> Iterator[None]:
 def on_one_line(text: str) -> str:
     """Return text without line breaks, and without what a terminal would obey."""
     return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """Return a text that steers no terminal: a stranger may have written what is in it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in text)
 
 
 def told(error: BaseException) -> str:

@@ -610,6 +610,17 @@ def runs(draw: st.DrawFn) -> list[Row]:
     return list(found.values())
 
 
+def test_numbers_near_the_largest_break_no_report(tmp_path: Path) -> None:
+    """Sums of them overflow: no axis shows them, the board does."""
+    huge = 1.7976931348623157e308
+    rows = [
+        row("deep", seed, value, metric, dataset="d", unit="", better="")
+        for metric in ("ensemble_accuracy", "joint_connectivity", "pairwise_curve/0-1/0.0", "pairwise_curve/0-1/0.5")
+        for seed, value in enumerate((huge, -huge, 0.0))
+    ]
+    assert Page(page_of(made(tmp_path / "run", rows, events=None))).tags
+
+
 @given(runs())
 @settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_rows_break_a_report(tmp_path: Path, rows: list[Row]) -> None:

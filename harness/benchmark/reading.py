@@ -25,6 +25,7 @@ from harness.benchmark.format import (
 )
 from harness.benchmark.resolving import Block, Entry, Resolving, Variant, refusals
 from harness.benchmark.values import Benchmark, Named, Pair
+from harness.blame import printable
 from harness.errors import UnknownName, UserError, did_you_mean
 from harness.interfaces import Metric, Plugin
 from harness.source import Place, Source, dotted, read_source, shown
@@ -73,7 +74,7 @@ class Reading:
     # Problems
 
     def _report(self, place: Place, text: str, *, at_key: bool = False) -> None:
-        problem = self.source.problem(place, text, at_key=at_key)
+        problem = self.source.problem(place, printable(text), at_key=at_key)
         if problem.mark not in self.unread:
             self.problems.append(problem)
 

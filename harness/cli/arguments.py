@@ -65,11 +65,6 @@ def open_benchmark(file: Path, overrides: tuple[str, ...]) -> tuple[Benchmark, C
     return load_benchmark(file, catalogue, overrides), catalogue
 
 
-def printable(text: str) -> str:
-    """Return a text that steers no terminal: a stranger may have written what is in it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in text)
-
-
 def read_run(folder: Path) -> dict[str, Any]:
     """Return a run folder's `run.json`."""
     import json

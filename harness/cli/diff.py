@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from harness.cli.arguments import printable, store_folder, store_option
+from harness.blame import printable
+from harness.cli.arguments import store_folder, store_option
 from harness.cli.explain import facts
 from harness.errors import StoreError
 from harness.store import Store

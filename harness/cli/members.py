@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from harness.cli.arguments import json_option, printable, read_run, store_option
+from harness.blame import printable
+from harness.cli.arguments import json_option, read_run, store_option
 from harness.errors import DamagedObject, UserError
 from harness.store import Store
 

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import click
 
-from harness.cli.arguments import json_option, open_benchmark, printable, store_folder, store_option
+from harness.blame import printable
+from harness.cli.arguments import json_option, open_benchmark, store_folder, store_option
 from harness.errors import StoreError, UserError
 from harness.store import Damage, Holding, Needless, Store, damages, holdings, needless
 

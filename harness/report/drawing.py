@@ -6,6 +6,7 @@ matplotlib is imported when a figure is drawn. No user's matplotlibrc, no clock 
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -128,6 +129,11 @@ def label(text: str) -> str:
 def height(least: float, labels: int) -> float:
     """Return the height, in inches, of a figure whose legend holds so many labels."""
     return max(least, 0.75 + 0.18 * labels)
+
+
+def fits_an_axis(value: float) -> bool:
+    """Say whether an axis can show a number: finite, and not so large that sums of such numbers overflow."""
+    return math.isfinite(value) and abs(value) < 1e100
 
 
 def legend(axes: Axes, handles: Sequence[Artist], labels: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.leaderboard import Table, mean_and_std
-from harness.report.drawing import SOURCE, Figure, Look, height, label, legend, look
+from harness.report.drawing import SOURCE, Figure, Look, fits_an_axis, height, label, legend, look
 from harness.report.variants import Variant
 from harness.results import Row
 
@@ -48,7 +48,7 @@ def pairwise_curves(table: Table, variants: Sequence[Variant], rows: Iterable[Ro
             values.setdefault(row.method, {}).setdefault(float(found[3]), []).append(row.value)
     looks = {stop.method: look(variant.index, step) for variant in variants for step, stop in enumerate(variant.stops)}
     curves = [_Curve(method, style, _points(values[method])) for method, style in looks.items() if method in values]
-    if not any(math.isfinite(point.mean) for curve in curves for point in curve.points):
+    if not any(fits_an_axis(point.mean) for curve in curves for point in curve.points):
         return None
     most = max(point.n for curve in curves for point in curve.points)
     band = f"Mean and standard deviation over pairs and seeds, {most} segments at most" if most > 1 else "One segment"
@@ -73,9 +73,10 @@ def _draw(curves: Sequence[_Curve], canvas: Canvas) -> None:
     handles = []
     for curve in curves:
         style = curve.look
-        shares, means = [p.share for p in curve.points], [p.mean for p in curve.points]
+        shares = [p.share for p in curve.points]
+        means = [p.mean if fits_an_axis(p.mean) else math.nan for p in curve.points]
         (handle,) = axes.plot(shares, means, color=style.colour, marker=style.marker, linestyle=style.line, markersize=3.5)
-        spread = [p.std or 0.0 for p in curve.points]
+        spread = [p.std if p.std and fits_an_axis(p.std) else 0.0 for p in curve.points]
         low, high = [m - s for m, s in zip(means, spread)], [m + s for m, s in zip(means, spread)]
         axes.fill_between(shares, low, high, color=style.colour, alpha=0.15, linewidth=0)
         handles.append(handle)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harness.report.drawing import GREY, INK, Figure, whole_epochs
+from harness.report.drawing import GREY, INK, Figure, fits_an_axis, whole_epochs
 from harness.report.run import Epoch, Run, Training, entries, mapping
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def _panel(axes: Axes, trainings: Sequence[Training], value: Callable[[Epoch], f
     at: dict[int, list[float]] = {}
     for training in trainings:
         for epoch in training.epochs:
-            if math.isfinite(value(epoch)):
+            if fits_an_axis(value(epoch)):
                 at.setdefault(epoch.epoch, []).append(value(epoch))
     epochs = sorted(at)
     if len(trainings) > _MOST_LINES:

@@ -6,12 +6,12 @@ A table has a line for each of them; a figure has one curve.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from harness.leaderboard import Entry, Method, Table
+from harness.report.drawing import fits_an_axis
 
 FORK_EPOCH = "fork_epoch"
 """The option that holds t."""
@@ -73,9 +73,9 @@ def entries(table: Table) -> dict[tuple[str, str], Entry]:
 
 def drawable(entry: Entry | None) -> tuple[float, float] | None:
     """Return an entry's mean and standard deviation (0: none is known); None unless the mean is finite."""
-    if entry is None or entry.mean is None or not math.isfinite(entry.mean):
+    if entry is None or entry.mean is None or not fits_an_axis(entry.mean):
         return None
-    return entry.mean, entry.std if entry.std is not None and math.isfinite(entry.std) else 0.0
+    return entry.mean, entry.std if entry.std is not None and fits_an_axis(entry.std) else 0.0
 
 
 def _options(method: Method) -> dict[str, Any]:

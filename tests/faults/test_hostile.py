@@ -23,7 +23,7 @@ from click.testing import CliRunner
 
 import harness
 import toys
-from conftest import Lab
+from conftest import Lab, toy_file
 from faults.rig import some
 from harness.cli import cli
 from harness.cli.members import members as members_command
@@ -425,6 +425,17 @@ def test_store_and_benchmark_are_read_without_torch_or_pickle(tmp_path: Path) ->
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("entry", ["\u2028\x1b[2J", {"blobs": {"label": "\u2028\x1b[2J"}}])
+def test_problems_of_a_file_are_printable_lines(tmp_path: Path, entry: Any) -> None:
+    """A name or a label that cannot be printed is quoted with escapes, in whatever message it stands."""
+    from harness.benchmark import load_benchmark
+
+    with pytest.raises(BenchmarkError) as caught:
+        load_benchmark(toy_file(tmp_path, datasets=[entry], methods=[{"constrained": {"fork_epoch": 99}}]), toys.catalogue())
+    assert len(caught.value.problems) > 1
+    assert all(problem.isprintable() for problem in caught.value.problems)
 
 
 def test_names_of_benchmarks_are_names_of_folders(tmp_path: Path) -> None:
