@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict
 
 from harness.stopwatch import Stopwatch
-from harness.task import canonical_json
 
 if TYPE_CHECKING:
     import torch
@@ -55,12 +54,6 @@ class Plugin(ABC):
     def identity(self) -> dict[str, Any]:
         """What of this plugin goes into keys: name, version and every option, defaults filled in."""
         return {"name": self.name, "version": self.version, "options": self.options.model_dump(mode="json")}
-
-    @property
-    def version_name(self) -> str:
-        """Name and version, and the options that are not the defaults: `joint_connectivity@1 {"draws":10}`."""
-        given = {key: self.identity["options"][key] for key in sorted(self.options.model_dump(exclude_defaults=True))}
-        return f"{self.name}@{self.version}" + (f" {canonical_json(given)}" if given else "")
 
 
 class EnsembleBuilder(Plugin):

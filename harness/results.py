@@ -39,8 +39,8 @@ class Row:
     """One number of one metric, for one ensemble: one line of `results.csv`, its columns in this order.
 
     A failed or missing row has no value and says why in `message`. `cell` is the ensemble's key and `key` the measurement's;
-    only a row that is not done may lack them. `setting` is the key of data set × architecture × recipe × objective, empty if
-    unknown. A done row's value may be NaN: then the metric's own value was NaN.
+    only a row that is not done may lack them. `setting` is the key of data set × architecture × recipe, empty if unknown. A
+    done row's value may be NaN: then the metric's own value was NaN.
     """
 
     benchmark: str
@@ -58,11 +58,12 @@ class Row:
     message: str = ""
     members: int = 0
     metric_version: str = ""
-    method_version: str = ""
     options: str = ""
     setting: str = ""
     cell: str = ""
     key: str = ""
+    method_version: str = ""
+    objective: str = ""
 
     def __post_init__(self) -> None:
         if self.status not in get_args(Status):
@@ -88,6 +89,7 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
+_LATER = ("method_version", "objective")  # files of version 0.1.0 have rows without them: nothing is known then
 
 
 def write_rows(path: str | Path, rows: Iterable[Row]) -> None:
@@ -106,9 +108,10 @@ def read_rows(path: str | Path) -> pd.DataFrame:
     if not file.exists():
         raise UserError(f"{path}: no {FILE_NAME}; name a folder that `harness run FILE --out DIR` has written")
     rows = []
-    for line, fields in read_table(file, COLUMNS):
+    needed = [name for name in COLUMNS if name not in _LATER]
+    for line, fields in read_table(file, needed):
         try:
-            rows.append(_parse(fields))
+            rows.append(_parse({**dict.fromkeys(_LATER, ""), **fields}))
         except ValueError as offence:
             raise UserError(f"{file}:{line}: {offence}") from None
     return frame(rows)

@@ -14,10 +14,10 @@ from typing import Any, get_args
 
 from harness.errors import DamagedObject, Interrupted, StoreError, UserError
 from harness.graph import Graph, PlannedCell
-from harness.interfaces import Engine, Metric, Session
+from harness.interfaces import Engine, Metric, Plugin, Session
 from harness.results import Better, Row, write_rows
 from harness.store import Store
-from harness.task import Outcome, Task, canonical_json, key_of
+from harness.task import Outcome, Task, canonical_json
 
 _URGENCY = {"measure": 0, "predict": 1, "derive": 2, "train": 3}  # what completes cells comes first
 _ATTEMPTS = 3  # times that an object may turn out damaged before its cells fail
@@ -167,7 +167,7 @@ class Runner:
                     self.ledger.values[task.key] = _values(self.store.meta(task.key))
                 except DamagedObject as error:
                     self._set_aside(task.key, str(error))
-                except (KeyError, TypeError, ValueError):
+                except (KeyError, TypeError, ValueError, OverflowError):
                     self._set_aside(task.key, f"object {task.key[:12]} holds no measured values")
 
     def _set_aside(self, key: str, message: str) -> None:
@@ -242,13 +242,14 @@ def _cell_rows(cell: PlannedCell, graph: Graph, ledger: Ledger) -> list[Row]:
         "benchmark": graph.benchmark.name,
         "members": len(cell.members) or cell.spec.members,
         "options": options,
-        "method_version": f"{cell.spec.method.plugin.name}@{cell.spec.method.plugin.version}",
-        "setting": key_of([cell.setting.key, cell.spec.objective.identity]),
+        "setting": cell.setting.key,
         "cell": cell.key,
+        "method_version": f"{cell.spec.method.plugin.name}@{cell.spec.method.plugin.version}",
+        "objective": _version(cell.spec.objective),
     }
     out: list[Row] = []
     for found in _measured(cell, graph, ledger):
-        name, version = found.metric.name, found.metric.version_name
+        name, version = found.metric.name, _version(found.metric)
         if found.values:
             out += [_row(where, v, found.key, version, main=i == 0) for i, v in enumerate(found.values)]
             continue
@@ -260,6 +261,12 @@ def _cell_rows(cell: PlannedCell, graph: Graph, ledger: Ledger) -> list[Row]:
         row = partial(Row, **where, metric=metric, unit="epochs", main=main, metric_version=version)
         out.append(row(value=None, status="failed", message=cell.problem) if cell.problem else row(value=value, key=cell.key))
     return out
+
+
+def _version(plugin: Plugin) -> str:
+    """Return a plugin's name and version, and those of its options that are not as they are by default."""
+    changed = plugin.options.model_dump(mode="json", exclude_defaults=True)
+    return f"{plugin.name}@{plugin.version}{canonical_json(changed) if changed else ''}"
 
 
 _EPOCHS = ("training_epochs", "new_epochs")
@@ -344,8 +351,7 @@ def task_from_json(kept: dict[str, Any]) -> Task:
     kind = kept.get("kind")
     if not isinstance(kind, str) or kind not in _URGENCY or not isinstance(kept.get("spec"), dict):
         raise StoreError(f"task {kept.get('key')}: its file describes no task; `harness run` writes it anew")
-    parents = tuple(kept.get("parents", ()))
-    return Task(kept["key"], kept["kind"], kept["spec"], parents, kept.get("group", ""), kept.get("cost", 0.0))
+    return Task(kept["key"], kept["kind"], kept["spec"], (), str(kept.get("group", "")))  # what a worker needs
 
 
 def failures(graph: Graph, ledger: Ledger) -> list[dict[str, Any]]:

@@ -39,7 +39,6 @@ def row(method: str = "deep", seed: int = 0, value: float | None = 94.0, metric:
         "better": "higher",
         "members": 5,
         "metric_version": f"{metric}@1",
-        "method_version": f"{method}@1",
         "options": "{}",
         "cell": CELL,
         "key": CELL[::-1],
@@ -359,11 +358,6 @@ def test_two_values_of_a_detail_that_is_not_shown():
             "measure all of them with one version of the metric",
         ),
         (
-            {"method": "deep", "seed": 1, "method_version": "deep@2"},
-            "method 'deep' (paper, cifar10, resnet20) has method_version deep@1 and deep@2",
-            "give variants of a method names of their own in the benchmark",
-        ),
-        (
             {"method": "swe", "unit": "share"},
             "metric 'ensemble_accuracy' (paper, cifar10, resnet20) has unit percent and share",
             "measure all of them with one version of the metric",
@@ -395,8 +389,8 @@ def test_rows_that_cannot_stand_in_one_table(changes, told, remedy):
 
 ONE, OTHER = "1a" * 32, "2b" * 32
 APART = (
-    "the rows of paper, cifar10, resnet20 come from two settings (data set × architecture × recipe × objective), 1a1a1a1a1a1a "
-    "and 2b2b2b2b2b2b, which cannot stand in one table; leave one run out, run it again with the other's recipe, or give its "
+    "the rows of paper, cifar10, resnet20 come from two settings (data set × architecture × recipe), 1a1a1a1a1a1a and "
+    "2b2b2b2b2b2b, which cannot stand in one table; leave one run out, run it again with the other's recipe, or give its "
     "benchmark another name"
 )
 

@@ -253,13 +253,13 @@ def test_one_member_has_connectivity_zero(graph_of: GraphOf, lab: Lab) -> None:
 
 
 def test_rows_say_the_versions_that_they_are_of(graph_of: GraphOf, lab: Lab) -> None:
-    """Options of a metric that are not its defaults stand beside its version, and the objective is in the setting."""
+    """Options of a metric that are not its defaults stand beside its version, and the objective has a column."""
     metrics = ["ensemble_accuracy", {"joint_connectivity": {"draws": 3}}]
     lab.run(graph_of(metrics=metrics))
     rows = read_rows(lab.out)
     versions = rows[rows["main"]].groupby("metric")["metric_version"].unique().map(list).to_dict()
     assert versions["ensemble_accuracy"] == ["ensemble_accuracy@1"]
-    assert versions["joint_connectivity"] == ['joint_connectivity@1 {"draws":3}']
+    assert versions["joint_connectivity"] == ['joint_connectivity@1{"draws":3}']
     assert set(rows["method_version"]) == {"deep@1", "constrained@1"}
 
     class Halved(harness.Objective):
@@ -270,4 +270,5 @@ def test_rows_say_the_versions_that_they_are_of(graph_of: GraphOf, lab: Lab) -> 
 
     catalogue = toys.catalogue(("objective", Halved))
     lab.run(graph_of(catalogue, metrics=metrics, objective="halved"), catalogue)
-    assert set(read_rows(lab.out)["setting"]).isdisjoint(rows["setting"])
+    assert set(rows["objective"]) == {"cross_entropy@1"}
+    assert set(read_rows(lab.out)["objective"]) == {"halved@1"}

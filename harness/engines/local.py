@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -289,6 +290,7 @@ class _Process:
         self._say("worker_started")
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
+        threading.Thread(target=self._reap, daemon=True).start()
 
     @property
     def idle(self) -> bool:
@@ -324,6 +326,13 @@ class _Process:
 
     def _say(self, event: str, **facts: Any) -> None:
         self._session.emit({"event": event, "process": self._process.pid, "time": time.time(), **facts})
+
+    def _reap(self) -> None:
+        """End what the process leaves running when it has ended: a plugin's children would keep its standard output open."""
+        self._process.wait()
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # its session's, see start_new_session
 
     def _hear(self, message: dict[str, Any]) -> None:
         event = message["event"]

@@ -47,8 +47,8 @@ def _check_settings(every: Iterable[tuple[str, Row]]) -> None:
             how = f"; `harness diff {earlier.key[:12]} {row.key[:12]}` says in what they differ" if known else ""
             raise UserError(
                 f"{_folders(other, folder)}: the rows of {_place(row)} come from two settings (data set × architecture × "
-                f"recipe × objective), {earlier.setting[:12]} and {row.setting[:12]}, which cannot stand in one table; leave "
-                f"one run out, run it again with the other's recipe, or give its benchmark another name{how}"
+                f"recipe), {earlier.setting[:12]} and {row.setting[:12]}, which cannot stand in one table; leave one run out, "
+                f"run it again with the other's recipe, or give its benchmark another name{how}"
             )
 
 
@@ -91,8 +91,9 @@ def _table(place: tuple[str, str, str], found: Sequence[tuple[str, Row]], wanted
     done = [(folder, row) for folder, row in found if row.status == "done"]
     for attribute in ("metric_version", "unit", "better"):
         _check_single(done, "metric", attribute, "measure all of them with one version of the metric")
-    for attribute in ("options", "method_version", "members"):
+    for attribute in ("options", "members", "method_version"):
         _check_single(found, "method", attribute, "give variants of a method names of their own in the benchmark")
+    _check_single(found, "benchmark", "objective", "give one of the benchmarks another name")
     rows = [row for _, row in found]
     seeds = tuple(sorted({row.seed for row in rows}))
     methods = tuple(_method(name, rows) for name in dict.fromkeys(row.method for row in rows))
@@ -106,8 +107,10 @@ def _table(place: tuple[str, str, str], found: Sequence[tuple[str, Row]], wanted
     return Table(*place, seeds, methods, columns, tuple(zip(*marked)), problems)
 
 
-def _check_single(found: Sequence[tuple[str, Row]], subject: Literal["metric", "method"], attribute: str, remedy: str) -> None:
-    """Refuse rows of one metric, or of one method, that differ in an attribute; rows that leave it empty do not count."""
+def _check_single(
+    found: Sequence[tuple[str, Row]], subject: Literal["metric", "method", "benchmark"], attribute: str, remedy: str
+) -> None:
+    """Refuse rows of one metric, one method or one table that differ in an attribute; rows that leave it empty do not count."""
     first: dict[str, tuple[str, Row]] = {}
     for folder, row in found:
         if not getattr(row, attribute):

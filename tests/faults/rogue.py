@@ -97,6 +97,13 @@ def print_protocol(ensemble: EvaluatedEnsemble) -> None:
     assert sys.stdin.readline() == ""
 
 
+def leave_children(ensemble: EvaluatedEnsemble) -> None:
+    """End, and leave a child behind that holds all that the process held."""
+    if os.fork():
+        os._exit(3)
+    time.sleep(3600)
+
+
 def killed_once(ensemble: EvaluatedEnsemble) -> None:
     """End as the kernel's out-of-memory killer ends processes; the second time, do not."""
     if first_time("killed"):
@@ -164,6 +171,7 @@ METRICS = {
     "endless": metric("endless", measure=endless),
     "scribbles": metric("scribbles", lambda ensemble: ensemble.logits.fill(0)),
     "vanishes": metric("vanishes", lambda ensemble: os._exit(3)),
+    "orphans": metric("orphans", leave_children),
     "hangs": metric("hangs", lambda ensemble: time.sleep(3600)),
     "infinite": metric("infinite", measure=lambda name, ensemble: [MetricValue(name, float("inf"))]),
     "undefined": metric("undefined", measure=lambda name, ensemble: [MetricValue(name, float("nan"))]),

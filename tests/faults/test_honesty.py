@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import harness
 import toys
@@ -151,6 +153,56 @@ def test_new_version_of_a_metric_measures_anew(graph_of: GraphOf, lab: Lab, tmp_
         board({"kept": read_rows(kept), "out": read_rows(lab.out)})
 
 
+def variant(what: str, second: bool) -> tuple[Catalogue, dict[str, Any]]:
+    """Return a catalogue and a benchmark's changes, one of two that differ in one thing alone."""
+
+    class Mine(harness.EnsembleBuilder):
+        name, version = "mine", 2 if second and what == "version of the method" else 1
+
+        def build(self, cell: harness.Cell) -> Sequence[harness.Weights]:
+            return [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
+
+    class Loss(harness.Objective):
+        name = "loss"
+
+        class Options(harness.Options):
+            scale: float = 1.0
+
+        def loss(self, logits: Any, labels: Any, **_: Any) -> Any:
+            return torch.nn.functional.cross_entropy(logits, labels) * self.options.scale
+
+    changes: dict[str, Any] = {"methods": ["mine"], "seeds": [int(second)], "objective": "loss"}
+    changes["metrics"] = [{"expected_calibration_error": {"bins": 5 if second and what == "options of the metric" else 15}}]
+    if second and what == "options of the objective":
+        changes["objective"] = {"loss": {"scale": 2.0}}
+    return toys.catalogue(("ensemble_builder", Mine), ("objective", Loss)), changes
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("nothing", ""),
+        ("version of the method", "method_version mine@1 and mine@2"),
+        ("options of the metric", 'metric_version expected_calibration_error@1 and expected_calibration_error@1{"bins":5}'),
+        ("options of the objective", 'objective loss@1 and loss@1{"scale":2.0}'),
+    ],
+)
+def test_seeds_of_two_runs_are_averaged_only_if_made_alike(graph_of: GraphOf, tmp_path: Path, what: str, said: str) -> None:
+    """Another seed each, so that no two values contradict each other: what differs is named, and no mean is taken."""
+    frames = {}
+    for second in (False, True):
+        place = tmp_path / f"{second}"
+        place.mkdir()
+        catalogue, changes = variant(what, second)
+        Lab(place).run(graph_of(catalogue, **changes), catalogue)
+        frames[place.name] = read_rows(place / "out")
+    if said:
+        with pytest.raises(UserError, match=re.escape(said)):
+            board(frames)
+    else:
+        assert board(frames).tables[0].entries[0][0].n == 2
+
+
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_does_not_average_away(graph_of: GraphOf, lab: Lab, odd: float) -> None:
     """One seed of three whose value is not finite makes the mean not finite; it is never the best, and the others are."""
@@ -173,7 +225,6 @@ def test_what_is_no_number_does_not_average_away(graph_of: GraphOf, lab: Lab, od
 
 def test_member_with_outputs_that_are_not_finite_fails_its_cells(graph_of: GraphOf, lab: Lab) -> None:
     """It is not measured as if it were merely bad."""
-    import torch
     from torch import nn
 
     class Exploding(toys.Perceptron):

@@ -207,6 +207,28 @@ def test_forged_task_calls_nothing(tmp_path: Path, task: dict[str, Any]) -> None
         task_from_json(store.read_task(KEY))
 
 
+def test_forged_task_says_no_more_than_what_to_do(tmp_path: Path) -> None:
+    """Of parents, groups and costs a worker needs nothing, and nothing is made of them."""
+    store = Store(tmp_path)
+    store.write_task(KEY, {"key": KEY, "kind": "train", "spec": {}, "parents": 5, "group": {}, "cost": "x"})
+    assert task_from_json(store.read_task(KEY)).parents == ()
+
+
+@pytest.mark.parametrize("value", [10**400, "one", None, [], {}])
+def test_forged_values_are_measured_again(graph_of: GraphOf, lab: Lab, value: Any) -> None:
+    """A measurement that holds no number is set aside, as one that is damaged."""
+    graph = graph_of(methods=["deep"], metrics=["ensemble_accuracy"])
+    lab.run(graph)
+    rows = (lab.out / "results.csv").read_bytes()
+    key = graph.cells[0].measures["ensemble_accuracy"].key
+    said = {"metric": "ensemble_accuracy", "value": value, "standard_error": None, "unit": "", "better": ""}
+    forge(lab.store, key, {"kind": "measure", "values": [said]})
+    lab.events.clear()
+    lab.run(graph)
+    assert (lab.out / "results.csv").read_bytes() == rows
+    assert [event["key"] for event in lab.events if event["event"] == "set_aside"] == [key]
+
+
 @pytest.mark.parametrize("key", ["", "x", "../../../etc/passwd", "A" * 64, "0" * 65])
 def test_forged_notes_name_nothing_but_keys(tmp_path: Path, key: str) -> None:
     """A trajectory's notes whose digests fit, but which name what is no key, are passed over."""
