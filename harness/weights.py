@@ -48,6 +48,7 @@ class FlatNetwork:
         self.module = module.to(device)
         parameters = list(module.named_parameters())
         buffers = [(name, b) for name, b in module.named_buffers() if b.is_floating_point()]
+        self._own = [parameter for _, parameter in parameters]
         self.slots = tuple(_slots([*parameters, *buffers]))
         self.parameter_slots = self.slots[: len(parameters)]
         self.parameters = sum(slot.shape.numel() for slot in self.parameter_slots)
@@ -74,10 +75,9 @@ class FlatNetwork:
         """
         if self.gradient is None:
             raise ValueError("the network was made without a gradient; make it with gradient=True")
-        own = list(self.module.parameters())
-        wanted = [parameter for parameter in own if parameter.requires_grad]
+        wanted = [parameter for parameter in self._own if parameter.requires_grad]
         found = iter(torch.autograd.grad(loss, wanted, materialize_grads=True))
-        parts = [next(found) if parameter.requires_grad else torch.zeros_like(parameter) for parameter in own]
+        parts = [next(found) if parameter.requires_grad else torch.zeros_like(parameter) for parameter in self._own]
         return torch.cat([slot.flat(part) for slot, part in zip(self.parameter_slots, parts, strict=True)], out=self.gradient)
 
     def unflatten(self, vector: Tensor) -> State:

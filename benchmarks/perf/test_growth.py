@@ -1,6 +1,6 @@
 """What grows with a benchmark: the time of planning, the harness's own time for a task, the memory of a long run.
 
-MEASURED
+docs/performance.md has what was measured.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A whole small run (load, train on augmented images, evaluate, save) against a script with a DataLoader and PIL.
 
-Ours is a run of the harness in this process: plan, store with digests and fsync, events, rows. MEASURED
+Ours is a run of the harness in this process: plan, store with digests and fsync, events, rows.
+docs/performance.md has what was measured.
 """
 
 from __future__ import annotations
