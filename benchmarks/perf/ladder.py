@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import torch
-from plain_scripts import PlainResNet20, PlainViT, train_step
+from plain_scripts import Pictures, PlainResNet20, PlainViT, train_step
 from torch import nn
+from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision import transforms
 
 from harness import Recipe, streams
 from harness.stopwatch import Stopwatch
@@ -172,16 +173,13 @@ def trainers(network: Network, device: str, members: int) -> list[Trainer]:
     return made
 
 
-def loader(network: Network, root: Path, workers: int) -> torch.utils.data.DataLoader:
+def loader(network: Network, workers: int) -> DataLoader:
     """Return what feeds a script: PIL images, torchvision's transforms, worker processes."""
-    from plain_scripts import Pictures
-    from torchvision import transforms
-
     images, labels = pictures(network, "cpu")
     steps = [transforms.RandomCrop(network.size, 4), transforms.RandomHorizontalFlip(), transforms.ColorJitter(0.1, 0.1, 0.1)]
     steps += [transforms.ToTensor(), transforms.Normalize(*NORMALISATION)]
     data = Pictures(images.repeat(8, 1, 1, 1), labels.repeat(8), transforms.Compose(steps))
-    return torch.utils.data.DataLoader(
+    return DataLoader(
         data,
         network.batch,
         shuffle=True,
