@@ -40,8 +40,7 @@ class Surroundings:
 
     def __init__(self, threads: int) -> None:
         self._threads, self._folder, self._errors = threads, Path.cwd(), np.geterr()
-        self._deterministic = torch.are_deterministic_algorithms_enabled()
-        self._warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+        self._determinism = _determinism()
         self._precision, self._depth = torch.get_float32_matmul_precision(), sys.getrecursionlimit()
         self._cudnn = {name: getattr(torch.backends.cudnn, name) for name in _CUDNN}
         self._handlers = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -53,7 +52,8 @@ class Surroundings:
         torch.set_default_dtype(torch.float32)
         torch.set_grad_enabled(True)
         torch.set_default_device(None)
-        torch.use_deterministic_algorithms(self._deterministic, warn_only=self._warn_only)
+        if _determinism() != self._determinism:  # to set it imports torch's compiler, which takes longer than torch itself
+            torch.use_deterministic_algorithms(self._determinism[0], warn_only=self._determinism[1])
         torch.set_float32_matmul_precision(self._precision)
         for name, value in self._cudnn.items():
             setattr(torch.backends.cudnn, name, value)
@@ -63,6 +63,11 @@ class Surroundings:
         for number, handler in self._handlers.items():
             if handler is not None and signal.getsignal(number) != handler and threading.current_thread() is _MAIN:
                 signal.signal(number, handler)
+
+
+def _determinism() -> tuple[bool, bool]:
+    """Return whether algorithms must be deterministic, and whether others only warn."""
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
 
 def watch_loss(objective: Objective, who: str) -> Objective:

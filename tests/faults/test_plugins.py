@@ -357,3 +357,9 @@ def check_what_is_said(folder: Path, done: subprocess.CompletedProcess[str]) -> 
     facts = json.loads((folder / "runs" / "small" / "run.json").read_text())
     assert facts["status"] == "failed"
     assert {cell["method"] for cell in facts["failures"]} == {"wrong", "deep"}
+
+
+def test_surroundings_load_no_compiler() -> None:
+    """To watch over torch's settings must not cost more than torch: setting determinism would import its compiler."""
+    code = "import sys, harness.guard; harness.guard.Surroundings(1).restore(); sys.exit('torch._inductor' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
