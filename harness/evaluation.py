@@ -41,11 +41,12 @@ class Images:
 
 @contextmanager
 def exact() -> Iterator[None]:
-    """Switch TF32 off within the block."""
+    """Switch TF32 off within the block, and autocast too: it would go on with the weights of the point before."""
     matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:
-        yield
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            yield
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
 
