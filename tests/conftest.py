@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: on toys, threads only wait for one another
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,16 @@ class Lab:
             return Runner(graph, shelf, engine, session, self.out).run()
         finally:
             log.close()
+
+    def run_with_another(self, graph: Graph) -> Lab:
+        """Run a graph twice at once on this lab's store; return the other run's lab."""
+        (self.folder / "second").mkdir()
+        other = Lab(self.folder / "second")
+        thread = threading.Thread(target=lambda: other.run(graph, store=Store(self.store.root)))
+        thread.start()
+        self.run(graph)
+        thread.join()
+        return other
 
     def trained(self) -> list[str]:
         """Return the keys of the trainings that were done, in order."""

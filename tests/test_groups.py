@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -177,15 +176,10 @@ def test_whole_runs_on_a_device(graph_of: GraphOf, lab: Lab, precision: str, mon
 
 
 @pytest.mark.usefixtures("together")
-def test_two_runs_share_siblings(graph_of: GraphOf, lab: Lab, alone: dict[str, Any], tmp_path: Path) -> None:
+def test_two_runs_share_siblings(graph_of: GraphOf, lab: Lab, alone: dict[str, Any]) -> None:
     """Of two runs on one store each trains the siblings that it got the leases of, and waits for the others."""
     graph = graph_of(methods=METHODS)
-    (tmp_path / "second").mkdir()
-    other = Lab(tmp_path / "second")
-    thread = threading.Thread(target=lambda: other.run(graph, store=Store(lab.store.root)))
-    thread.start()
-    lab.run(graph)
-    thread.join()
+    other = lab.run_with_another(graph)
     assert equal(contents(lab.store, graph) | {"rows": {"rows": rows(lab)}}, alone)
     begun = [e["task"] for e in [*lab.events, *other.events] if e["event"] == "train_started"]
     assert len(begun) == len(set(begun))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -185,15 +184,10 @@ def test_object_damaged_for_good_fails_its_cells(graph_of: GraphOf, lab: Lab) ->
     assert "does not match its digest" in next(iter(ledger.failures.values()))
 
 
-def test_two_runs_at_once_share_the_work(graph_of: GraphOf, lab: Lab, tmp_path: Path) -> None:
+def test_two_runs_at_once_share_the_work(graph_of: GraphOf, lab: Lab) -> None:
     """Two runs on one store do no training twice, and both have all rows."""
     graph = graph_of(methods=METHODS)
-    (tmp_path / "second").mkdir()
-    other = Lab(tmp_path / "second")
-    thread = threading.Thread(target=lambda: other.run(graph, store=Store(lab.store.root)))
-    thread.start()
-    lab.run(graph)
-    thread.join()
+    other = lab.run_with_another(graph)
     started = [e["task"] for e in [*lab.events, *other.events] if e["event"] == "train_started"]
     assert len(started) == len(set(started)) == sum(task.kind == "train" for task in graph.tasks.values())
     assert (lab.out / "results.csv").read_bytes() == (other.out / "results.csv").read_bytes()

@@ -53,7 +53,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "architecture": {"resnet20": {"width": 0.5}},
         "model": lambda: PlainResNet20(8, 1),
         "recipe": {"epochs": 6, "batch_size": 32, "learning_rate": 0.05, "augmentation": {"crop_padding": 1}},
-        "bar": 1.1,
+        "bar": 1.4,
     },
     "vit, digits": {
         "dataset": Digits(),
