@@ -1,6 +1,6 @@
 """A whole small run (load, train on augmented images, evaluate, save) against a script with a DataLoader and PIL.
 
-Ours is a run of the harness in this process: plan, store with digests and fsync, events, rows.
+Ours is a run of the harness, all of it: plan, store with digests and fsync, events, rows; in one process like a worker's.
 docs/performance.md has what was measured.
 """
 
@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from apart import Apart
 from plain_scripts import PlainResNet20, PlainViT, train_script
 
 from harness import Dataset, Split, streams
 from harness.benchmark import load_benchmark
 from harness.catalogue import Catalogue, Registration, load_catalogue
 from harness.discovery import Source
-from harness.engines.local import LocalEngine
+from harness.engines.local import LocalEngine, worker_environment
 from harness.events import EventLog
 from harness.graph import plan
 from harness.interfaces import Session
@@ -133,13 +135,23 @@ def by_hand(folder: Path, run: dict[str, Any]) -> float:
 @pytest.mark.parametrize("name", RUNS)
 def test_whole_run_against_a_plain_script(duel, name, tmp_path):
     """Both learn what can be learnt in the time; ours takes a fraction of it."""
-    run, number = RUNS[name], itertools.count()
+    run = RUNS[name]
     if run["recipe"].get("precision") == "bf16" and not torch.cpu._is_avx512_bf16_supported():
         pytest.skip("this processor has no bfloat16 instructions")
     assert by_the_harness(tmp_path / "first", run) >= by_hand(tmp_path / "by-hand", run) - 15
-    duel(
-        lambda: by_the_harness(tmp_path / f"ours-{next(number)}", run),
-        lambda: by_hand(tmp_path / f"theirs-{next(number)}", run),
-        bar=run["bar"],
-        rounds=7,
-    )
+    ours = Apart("test_run", "our_runs", name, str(tmp_path / "ours"), environment=worker_environment(1))
+    theirs = Apart("test_run", "their_runs", name, str(tmp_path / "theirs"))
+    with contextlib.closing(ours), contextlib.closing(theirs):
+        duel(ours, theirs, bar=run["bar"], rounds=7)
+
+
+def our_runs(name: str, folder: str) -> Callable[[], object]:
+    """Return a run of the harness, in a new folder beside the one named every time."""
+    number = itertools.count()
+    return lambda: by_the_harness(Path(f"{folder}-{next(number)}"), RUNS[name])
+
+
+def their_runs(name: str, folder: str) -> Callable[[], object]:
+    """Return the script's."""
+    number = itertools.count()
+    return lambda: by_hand(Path(f"{folder}-{next(number)}"), RUNS[name])

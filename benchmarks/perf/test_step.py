@@ -1,22 +1,25 @@
 """One training step of ResNet20 at batch 128 against a plain script's, and the floating-point operations a second of both.
 
-Ours takes indices and augments them; the script's batch lies ready, already augmented. docs/performance.md has
-what was measured.
+Ours takes indices and augments them; the script's batch lies ready, already augmented. Each has a process of its own, ours one
+like a worker's. docs/performance.md has what was measured.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from functools import partial
+from collections.abc import Callable
 from itertools import cycle
 
 import pytest
 import torch
+from apart import Apart
 from plain_scripts import PlainResNet20, train_step
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness import Recipe, streams
+from harness.engines.local import worker_environment
 from harness.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
 from harness.training.loop import Point, Rules, Trainer
@@ -83,26 +86,38 @@ def test_step_against_a_plain_script(duel, width, precision):
     if precision == "bf16" and not torch.cpu._is_avx512_bf16_supported():
         pytest.skip("this processor has no bfloat16 instructions")
     check_gradient(width)
-    ours = trainer(16 * width, precision)
-    model = plain(trainer(16 * width, precision, same=False).network.module)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
-    images, labels = pictures()
-    batches = cycle(zip((images.float() / 255).split(BATCH), labels.split(BATCH)))
-
-    def step() -> None:
-        take_step(ours.trainee, ours.moment(), Stopwatch())
-        ours.count_step()
-
-    rounds, bar = (25 if width == 1 else 7), (2.0 if precision == "bf16" else 1.2)
-    theirs = partial(train_step, model, optimizer)
-    outcome = duel(step, lambda: theirs(*next(batches)), bar=bar, items=(BATCH, BATCH), rounds=rounds)
+    ours = Apart("test_step", "our_step", width, precision, environment=worker_environment(1))
+    theirs = Apart("test_step", "their_step", width)
+    rounds, bar = (25 if width == 1 else 9), (2.0 if precision == "bf16" else 1.2)
+    with contextlib.closing(ours), contextlib.closing(theirs):
+        outcome = duel(ours, theirs, bar=bar, items=(BATCH, BATCH), rounds=rounds)
     with FlopCounterMode(display=False) as counter:
-        ours.network.module(torch.zeros(1, 3, 32, 32))
+        ResNet20Network(16 * width, (3, 32, 32), 10)(torch.zeros(1, 3, 32, 32))
     operations = 3 * counter.get_total_flops()
     duel.benchmark.extra_info.update(
         ours_share_of_peak=operations / outcome.ours / peak(torch.bfloat16 if precision == "bf16" else torch.float32),
         theirs_share_of_fp32_peak=operations / outcome.theirs / peak(torch.float32),
     )
+
+
+def our_step(width: int, precision: str) -> Callable[[], None]:
+    """Return a step of the harness."""
+    ours = trainer(16 * width, precision)
+
+    def step() -> None:
+        take_step(ours.trainee, ours.moment(), Stopwatch())
+        ours.count_step()
+
+    return step
+
+
+def their_step(width: int) -> Callable[[], None]:
+    """Return a step of the script, from the same weights."""
+    model = plain(trainer(16 * width, "fp32", same=False).network.module)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    images, labels = pictures()
+    batches = cycle(zip((images.float() / 255).split(BATCH), labels.split(BATCH)))
+    return lambda: train_step(model, optimizer, *next(batches))
 
 
 def check_gradient(width: int) -> None:

@@ -1,0 +1,46 @@
+"""A deep ensemble on digits by hand, as a script that one starts: members one after another, with PyTorch's own threads.
+
+python plain_ensemble.py FOLDER MEMBERS EPOCHS
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from plain_scripts import PlainResNet20, train_script
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+NORMALISATION = ((0.3056,), (0.3762,))
+
+
+def main(folder: str, members: str, epochs: str) -> None:
+    """Train the members, evaluate them together and print the ensemble's accuracy in percent."""
+    pixels, targets = load_digits(return_X_y=True)
+    images, labels = torch.from_numpy(pixels * 255 / 16).round().to(torch.uint8).view(-1, 1, 8, 8), torch.from_numpy(targets)
+    train, test = train_test_split(range(len(labels)), test_size=0.2, stratify=targets, random_state=0)
+    seen = (images[test].float() / 255 - NORMALISATION[0][0]) / NORMALISATION[1][0]
+    probabilities = torch.zeros(len(test), 10)
+    for member in range(int(members)):
+        torch.manual_seed(member)
+        model = PlainResNet20(8, 1)
+        train_script(
+            model,
+            torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=1e-4),
+            (images[train], labels[train]),
+            (images[test], labels[test]),
+            epochs=int(epochs),
+            batch=32,
+            padding=1,
+            normalisation=NORMALISATION,
+            checkpoint=Path(folder) / f"member-{member}.pt",
+        )
+        with torch.no_grad():
+            probabilities += model(seen).softmax(1)
+    print(100 * float((probabilities.argmax(1) == labels[test]).float().mean()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
