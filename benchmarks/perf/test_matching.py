@@ -1,12 +1,7 @@
 """Permutation coordinate descent of a pair of ResNet20 (width 4), against git-re-basin's way and against the package `rebasin`.
 
-Measured, one thread of an AMD EPYC (Zen 4, torch 2.14) that others kept busy, networks trained for 60 steps, in turn:
-
-                                     float64          float32
-    git-re-basin's way (float64)     2.5–2.6 times    4.6–4.9 times as fast
-    rebasin, LayerNorm written out   1.9              3.2              and a higher objective
-
-`rebasin` leaves the residual streams alone, so it has fewer coordinates and needs fewer sweeps.
+`rebasin` leaves the residual streams alone, so it has fewer coordinates and needs fewer sweeps; our first sweep is already past the
+objective at which it ends. docs/performance.md has what was measured.
 """
 
 from __future__ import annotations
@@ -130,9 +125,12 @@ def test_against_git_re_basins_way(duel, pair, precision: Precision, bar: float)
     )
 
 
-@pytest.mark.parametrize(("precision", "bar"), [("float64", 1.3), ("float32", 2.5)])
-def test_against_rebasin(duel, pair, precision: Precision, bar: float) -> None:
-    """A higher objective, because the residual streams are permuted too. Neither side's reading of the network is timed."""
+@pytest.mark.parametrize(("precision", "sweeps", "bar"), [("float64", 100, 1.3), ("float32", 100, 2.3), ("float32", 1, 6.0)])
+def test_against_rebasin(duel, pair, precision: Precision, sweeps: int, bar: float) -> None:
+    """A higher objective, because the residual streams are permuted too: at the end, and after the first sweep.
+
+    Neither side's reading of the network is timed.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         rebasin = pytest.importorskip("rebasin")
@@ -143,7 +141,7 @@ def test_against_rebasin(duel, pair, precision: Precision, bar: float) -> None:
     a, b = network_a.state_dict(), network_b.state_dict()
 
     def ours() -> State:
-        return permute(symmetry, match(symmetry, a, b, stream=STREAM, precision=precision).permutations, b)
+        return permute(symmetry, match(symmetry, a, b, stream=STREAM, precision=precision, max_sweeps=sweeps).permutations, b)
 
     def theirs() -> State:
         descent = waiting.pop()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from harness import TaskFailed
-from harness_basin.matching.assignment import assign
+from harness_basin.matching.assignment import Assigner, assign
 from harness_basin.matching.symmetry import Block, Permutations, Symmetry, moved, unit_map
 
 Grams = dict[int, np.ndarray]
@@ -71,10 +71,11 @@ class Coordinate:
         self.neighbours = {g for block in blocks for g in block.groups if g is not None} - set(groups)
         self.terms: list[tuple[int, _Term]] = []
         self.grams: Grams = {}
+        self.assigner = Assigner()
 
     def restart(self) -> None:
         """Forget the Gram matrices: another descent begins."""
-        self.grams = {}
+        self.grams, self.assigner = {}, Assigner()
         for _, term in self.terms:
             term.place = term.gram = None
 
@@ -84,7 +85,7 @@ class Coordinate:
         symmetry = self.pair.symmetry
         paths = {g: unit_map(symmetry, permutations, symmetry.path(g)) for g in self.grams}
         before = _finite(sum(_taken(gram, paths[g]) for g, gram in self.grams.items()))
-        choice = _choose(symmetry, self.grams, self.root, 0, 0)
+        choice = _choose(symmetry, self.grams, self.root, 0, 0, self.assigner)
         rise = choice.value - before
         rounding = torch.finfo(self.pair.dtype).eps * abs(before)
         return rise if rise > rounding else 0.0, choice.written(permutations)
@@ -173,7 +174,14 @@ class _Choice:
                 table[i][j]._write(permutations)
 
 
-def _choose(symmetry: Symmetry, grams: Grams, group: int, place: int, unit: int) -> _Choice:
+def _choose(
+    symmetry: Symmetry,
+    grams: Grams,
+    group: int,
+    place: int,
+    unit: int,
+    assign: Callable[[np.ndarray], np.ndarray] = assign,
+) -> _Choice:
     """Match a group's units where the outer groups' place and unit are given, and all that is within them."""
     n, path = symmetry.groups[group].size, symmetry.path(group)
     rows, columns = slice(place * n, (place + 1) * n), slice(unit * n, (unit + 1) * n)

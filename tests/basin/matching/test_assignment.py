@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from harness_basin.matching.assignment import LARGE, assign
+from harness_basin.matching.assignment import LARGE, Assigner, assign
 
 RANDOM = np.random.default_rng(0)
 
@@ -39,3 +39,14 @@ def test_planted_permutation() -> None:
     gains = RANDOM.normal(size=(LARGE, LARGE))
     gains[np.arange(LARGE), planted] += 20
     assert (assign(gains) == planted).all()
+
+
+@pytest.mark.parametrize("n", [40, LARGE + 8])
+@pytest.mark.parametrize("drift", [0.0, 0.02, 0.3, 3.0])
+def test_what_is_known_of_the_last_gains_changes_nothing(n: int, drift: float) -> None:
+    """Gains that drift, a little or beyond recognition, have the best assignment every time."""
+    rng = np.random.default_rng(n)
+    gains, assigner = rng.normal(size=(n, n)) + 2 * np.eye(n)[rng.permutation(n)], Assigner()
+    for _ in range(6):
+        assert (assigner(gains) == linear_sum_assignment(gains, maximize=True)[1]).all()
+        gains = gains + drift * rng.normal(size=(n, n))
