@@ -1,25 +1,28 @@
 """Permutation coordinate descent of a pair of ResNet20 (width 4), against git-re-basin's way and against the package `rebasin`.
 
-`rebasin` leaves the residual streams alone, so it has fewer coordinates and needs fewer sweeps; our first sweep is already past the
-objective at which it ends. docs/performance.md has what was measured.
+`rebasin` leaves the residual streams alone, so it has fewer coordinates and needs fewer sweeps; our first sweep is past
+the objective at which it ends. docs/performance.md has what was measured.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from apart import Apart
 from scipy.optimize import linear_sum_assignment
 from sklearn.datasets import load_digits
-from threadpoolctl import threadpool_limits
 from torch import nn
 
 from harness import streams
+from harness.engines.local import worker_environment
 from harness_basin.matching import Symmetry, derive_symmetry, match, permute
 from harness_basin.matching.descent import Precision
 from harness_vision.resnet20_network import LayerNorm2d, ResNet20Network
@@ -68,17 +71,17 @@ def written_out(network: nn.Module) -> nn.Module:
     return network
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """numpy's products have threads of their own."""
-    with threadpool_limits(1):
-        yield
-
-
 @pytest.fixture(scope="module")
-def pair() -> tuple[Symmetry, ResNet20Network, ResNet20Network]:
-    """Two networks and their symmetry."""
-    a, b = trained(0), trained(1)
+def pair(tmp_path_factory) -> str:
+    """A file with two networks."""
+    file = tmp_path_factory.mktemp("pair") / "pair.pt"
+    torch.save([trained(0), trained(1)], file)
+    return str(file)
+
+
+def read(file: str) -> tuple[Symmetry, ResNet20Network, ResNet20Network]:
+    """Return two networks and their symmetry."""
+    a, b = torch.load(file, weights_only=False)
     return derive_symmetry(a, EXAMPLE), a, b
 
 
@@ -107,22 +110,59 @@ def git_re_basin(places: Sequence[Sequence[tuple[str, int]]], a: State, b: State
     return permutations
 
 
+def our_match(file: str, precision: Precision) -> Callable[[], Sequence[torch.Tensor]]:
+    """Return a function that finds permutations which bring the second network close to the first."""
+    symmetry, a, b = read(file)
+    a, b = a.state_dict(), b.state_dict()
+    return lambda: match(symmetry, a, b, stream=STREAM, precision=precision).permutations
+
+
+def their_match(file: str) -> Callable[[], Sequence[torch.Tensor]]:
+    """Return git-re-basin's."""
+    symmetry, a, b = read(file)
+    a, b = a.state_dict(), b.state_dict()
+    places, key = [symmetry.places(g) for g in range(len(symmetry.groups))], streams.key("descent", STREAM, 0)
+    return lambda: [torch.from_numpy(p) for p in git_re_basin(places, a, b, key)]
+
+
+def our_way(file: str, precision: Precision, sweeps: int) -> Callable[[], State]:
+    """Return a function that brings the second network close to the first, and gives its weights."""
+    symmetry, a, b = read(file)
+    a, b = a.state_dict(), b.state_dict()
+    return lambda: permute(
+        symmetry, match(symmetry, a, b, stream=STREAM, precision=precision, max_sweeps=sweeps).permutations, b
+    )
+
+
+def rebasins_way(file: str) -> Callable[[], State]:
+    """Return that of `rebasin`; it reads the networks here, once for every call that will come."""
+    import rebasin
+
+    warnings.simplefilter("ignore")
+    a, b = map(written_out, read(file)[1:])
+    waiting = [rebasin.PermutationCoordinateDescent(a, copy.deepcopy(b), EXAMPLE) for _ in range(3 + ROUNDS)]
+
+    def align() -> State:
+        descent = waiting.pop()
+        descent.rebasin()
+        return descent.model_b.state_dict()
+
+    return align
+
+
+def race(duel, bar: float, ours: Sequence[Any], theirs: Sequence[Any]) -> None:
+    """Race two functions of this file, given as their makers' names and arguments: ours as in a worker."""
+    sides = Apart("test_matching", *ours, environment=worker_environment(1)), Apart("test_matching", *theirs)
+    with contextlib.closing(sides[0]), contextlib.closing(sides[1]):
+        duel(*sides, bar=bar, rounds=ROUNDS)
+
+
 @pytest.mark.parametrize(("precision", "bar"), [("float64", 1.5), ("float32", 3.0)])
 def test_against_git_re_basins_way(duel, pair, precision: Precision, bar: float) -> None:
     """The same permutations in the same sweeps."""
-    symmetry, a, b = pair
-    a, b = a.state_dict(), b.state_dict()
-    places = [symmetry.places(g) for g in range(len(symmetry.groups))]
-    key = streams.key("descent", STREAM, 0)
-    found = match(symmetry, a, b, stream=STREAM, precision=precision)
-    plain = git_re_basin(places, a, b, key)
-    assert all(np.array_equal(p, q) for p, q in zip(found.permutations, plain))
-    duel(
-        lambda: match(symmetry, a, b, stream=STREAM, precision=precision),
-        lambda: git_re_basin(places, a, b, key),
-        bar=bar,
-        rounds=ROUNDS,
-    )
+    found, plain = our_match(pair, precision)(), their_match(pair)()
+    assert all(map(torch.equal, found, plain))
+    race(duel, bar, ["our_match", pair, precision], ["their_match", pair])
 
 
 @pytest.mark.parametrize(("precision", "sweeps", "bar"), [("float64", 100, 1.3), ("float32", 100, 2.3), ("float32", 1, 6.0)])
@@ -131,23 +171,9 @@ def test_against_rebasin(duel, pair, precision: Precision, sweeps: int, bar: flo
 
     Neither side's reading of the network is timed.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        rebasin = pytest.importorskip("rebasin")
-        symmetry, network_a, network_b = pair[0], *map(written_out, pair[1:])
-        waiting = [
-            rebasin.PermutationCoordinateDescent(network_a, copy.deepcopy(network_b), EXAMPLE) for _ in range(1 + 3 + ROUNDS)
-        ]
-    a, b = network_a.state_dict(), network_b.state_dict()
-
-    def ours() -> State:
-        return permute(symmetry, match(symmetry, a, b, stream=STREAM, precision=precision, max_sweeps=sweeps).permutations, b)
-
-    def theirs() -> State:
-        descent = waiting.pop()
-        descent.rebasin()
-        return descent.model_b.state_dict()
-
-    values = [sum(float((a[name] * state[name]).sum()) for name in a) for state in (ours(), theirs())]
+    pytest.importorskip("rebasin")
+    reference = read(pair)[1].state_dict()
+    states = our_way(pair, precision, sweeps)(), rebasins_way(pair)()
+    values = [sum(float((reference[name] * state[name]).sum()) for name in reference) for state in states]
     assert values[0] > values[1]
-    duel(ours, theirs, bar=bar, rounds=ROUNDS)
+    race(duel, bar, ["our_way", pair, precision, sweeps], ["rebasins_way", pair])

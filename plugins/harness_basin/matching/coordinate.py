@@ -198,8 +198,8 @@ def _choose(
 class _Term:
     """What one block adds to a Gram matrix, kept up to date while the block's other axes are permuted.
 
-    Where one other group (or one chain of nested groups) permutes the block, a lies as (own units, its units, rest) and b as
-    (its units, rest, own units), and only what belongs to units that moved is multiplied anew.
+    Where one other group (or one chain of nested groups) permutes the block, both networks' weights lie as (its units, rest,
+    own units), and only what belongs to units that moved is multiplied anew.
     """
 
     def __init__(self, pair: Pair, block: Block, own: Sequence[int]) -> None:
@@ -212,10 +212,9 @@ class _Term:
         if len(chains) < 2:
             lead = chains[0][1] if chains else []
             rest = [k for k in range(len(block.factors)) if k not in own and k not in lead]
-            a, b = pair.views(block)
-            laid = _matrix(a, pair.dtype, own, [*lead, *rest]), _matrix(b, pair.dtype, [*lead, *rest], own)
             partners = math.prod(block.factors[k].size for k in lead)
-            self.laid = laid[0].unflatten(1, (partners, -1)), laid[1].unflatten(0, (partners, -1))
+            a, b = (_matrix(view, pair.dtype, [*lead, *rest], own) for view in pair.views(block))
+            self.laid = a.unflatten(0, (partners, -1)), b.unflatten(0, (partners, -1))
 
     def change(self, permutations: Permutations) -> np.ndarray | None:
         """Return by how much the Gram matrix has changed since the last call; None for not at all."""
@@ -231,7 +230,7 @@ class _Term:
         if not len(differ):
             return None
         if len(differ) < len(now):
-            a = a.index_select(1, differ)
+            a = a.index_select(0, differ)
         return _product(a, b.index_select(0, now[differ]).sub_(b.index_select(0, old[differ])))
 
 
@@ -240,12 +239,12 @@ def _gram(pair: Pair, block: Block, own: Sequence[int], permutations: Permutatio
     a, b = pair.views(block)
     b = moved(pair.symmetry, block, b, permutations, keep=own)
     rest = [k for k in range(len(block.factors)) if k not in own]
-    return _product(_matrix(a, pair.dtype, own, rest), _matrix(b, pair.dtype, rest, own)).astype(np.float64)
+    return _product(_matrix(a, pair.dtype, rest, own), _matrix(b, pair.dtype, rest, own)).astype(np.float64)
 
 
 def _product(a: Tensor, b: Tensor) -> np.ndarray:
-    """Return the product over all axes but a's first and b's last."""
-    return (a.flatten(1) @ b.flatten(0, -2)).numpy()
+    """Return the product (units of a, units of b) over all axes but the last ones."""
+    return (a.flatten(0, -2).T @ b.flatten(0, -2)).numpy()
 
 
 def _matrix(view: Tensor, dtype: torch.dtype, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
