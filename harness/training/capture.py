@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from harness import streams
+from harness.blame import out_of_memory
 from harness.stopwatch import Stopwatch
 from harness.training.step import Moment, Trainee, take_step
 from harness.weights import has_batchnorm
@@ -44,15 +45,16 @@ def make_advance(trainees: Sequence[Trainee], moments: Sequence[Moment], steps: 
     """Return the fastest way to take steps that can be had: compiled in a graph, in a graph, or eager.
 
     `moments` are those of the next step, of which `steps` are ahead. With HARNESS_EAGER in the environment it is eager. Raise
-    `torch.OutOfMemoryError` if siblings do not fit together.
+    what tells of a want of memory if siblings do not fit together.
     """
     for compiled in _ways(trainees, steps):
         try:
             return Captured(trainees, moments, watch, compiled=compiled)
-        except torch.OutOfMemoryError:
-            if len(trainees) > 1:
-                raise
         except Exception as error:  # whatever a compiler, a driver or a plugin's code has against it, there is another way
+            if out_of_memory(error):
+                if len(trainees) > 1:
+                    raise
+                continue
             manner = "compiled and captured" if compiled else "captured"
             warnings.warn(f"steps are not {manner}: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
     return Eager(trainees, watch)
@@ -132,7 +134,7 @@ class Captured:
         for _ in range(3):  # libraries choose kernels, allocate and compile on the first calls
             self._branch()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=torch.cuda.Stream(self._device)):
+        with _capturing(graph, self._device):
             self._branch()
         for told, wanted in zip((moments, strange), expected, strict=True):
             for found, right in zip(self._traces(graph.replay, told, saved), wanted, strict=True):
@@ -247,6 +249,25 @@ def _restore(trainees: Sequence[Trainee], saved: Sequence[Sequence[Tensor]]) -> 
     for trainee, before in zip(trainees, saved, strict=True):
         for tensor, value in zip(trainee.state(), before, strict=True):
             tensor.copy_(value)
+
+
+@contextmanager
+def _capturing(graph: torch.cuda.CUDAGraph, device: torch.device) -> Iterator[None]:
+    """Capture what the block does, on a stream of its own.
+
+    Where the block fails, the end of its capture fails, too: torch then tells of that instead, and leaves its stream current.
+    """
+    here, cause = torch.cuda.current_stream(device), None
+    try:
+        with torch.cuda.graph(graph, stream=torch.cuda.Stream(device)):
+            try:
+                yield
+            except BaseException as error:
+                cause = error
+                raise
+    except BaseException as error:
+        torch.cuda.set_stream(here)
+        raise cause or error from None
 
 
 @contextmanager
