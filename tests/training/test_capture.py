@@ -380,3 +380,24 @@ def test_fifth_sibling_that_does_not_fit_is_told() -> None:
     taken.append(torch.empty(max(0, free - 600 * 2**20), dtype=torch.uint8, device="cuda"))
     with pytest.raises(torch.OutOfMemoryError):
         ends(family, 5, together=True)
+
+
+@gpu
+@needs_cuda
+def test_capture_that_fails_on_a_device_leaves_it_usable() -> None:
+    """What failed is raised, the stream is the caller's, and another capture goes well."""
+    device, here, numbers = torch.device("cuda", 0), torch.cuda.current_stream(), torch.zeros(3, device="cuda")
+
+    def add_one(graph: torch.cuda.CUDAGraph, error: Exception | None) -> None:
+        with capture._capturing(graph, device):
+            numbers.add_(1)
+            if error is not None:
+                raise error
+
+    with pytest.raises(torch.OutOfMemoryError, match="full"):
+        add_one(torch.cuda.CUDAGraph(), torch.OutOfMemoryError("full"))
+    assert torch.cuda.current_stream() == here
+    graph = torch.cuda.CUDAGraph()
+    add_one(graph, None)
+    graph.replay()
+    assert numbers.tolist() == [1, 1, 1]
