@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from harness.benchmark.checking import checked, one_line
+from harness.benchmark.checking import Fault, checked, one_line
 from harness.benchmark.values import Named
 from harness.errors import UserError
 from harness.interfaces import EnsembleBuilder, Plugin
 from harness.recipe import Recipe
 from harness.source import Place
-
-if TYPE_CHECKING:
-    from harness.benchmark.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -55,12 +52,25 @@ class Block:
     method_options: dict[str, Any]
 
 
+class Reader(Protocol):
+    """What resolving asks of whoever reads the file: its values, plugins made of entries, and a place for complaints."""
+
+    given: dict[str, Any]
+    concerns: dict[tuple[Place, str, str], list[tuple[int, int]]]  # place, subject, text → pairs
+
+    def plugin(
+        self, variant: Variant, filled: Mapping[str, tuple[Any, Place]] | None = None
+    ) -> tuple[Plugin | None, tuple[str, ...]]: ...
+
+    def report_fault(self, fault: Fault, place: Place, title: str) -> None: ...
+
+
 class Resolving:
     """Recipes and methods for groups of pairs under the same settings."""
 
-    def __init__(self, reading: Reading, blocks: list[Block], methods: list[Variant], members: int | None) -> None:
-        self.reading, self.blocks, self.methods, self.members = reading, blocks, methods, members
-        top = reading.given.get("recipe", {})
+    def __init__(self, reader: Reader, blocks: list[Block], methods: list[Variant], members: int | None) -> None:
+        self.reader, self.blocks, self.methods, self.members = reader, blocks, methods, members
+        top = reader.given.get("recipe", {})
         self.top: _Layer = (top if isinstance(top, dict) else {}, ("recipe",))
         self.builders: dict[tuple, tuple[Named | None, tuple[str, ...]]] = {}
         self.refusals: dict[tuple[int, int], tuple[str, ...]] = {}
@@ -94,7 +104,7 @@ class Resolving:
         mine = {key: filled[key] for key in filled if key in variant.entry.fields() and key not in variant.options}
         key = (number, *(place for _, place in mine.values()))
         if key not in self.builders:
-            plugin, wrong = self.reading.plugin(variant, mine)
+            plugin, wrong = self.reader.plugin(variant, mine)
             self.builders[key] = None if plugin is None else Named(variant.label, plugin), wrong
         method, wrong = self.builders[key]
         if method and recipe and self.members is not None:
@@ -110,7 +120,7 @@ class Resolving:
         return self.refusals[id(builder), epochs]
 
     def _concern(self, place: Place, subject: str, text: str, pairs: list[tuple[int, int]]) -> None:
-        self.reading.concerns.setdefault((place, subject, text), []).extend(pairs)
+        self.reader.concerns.setdefault((place, subject, text), []).extend(pairs)
 
     def _layer(self, block: Block) -> _Layer:
         return block.recipe, (*block.place, "recipe")
@@ -126,7 +136,7 @@ class Resolving:
             if fault.place:
                 length = next(n for n in range(len(fault.place), 0, -1) if fault.place[:n] in origins)
                 place = (*origins[fault.place[:length]], *fault.place[length:])
-                self.reading.report_fault(fault, place, "recipe")
+                self.reader.report_fault(fault, place, "recipe")
         return recipe, tuple(fault.text for fault in faults if not fault.place)
 
 
