@@ -25,7 +25,14 @@ def blamed(plugin: str, hook: str) -> Iterator[None]:
     except BaseException as error:
         if out_of_memory(error):
             raise
-        raise PluginFailed(f"{plugin}: {hook} raised {told(error)}") from error
+        raise PluginFailed(f"{plugin}: {hook} raised {told(error)}{_hint(error)}") from error
+
+
+def _hint(error: BaseException) -> str:
+    """Say what of the harness an error may come from, where torch's own words do not."""
+    if isinstance(error, RuntimeError) and "view size is not compatible" in str(error):
+        return "; images and the weights of convolutions are laid out channels-last here: write flatten or reshape, not view"
+    return ""
 
 
 def on_one_line(text: str) -> str:

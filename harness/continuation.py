@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from harness import streams
+from harness.catalogue import Catalogue
 from harness.errors import DamagedObject, Interrupted
 from harness.guard import built, called, watch_loss
 from harness.interfaces import Architecture, Objective, Session
+from harness.networks.flat_network import FlatNetwork, State
 from harness.provenance import provenance
 from harness.room import Room
 from harness.stopwatch import Stopwatch
@@ -20,7 +22,6 @@ from harness.store import Store
 from harness.task import Task
 from harness.training.loop import EpochRecord, Point, Rules, Trainer, record_json
 from harness.training.schedule import learning_rate
-from harness.weights import FlatNetwork, State
 
 
 class Continuation:
@@ -33,7 +34,8 @@ class Continuation:
         self._watch, self._save_every, self._began = watch, save_every, time.monotonic()
         spec = task.spec
         trajectory, self._key, self.until = spec["trajectory"], spec["trajectory_key"], spec["epoch"]
-        objective, teacher = self._objective()
+        objective, _ = make_objective(self._catalogue, trajectory["objective"])
+        teacher = self._teacher()
         self._steps = room.recipe.steps_per_epoch(len(room.train))
         rate = learning_rate(room.recipe, self._steps, trajectory["held"], trajectory["restarted_at"])
         rules = Rules(room.recipe, objective, rate, tuple(trajectory["order"]))
@@ -59,6 +61,7 @@ class Continuation:
         if end.step < self.until * self._steps:
             self._keep(end)
             raise Interrupted
+        self._room.check_stored(self.trainer.network, end.weights)
         with self._watch("store"):
             seconds = round(time.monotonic() - self._began, 3)
             meta = {"kind": "train", "spec": self.task.spec, "seconds": seconds, "provenance": provenance()}
@@ -71,21 +74,15 @@ class Continuation:
     def _emit(self, event: str, **facts: Any) -> None:
         self._tell({"event": event, "task": self.task.key, "kind": "train", "time": time.time(), **facts})
 
-    def _objective(self) -> tuple[Objective, FlatNetwork | None]:
-        """Return the objective and the teacher's network, in evaluation mode."""
-        identity = {k: v for k, v in self.task.spec["trajectory"]["objective"].items() if k != "teacher"}
-        named: Objective = self._catalogue.from_identity("objective", identity)
-        objective = watch_loss(named, called(self._catalogue, "objective", named))
+    def _teacher(self) -> FlatNetwork | None:
+        """Return the teacher's network with its weights."""
         teacher = self.task.spec["teacher"]
         if teacher is None:
-            return objective, None
-        architecture: Architecture = self._catalogue.from_identity("architecture", teacher["setting"]["architecture"])
-        who = called(self._catalogue, "architecture", architecture)
-        network = FlatNetwork(built(architecture, who, self._room.dataset, 0), self._room.device)
+            return None
+        network = teacher_network(self._catalogue, teacher["setting"], self._room)
         with self._watch("store"):
             network.load(self._store.tensors(teacher["object"], teacher["part"]))
-        network.module.eval()
-        return objective, network
+        return network
 
     def _from(self, network: FlatNetwork) -> Point:
         """Return the point a training starts from: initialisation, an earlier checkpoint, or the one it was forked at."""
@@ -132,6 +129,23 @@ class Continuation:
         }
         with self._watch("store"):
             self._store.save_progress(self._key, point.step, meta, _parts(point))
+
+
+def make_objective(catalogue: Catalogue, identity: dict[str, Any]) -> tuple[Objective, str]:
+    """Return the objective of a trajectory's spec, and how messages call it."""
+    own = {name: value for name, value in identity.items() if name != "teacher"}
+    objective: Objective = catalogue.from_identity("objective", own)
+    label = called(catalogue, "objective", objective)
+    return watch_loss(objective, label), label
+
+
+def teacher_network(catalogue: Catalogue, setting: dict[str, Any], room: Room) -> FlatNetwork:
+    """Return a network of the teacher's architecture in evaluation mode, freshly initialized."""
+    architecture: Architecture = catalogue.from_identity("architecture", setting["architecture"])
+    who = called(catalogue, "architecture", architecture)
+    network = FlatNetwork(built(architecture, who, room.dataset, 0), room.device)
+    network.module.eval()
+    return network
 
 
 def _parts(point: Point) -> dict[str, State]:

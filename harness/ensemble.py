@@ -16,7 +16,10 @@ BatchNorm = Literal["recompute", "interpolate"]
 class Hull(Protocol):
     """A network that can be set to any convex combination of the members."""
 
-    has_batchnorm: bool
+    @property
+    def has_running_statistics(self) -> bool:
+        """Whether the network keeps running statistics, which no combination of weights gets right."""
+        ...
 
     def correct(self, point: np.ndarray, labels: np.ndarray, batchnorm: BatchNorm) -> np.ndarray:
         """Return where the network at a point (members,) is right: bool (examples,)."""
@@ -76,9 +79,9 @@ class EvaluatedEnsemble:
         return self._make_between()
 
     @property
-    def has_batchnorm(self) -> bool:
-        """Whether the network keeps running statistics."""
-        return self.between.has_batchnorm
+    def has_running_statistics(self) -> bool:
+        """Whether the network keeps running statistics (BatchNorm's, say)."""
+        return self.between.has_running_statistics
 
     def uniform(self, purpose: str, *shape: int) -> np.ndarray:
         """Return numbers in [0, 1), float64, a pure function of the seed and the purpose.

@@ -60,10 +60,14 @@ class PlannedCell:
 
 @dataclass
 class Graph:
-    """All tasks of a benchmark by key, parents before children, and its cells in order."""
+    """All tasks of a benchmark by key, parents before children, and its cells in order.
+
+    `checks` are the tasks that a run does before its trainings; nothing is stored of them.
+    """
 
     benchmark: Benchmark
     tasks: dict[str, Task] = field(default_factory=dict)
+    checks: dict[str, Task] = field(default_factory=dict)
     cells: list[PlannedCell] = field(default_factory=list)
 
     def pending(self, store: Shelf) -> dict[str, Task]:
@@ -291,6 +295,20 @@ def train_task(checkpoint: Checkpoint, start: Checkpoint | None) -> Task:
     siblings = key_of(["train", trajectory.setting.key, begin, checkpoint.epoch, trajectory.objective.name, trajectory.held])
     cost = (checkpoint.epoch - begin) * trajectory.objective.epoch_cost
     return Task(checkpoint.key, "train", spec, parents, siblings, cost)
+
+
+def check_task(train: Task) -> Task:
+    """Return the task that tries a training's setting and objective on two images, before any training of them."""
+    teacher = train.spec["teacher"]
+    spec = {
+        "kind": "check",
+        "format": FORMAT,
+        "setting": train.spec["setting"],
+        "objective": {**train.spec["trajectory"]["objective"], "teacher": None},
+        "teacher": None if teacher is None else teacher["setting"],
+    }
+    key = key_of(spec)
+    return Task(key, "check", spec, (), key)
 
 
 def derive_task(weights: Derived) -> Task:

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,12 +19,10 @@ from torch import Tensor
 from harness import streams
 from harness.blame import blamed
 from harness.catalogue import Catalogue
-from harness.ensemble import BatchNorm
-from harness.errors import Interrupted, PluginFailed
-from harness.evaluation import Between
+from harness.errors import PluginFailed
 from harness.interfaces import Architecture, Dataset, MetricValue, Objective, Plugin, Split
+from harness.networks.flat_network import State
 from harness.results import Better
-from harness.weights import State
 
 MAX_VALUES = 100_000
 """Values that a metric may give for one ensemble; one that yields without end is stopped there."""
@@ -87,18 +85,6 @@ def watch_loss(objective: Objective, who: str) -> Objective:
     return objective
 
 
-class WatchedBetween(Between):
-    """A network between the members that looks, before every point, whether the user wants to stop: measuring can take long."""
-
-    stopping: Callable[[], bool]
-
-    def correct(self, point: np.ndarray, labels: np.ndarray, batchnorm: BatchNorm = "recompute") -> np.ndarray:
-        """Return where the network at a point is right."""
-        if self.stopping():
-            raise Interrupted
-        return super().correct(point, labels, batchnorm)
-
-
 def called(catalogue: Catalogue, kind: str, plugin: Plugin) -> str:
     """Return how messages call a plugin: kind, name, and where it comes from."""
     return f"{kind} '{plugin.name}' of {catalogue.registration(kind, plugin.name).source}"
@@ -131,8 +117,23 @@ def check_states(what: str, states: Sequence[dict[str, Any]], outputs: int, like
             given = state.get(name)
             if not isinstance(given, Tensor) or given.shape != tensor.shape:
                 raise PluginFailed(f"{what} no tensor '{name}' of shape {tuple(tensor.shape)}")
+            if given.dtype != tensor.dtype:
+                raise PluginFailed(f"{what} '{name}' as {given.dtype}; its parents have {tensor.dtype}")
         if len(state) > len(like):
             raise PluginFailed(f"{what} a tensor '{min(set(state) - set(like))}' that the network does not have")
+
+
+def check_logits(who: str, logits: Any, shape: tuple[int, int], where: str) -> None:
+    """Refuse outputs that are not finite logits of a shape (batch, classes); `where` says on what they were computed."""
+    expected = f"a tensor {shape} of logits is expected"
+    if not isinstance(logits, Tensor):
+        raise PluginFailed(f"{who}: gives a {type(logits).__name__} {where}; {expected}")
+    if tuple(logits.shape) != shape:
+        raise PluginFailed(f"{who}: gives a tensor {tuple(logits.shape)} {where}; {expected}")
+    if not logits.is_floating_point():
+        raise PluginFailed(f"{who}: gives {logits.dtype} {where}; {expected}")
+    if not bool(torch.isfinite(logits).all()):
+        raise PluginFailed(f"{who}: gives logits that are not finite {where}")
 
 
 def check_values(what: str, values: Sequence[Any], name: str) -> None:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from harness import streams
 from harness.blame import blamed
 from harness.catalogue import Catalogue
-from harness.errors import UserError
-from harness.evaluation import Images
+from harness.errors import PluginFailed, UserError
 from harness.guard import built, called, check_split
 from harness.interfaces import Architecture, Dataset
+from harness.networks.evaluation import NormalizedImages, differ, predict_batch
+from harness.networks.flat_network import FlatNetwork, State
+from harness.networks.state_checks import differing_attributes, differing_constants
 from harness.recipe import Recipe
 from harness.task import canonical_json
 from harness.training.augmentation import Augmenter
-from harness.weights import FlatNetwork
+
+PROBE_IMAGES = 16
+"""Training images on which a stored network is compared with the trained one."""
+
+_TOLERANCE = 1e-3  # of the largest logit; what rounding changes is a thousand times smaller
 
 
 class Room:
@@ -35,18 +44,56 @@ class Room:
             self.train, self.test = self.dataset.load(data)
         for name, split in (("training", self.train), ("test", self.test)):
             check_split(f"{who}: load gave a {name} split", split, self.dataset)
-        self._builder = called(catalogue, "architecture", self.architecture)
+        self.who = called(catalogue, "architecture", self.architecture)
         self.labels = self.train.labels.to(device)
         self.normalisation = self.recipe.normalisation or self.dataset.normalisation
         mean, std = self.normalisation
         self.augmenter = Augmenter(self.train.images, self.recipe.augmentation, mean, std, device)
-        self.train_images = Images(self.train, self.normalisation, device)
-        self.test_images = Images(self.test, self.normalisation, device)
+        self.train_images = NormalizedImages(self.train, self.normalisation, device)
+        self.test_images = NormalizedImages(self.test, self.normalisation, device)
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return self.dataset.classes
 
     def module(self, stream: int = 0) -> torch.nn.Module:
         """Return a freshly initialised network."""
-        return built(self.architecture, self._builder, self.dataset, stream)
+        return built(self.architecture, self.who, self.dataset, stream)
 
     def network(self, stream: int = 0, *, gradient: bool = False) -> FlatNetwork:
         """Return a freshly initialised network on the device, in one vector."""
         return FlatNetwork(self.module(stream), self.device, gradient=gradient)
+
+    @cached_property
+    def probe(self) -> FlatNetwork:
+        """A network of its own initialization, into which states are loaded to see what they compute."""
+        return self.network(streams.key("probe"))
+
+    @cached_property
+    def probe_images(self) -> Tensor:
+        """Some training images, normalized, float32 (batch, channels, height, width)."""
+        return self.train_images.take(torch.arange(min(PROBE_IMAGES, len(self.train))))
+
+    def check_stored(self, trained: FlatNetwork, state: State) -> None:
+        """Refuse a state from which a fresh network does not compute what the trained one does; name what the state lacks."""
+        self.probe.load(state)
+        with blamed(self.who, "forward"):
+            expected = predict_batch(trained, self.probe_images)
+            found = predict_batch(self.probe, self.probe_images)
+        if bool(expected.isfinite().all()) and differ(expected, found, _TOLERANCE):
+            raise PluginFailed(
+                f"{self.who}: a fresh network with the stored weights gives other logits than the trained one: "
+                f"{missing_from_state(trained.module, self.probe.module)}"
+            )
+
+
+def missing_from_state(one: torch.nn.Module, other: torch.nn.Module) -> str:
+    """Say what two networks of equal state dicts differ in, and what to do about it."""
+    names = [*differing_constants(one, other), *differing_attributes(one, other)]
+    listed = ", ".join(f"'{name}'" for name in names[:5]) or "something"
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return (
+        f"it depends on {listed}{more}, which the state dict does not hold; "
+        "keep that in a parameter or a persistent buffer, or make it the same in every build"
+    )

@@ -7,19 +7,19 @@ import heapq
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 from harness.errors import DamagedObject, Interrupted, StoreError, UserError
-from harness.graph import Graph, PlannedCell
+from harness.graph import Graph, PlannedCell, check_task
 from harness.interfaces import Engine, Metric, Plugin, Session
 from harness.results import Better, Row, write_rows
 from harness.store import Store
 from harness.task import Outcome, Task, canonical_json
 
-_URGENCY = {"measure": 0, "predict": 1, "derive": 2, "train": 3}  # what completes cells comes first
+_URGENCY = {"check": 0, "measure": 1, "predict": 2, "derive": 3, "train": 4}  # what completes cells comes first
 _ATTEMPTS = 3  # times that an object may turn out damaged before its cells fail
 _ROWS_EVERY = 5.0  # seconds between two writings of the rows while a run goes on
 
@@ -30,6 +30,7 @@ class Ledger:
 
     values: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    causes: dict[str, str] = field(default_factory=dict)  # failed training → the failed check under which details are stored
     trained: float = 0.0  # epochs of plain training done in this run
     done: int = 0
 
@@ -57,6 +58,8 @@ class Runner:
         self._damaged: dict[str, int] = defaultdict(int)
         self._written = 0.0
         self._begun = False
+        self._checked: dict[str, str] = {}  # training → the check that comes before it
+        self._passed: set[str] = set()
 
     def run(self) -> Ledger:
         """Do all that is missing. Raise `Interrupted` when asked to stop, `StoreError` when the store takes no more; rows are
@@ -111,6 +114,7 @@ class Runner:
     def _pass(self, pending: dict[str, Task]) -> bool:
         """Work through pending tasks; return False if an object turned out damaged and the rest must be planned anew."""
         self._announce(pending)
+        pending = self._with_checks(pending)
         queue = _Queue(pending)
         with self.session.watch("starting"):
             self.engine.open(self.session)
@@ -137,11 +141,49 @@ class Runner:
                 self.engine.close()
         return intact
 
+    def _with_checks(self, pending: dict[str, Task]) -> dict[str, Task]:
+        """Return pending tasks with a check before each training: one per setting and objective that has trainings to do.
+
+        Checks are no part of the graph: nothing is stored of them, and every run that trains makes its own.
+        """
+        checks: dict[str, Task] = {}
+        gated: dict[str, Task] = {}
+        known: dict[tuple[str, str, str], Task] = {}
+        for key, task in pending.items():
+            gated[key] = task
+            if task.kind != "train":
+                continue
+            trajectory, teacher = task.spec["trajectory"], task.spec["teacher"]
+            alike = (trajectory["setting"], canonical_json(trajectory["objective"] | {"teacher": None}), str(teacher is None))
+            if alike not in known:
+                known[alike] = check_task(task)
+            check = known[alike]
+            self._checked[key] = check.key
+            if check.key not in self._passed:
+                checks[check.key] = check
+                gated[key] = replace(task, parents=(*task.parents, check.key))
+        self.graph.checks.update(checks)
+        return {**checks, **gated}
+
+    def _settle_check(self, outcome: Outcome, pending: dict[str, Task], queue: _Queue) -> None:
+        """Let the trainings behind a check begin, or fail them with what it found."""
+        if outcome.status == "done":
+            self._passed.add(outcome.key)
+            queue.finish(outcome.key)
+            return
+        for key in pending:
+            if self._checked.get(key) == outcome.key:
+                self.ledger.failures[key] = outcome.message
+                self.ledger.causes[key] = outcome.key
+
     def _settle(self, outcome: Outcome, pending: dict[str, Task], queue: _Queue) -> bool:
         """Take note of how a task ended; return False if a parent of it was damaged."""
         task = pending[outcome.key]
         facts = {"task": task.key, "kind": task.kind, "status": outcome.status, "message": outcome.message}
         self.session.emit({"event": "task_ended", "time": time.time(), "cost": task.cost, **facts})
+        if task.kind == "check":
+            self._settle_check(outcome, pending, queue)
+            return True
         if outcome.status == "done":
             self.ledger.done += 1
             self.ledger.trained += task.cost
@@ -297,7 +339,8 @@ def _measured(cell: PlannedCell, graph: Graph, ledger: Ledger) -> Iterator[_Meas
         clash = _clash(metric.name, values, taken)
         cause = "" if values else ledger.failed([key], graph)
         if clash or cause:
-            yield _Measured(metric, key, message=clash or ledger.failures[cause], cause=cause or key)
+            message = clash or ledger.failures[cause]
+            yield _Measured(metric, key, message=message, cause=ledger.causes.get(cause, cause) or key)
         else:
             yield _Measured(metric, key, tuple(values))
 

@@ -7,10 +7,10 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-FORMAT = 1
+FORMAT = 2
 """Raise when stored objects, or the numbers that the core computes, change their meaning: it is part of every key."""
 
-Kind = Literal["train", "derive", "predict", "measure"]
+Kind = Literal["check", "train", "derive", "predict", "measure"]
 
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)

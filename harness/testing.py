@@ -43,7 +43,7 @@ def check_architecture(architecture: Architecture, shape: tuple[int, int, int], 
     """Check that a network is a function of its stream alone, gives (batch, classes) logits and can be trained whole."""
     import torch
 
-    from harness.weights import FlatNetwork
+    from harness.networks.flat_network import FlatNetwork
 
     def fresh(seed: int) -> nn.Module:
         with streams.seeded(streams.key("contract", seed)):
@@ -170,7 +170,7 @@ def evaluated_ensemble(members: int = 3, examples: int = 60, classes: int = 4, s
 class _Linear:
     """The hull of linear classifiers."""
 
-    has_batchnorm = False
+    has_running_statistics = False
 
     def __init__(self, matrices: np.ndarray, features: np.ndarray) -> None:
         self._matrices, self._features = matrices, features

@@ -19,25 +19,27 @@ from torch import Tensor
 
 from harness import streams
 from harness.blame import blamed, on_one_line, out_of_memory, told
-from harness.continuation import Continuation
+from harness.continuation import Continuation, make_objective, teacher_network
 from harness.device import resolve_device
+from harness.dry_pass import DryPass
 from harness.ensemble import EvaluatedEnsemble
 from harness.errors import DamagedObject, HarnessError, Interrupted, PluginFailed, StoreError, TaskFailed
-from harness.evaluation import Between, Images, predict
-from harness.guard import MAX_VALUES, Surroundings, WatchedBetween, called, check_states, check_values
+from harness.guard import MAX_VALUES, Surroundings, called, check_logits, check_states, check_values
 from harness.interfaces import Derivation, MetricValue, Session, Split, Workbench
+from harness.networks.evaluation import NormalizedImages, predict
+from harness.networks.flat_network import State
+from harness.networks.interpolation import InterpolatedNetwork
 from harness.provenance import provenance
 from harness.room import Room
 from harness.store import Store
 from harness.task import Outcome, Task, canonical_json
 from harness.training.capture import capture_is_off
 from harness.training.loop import Point, train_together
-from harness.weights import State
 
 SAVE_EVERY = 60.0
 """Seconds after which the state of a training is saved at the next end of an epoch."""
 
-_PHASES = {"train": "other", "derive": "derivation", "predict": "evaluation", "measure": "evaluation"}
+_PHASES = {"check": "starting", "train": "other", "derive": "derivation", "predict": "evaluation", "measure": "evaluation"}
 """What a task's time counts as, but for what is told apart within it."""
 
 
@@ -133,6 +135,9 @@ class Worker:
 
     def _do(self, task: Task) -> None:
         """Do one task under its lease, unless it is done; wait while another run has it in work."""
+        if task.kind == "check":
+            self._check(task)
+            return
         told = False
         with self._watch("store"):
             while not self.store.has(task.key):
@@ -176,6 +181,21 @@ class Worker:
         meta = {"kind": task.kind, "spec": task.spec, "seconds": round(time.monotonic() - began, 3), "provenance": provenance()}
         with self._watch("store"):
             self.store.put(task.key, {**meta, **facts}, parts)
+
+    # -- before training
+
+    def _check(self, task: Task) -> None:
+        """Try everything that a training does once, on two images: what can be wrong shows before hours are spent."""
+        self._emit("task_started", task)
+        with self._watch(_PHASES["check"]):
+            self._dry_pass(task)
+
+    def _dry_pass(self, task: Task) -> None:
+        room = self._enter(task.spec["setting"])
+        objective, label = make_objective(self.catalogue, task.spec["objective"])
+        teacher = task.spec["teacher"]
+        network = None if teacher is None else teacher_network(self.catalogue, teacher, room)
+        DryPass(room, objective, label, network).run()
 
     # -- training
 
@@ -264,10 +284,15 @@ class Worker:
         stream = streams.key(*task.spec["stream"])
         place = Workbench(room.module, room.train, room.test, normalise, self.device, stream)
         who = called(self.catalogue, "derivation", derivation)
+        shared = [room.train.images, room.train.labels, room.test.images, room.test.labels]
+        versions = [images._version for images in shared]
         with blamed(who, "derive"):
             given, facts = derivation.derive(parents, place)
             states, facts = [dict(state) for state in given], dict(facts)
             canonical_json(facts)
+        if versions != [images._version for images in shared]:
+            self._room = None  # the next task reads the data anew
+            raise PluginFailed(f"{who}: derive changes the data set's images or labels in place; work on a copy")
         check_states(f"{who}: derive gave", states, derivation.outputs, parents[0])
         self._put(task, began, {f"weights-{i}": state for i, state in enumerate(states)}, facts=facts)
 
@@ -276,12 +301,9 @@ class Worker:
         network = room.network()
         with self._watch("store"):
             network.load(self.store.tensors(task.spec["location"]["object"], task.spec["location"]["part"]))
-        logits = predict(network, room.test_images).cpu()
-        if logits.shape != (len(room.test), room.dataset.classes):
-            wanted = (len(room.test), room.dataset.classes)
-            raise TaskFailed(f"the network's outputs on the test images are {tuple(logits.shape)}; {wanted} is wanted")
-        if not bool(torch.isfinite(logits).all()):
-            raise TaskFailed("the network's outputs on the test images are not finite")
+        with blamed(room.who, "forward"):
+            logits = predict(network, room.test_images).cpu()
+        check_logits(room.who, logits, (len(room.test), room.classes), "on the test images")
         self._put(task, began, {"logits": {"logits": logits}}, examples=len(logits))
 
     def _measure(self, task: Task, began: float) -> None:
@@ -306,17 +328,21 @@ class Worker:
             self._evaluated = name, EvaluatedEnsemble(logits.numpy(), labels, spec["seed"], between)
         return self._evaluated[1]
 
-    def _between(self, spec: dict[str, Any], room: Room) -> Between:
-        network = room.network()
+    def _between(self, spec: dict[str, Any], room: Room) -> InterpolatedNetwork:
         with self._watch("store"):
-            members = [network.flatten(self.store.tensors(where["object"], where["part"])) for where in spec["members"]]
-        between = WatchedBetween(network, members, room.test_images, room.train_images)
-        between.stopping = self.session.stopping
+            states = [self.store.tensors(where["object"], where["part"]) for where in spec["members"]]
+        between = InterpolatedNetwork(
+            room.network(), states, room.test_images, room.train_images, label=room.who, stopping=self.session.stopping
+        )
+        if between.statistics.unexplained:
+            names = ", ".join(f"'{name}'" for name in between.statistics.unexplained)
+            message = f"{room.who}: {names}: training changes it, but not as a moving average; interpolated, not recomputed"
+            self.session.emit({"event": "warning", "time": time.time(), "message": message})
         return between
 
 
 def _normalise(images: Tensor, *, normalisation: Any, device: torch.device) -> Tensor:
-    return torch.cat(list(Images(Split(images, torch.zeros(len(images))), normalisation, device).batches()))
+    return torch.cat(list(NormalizedImages(Split(images, torch.zeros(len(images))), normalisation, device).batches()))
 
 
 def _likeness(task: Task) -> str:
@@ -327,7 +353,8 @@ def _likeness(task: Task) -> str:
 
 def _doing(task: Task) -> str:
     """Say what a task does, for errors that name no plugin."""
-    word = {"train": "training", "derive": "deriving", "predict": "predicting", "measure": "measuring"}[task.kind]
+    words = {"check": "checking", "train": "training", "derive": "deriving", "predict": "predicting", "measure": "measuring"}
+    word = words[task.kind]
     try:
         setting = task.spec["setting"]
         return f"{word} {setting['architecture']['name']} on {setting['dataset']['name']}"

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 import toys
 from harness import Augmentation, Objective, Recipe, streams
+from harness.networks.flat_network import FlatNetwork
 from harness.training.augmentation import Augmenter
 from harness.training.loop import Point, Rules, Trainer
 from harness.training.schedule import learning_rate
-from harness.weights import FlatNetwork
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.distillation import Distillation, DistillationOptions
 from harness_vision.resnet20_network import ResNet20Network
@@ -61,9 +61,9 @@ class Family:
         """Return a freshly initialised network."""
         return perceptron(member, **self.options) if self.kind == "perceptron" else network(self.kind, member, **self.options)
 
-    def sibling(self, member: int) -> tuple[Trainer, Point]:
-        """Return a sibling's trainer and the point that it starts from."""
-        flat = FlatNetwork(self.module(member), self.device, gradient=True)
+    def sibling(self, member: int, module: nn.Module | None = None) -> tuple[Trainer, Point]:
+        """Return a sibling's trainer and the point that it starts from; its network is `module` if given."""
+        flat = FlatNetwork(module or self.module(member), self.device, gradient=True)
         rate = learning_rate(self.recipe, self.recipe.steps_per_epoch(len(self.labels)))
         objective: Objective = Distillation(DistillationOptions(beta=0.3)) if self.distilled else CrossEntropy()
         teacher = FlatNetwork(self.module(member + 10).eval(), self.device) if self.distilled else None

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-import toys
 from harness.evaluation import Between, Images, predict
 from harness.weights import FlatNetwork
+
+import toys
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
-
 from harness.weights import FlatNetwork, has_batchnorm, recompute_batchnorm
+from torch import nn
 
 
 def network() -> nn.Module:

@@ -19,11 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 from harness import Recipe, streams
+from harness.networks.flat_network import FlatNetwork
 from harness.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
 from harness.training.capture import Captured, Eager
 from harness.training.loop import Point, Rules, Trainer
-from harness.weights import FlatNetwork
 from harness_basin.cross_entropy import CrossEntropy
 from harness_vision.resnet20_network import ResNet20Network
 from harness_vision.vit_network import ViTNetwork

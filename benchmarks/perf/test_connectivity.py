@@ -11,12 +11,12 @@ from itertools import cycle
 import numpy as np
 import pytest
 import torch
+from harness.evaluation import Between, Images
 from plain_scripts import correct_between
 from test_step import KEY, plain
 
 from harness import Split, streams
-from harness.evaluation import Between, Images
-from harness.weights import FlatNetwork
+from harness.networks.flat_network import FlatNetwork
 from harness_vision.resnet20_network import ResNet20Network
 
 MEMBERS, NORMALISATION = 5, ((0.5,) * 3, (0.25,) * 3)

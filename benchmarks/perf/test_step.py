@@ -20,11 +20,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness import Recipe, streams
 from harness.engines.local import worker_environment
+from harness.networks.flat_network import FlatNetwork
 from harness.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
 from harness.training.loop import Point, Rules, Trainer
 from harness.training.step import take_step
-from harness.weights import FlatNetwork
 from harness_basin.cross_entropy import CrossEntropy
 from harness_vision.resnet20_network import ResNet20Network
 

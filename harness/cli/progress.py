@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,7 @@ class Lines:
     """One plain line per training, failure, and change of plan."""
 
     def __init__(self, graph: Graph) -> None:
-        self._tasks, self._clock = graph.tasks, Clock()
+        self._tasks, self._clock = ChainMap(graph.tasks, graph.checks), Clock()
         self._last: dict[str, dict[str, Any]] = {}
 
     def show(self, event: dict[str, Any]) -> None:
@@ -90,6 +91,8 @@ class Lines:
             click.echo(f"waiting: {describe(self._tasks[event['task']])}: {event['message']}", err=True)
         elif kind == "set_aside":
             click.echo(f"{event['message']}; set aside at {event['path']} and computed again", err=True)
+        elif kind == "warning":
+            click.echo(f"warning: {event['message']}", err=True)
         elif kind in ("out_of_memory", "tried_again"):
             click.echo(f"{describe(self._tasks[event['task']])}: {event['message']}", err=True)
         elif kind == "observer_failed":
@@ -113,7 +116,7 @@ class Bars:
     """A bar for the whole graph and one for each training that is under way."""
 
     def __init__(self, graph: Graph, screen: Progress) -> None:
-        self._tasks, self._screen, self._clock = graph.tasks, screen, Clock()
+        self._tasks, self._screen, self._clock = ChainMap(graph.tasks, graph.checks), screen, Clock()
         self._whole = screen.add_task("epochs", total=None, note="")
         self._bars: dict[str, Any] = {}
         self._words = Lines(graph)
@@ -136,7 +139,7 @@ class Bars:
             self._whole_bar()
         elif kind == "task_ended":
             self._ended(event)
-        elif kind in ("engine_opened", "waiting", "set_aside", "observer_failed", "out_of_memory", "tried_again"):
+        elif kind in ("engine_opened", "waiting", "set_aside", "observer_failed", "out_of_memory", "tried_again", "warning"):
             self._words.show(event)
 
     def _per_epoch(self, key: str) -> float:

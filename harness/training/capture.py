@@ -23,7 +23,6 @@ from harness import streams
 from harness.blame import out_of_memory
 from harness.stopwatch import Stopwatch
 from harness.training.step import Moment, Trainee, take_step
-from harness.weights import has_batchnorm
 
 Advance = Callable[[Sequence[Moment]], None]
 """Takes one step of every sibling, each as it is told."""
@@ -64,8 +63,8 @@ def _ways(trainees: Sequence[Trainee], steps: int) -> list[bool]:
     """Return the ways of capturing that may pay, the best first: compiled or not. None on the CPU."""
     if trainees[0].device.type != "cuda" or steps < CAPTURE_FROM or capture_is_off():
         return []
-    # Running statistics are changed in the vector that the parameters lie in too; compilers shy at that.
-    compilable = not any(has_batchnorm(trainee.network.module) for trainee in trainees)
+    # Buffers (running statistics) change in the vector that holds the parameters too; the compiler refuses that.
+    compilable = not any(trainee.network.buffers for trainee in trainees)
     return [True, False] if compilable and steps * len(trainees) >= COMPILE_FROM else [False]
 
 
@@ -133,6 +132,8 @@ class Captured:
                 trainee.forward = torch.compile(trainee.network.module, dynamic=False)
         for _ in range(3):  # libraries choose kernels, allocate and compile on the first calls
             self._branch()
+        if any(trainee.network.buffers_replaced for trainee in self._trainees):
+            raise NotCapturable("the network replaces a buffer by a new tensor in its forward pass; a graph would not see it")
         graph = torch.cuda.CUDAGraph()
         with _capturing(graph, self._device):
             self._branch()

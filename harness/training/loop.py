@@ -19,13 +19,13 @@ from torch import Tensor
 from harness import streams
 from harness.errors import TaskFailed
 from harness.interfaces import Objective
+from harness.networks.flat_network import FlatNetwork, State
 from harness.recipe import Recipe
 from harness.stopwatch import Stopwatch
 from harness.streams import Name
 from harness.training.augmentation import Augmenter
 from harness.training.capture import make_advance
 from harness.training.step import Moment, Trainee
-from harness.weights import FlatNetwork, State
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Trainer:
         self.network.load(start.weights)
         self.network.module.train()
         for name, memory in start.memory.items():
-            self.trainee.optimizer.memory[name].copy_(self.network.flatten_parameters(memory))
+            self.trainee.optimizer.memory[name].copy_(self.network.flatten_trained(memory))
         self.trainee.loss_sum.fill_(start.loss_sum)
         self.trainee.correct.fill_(start.correct)
         self.step, self._age, self._history = start.step, start.optimizer_steps, list(start.history)

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from harness.interfaces import Objective
+from harness.networks.flat_network import FlatNetwork
 from harness.recipe import Recipe
 from harness.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
 from harness.training.dropout import Noise, name_dropout
 from harness.training.optimizers import make_optimizer
-from harness.weights import FlatNetwork
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Trainee:
 
     def state(self) -> list[Tensor]:
         """Return all that a step changes, the tensors themselves."""
-        counters = [buffer for buffer in self.network.module.buffers() if not buffer.is_floating_point()]
+        counters = self.network.fixed_buffers.values()
         return [self.network.vector, *counters, *self.optimizer.memory.values(), self.loss_sum, self.correct]
 
 
@@ -71,9 +71,8 @@ def take_step(trainee: Trainee, moment: Moment, watch: Stopwatch) -> None:
     images = trainee.augmenter(moment.indices, moment.augmentation)
     labels = trainee.labels[moment.indices]
     watch.turn("forward/backward")
-    plain = trainee.teacher is not None and trainee.objective.teacher_view == "plain"
-    seen = trainee.augmenter.plain(moment.indices) if plain else images
-    logits, teacher_logits = _logits(trainee, images, seen, moment.noise)
+    logits, teacher_logits = _logits(trainee, images, _teacher_images(trainee, images, moment), moment.noise)
+    correct = (logits.detach().argmax(1) == labels).sum()  # before the loss, which may change its arguments in place
     loss = trainee.objective.loss(logits, labels, teacher_logits=teacher_logits, label_smoothing=recipe.label_smoothing)
     gradient = network.gradient_of(loss)
     watch.turn("optimiser")
@@ -82,16 +81,27 @@ def take_step(trainee: Trainee, moment: Moment, watch: Stopwatch) -> None:
         gradient.mul_((recipe.clip_norm / (norm + 1e-6)).clamp(max=1.0))
     trainee.optimizer.step(network.trained, gradient, moment.rate, moment.count)
     trainee.loss_sum += loss.detach()
-    trainee.correct += (logits.detach().argmax(1) == labels).sum()
+    trainee.correct += correct
 
 
-def _logits(trainee: Trainee, images: Tensor, seen: Tensor, noise: int | Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return the student's and the teacher's logits, float32 (batch, classes); `seen` are the teacher's images."""
+def _teacher_images(trainee: Trainee, images: Tensor, moment: Moment) -> Tensor | None:
+    """Return the images that the teacher sees: a copy of the student's, which may change its own in place, or plain ones."""
+    if trainee.teacher is None:
+        return None
+    if trainee.objective.teacher_view == "plain":
+        return trainee.augmenter.plain(moment.indices)
+    return images.clone()
+
+
+def _logits(
+    trainee: Trainee, images: Tensor, teacher_images: Tensor | None, noise: int | Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Return the student's and the teacher's logits, float32 (batch, classes)."""
     trainee.noise.begin(noise)
     # Each weight is read once in a forward pass, so a cache of their bfloat16 forms gains nothing, and would outlive a capture.
     bf16 = trainee.recipe.precision == "bf16"
     with torch.autocast(trainee.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
         logits = trainee.forward(images)
         with torch.no_grad():
-            teacher_logits = None if trainee.teacher is None else trainee.teacher.module(seen).float()
+            teacher_logits = None if trainee.teacher is None else trainee.teacher.module(teacher_images).float()
     return logits.float(), teacher_logits

@@ -22,7 +22,7 @@ class ToyEnsemble:
         self.logits = np.asarray(logits, dtype=np.float32)
         self.labels = np.asarray(labels, dtype=np.int64)
         self.size, _, self.classes = self.logits.shape
-        self.seed, self.has_batchnorm = seed, False
+        self.seed, self.has_running_statistics = seed, False
         shifted = self.logits.astype(np.float64) - self.logits.max(axis=2, keepdims=True)
         self.log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=2, keepdims=True))
         self.probabilities = np.exp(self.log_probabilities)

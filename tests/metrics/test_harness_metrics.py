@@ -83,7 +83,7 @@ def test_measuring_changes_nothing(metric, random_toy):
 class HalfRight:
     """Stands for the network between the members: right on every second example, wherever it is."""
 
-    has_batchnorm = False
+    has_running_statistics = False
 
     def correct(self, point, labels, batchnorm="recompute"):
         return np.arange(len(labels)) % 2 == 0

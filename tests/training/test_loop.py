@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 import toys
 from harness import Recipe, TaskFailed, streams
+from harness.networks.flat_network import FlatNetwork
 from harness.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
 from harness.training.loop import Point, Rules, Trainer, train_together
 from harness.training.schedule import learning_rate
-from harness.weights import FlatNetwork
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.distillation import Distillation, DistillationOptions
 from siblings import STILL, Family, same

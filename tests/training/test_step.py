@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from harness import Recipe, streams
+from harness.networks.flat_network import FlatNetwork
 from harness.stopwatch import Stopwatch
 from harness.training.capture import Slate
 from harness.training.loop import Trainer
 from harness.training.step import Trainee, take_step
-from harness.weights import FlatNetwork
 from siblings import STILL, Family, same
 
 KINDS = ["perceptron", "resnet20", "vit"]
@@ -41,7 +41,7 @@ def reference(trainee: Trainee, family: Family, indices: torch.Tensor, key: int)
         )
     loss.backward()
     flat = FlatNetwork(family.module(0).double(), gradient=True)
-    return loss.detach(), flat.flatten_parameters({name: p.grad for name, p in module.named_parameters()})
+    return loss.detach(), flat.flatten_trained({name: p.grad for name, p in module.named_parameters()})
 
 
 @pytest.mark.parametrize("distilled", [False, True], ids=["plain", "distilled"])
@@ -111,8 +111,9 @@ def test_dropout_differs_from_step_to_step_and_from_member_to_member() -> None:
 def test_frozen_parameter_stays() -> None:
     """A parameter that takes no gradient is moved by nothing but weight decay, as in a plain loop over all parameters."""
     family = Family("perceptron", Recipe(epochs=1, batch_size=24, weight_decay=0.0, augmentation=STILL))
-    trainer, start = family.sibling(0)
-    trainer.network.module[1].weight.requires_grad_(False)
+    module = family.module(0)
+    module[1].weight.requires_grad_(False)
+    trainer, start = family.sibling(0, module)
     end = trainer.run(start, 1)
     assert torch.equal(end.weights["1.weight"], start.weights["1.weight"])
     assert not torch.equal(end.weights["3.weight"], start.weights["3.weight"])

@@ -1,0 +1,231 @@
+"""A network whose weights are one vector: views, state dicts, gradients. Knows nothing of training or evaluation.
+
+`FlatNetwork` copies the parameters and the floating-point buffers of a module into one contiguous vector and makes the
+module's own tensors views of it (convolution weights channels-last). Interpolation, optimizers and checkpoints are then vector
+operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+State = dict[str, Tensor]
+
+EXTRA_STATE = "_extra_state"
+"""What torch calls a module's extra state in a state dict (`nn.Module.get_extra_state`)."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one tensor is in the vector. `channels_last`: its elements are stored as (out, height, width, in)."""
+
+    name: str
+    offset: int
+    shape: torch.Size
+    channels_last: bool
+
+    def view(self, vector: Tensor) -> Tensor:
+        """Return the tensor as a view of a vector."""
+        flat = vector[self.offset : self.offset + self.shape.numel()]
+        if not self.channels_last:
+            return flat.view(self.shape)
+        out, channels, height, width = self.shape
+        return flat.view(out, height, width, channels).permute(0, 3, 1, 2)
+
+    def flat(self, tensor: Tensor) -> Tensor:
+        """Return a tensor's elements in the vector's order: the inverse of `view`."""
+        ordered = tensor.permute(0, 2, 3, 1) if self.channels_last else tensor
+        return ordered.reshape(-1)
+
+
+@dataclass(frozen=True)
+class NamedTensor:
+    """A parameter or buffer with its full name, the module that owns it, and its name there."""
+
+    name: str
+    owner: nn.Module
+    attribute: str
+    tensor: Tensor
+
+    @property
+    def current(self) -> Tensor:
+        """The buffer's tensor in the module now: another one than `tensor` if the module has replaced it."""
+        current = self.owner._buffers[self.attribute]
+        assert current is not None
+        return current
+
+    def restore(self) -> None:
+        """Make `tensor` the module's buffer again."""
+        self.owner._buffers[self.attribute] = self.tensor
+
+
+class FlatNetwork:
+    """A module whose parameters and floating-point buffers are views of `vector`, (trained + frozen + buffers,).
+
+    The vector holds the parameters that are trained, then those that are frozen (`requires_grad=False`), then the persistent
+    buffers of the parameters' dtype (`buffers`). `gradient`, if asked for, is a vector (trained,) of which every trained
+    parameter's `.grad` is a view.
+
+    Persistent buffers of another dtype (`fixed_buffers`: integers, masks, BatchNorm's batch counter) stay with the module. They
+    are part of every state and are not interpolated. Buffers that are not persistent are constants of the architecture: they
+    are in no state.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device | str = "cpu", *, gradient: bool = False) -> None:
+        self.module = module.to(device)
+        parameters = list(_named_parameters(self.module))
+        trained = [named for named in parameters if named.tensor.requires_grad]
+        frozen = [named for named in parameters if not named.tensor.requires_grad]
+        dtype = parameters[0].tensor.dtype if parameters else torch.float32
+        buffers = list(persistent_buffers(self.module))
+        self.buffers = [named for named in buffers if named.tensor.dtype == dtype]
+        self._fixed = [named for named in buffers if named.tensor.dtype != dtype]
+        self._trained = [named.tensor for named in trained]
+        in_vector = [*trained, *frozen, *self.buffers]
+        self.slots = tuple(_slots(in_vector))
+        self.trained_slots = self.slots[: len(trained)]
+        self.trained_size = sum(slot.shape.numel() for slot in self.trained_slots)
+        size = sum(slot.shape.numel() for slot in self.slots)
+        self.vector = torch.empty(size, device=device, dtype=dtype)
+        self.gradient = torch.zeros(self.trained_size, device=device, dtype=dtype) if gradient else None
+        for slot, named in zip(self.slots, in_vector, strict=True):
+            slot.view(self.vector).copy_(named.tensor.detach())
+            named.tensor.data = slot.view(self.vector)
+        if self.gradient is not None:
+            for slot, named in zip(self.trained_slots, trained, strict=True):
+                named.tensor.grad = slot.view(self.gradient)
+
+    @property
+    def trained(self) -> Tensor:
+        """The trained parameters' part of the vector, (trained,)."""
+        return self.vector[: self.trained_size]
+
+    @property
+    def buffer_slots(self) -> tuple[Slot, ...]:
+        """Where the buffers are in the vector."""
+        return self.slots[len(self.slots) - len(self.buffers) :]
+
+    @property
+    def fixed_buffers(self) -> dict[str, Tensor]:
+        """The persistent buffers that are not in the vector, by name: the module's own tensors."""
+        return {named.name: named.current for named in self._fixed}
+
+    @property
+    def buffers_replaced(self) -> bool:
+        """Whether the module has put new tensors in the place of its buffers."""
+        return any(named.current is not named.tensor for named in [*self.buffers, *self._fixed])
+
+    def gradient_of(self, loss: Tensor) -> Tensor:
+        """Overwrite `gradient` with that of a scalar, and return it; 0 for a parameter on which the loss does not depend.
+
+        One copy of all parts: `backward` would clear the vector and add to it, parameter by parameter.
+        """
+        if self.gradient is None:
+            raise ValueError("the network was made without a gradient; make it with gradient=True")
+        parts = torch.autograd.grad(loss, self._trained, materialize_grads=True)
+        return torch.cat([slot.flat(part) for slot, part in zip(self.trained_slots, parts, strict=True)], out=self.gradient)
+
+    def unflatten(self, vector: Tensor) -> State:
+        """Return a vector of the trained parameters' (or the whole) length as named tensors in plain layout, on the CPU."""
+        slots = self.trained_slots if len(vector) == self.trained_size else self.slots
+        on_cpu = vector.detach().to("cpu", copy=True)
+        return {slot.name: slot.view(on_cpu).clone(memory_format=torch.contiguous_format) for slot in slots}
+
+    def flatten(self, state: State) -> Tensor:
+        """Return a state's parameters and floating-point buffers as a vector in this network's order, on the CPU."""
+        vector = torch.empty(len(self.vector), dtype=self.vector.dtype)
+        _fill(vector, self.slots, state)
+        return vector
+
+    def flatten_trained(self, named: State) -> Tensor:
+        """Return tensors named as the trained parameters (gradients, momenta) as a vector, on the CPU."""
+        vector = torch.empty(self.trained_size, dtype=self.vector.dtype)
+        _fill(vector, self.trained_slots, named)
+        return vector
+
+    def load(self, state: State) -> None:
+        """Take over a state dict. Raise `ValueError` naming the first tensor that is missing or has another shape."""
+        self.set_vector(self.flatten(state))
+        self.load_fixed(state)
+
+    def set_vector(self, vector: Tensor) -> None:
+        """Take over a vector of all parameters and floating-point buffers."""
+        self.vector.copy_(vector)
+        self.restore_buffers()
+
+    def restore_buffers(self) -> None:
+        """Make the buffers views of the vector again, where the module has put new tensors in their place."""
+        for named in self.buffers:
+            named.restore()
+
+    def load_fixed(self, state: State) -> None:
+        """Take over what of a state is not in the vector: buffers of other dtypes, and extra state that is a tensor."""
+        for named in self._fixed:
+            named.current.copy_(_found(state, named.name, named.tensor.shape))
+        for name, value in state.items():
+            path, _, attribute = name.rpartition(".")
+            if attribute == EXTRA_STATE:
+                self.module.get_submodule(path).set_extra_state(value)
+
+    def state(self) -> State:
+        """Return a copy of the state dict on the CPU in plain layout: what `module.load_state_dict` takes."""
+        tensors = {name: tensor for name, tensor in self.module.state_dict().items() if isinstance(tensor, Tensor)}
+        return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def persistent_buffers(module: nn.Module) -> Iterator[NamedTensor]:
+    """Yield the buffers that are in the module's state dict, each tensor once."""
+    yield from _named_buffers(module, persistent=True)
+
+
+def constant_buffers(module: nn.Module) -> Iterator[NamedTensor]:
+    """Yield the buffers that are not in the module's state dict, each tensor once."""
+    yield from _named_buffers(module, persistent=False)
+
+
+def _named_buffers(module: nn.Module, persistent: bool) -> Iterator[NamedTensor]:
+    seen: set[int] = set()
+    for prefix, owner in module.named_modules():
+        for attribute, tensor in owner._buffers.items():
+            if tensor is None or (attribute not in owner._non_persistent_buffers_set) != persistent or id(tensor) in seen:
+                continue
+            seen.add(id(tensor))
+            yield NamedTensor(_join(prefix, attribute), owner, attribute, tensor)
+
+
+def _named_parameters(module: nn.Module) -> Iterator[NamedTensor]:
+    owners = dict(module.named_modules())
+    for name, parameter in module.named_parameters():
+        prefix, _, attribute = name.rpartition(".")
+        yield NamedTensor(name, owners[prefix], attribute, parameter)
+
+
+def _join(prefix: str, attribute: str) -> str:
+    return f"{prefix}.{attribute}" if prefix else attribute
+
+
+def _slots(tensors: Sequence[NamedTensor]) -> Iterator[Slot]:
+    offset = 0
+    for named in tensors:
+        shape = named.tensor.shape
+        channels_last = isinstance(named.owner, _ConvNd) and len(shape) == 4
+        yield Slot(named.name, offset, shape, channels_last)
+        offset += shape.numel()
+
+
+def _fill(vector: Tensor, slots: Iterable[Slot], state: State) -> None:
+    for slot in slots:
+        slot.view(vector).copy_(_found(state, slot.name, slot.shape))
+
+
+def _found(state: State, name: str, shape: torch.Size) -> Tensor:
+    if name not in state:
+        raise ValueError(f"the state has no tensor '{name}'")
+    if state[name].shape != shape:
+        raise ValueError(f"'{name}' has shape {tuple(state[name].shape)}; expected {tuple(shape)}")
+    return state[name]
