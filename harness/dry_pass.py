@@ -119,7 +119,9 @@ class DryPass:
             logits.float(), labels, teacher_logits=teacher_logits, label_smoothing=room.recipe.label_smoothing
         )
         if not bool(torch.isfinite(loss)):
-            raise PluginFailed(f"{self.objective_label}: loss is {float(loss)} on {len(self._indices)} training images")
+            raise PluginFailed(
+                f"{self.objective_label}: loss is {float(loss.detach())} on {len(self._indices)} training images"
+            )
         if not loss.requires_grad:
             raise PluginFailed(f"{self.objective_label}: loss has no gradient: it does not depend on the logits")
 
@@ -127,12 +129,19 @@ class DryPass:
         """Take a step as training does."""
         network = trainee.network
         trained = {slot.name for slot in network.trained_slots}
+        fixed = {name: buffer.clone() for name, buffer in network.fixed_buffers.items()}
         rate = _RATE * trainee.recipe.learning_rate
         with streams.seeded(0, self.room.device), blamed(self.room.who, "a training step"):
             take_step(trainee, Moment(self._indices, augmentation=0, noise=0, rate=rate, count=1), Stopwatch())
         for name, parameter in network.module.named_parameters():
             if parameter.requires_grad != (name in trained):
                 raise PluginFailed(f"{self.room.who}: parameter '{name}' changes its requires_grad after build; set it there")
+        for name, buffer in network.fixed_buffers.items():
+            if buffer.is_floating_point() and not torch.equal(buffer, fixed[name]):
+                raise PluginFailed(
+                    f"{self.room.who}: buffer '{name}' is {buffer.dtype} and training changes it; only float32 buffers can be "
+                    "interpolated"
+                )
         if network.gradient is not None and not bool(torch.isfinite(network.gradient).all()):
             raise PluginFailed(f"{self.room.who}: its gradient of {self.objective_label} is not finite on training images")
 

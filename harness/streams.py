@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 Part = str | int
 Name = tuple[Part, ...]
+
+_GENERATORS = threading.RLock()  # torch's global generators belong to all threads of the process
 
 _GOLDEN, _MIX1, _MIX2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
@@ -71,9 +74,42 @@ def seeded(stream: int, device: str | torch.device = "cpu") -> Iterator[None]:
     import torch
 
     device = torch.device(device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with _GENERATORS, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(stream & 0x7FFFFFFFFFFFFFFF)
         yield
+
+
+@contextmanager
+def reseeded(stream: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's generators from the stream within the block; `generators_restored` around it gives them back.
+
+    `torch.manual_seed` does the same, but where CUDA is not in use it notes who calls: a millisecond, as long as a small step.
+    """
+    import torch
+
+    with _GENERATORS:
+        torch.default_generator.manual_seed(stream)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(stream)
+        yield
+
+
+@contextmanager
+def generators_restored(device: torch.device) -> Iterator[None]:
+    """Give torch's generators back as they were before the block. Other threads may use them within it."""
+    import torch
+
+    with _GENERATORS:
+        on_host = torch.get_rng_state()
+        on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    try:
+        yield
+    finally:
+        with _GENERATORS:
+            torch.set_rng_state(on_host)
+            if on_device is not None:
+                torch.cuda.set_rng_state(on_device, device)
 
 
 def _shift_right(z: torch.Tensor, n: int) -> torch.Tensor:

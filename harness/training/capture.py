@@ -82,19 +82,8 @@ class Eager:
     def __call__(self, moments: Sequence[Moment]) -> None:
         for trainee, moment in zip(self._trainees, moments, strict=True):
             assert isinstance(moment.noise, int)
-            _seed(moment.noise, trainee.device)
-            take_step(trainee, moment, self._watch)
-
-
-def _seed(key: int, device: torch.device) -> None:
-    """Seed the global generators, for networks that draw from them: dropped paths, functional dropout.
-
-    `torch.manual_seed` seeds the same, but where CUDA is not in use it notes who calls: a millisecond, as long as a small step.
-    """
-    torch.default_generator.manual_seed(key)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(key)
+            with streams.reseeded(moment.noise, trainee.device):  # for dropped paths and functional dropout
+                take_step(trainee, moment, self._watch)
 
 
 class Captured:

@@ -190,7 +190,7 @@ def train_together(
     for trainer, start in zip(trainers, starts, strict=True):
         trainer.load(start)
     run = _Run(list(trainers), list(after_epoch or [_ignore] * len(trainers)), watch or Stopwatch())
-    with run.watch("other"), streams.seeded(0, run.device):  # steps may seed the global generator; give it back afterwards
+    with run.watch("other"), streams.generators_restored(run.device):
         run.go(until, stopping)
         return [run.failed.get(j) or trainer.point() for j, trainer in enumerate(trainers)]
 

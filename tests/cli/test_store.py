@@ -155,7 +155,7 @@ def test_store_in_use_is_not_pruned(filled: Lab, tmp_path: Path) -> None:
 def test_du_counts_by_kind(filled: Lab) -> None:
     """Objects by the kind of task, everything else by its folder; the sum is that of the files."""
     kinds = {entry["kind"]: entry for entry in json.loads(run(filled, "du", "--json").output)["kinds"]}
-    assert [kinds[kind]["count"] for kind in ("train", "predict", "measure", "tasks")] == [4, 3, 4, 11]
+    assert [kinds[kind]["count"] for kind in ("train", "predict", "measure", "tasks")] == [4, 3, 4, 12]
     files = sum(path.stat().st_size for path in filled.store.root.rglob("*") if path.is_file())
     assert sum(entry["bytes"] for entry in kinds.values()) == files
     text = run(filled, "du").output

@@ -241,7 +241,7 @@ def test_member_with_outputs_that_are_not_finite_fails_its_cells(graph_of: Graph
     graph = graph_of(catalogue, architectures=["exploding"], methods=["deep"], metrics=["ensemble_accuracy"])
     lab.run(graph, catalogue)
     assert entries(lab.out)["deep", "ensemble_accuracy"].status == "failed"
-    assert "the network's outputs on the test images are not finite" in said(lab.out)
+    assert "gives logits that are not finite in evaluation mode" in said(lab.out)
 
 
 def test_failed_seed_is_counted_and_never_best(graph_of: GraphOf, lab: Lab) -> None:

@@ -106,12 +106,12 @@ CASES: dict[str, tuple[str, type, str]] = {
     "architecture does not fit": (
         "architecture",
         architecture(lambda s, c: nn.Sequential(nn.Flatten(), nn.Linear(7, c))),
-        "training bad on blobs: RuntimeError: ",
+        f"architecture 'bad' {WHO}forward raised RuntimeError: mat1 and mat2 shapes cannot be multiplied",
     ),
     "architecture has too many outputs": (
         "architecture",
         architecture(lambda s, c: nn.Sequential(nn.Flatten(), nn.Linear(16, c + 1))),
-        "the network's outputs on the test images are (64, 5); (64, 4) is wanted",
+        f"architecture 'bad' {WHO}gives a tensor (2, 5) in evaluation mode; a tensor (2, 4) of logits is expected",
     ),
     "dataset raises": ("dataset", dataset(boom), f"dataset 'bad' {WHO}load raised RuntimeError: boom"),
     "dataset gives one split": ("dataset", dataset(lambda s: s[0]), f"dataset 'bad' {WHO}load raised TypeError"),

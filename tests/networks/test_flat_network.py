@@ -1,0 +1,173 @@
+"""One vector per network: views, states, frozen parameters, buffers of every kind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from harness.networks.flat_network import FlatNetwork
+
+
+def network() -> nn.Module:
+    """A network with convolutions, BatchNorm and a linear layer."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 4 * 4, 2))
+
+
+def test_flat_network_computes_what_the_module_did() -> None:
+    """Views and channels-last storage change no output."""
+    module = network().eval()
+    images = torch.randn(2, 3, 6, 6)
+    expected = module(images)
+    flat = FlatNetwork(module)
+    torch.testing.assert_close(flat.module(images), expected)
+    assert flat.vector.numel() == sum(p.numel() for p in module.parameters()) + 10
+
+
+def test_changing_the_vector_changes_the_module() -> None:
+    """Parameters and floating-point buffers are views of the vector."""
+    flat = FlatNetwork(network())
+    flat.vector.fill_(0.5)
+    assert all(bool((p == 0.5).all()) for p in flat.module.parameters())
+    assert bool((flat.module[1].running_var == 0.5).all())
+
+
+def test_gradients_are_views_of_one_vector() -> None:
+    """After backward the gradient vector holds every parameter's gradient."""
+    flat = FlatNetwork(network(), gradient=True)
+    flat.module(torch.randn(4, 3, 6, 6)).square().sum().backward()
+    assert flat.gradient is not None
+    named = flat.unflatten(flat.gradient)
+    for name, parameter in flat.module.named_parameters():
+        assert torch.equal(named[name], parameter.grad)
+
+
+def test_state_goes_round() -> None:
+    """A state loaded from another network gives that network's state, integer buffers included."""
+    source, target = FlatNetwork(network()), FlatNetwork(network())
+    source.module.train()
+    source.module(torch.randn(4, 3, 6, 6))
+    target.load(source.state())
+    assert all(torch.equal(a, b) for a, b in zip(target.state().values(), source.state().values(), strict=True))
+    assert int(target.module[1].num_batches_tracked) == 1
+    torch.testing.assert_close(target.flatten(source.state()), source.vector)
+
+
+def test_state_loads_into_a_plain_module() -> None:
+    """What the store keeps is what `load_state_dict` takes."""
+    flat = FlatNetwork(network())
+    assert not nn.Sequential(*network()).load_state_dict(flat.state()).missing_keys
+
+
+def test_foreign_states_are_refused() -> None:
+    """A missing tensor and a wrong shape are named."""
+    flat = FlatNetwork(network())
+    state = flat.state()
+    with pytest.raises(ValueError, match=r"'4.weight' has shape \(2, 3\); expected \(2, 80\)"):
+        flat.load({**state, "4.weight": torch.zeros(2, 3)})
+    del state["0.bias"]
+    with pytest.raises(ValueError, match=r"the state has no tensor '0.bias'"):
+        flat.load(state)
+
+
+class Unusual(nn.Module):
+    """Every kind of tensor that a module can keep: trained, frozen, integer, boolean, double, constant, extra state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.frozen = nn.Linear(4, 4)
+        self.frozen.requires_grad_(False)
+        self.last = nn.Linear(4, 2)
+        self.register_buffer("order", torch.randperm(4))
+        self.register_buffer("mask", torch.rand(4) < 0.5)
+        self.register_buffer("scale", torch.rand(4, dtype=torch.float64))
+        self.register_buffer("average", torch.rand(4))
+        self.register_buffer("constant", torch.full((4,), 2.0), persistent=False)
+        self.extra = torch.rand(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.frozen(self.first(x[:, self.order]).relu()) * self.mask * self.constant + self.average + self.extra[0]
+        return self.last(x * self.scale.float())
+
+    def get_extra_state(self) -> torch.Tensor:
+        return self.extra
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        self.extra = state.clone()
+
+
+def unusual(seed: int) -> Unusual:
+    torch.manual_seed(seed)
+    return Unusual().eval()
+
+
+def test_state_of_every_kind_of_tensor_goes_round() -> None:
+    """A network with another's state computes what that one does, whatever the state's tensors are."""
+    source, target = FlatNetwork(unusual(0)), FlatNetwork(unusual(1))
+    images = torch.randn(8, 4)
+    assert not torch.allclose(source.module(images), target.module(images))
+    target.load(source.state())
+    assert torch.equal(source.module(images), target.module(images))
+    plain = unusual(2)
+    plain.load_state_dict(source.state())
+    assert torch.equal(source.module(images), plain(images))
+
+
+def test_vector_holds_trained_then_frozen_then_buffers() -> None:
+    """Only float32 tensors of the state dict are in the vector; the optimizer's part ends before the frozen ones."""
+    flat = FlatNetwork(unusual(0), gradient=True)
+    names = [slot.name for slot in flat.slots]
+    trained = ["first.weight", "first.bias", "last.weight", "last.bias"]
+    assert names == [*trained, "frozen.weight", "frozen.bias", "average"]
+    assert flat.trained_size == 4 * 4 + 4 + 2 * 4 + 2
+    assert flat.trained.shape == flat.gradient.shape == (flat.trained_size,)
+    assert sorted(flat.fixed_buffers) == ["mask", "order", "scale"]
+
+
+def test_frozen_parameters_have_no_place_in_the_gradient() -> None:
+    """The gradient of a network with frozen parameters is that of the others, in their order."""
+    flat = FlatNetwork(unusual(0), gradient=True)
+    loss = flat.module(torch.randn(8, 4)).square().sum()
+    gradient = flat.unflatten(flat.gradient_of(loss))
+    assert sorted(gradient) == ["first.bias", "first.weight", "last.bias", "last.weight"]
+    assert all(bool(part.ne(0).any()) for part in gradient.values())
+
+
+class ReplacesItsBuffer(nn.Module):
+    """Keeps a running mean in a buffer that it replaces by a new tensor, as many hand-written layers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.register_buffer("mean", torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(0).detach()
+        return self.linear(x - self.mean)
+
+
+def test_buffer_that_a_module_replaces_is_stored_and_loaded() -> None:
+    """The state holds the new tensor, and loading makes the buffer a view of the vector again."""
+    flat = FlatNetwork(ReplacesItsBuffer().train())
+    flat.module(torch.ones(5, 3))
+    assert flat.buffers_replaced
+    assert torch.allclose(flat.state()["mean"], torch.full((3,), 0.1))
+    other = FlatNetwork(ReplacesItsBuffer().train())
+    other.module(torch.zeros(5, 3))
+    other.load(flat.state())
+    assert not other.buffers_replaced
+    assert torch.allclose(other.module.mean, torch.full((3,), 0.1))
+
+
+def test_only_weights_of_convolutions_are_channels_last() -> None:
+    """A four-dimensional parameter of another module keeps its layout: its forward pass may view it."""
+    module = nn.Module()
+    module.conv = nn.Conv2d(3, 4, 3)
+    module.table = nn.Parameter(torch.randn(2, 3, 4, 5))
+    flat = FlatNetwork(module)
+    assert {slot.name: slot.channels_last for slot in flat.slots} == {"table": False, "conv.weight": True, "conv.bias": False}
+    assert module.table.is_contiguous()
+    assert module.conv.weight.is_contiguous(memory_format=torch.channels_last)

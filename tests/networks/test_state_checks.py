@@ -1,0 +1,145 @@
+"""What of a module cannot be trained, stored or loaded as it is, by name; and what two builds differ in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from harness.networks.state_checks import differing_attributes, differing_constants, state_problem
+
+
+def with_parameter(tensor: torch.Tensor) -> nn.Module:
+    module = nn.Sequential(nn.Linear(2, 2))
+    module[0].odd = nn.Parameter(tensor)
+    return module
+
+
+def with_buffer(tensor: torch.Tensor, persistent: bool = True) -> nn.Module:
+    module = nn.Sequential(nn.Linear(2, 2))
+    module[0].register_buffer("odd", tensor, persistent=persistent)
+    return module
+
+
+class WithExtraState(nn.Linear):
+    """Keeps something beside its tensors."""
+
+    def __init__(self, kept: Any) -> None:
+        super().__init__(2, 2)
+        self.kept = kept
+
+    def get_extra_state(self) -> Any:
+        return self.kept
+
+    def set_extra_state(self, state: Any) -> None:
+        self.kept = state
+
+
+def frozen() -> nn.Module:
+    return nn.Linear(2, 2).requires_grad_(False)
+
+
+def sharing() -> nn.Module:
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    module[1].weight.data = module[0].weight.data
+    return module
+
+
+def renamed() -> nn.Module:
+    module = nn.Linear(2, 2)
+    module.register_state_dict_post_hook(lambda module, state, prefix, meta: state.update(other=state.pop("weight")))
+    return module
+
+
+PROBLEMS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "complex parameter": (
+        lambda: with_parameter(torch.zeros(3, dtype=torch.complex64)),
+        "parameter '0.odd' is torch.complex64; parameters are torch.float32 "
+        "(a complex one is two real ones and torch.view_as_complex)",
+    ),
+    "double parameter": (lambda: with_parameter(torch.zeros(3, dtype=torch.float64)), "parameter '0.odd' is torch.float64"),
+    "half parameter": (lambda: with_parameter(torch.zeros(3, dtype=torch.float16)), "parameter '0.odd' is torch.float16"),
+    "network in half precision": (lambda: nn.Linear(2, 2).bfloat16(), "parameter 'weight' is torch.bfloat16"),
+    "lazy module": (lambda: nn.Sequential(nn.LazyLinear(2)), "parameter '0.weight' has no shape yet (a lazy module)"),
+    "meta device": (lambda: nn.Linear(2, 2, device="meta"), "parameter 'weight' is on the meta device"),
+    "sparse parameter": (lambda: with_parameter(torch.eye(2).to_sparse()), "parameter '0.odd' is torch.sparse_coo"),
+    "complex buffer": (
+        lambda: with_buffer(torch.zeros(2, dtype=torch.complex64)),
+        "buffer '0.odd' is torch.complex64, which cannot be stored; register it with persistent=False if every build makes the",
+    ),
+    "extra state that is no tensor": (
+        lambda: nn.Sequential(WithExtraState({"scale": 2})),
+        "the extra state '0._extra_state' is a dict; only tensors can be stored",
+    ),
+    "nothing to train": (frozen, "no parameter is trained: all have requires_grad=False"),
+    "two parameters in one memory": (sharing, "'0.weight' and '1.weight' share memory; use one nn.Parameter in both places"),
+    "state dict with other names": (renamed, "the state dict has 'other', which is neither a parameter nor a buffer"),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_what_cannot_travel_is_named(name: str) -> None:
+    """The parameter, buffer or entry is named, with what is allowed."""
+    make, text = PROBLEMS[name]
+    assert state_problem(make()).startswith(text)
+
+
+TIED = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+TIED[1].weight = TIED[0].weight
+
+GOOD: dict[str, nn.Module] = {
+    "one parameter in two places": TIED,
+    "integer buffer": with_buffer(torch.arange(3)),
+    "boolean buffer": with_buffer(torch.tensor([True])),
+    "double buffer": with_buffer(torch.zeros(2, dtype=torch.float64)),
+    "complex constant": with_buffer(torch.zeros(2, dtype=torch.complex64), persistent=False),
+    "extra state that is a tensor": WithExtraState(torch.ones(2)),
+    "empty parameter": with_parameter(torch.zeros(0)),
+    "BatchNorm": nn.BatchNorm2d(3),
+    "weight normalization": torch.nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)),
+    "some frozen parameters": nn.Sequential(nn.Linear(2, 2), frozen()),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_can_travel_is_accepted(name: str) -> None:
+    """No problem is reported."""
+    assert state_problem(GOOD[name]) == ""
+
+
+def test_constants_that_differ_are_named() -> None:
+    """A buffer outside the state dict must be the same in every build."""
+    one, other = (with_buffer(torch.full((2,), value), persistent=False) for value in (1.0, 2.0))
+    assert differing_constants(one, other) == ["0.odd"]
+    assert differing_constants(one, one) == []
+
+
+VALUES: list[tuple[Any, Any]] = [
+    (0.5, 0.25),
+    (1, 2),
+    ("a", "b"),
+    (torch.ones(2), torch.zeros(2)),
+    (np.ones(2), np.zeros(2)),
+    (np.float32(1), np.float32(2)),
+    ([1, 2], [2, 1]),
+    ([1, 2], [1, 2, 3]),
+    ({"a": torch.ones(2)}, {"a": torch.zeros(2)}),
+    ((1, [2.0, {"x": 3}]), (1, [2.0, {"x": 4}])),
+    ({1, 2}, {1, 3}),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), VALUES, ids=str)
+def test_attributes_that_differ_are_named(one: Any, other: Any) -> None:
+    """Whatever kind of plain value a module keeps: it is found where it differs, and only there."""
+    networks = []
+    for value in (one, other, one):
+        module = nn.Sequential(nn.Linear(2, 2))
+        module[0].kept = value
+        networks.append(module)
+    assert differing_attributes(networks[0], networks[1]) == ["0.kept"]
+    assert differing_attributes(networks[0], networks[2]) == []
