@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ def check_figure(
 ) -> list[Plot]:
     """Check that a figure draws rows of its metrics, twice the same, and says nothing where there are none; return its plots.
 
-    `metrics` are the names of the rows that it shows, and `methods` their methods, each with its options. It must take one seed,
-    values that are NaN and cells that failed, reach for no network, and leave the data alone.
+    `metrics` are the names of the rows that it shows, and `methods` their methods, each with its options. The figure must take
+    one seed, values that are NaN and cells that failed, reach for no network, and leave the data alone.
     """
     data = figure_data(metrics, methods, seeds)
     plots = _drawn(figure, data)
@@ -54,7 +54,7 @@ def check_figure(
 
 
 def figure_data(
-    metrics: Iterable[str],
+    metrics: Sequence[str],
     methods: Mapping[str, Mapping[str, Any]] = _METHODS,
     seeds: Sequence[int] = (0, 1, 2),
     value: float | None = 1.0,
