@@ -178,7 +178,9 @@ def test_results_and_boards_stand_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["list"], ["--help"], ["list", "--json"], ["leaderboard", "--help"], ["run", "--help"]], ids=" ".join
+    "command",
+    [["list"], ["--help"], ["list", "--json"], ["leaderboard", "--help"], ["report", "--help"], ["run", "--help"]],
+    ids=" ".join,
 )
 def test_light_commands_do_not_import_torch(command: list[str]) -> None:
     """Listing and help load neither torch nor timm nor pandas."""
