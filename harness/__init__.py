@@ -3,9 +3,10 @@
 What a plugin needs is here; importing it costs no torch.
 """
 
-from harness import streams
+from harness import drawing, leaderboard, streams
 from harness.ensemble import EvaluatedEnsemble
 from harness.errors import DataError, HarnessError, PluginError, TaskFailed, UserError
+from harness.figure import Epoch, Figure, FigureData, Plot, Training
 from harness.hookspecs import hookimpl
 from harness.interfaces import (
     Architecture,
@@ -39,13 +40,17 @@ __all__ = [
     "Derived",
     "Engine",
     "EnsembleBuilder",
+    "Epoch",
     "EvaluatedEnsemble",
+    "Figure",
+    "FigureData",
     "HarnessError",
     "Metric",
     "MetricValue",
     "Objective",
     "Options",
     "Outcome",
+    "Plot",
     "PluginError",
     "Recipe",
     "Session",
@@ -54,10 +59,13 @@ __all__ = [
     "State",
     "Task",
     "TaskFailed",
+    "Training",
     "Trajectory",
     "UserError",
     "Weights",
     "Workbench",
+    "drawing",
     "hookimpl",
+    "leaderboard",
     "streams",
 ]

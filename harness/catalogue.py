@@ -16,6 +16,7 @@ from harness import interfaces
 from harness.blame import told
 from harness.discovery import Discovery, Source, discover
 from harness.errors import PluginError, UnknownName, did_you_mean
+from harness.figure import Figure
 from harness.interfaces import Options, Plugin
 from harness.task import canonical_json
 
@@ -27,6 +28,7 @@ KINDS: dict[str, tuple[str, type[Plugin]]] = {
     "objective": ("register_objectives", interfaces.Objective),
     "derivation": ("register_derivations", interfaces.Derivation),
     "engine": ("register_engines", interfaces.Engine),
+    "figure": ("register_figures", Figure),
 }
 WORDS = {"ensemble_builder": "method"}
 """What a kind is called in messages, where it is not simply its name."""
@@ -69,6 +71,10 @@ class Catalogue:
 
     def __iter__(self) -> Iterator[Registration]:
         return iter(sorted(self._by_name.values(), key=lambda r: (list(KINDS).index(r.kind), r.name)))
+
+    def in_order(self, kind: str) -> list[Registration]:
+        """Return the registrations of a kind in the order in which plugins made them, plugins by name."""
+        return [registration for registration in self._by_name.values() if registration.kind == kind]
 
     def names(self, kind: str) -> list[str]:
         """Return the registered names of a kind, sorted."""

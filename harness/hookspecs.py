@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from harness.figure import Figure
     from harness.interfaces import Architecture, Dataset, Derivation, EnsembleBuilder, Metric, Objective
 
 PROJECT = "harness"
@@ -48,6 +49,11 @@ def register_derivations(register: Callable[[type[Derivation]], None]) -> None:
 @hookspec
 def register_engines(register: Callable[[type], None]) -> None:
     """Call `register(cls)` for every engine. Called once, when the catalogue is made."""
+
+
+@hookspec
+def register_figures(register: Callable[[type[Figure]], None]) -> None:
+    """Call `register(cls)` for every figure, in the order of the report. Called once, when the catalogue is made."""
 
 
 @hookspec

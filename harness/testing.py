@@ -30,6 +30,7 @@ from harness.interfaces import (
     State,
     Workbench,
 )
+from harness.report.contract import check_figure, figure_data
 from harness.trajectory import Cell, Checkpoint, Derived, Setting, Weights
 
 if TYPE_CHECKING:
@@ -242,9 +243,11 @@ __all__ = [
     "check_dataset",
     "check_derivation",
     "check_ensemble_builder",
+    "check_figure",
     "check_metric",
     "check_objective",
     "evaluated_ensemble",
+    "figure_data",
     "harness_catalogue",
     "harness_run",
     "workbench",

@@ -29,6 +29,8 @@ def test_settled_names_are_registered() -> None:
         "brier_score",
     } <= set(CATALOGUE.names("metric"))
     assert "local" in CATALOGUE.names("engine")
+    figures = ["pairwise_curves", "accuracy_connectivity", "fork_epochs"]
+    assert [registration.name for registration in CATALOGUE.in_order("figure")] == figures
     assert CATALOGUE.problems == ()
 
 

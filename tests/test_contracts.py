@@ -14,6 +14,7 @@ from harness.testing import (
     check_dataset,
     check_derivation,
     check_ensemble_builder,
+    check_figure,
     check_metric,
     check_objective,
     workbench,
@@ -66,6 +67,21 @@ def test_metrics(registration: Registration, members: int) -> None:
     assert {value.better for value in values} <= {"higher", "lower", ""}
 
 
+FIGURE_ROWS = {
+    "accuracy_connectivity": ["ensemble_accuracy", "joint_connectivity"],
+    "fork_epochs": ["predictive_variance"],
+    "pairwise_curves": ["pairwise_curve/0-1/0.0", "pairwise_curve/0-1/0.5"],
+}
+"""The metrics that each figure shows."""
+
+
+@pytest.mark.parametrize("registration", of("figure"), ids=lambda r: r.name)
+def test_figures(registration: Registration) -> None:
+    """Drawn from rows alone, twice the same; nothing where there are no rows."""
+    methods = {"m(1)": {"fork_epoch": 1}, "m(2)": {"fork_epoch": 2}, "other": {}}
+    check_figure(CATALOGUE.create("figure", registration.name), FIGURE_ROWS[registration.name], methods)
+
+
 @pytest.mark.parametrize("registration", of("objective"), ids=lambda r: r.name)
 def test_objectives(registration: Registration) -> None:
     """A finite mean with a gradient."""
@@ -92,4 +108,5 @@ def test_every_kind_is_covered() -> None:
         "objective",
         "derivation",
         "engine",
+        "figure",
     }

@@ -76,7 +76,12 @@ def test_installed_wheel_lists_the_same(elsewhere: Path) -> None:
     there = json.loads(run(elsewhere / "venv" / "bin" / "harness", "list", "--json", cwd=elsewhere))
     here = json.loads(run(sys.executable, "-m", "harness", "list", "--json", cwd=elsewhere))
     assert [e for e in there if e["plugin"] != "example"] == here
-    assert {e["name"] for e in there if e["plugin"] == "example"} == {"warm_start", "soft_perceptron", "weight_spread"}
+    assert {e["name"] for e in there if e["plugin"] == "example"} == {
+        "warm_start",
+        "soft_perceptron",
+        "weight_spread",
+        "spread_by_method",
+    }
 
 
 def test_third_partys_plugin_runs_by_name(elsewhere: Path) -> None:

@@ -19,7 +19,7 @@ _ALIASES = {"method": "ensemble_builder", "builder": "ensemble_builder", "ensemb
 @click.argument("kind", metavar="[KIND]", required=False)
 @json_option
 def list_plugins(kind: str | None, as_json: bool) -> None:
-    """List what is registered: methods, architectures, datasets, metrics, objectives, derivations, engines."""
+    """List what is registered: methods, architectures, datasets, metrics, objectives, derivations, engines, figures."""
     wanted = None if kind is None else _kind(kind)
     entries = [r for r in open_catalogue() if wanted in (None, r.kind)]
     if as_json:

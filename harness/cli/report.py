@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.arguments import open_catalogue
 from harness.leaderboard import board
 from harness.results import write_atomically
+
+if TYPE_CHECKING:
+    from harness.catalogue import Catalogue
+    from harness.figure import Figure
 
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Where the page goes; default: DIR/report.html.")
 @click.option(
-    "--figures", "shelf", metavar="FOLDER", type=click.Path(path_type=Path), help="Also write every figure as PNG, SVG and CSV."
+    "--figures", metavar="FOLDER", type=click.Path(path_type=Path), help="Also write every figure as PNG, SVG and CSV."
 )
-def report(folder: Path, out: Path | None, shelf: Path | None) -> None:
+def report(folder: Path, out: Path | None, figures: Path | None) -> None:
     """Make one HTML page of the run in DIR: board, figures, training curves, provenance.
 
-    The page needs no other file and no network. It is made from DIR's results.csv, run.json and events.jsonl alone.
+    The page needs no other file and no network. It is made from DIR's results.csv, run.json and events.jsonl; installed plugins
+    draw the figures.
     """
     from harness.report import make_figures, make_page, read_run, write_figures
 
     run = read_run(folder)
-    ours = board({str(folder): run.rows})
-    drawn = make_figures(run, ours)
+    tables = board({str(folder): run.rows})
+    drawn = make_figures(run, tables, figure_plugins(open_catalogue()))
+    for problem in drawn.problems:
+        click.echo(f"warning: {problem}", err=True)
     target = out or folder / "report.html"
-    write_atomically(target, make_page(run, ours, drawn))
+    write_atomically(target, make_page(run, tables, drawn))
     click.echo(f"page: {target}")
-    if shelf is not None:
-        write_figures(drawn, shelf)
-        click.echo(f"figures: {len(drawn)} in {shelf}, each as PNG, SVG and CSV")
+    if figures is not None:
+        write_figures(drawn.figures, figures)
+        click.echo(f"figures: {len(drawn.figures)} in {figures}, each as PNG, SVG and CSV")
+
+
+def figure_plugins(catalogue: Catalogue) -> dict[str, type[Figure]]:
+    """Return the registered figures in order, each under what messages call it."""
+    found: dict[str, Any] = {}
+    for registration in catalogue.in_order("figure"):
+        found[f"figure '{registration.name}' of {registration.source}"] = registration.cls
+    return found

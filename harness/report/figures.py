@@ -1,78 +1,157 @@
-"""All figures of a run: which there are, and their files. What each shows is a room of its own."""
+"""All figures of a run: those that plugins draw, table by table, and the training curves.
+
+A plugin that raises, or returns something else than plots, is left out and named.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import re
-from collections.abc import Iterable
-from dataclasses import replace
-from pathlib import Path
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from harness.errors import UserError
+from harness.blame import on_one_line, told
+from harness.errors import PluginError
+from harness.figure import Figure, FigureData, Plot
 from harness.leaderboard import Board, Table
-from harness.report import drawing
-from harness.report.accuracy_connectivity import accuracy_connectivity
-from harness.report.drawing import Figure
-from harness.report.fork_epochs import fork_epochs
-from harness.report.pairwise_curves import METRIC, pairwise_curves
-from harness.report.run import Run, entries, mapping
+from harness.report import rendering
+from harness.report.run import Run, builders, place, trainings_by_place
 from harness.report.training_curves import training_curves
-from harness.report.variants import variants
-from harness.results import Row, rows_of, write_atomically
+
+_LONGEST_NAME = 100
 
 
-def make_figures(run: Run, board: Board) -> list[Figure]:
-    """Return the figures that a run has data for, section by section; no two have the same name."""
-    plugins = _plugins(run)
-    curves = run.rows[run.rows["metric"].str.fullmatch(METRIC.pattern)]
-    segments = rows_of(curves)
-    found: list[Figure | None] = []
+@dataclass(frozen=True)
+class DrawnFigure:
+    """A plot on the page: its name, which its files and ids begin with, the section it stands in, and what is shown.
+
+    `label` is what messages call the figure. `svg` is an element for the page.
+    """
+
+    name: str
+    label: str
+    section: str
+    plot: Plot
+    svg: str
+    csv: str
+
+
+@dataclass(frozen=True)
+class DrawnFigures:
+    """The figures of a report, section by section, and one line for each figure that could not be drawn."""
+
+    figures: tuple[DrawnFigure, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class _Undrawn(NamedTuple):
+    """A plot that a figure returned: the figure's name, and how messages call it."""
+
+    figure: str
+    label: str
+    section: str
+    plot: Plot
+
+
+def make_figures(run: Run, board: Board, plugins: Mapping[str, Callable[[], Figure]]) -> DrawnFigures:
+    """Return the figures that a run has data for; no two have the same name.
+
+    `plugins` are figure classes in the order in which a table's figures stand on the page, each under what messages call it.
+    """
+    problems: list[str] = []
+    figures: dict[str, Figure] = {}
+    for label, make in plugins.items():
+        with _named_if_it_fails(label, problems):
+            figures[label] = make()
+    plots: list[_Undrawn] = []
+    trainings = trainings_by_place(run)
     for table in board.tables:
-        same = variants(table, plugins)
-        found.append(pairwise_curves(table, same, _of(table, segments)))
-        found.append(accuracy_connectivity(table, same))
-        found.append(fork_epochs(table, same))
-    found += training_curves(run)
-    present = [figure for figure in found if figure is not None]
-    order = list(dict.fromkeys(figure.section for figure in present))
-    return _named(sorted(present, key=lambda figure: order.index(figure.section)))
+        for label, figure in figures.items():
+            with _named_if_it_fails(label, problems):
+                plots += _plots(label, figure, _data(run, table, trainings))
+    for section, known in trainings.items():
+        plots.append(_Undrawn("training_curves", "the training curves", section, training_curves(known)))
+    drawn = _drawn(_by_section(plots), problems)
+    return DrawnFigures(tuple(drawn), tuple(dict.fromkeys(problems)))
 
 
-def write_figures(figures: Iterable[Figure], folder: str | Path) -> list[Path]:
-    """Write every figure as PNG, SVG and CSV into a folder, made if it is not there; return the files."""
-    folder = Path(folder)
+def _data(run: Run, table: Table, trainings: Mapping[str, tuple]) -> FigureData:
+    """Return a table's data, in copies: what one figure does to them, no other sees."""
+    rows = run.rows
+    here = (
+        (rows["benchmark"] == table.benchmark)
+        & (rows["dataset"] == table.dataset)
+        & (rows["architecture"] == table.architecture)
+    )
+    return FigureData(
+        table=table,
+        rows=rows[here].reset_index(drop=True),
+        builders=builders(run),
+        trainings=trainings.get(place(table.dataset, table.architecture), ()),
+        facts=copy.deepcopy(dict(run.facts or {})),
+        folder=run.folder,
+    )
+
+
+def _plots(label: str, figure: Figure, data: FigureData) -> list[_Undrawn]:
+    """Return a figure's plots of one table, checked."""
+    found = figure.draw(data)
+    if not isinstance(found, Iterable):
+        raise PluginError(f"draw returned {type(found).__name__}; an iterable of harness.Plot is expected")
+    plots = []
+    for plot in found:
+        if not isinstance(plot, Plot):
+            raise PluginError(f"draw gave {type(plot).__name__}; only harness.Plot is expected")
+        plots.append(_Undrawn(figure.name, label, place(data.table.dataset, data.table.architecture), plot))
+    return plots
+
+
+def _by_section(plots: Iterable[_Undrawn]) -> list[_Undrawn]:
+    """Return plots section by section, sections in order of their first plots."""
+    sections: dict[str, list[_Undrawn]] = {}
+    for plot in plots:
+        sections.setdefault(plot.section, []).append(plot)
+    return [plot for group in sections.values() for plot in group]
+
+
+def _drawn(plots: Iterable[_Undrawn], problems: list[str]) -> list[DrawnFigure]:
+    """Draw every plot; leave out those that cannot be drawn."""
+    names: set[str] = set()
+    drawn = []
+    for undrawn in plots:
+        name = _free_name(undrawn, names)
+        with _named_if_it_fails(undrawn.label, problems):
+            svg, csv = rendering.inline_svg(undrawn.plot, name), rendering.csv(undrawn.plot)
+            drawn.append(DrawnFigure(name, undrawn.label, undrawn.section, undrawn.plot, svg, csv))
+            names.add(name.lower())
+    return drawn
+
+
+def _free_name(undrawn: _Undrawn, taken: set[str]) -> str:
+    """Return a name fit for files and ids; a number tells apart what is left alike, as file systems without case see it."""
+    words = [re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-") for text in (undrawn.figure, undrawn.section)]
+    stem = "-".join(words)[:_LONGEST_NAME]
+    if not re.match(r"[A-Za-z_]", stem):  # the name of an id may not begin with a digit
+        stem = f"figure-{stem}"
+    name, number = stem, 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{stem}-{number}"
+    return name
+
+
+@contextlib.contextmanager
+def _named_if_it_fails(label: str, problems: list[str]) -> Iterator[None]:
+    """Note whatever a figure raises, an exit too, in one line; what it prints is no output of the command."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made: {error.strerror or error}; name another folder") from None
-    written = []
-    for figure in figures:
-        for ending, content in (("png", drawing.png(figure)), ("svg", drawing.svg(figure)), ("csv", drawing.csv(figure))):
-            path = folder / f"{figure.name}.{ending}"
-            write_atomically(path, content)
-            written.append(path)
-    return written
-
-
-def _plugins(run: Run) -> dict[str, str]:
-    """Return the plugin that each method's label stands for, as far as `run.json` tells."""
-    pairs = entries(mapping(mapping(run.facts).get("benchmark")).get("pairs"))
-    methods = (method for pair in pairs for method in entries(pair.get("methods")))
-    return {str(method.get("label")): str(method["name"]) for method in methods if "name" in method}
-
-
-def _of(table: Table, rows: Iterable[Row]) -> list[Row]:
-    place = table.benchmark, table.dataset, table.architecture
-    return [row for row in rows if (row.benchmark, row.dataset, row.architecture) == place]
-
-
-def _named(figures: Iterable[Figure]) -> list[Figure]:
-    """Return figures under names of what they show and of what, fit for files; a number tells apart what is left alike."""
-    taken: set[str] = set()
-    found = []
-    for figure in figures:
-        stem = f"{figure.name}-{re.sub(r'[^A-Za-z0-9_]+', '-', figure.section).strip('-')}"[:100]
-        names = (stem if n == 1 else f"{stem}-{n}" for n in range(1, len(taken) + 2))
-        name = next(name for name in names if name.lower() not in taken)  # as file systems without case see it
-        taken.add(name.lower())
-        found.append(replace(figure, name=name))
-    return found
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except KeyboardInterrupt:
+        raise
+    except PluginError as error:
+        problems.append(f"{label} is left out: {on_one_line(str(error))}")
+    except BaseException as error:  # plugins are code: they can raise anything
+        problems.append(f"{label} is left out: {told(error)}")

@@ -6,48 +6,33 @@ import json
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path, PurePath
 from typing import Any
 
 from harness.leaderboard import Board, plain, render
-from harness.report import drawing
-from harness.report.drawing import Figure
+from harness.report.figures import DrawnFigures
 from harness.report.run import Run, entries, mapping
 
 _SHOWN_LINES = 400  # a longer table of a figure's data is left to its CSV file
 
 
-@dataclass(frozen=True)
-class _Picture:
-    """A figure as the page shows it: an `<svg>` element, and its data unless they are too many."""
-
-    name: str
-    title: str
-    caption: str
-    svg: str
-    csv: str
-
-
-def make_page(run: Run, board: Board, figures: Sequence[Figure]) -> str:
+def make_page(run: Run, board: Board, drawn: DrawnFigures) -> str:
     """Return the page. The same files give the same bytes."""
     import jinja2  # here, so that whoever only lists plugins does not pay for it
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(autoescape=True, loader=loader, trim_blocks=True, lstrip_blocks=True)
     environment.filters["plain"] = plain
-    pictures = [(name, [_picture(figure) for figure in group]) for name, group in groupby(figures, lambda f: f.section)]
     text = environment.get_template("page.html").render(
         name=_name(run),
         description=str(_benchmark(run).get("description") or ""),
         summary=_summary(board),
         incomplete=run.incomplete,
         board=render(board, "html"),
-        sections=pictures,
-        remarks=_remarks(run),
+        sections=_sections(drawn),
+        remarks=[*drawn.problems, *_remarks(run)],
         facts=_facts(run),
         packages=sorted((str(k), str(v)) for k, v in mapping(_provenance(run).get("packages")).items()),
         failures=_failures(run),
@@ -56,9 +41,14 @@ def make_page(run: Run, board: Board, figures: Sequence[Figure]) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _picture(figure: Figure) -> _Picture:
-    data = drawing.csv(figure) if len(figure.lines) <= _SHOWN_LINES else ""
-    return _Picture(figure.name, figure.title, figure.caption, drawing.inline_svg(figure), _printable(data))
+def _sections(drawn: DrawnFigures) -> dict[str, list[dict[str, str]]]:
+    """Return what the page shows of each figure, by section."""
+    sections: dict[str, list[dict[str, str]]] = {}
+    for figure in drawn.figures:
+        data = figure.csv if len(figure.plot.records) <= _SHOWN_LINES else ""
+        shown = {"svg": figure.svg, "title": figure.plot.title, "caption": figure.plot.caption, "csv": _printable(data)}
+        sections.setdefault(figure.section, []).append(shown)
+    return sections
 
 
 def _benchmark(run: Run) -> Mapping[str, Any]:

@@ -1,4 +1,5 @@
-"""A run's folder as a value: its rows, what `run.json` says, how its trainings went. The only room that reads files."""
+"""A run's folder as a value: its rows, what `run.json` says, how its trainings went. The only module of the report that reads
+a run's files."""
 
 from __future__ import annotations
 
@@ -6,35 +7,23 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
+from harness.figure import Epoch, Training
 from harness.results import read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
+
+SHARED_TRAININGS = "trainings that several ensembles share"
+"""The section of trainings that are not known to be of one data set and architecture."""
 
 _STATUS = {
     "done": "",
     "failed": "Some cells failed: the numbers they would have given are lacking, the reasons are listed under Provenance.",
     "interrupted": "The run was interrupted. The command that started it goes on where it stopped.",
 }
-
-
-class Epoch(NamedTuple):
-    """An epoch of a training: its number from 1, mean loss, and accuracy in percent, on the training images as augmented."""
-
-    epoch: int
-    loss: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class Training:
-    """The epochs that a training task reported, in their order."""
-
-    task: str
-    epochs: tuple[Epoch, ...]
 
 
 @dataclass(frozen=True)
@@ -84,6 +73,41 @@ def read_run(folder: str | Path) -> Run:
     if not folder.is_dir():
         raise UserError(f"{folder}: not a folder; name the one that `harness run FILE --out DIR` has written")
     return Run(folder, rows, _read_facts(folder / "run.json"), _read_log(folder / "events.jsonl"))
+
+
+def place(dataset: object, architecture: object) -> str:
+    """Return what the page calls a data set and an architecture together."""
+    return f"{dataset}, {architecture}"
+
+
+def builders(run: Run) -> dict[str, str]:
+    """Return the registered name of the method that each label stands for, as far as `run.json` tells."""
+    found = {}
+    for pair in entries(mapping(mapping(run.facts).get("benchmark")).get("pairs")):
+        for method in entries(pair.get("methods")):
+            if "name" in method:
+                found[str(method.get("label"))] = str(method["name"])
+    return found
+
+
+def trainings_by_place(run: Run) -> dict[str, tuple[Training, ...]]:
+    """Return the trainings of each data set and architecture, in order of first appearance.
+
+    `run.json` knows of which a member's own training is. What several ensembles share stands apart, unless the run has a single
+    data set and architecture.
+    """
+    if run.log is None:
+        return {}
+    places = {place(row.dataset, row.architecture) for row in run.rows[["dataset", "architecture"]].itertuples()}
+    only = next(iter(places)) if len(places) == 1 else None
+    known: dict[str, str] = {}
+    for member in entries(mapping(run.facts).get("members")):
+        known[str(member.get("object"))] = place(member.get("dataset"), member.get("architecture"))
+    found: dict[str, list[Training]] = {}
+    for training in run.log.trainings:
+        section = only or known.get(training.task, SHARED_TRAININGS)
+        found.setdefault(section, []).append(training)
+    return {section: tuple(trainings) for section, trainings in found.items()}
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

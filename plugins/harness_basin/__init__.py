@@ -1,16 +1,17 @@
-"""The paper's methods, one file each: "How Good is a Single Basin?" (Lion et al., AISTATS 2024)."""
+"""The paper's methods and figures, one file each: "How Good is a Single Basin?" (Lion et al., AISTATS 2024)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness import Derivation, EnsembleBuilder, Objective, hookimpl
+from harness import Derivation, EnsembleBuilder, Figure, Objective, hookimpl
 from harness_basin.constrained import ConstrainedEnsemble
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.deep import DeepEnsemble
 from harness_basin.distillation import Distillation
 from harness_basin.distilled import DistilledEnsemble
 from harness_basin.distilled_deep import DistilledDeepEnsemble
+from harness_basin.figures import AccuracyConnectivity, ForkEpochs, PairwiseCurves
 from harness_basin.multi_permuted import MultiPermutedEnsemble
 from harness_basin.permuted import PermutedEnsemble
 from harness_basin.swe import StochasticWeightEnsemble
@@ -41,3 +42,11 @@ def register_derivations(register: Callable[[type[Derivation]], None]) -> None:
     """Register the alignments."""
     register(WeightMatching)
     register(JointWeightMatching)
+
+
+@hookimpl
+def register_figures(register: Callable[[type[Figure]], None]) -> None:
+    """Register the paper's figures 2a to 3, in the paper's order."""
+    register(PairwiseCurves)
+    register(AccuracyConnectivity)
+    register(ForkEpochs)

@@ -374,6 +374,7 @@ HOSTILE = "<img src=x onerror=alert(1)> ${7*7} {{7*7}} [x](javascript:alert(1)) 
 
 def test_boards_and_pages_escape_what_plugins_say(graph_of: GraphOf, lab: Lab, tmp_path: Path) -> None:
     """A message full of markup of every kind, and a label as far as labels may go, come out as text in every format."""
+    from harness.cli.report import figure_plugins
     from harness.leaderboard import FORMATS, board, render
     from harness.report import make_figures, make_page, read_run
     from harness.results import read_rows
@@ -408,7 +409,8 @@ def test_boards_and_pages_escape_what_plugins_say(graph_of: GraphOf, lab: Lab, t
     (lab.out / "run.json").write_text(json.dumps({"benchmark": graph.benchmark.resolved(), "command": [HOSTILE, HOSTILE]}))
     ours = board({str(lab.out): read_rows(lab.out)}, "all")
     run = read_run(lab.out)
-    texts = {form: render(ours, form) for form in FORMATS} | {"page": make_page(run, ours, make_figures(run, ours))}
+    figures = make_figures(run, ours, figure_plugins(catalogue))
+    texts = {form: render(ours, form) for form in FORMATS} | {"page": make_page(run, ours, figures)}
     for form in ("html", "page", "markdown"):
         for tag in ("<img", "<blink", "<script"):
             assert tag not in texts[form], form

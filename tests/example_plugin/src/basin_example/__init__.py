@@ -1,15 +1,28 @@
-"""A third party's plugin: runs that share their start but forget their momentum, a perceptron, and a metric."""
+"""A third party's plugin: runs that share their start but forget their momentum, a perceptron, a metric, and its figure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
 import harness
-from harness import Architecture, Cell, EnsembleBuilder, EvaluatedEnsemble, Metric, MetricValue, Weights, hookimpl
+from harness import (
+    Architecture,
+    Cell,
+    EnsembleBuilder,
+    EvaluatedEnsemble,
+    Figure,
+    FigureData,
+    Metric,
+    MetricValue,
+    Plot,
+    Weights,
+    drawing,
+    hookimpl,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,6 +79,33 @@ class WeightSpread(Metric):
         yield MetricValue(self.name, 100 * float(np.ptp(ensemble.probabilities, axis=0).max()), unit="percent")
 
 
+class SpreadByMethod(Figure):
+    """The spread of each method, a bar per method: rows `weight_spread`."""
+
+    name, version = "spread_by_method", 1
+
+    def draw(self, data: FigureData) -> Iterable[Plot]:
+        """Return one plot; none where nothing was measured."""
+        rows = data.rows[data.rows["metric"] == WeightSpread.name]
+        means = rows.groupby("method")["value"].mean().dropna()
+        if means.empty:
+            return
+
+        def paint(canvas: Any) -> None:
+            axes = canvas.subplots()
+            axes.barh([drawing.label(method) for method in means.index], means)
+            axes.set_xlabel("weight spread (%)")
+
+        yield Plot(
+            title="Spread by method",
+            caption="Mean over seeds.",
+            columns=("method", WeightSpread.name),
+            records=tuple(means.items()),
+            paint=paint,
+            size=(7.6, drawing.height(1.5, len(means))),
+        )
+
+
 @hookimpl
 def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]) -> None:
     """Register the method."""
@@ -82,3 +122,9 @@ def register_architectures(register: Callable[[type[Architecture]], None]) -> No
 def register_metrics(register: Callable[[type[Metric]], None]) -> None:
     """Register the metric."""
     register(WeightSpread)
+
+
+@hookimpl
+def register_figures(register: Callable[[type[Figure]], None]) -> None:
+    """Register the metric's figure."""
+    register(SpreadByMethod)

@@ -1,0 +1,113 @@
+"""A plot as SVG, PNG and CSV, in the report's style.
+
+matplotlib is imported when a plot is drawn. No user's matplotlibrc, no clock and no random id gets into the bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from harness.drawing import FAINT, GREY, INK
+from harness.figure import Plot
+from harness.leaderboard import plain
+from harness.results import csv_line
+
+DOTS_PER_INCH = 200
+_STYLE: dict[str, Any] = {
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.0,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.5,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "text.color": INK,
+    "text.parse_math": False,  # a dollar in a method's name is a dollar
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 5.0,
+    "errorbar.capsize": 2.0,
+    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "basin-harness",
+}
+
+
+def svg(plot: Plot) -> str:
+    """Return a plot as an SVG file, letters as outlines: it looks the same wherever it is opened."""
+    return _rendered(plot, "svg", {"svg.fonttype": "path"}).decode()
+
+
+def inline_svg(plot: Plot, name: str) -> str:
+    """Return a plot as an `<svg>` element for a page: letters in the page's own font, every id prefixed with the name."""
+    text = _rendered(plot, "svg", {"svg.fonttype": "none"}).decode()
+    text = text[text.index("<svg") :].replace('<style type="text/css">*{', f'<style type="text/css">#{name} *{{')
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    return text.replace("<svg ", f'<svg id="{name}" role="img" aria-label="{_attribute(plot.title)}" ', 1)
+
+
+def png(plot: Plot) -> bytes:
+    """Return a plot as a PNG file."""
+    return _rendered(plot, "png", {"savefig.dpi": DOTS_PER_INCH})
+
+
+def csv(plot: Plot) -> str:
+    """Return a plot's data as CSV, numbers with all their digits."""
+    lines = [plot.columns, *plot.records]
+    return "".join(csv_line(map(_field, line)) for line in lines)
+
+
+def _rendered(plot: Plot, file_format: str, changes: dict[str, Any]) -> bytes:
+    from matplotlib.figure import Figure as Canvas
+
+    with _style(changes):
+        canvas = Canvas(figsize=plot.size)
+        plot.paint(canvas)
+        stream = io.BytesIO()
+        metadata = {"Date": None, "Creator": None} if file_format == "svg" else {"Software": None}
+        canvas.savefig(stream, format=file_format, metadata=metadata)
+    return stream.getvalue()
+
+
+@contextmanager
+def _style(changes: dict[str, Any]) -> Iterator[None]:
+    """Draw in the report's style alone; draw a letter that the font lacks as a box, without a warning."""
+    import matplotlib
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        parameters: Any = matplotlib.rcParams
+        parameters.update({**_STYLE, **changes})
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
+        yield
+
+
+def _field(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return repr(float(value))  # numpy's own would print its type
+    return str(value)
+
+
+def _attribute(text: str) -> str:
+    return plain(text).translate({ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord('"'): "&quot;"})

@@ -1,0 +1,38 @@
+"""Pairwise curves against the rows, averaged by pandas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.results import frame
+from harness.testing import check_figure
+from harness_basin.figures import PairwiseCurves
+from run_folder import PLAIN, figures_of, made, table
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A complete run."""
+    return made(tmp_path / "run")
+
+
+def test_pairwise_curves_are_means_over_pairs_and_seeds(folder: Path) -> None:
+    """Mean, deviation and count at every λ, for every method."""
+    data = table(figures_of(folder), "pairwise_curves").set_index(["method", "lambda"])
+    rows = frame(PLAIN)
+    curves = rows[rows["metric"].str.startswith("pairwise_curve/")]
+    share = curves["metric"].str.rpartition("/")[2].astype(float)
+    expected = curves.groupby([curves["method"], share.rename("lambda")])["value"].agg(["mean", "std", "count"])
+    assert len(data) == len(expected) == 6
+    for column, statistic in (("accuracy", "mean"), ("accuracy_std", "std"), ("n", "count")):
+        pd.testing.assert_series_equal(data[column].sort_index(), expected[statistic], check_names=False, check_dtype=False)
+
+
+def test_contract() -> None:
+    """Drawn from its rows alone."""
+    (plot,) = check_figure(PairwiseCurves(), ["pairwise_curve/0-1/0", "pairwise_curve/0-1/0.5", "pairwise_curve/0-1/1"])
+    assert plot.title == "Accuracy between two members"
+    assert "3 segments at most" in plot.caption

@@ -1,0 +1,161 @@
+"""`harness report`: what it writes, what it prints, what it needs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from harness.cli.report import report
+from harness.errors import UserError
+from run_folder import PLAIN, Page, made, page_of, row
+
+EXAMPLE = Path(__file__).resolve().parents[1] / "example_plugin" / "src" / "basin_example" / "__init__.py"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A complete run."""
+    return made(tmp_path / "run")
+
+
+def run(*arguments: str | Path) -> str:
+    """Return what the command prints; an error of the user's is raised as it is, for the command group to print."""
+    result = CliRunner().invoke(report, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_command_writes_the_page_into_the_folder(folder: Path) -> None:
+    """It prints where the page is."""
+    assert run(folder) == f"page: {folder / 'report.html'}\n"
+    assert (folder / "report.html").read_text(encoding="utf-8") == page_of(folder)
+
+
+def test_the_command_writes_figures_and_their_data(folder: Path, tmp_path: Path) -> None:
+    """A PNG, an SVG and a CSV of each, in a folder that is made."""
+    figures, page = tmp_path / "new" / "figures", tmp_path / "page.html"
+    told = run(folder, "--out", page, "--figures", figures)
+    assert told == f"page: {page}\nfigures: 3 in {figures}, each as PNG, SVG and CSV\n"
+    names = ["accuracy_connectivity-cifar10-resnet20", "pairwise_curves-cifar10-resnet20", "training_curves-cifar10-resnet20"]
+    assert sorted(path.name for path in figures.iterdir()) == [f"{n}.{e}" for n in names for e in ("csv", "png", "svg")]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in figures.glob("*.png"))
+    assert not (folder / "report.html").exists()
+
+
+def test_places_that_cannot_be_written(folder: Path) -> None:
+    """One line says which."""
+    with pytest.raises(UserError, match=r"page\.html: cannot be written: "):
+        run(folder, "--out", folder / "nowhere" / "page.html")
+    with pytest.raises(UserError, match=r"results\.csv: cannot be made: File exists; name another folder$"):
+        run(folder, "--figures", folder / "results.csv")
+
+
+def test_same_files_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    """Page and figures depend on nothing but the folder: not on the process, hash seeds, the clock or a matplotlibrc."""
+    (tmp_path / "matplotlibrc").write_text("font.size: 20\nlines.linewidth: 9\nsvg.hashsalt: other\n")
+    outputs = []
+    for turn, extra in enumerate(
+        ({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")})
+    ):
+        out = tmp_path / str(turn)
+        out.mkdir()
+        arguments = [str(folder), "--out", str(out / "page.html"), "--figures", str(out / "figures")]
+        code = f"from harness.cli.report import report; report({arguments!r})"
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **extra, "TZ": f"UTC{turn}"}, check=True, capture_output=True
+        )
+        outputs.append({path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*.*"))})
+    assert len(outputs[0]) == 10
+    assert outputs[0] == outputs[1]
+
+
+def test_report_needs_no_torch(folder: Path) -> None:
+    """It reads rows; the machine that shows results need not be able to train."""
+    code = (
+        "import sys\nsys.modules['torch'] = None\nfrom harness.cli.report import report\n"
+        f"report([{str(folder)!r}], standalone_mode=False)\n"
+        "sys.exit(' '.join({'harness.worker', 'harness.graph', 'timm'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+ODD = """
+import harness
+
+
+class Odd(harness.Figure):
+    name = "odd"
+
+    def draw(self, data):
+        return data.table.colour
+
+
+@harness.hookimpl
+def register_figures(register):
+    register(Odd)
+"""
+
+
+def install(site: Path, distribution: str, module: str, source: str) -> None:
+    """Put a distribution with one plugin module into a folder."""
+    info = site / f"{distribution}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[harness]\n{module} = {module}\n")
+    (site / f"{module}.py").write_text(source)
+
+
+def report_with(site: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process that finds the distributions of a folder, too."""
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, "-m", "harness", "report", str(folder)]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+
+
+def test_a_third_partys_figure_is_on_the_page(tmp_path: Path) -> None:
+    """The example plugin's figure stands beside the installed ones, with title, data and alternative text."""
+    install(tmp_path / "site", "basin-example", "basin_example", EXAMPLE.read_text(encoding="utf-8"))
+    rows = [*PLAIN, row("deep", 0, 4.0, "weight_spread"), row("deep", 1, 6.0, "weight_spread")]
+    folder = made(tmp_path / "run", rows)
+    done = report_with(tmp_path / "site", folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    page = Page((folder / "report.html").read_text(encoding="utf-8"))
+    assert "Spread by method. Mean over seeds." in page.text
+    assert "method,weight_spread\ndeep,5.0\n" in page.text
+    assert list(page.values("aria-label")) == [
+        "Accuracy between two members",
+        "Accuracy against connectivity",
+        "Spread by method",
+        "2 trainings",
+    ]
+
+
+def test_a_figure_that_fails_is_named_on_the_page_and_on_standard_error(tmp_path: Path) -> None:
+    """One line names figure, plugin, distribution and reason; the other figures are there, and the command succeeds."""
+    install(tmp_path / "site", "odd-dist", "odd_module", ODD)
+    folder = made(tmp_path / "run")
+    done = report_with(tmp_path / "site", folder)
+    said = (
+        "figure 'odd' of plugin 'odd_module' of distribution 'odd-dist 1.0' is left out: "
+        "AttributeError: 'Table' object has no attribute 'colour' (odd_module.py:9)"
+    )
+    assert (done.returncode, done.stderr) == (0, f"warning: {said}\n")
+    page = Page((folder / "report.html").read_text(encoding="utf-8"))
+    assert said in page.text
+    assert [tag for tag, _ in page.tags].count("svg") == 3
+
+
+def test_figures_of_a_disabled_plugin(folder: Path) -> None:
+    """The page has what is left: board, training curves, provenance."""
+    command = [sys.executable, "-m", "harness", "report", str(folder)]
+    environment = {**os.environ, "HARNESS_DISABLED_PLUGINS": "basin"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    page = Page((folder / "report.html").read_text(encoding="utf-8"))
+    assert list(page.values("aria-label")) == ["2 trainings"]

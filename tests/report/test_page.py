@@ -1,0 +1,198 @@
+"""The page stands alone, cannot be broken into, and says what is lacking."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from harness.leaderboard import board, plain
+from harness.report import DrawnFigures, make_page, read_run
+from harness.report.rendering import svg
+from harness.results import Row
+from run_folder import EVENTS, FACTS, PLAIN, Facts, Page, figures_of, forked, made, page_of, row, text_of
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A complete run."""
+    return made(tmp_path / "run")
+
+
+def test_page_of_a_complete_run(folder: Path) -> None:
+    """Board, figures, training and provenance are there, and nothing is said to be lacking."""
+    page = Page(page_of(folder))
+    assert "incomplete" not in page.text
+    assert "Tables of the paper" in page.text
+    assert "cifar10 · resnet20 · 2 methods · 3 seeds · ensembles of 3" in page.text
+    for told in ("torch 2.6.0", "Testium (x86_64)", "c0ffee, with changes that were not committed", "1970-01-01 00:00"):
+        assert told in page.text
+    assert "harness run 'benchmarks/my paper.yaml'" in page.text
+    assert [tag for tag, _ in page.tags].count("svg") == 3
+    assert "description: Tables of the paper" in page.text
+
+
+def test_page_stands_alone(folder: Path) -> None:
+    """No script, no link but to places on the page, no resource from anywhere; a policy forbids them besides."""
+    text = page_of(folder)
+    page = Page(text)
+    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "img", "iframe", "object", "embed", "base", "form"})
+    for name in ("href", "xlink:href", "src"):
+        assert all(value.startswith("#") for value in page.values(name)), name
+    assert set(re.findall(r"url\((.)", text)) <= {"#"}
+    assert "@import" not in text
+    assert any(value.startswith("default-src 'none'") for value in page.values("content"))
+
+
+def test_ids_on_the_page_are_unique(folder: Path) -> None:
+    """Figures inlined side by side do not share ids, and what refers to an id finds it."""
+    page = Page(page_of(folder))
+    ids = list(page.values("id"))
+    assert len(ids) == len(set(ids))
+    assert {value[1:] for name in ("href", "xlink:href") for value in page.values(name)} <= set(ids)
+
+
+HOSTILE = [
+    "<script>alert('x')</script>",
+    "</svg></style><img src=x onerror=alert(1)>",
+    '" onload="alert(1)',
+    "{{ 7 * 7 }}",
+    "$\\frac{",
+    "_underscored",
+    "--> ]]> <!--",
+    "../../etc/passwd",
+    "🐳 \u202eevil\x00\x1b[31m",
+    "100% & more",
+    "x" * 300,
+    "=1+1",
+]
+
+
+@pytest.fixture(scope="module")
+def calm_tags(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The tags of a page of plain names."""
+    return {tag for tag, _ in Page(page_of(made(tmp_path_factory.mktemp("calm") / "run"))).tags}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_stay_text(tmp_path: Path, calm_tags: set[str], name: str) -> None:
+    """Whatever names and messages hold, no tag and no attribute comes of it, neither on the page nor in a figure."""
+    rows = forked(name, 1, beta=name) + forked(f"{name}2", 2, beta=name)
+    rows = [Row(**{**vars(r), "dataset": name, "architecture": name, "benchmark": name}) for r in rows]
+    rows.append(row(f"{name}3", 3, None, benchmark=name, dataset=name, architecture=name, status="failed", message=name))
+    pairs = [{"dataset": name, "methods": [{"label": label, "name": name} for label in (name, f"{name}2")]}]
+    failure = {"dataset": name, "architecture": name, "method": name, "seed": 0, "message": name}
+    facts = {
+        **FACTS,
+        "status": name,
+        "benchmark": {"name": name, "description": name, "pairs": pairs},
+        "failures": [failure],
+        "command": [name, name],
+        "provenance": {"packages": {name: name}, "processor": name, "machine": name, "git": {"commit": name}},
+        "members": [{"object": "t1", "dataset": name, "architecture": name}],
+    }
+    folder = made(tmp_path / "run", rows, facts, [{**event, "task": name} if "task" in event else event for event in EVENTS])
+    run, figures = read_run(folder), figures_of(folder)
+    text = make_page(run, board({"run": run.rows}), DrawnFigures(figures))
+    page = Page(text)
+    assert {tag for tag, _ in page.tags} <= calm_tags | {"ul", "li", "strong"}
+    assert page.text.count(plain(name)) > 9
+    assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
+    assert not set(text) & set("\x00\x1b\u202e")
+    for figure in figures:
+        assert re.fullmatch(r"[A-Za-z0-9_-]{5,110}", figure.name)
+        ElementTree.fromstring(svg(figure.plot))
+
+
+def test_without_run_json(tmp_path: Path) -> None:
+    """The page is made, says at the top that the run has no end, and under provenance what it does not know."""
+    page = text_of(made(tmp_path / "run", facts=None))
+    assert "There is no run.json: the run has not ended, or the file was not copied along." in page.banner()
+    assert "not in the folder: nothing is known of packages, hardware and benchmark" in page.text
+
+
+def test_without_events(tmp_path: Path) -> None:
+    """The page says in a line why there are no training curves."""
+    page = text_of(made(tmp_path / "run", events=None))
+    assert "There is no events.jsonl in the folder, so there are no training curves." in page.text
+    assert "incomplete" not in page.text
+
+
+def test_a_run_that_trained_nothing(tmp_path: Path) -> None:
+    """All of it was in the store: no curves, and a line that says so."""
+    page = text_of(made(tmp_path / "run", events=[EVENTS[0], EVENTS[-1]]))
+    assert "Nothing was trained for this run that its events tell of: no training curves." in page.text
+
+
+def test_no_rows_at_all(tmp_path: Path) -> None:
+    """An empty file of rows makes a page that says it is empty."""
+    text = Page(page_of(made(tmp_path / "run", rows=[], facts=None, events=None))).text
+    assert "No rows to show." in text
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {
+            "status": "done",
+            "provenance": [],
+            "benchmark": 3,
+            "command": "x",
+            "failures": [1],
+            "members": {},
+            "epochs_trained": "x",
+        },
+        {"benchmark": {"pairs": [{"methods": [{"label": "deep"}, 1]}, 2]}, "provenance": {"git": "x", "packages": []}},
+        {"command": [], "provenance": {"git": None}},
+    ],
+)
+def test_a_run_json_of_another_shape(tmp_path: Path, facts: Facts) -> None:
+    """What cannot be made sense of is left out; the page is made all the same."""
+    assert text_of(made(tmp_path / "run", facts=facts)).text
+
+
+def test_lines_that_are_no_events(folder: Path) -> None:
+    """A killed run leaves half a line: it is counted and left out."""
+    with (folder / "events.jsonl").open("ab") as file:
+        file.write(b'{"event": "epoch", "task": "t1"}\n[1]\n{"event": "epo\xff')
+    page = text_of(folder)
+    assert "3 lines of events.jsonl are no event and left out." in page.text
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (
+            "failed",
+            "Some cells failed: the numbers they would have given are lacking, the reasons are listed under Provenance.",
+        ),
+        ("interrupted", "The run was interrupted. The command that started it goes on where it stopped."),
+        ("odd", "run.json gives the run no known status, but 'odd'."),
+    ],
+)
+def test_a_status_that_is_not_done(tmp_path: Path, status: str, told: str) -> None:
+    """The top of the page says what is the matter."""
+    page = text_of(made(tmp_path / "run", facts={**FACTS, "status": status}))
+    assert "This run is incomplete." in page.banner()
+    assert told in page.banner()
+
+
+def test_numbers_that_are_lacking(tmp_path: Path) -> None:
+    """They are counted at the top; the reasons stand below the board and under provenance."""
+    rows = [*PLAIN, row("late", 0, None), row("bad", 0, None, status="failed", message="diverged")]
+    failure = {"dataset": "cifar10", "architecture": "resnet20", "method": "bad", "seed": 0, "message": "diverged in epoch 7"}
+    page = text_of(made(tmp_path / "run", rows, {**FACTS, "status": "failed", "failures": [failure]}))
+    assert "1 of 32 numbers could not be computed." in page.banner()
+    assert "1 of 32 numbers have not been computed yet." in page.banner()
+    assert "seed 0 of bad" in page.text
+    assert "cifar10, resnet20, bad, seed 0" in page.text
+    assert "diverged in epoch 7" in page.text
+
+
+def test_a_run_that_was_resumed_and_killed(tmp_path: Path) -> None:
+    """What run.json said of the run before it no longer holds."""
+    page = text_of(made(tmp_path / "run", events=[*EVENTS, {"event": "run_started", "time": 100.0}]))
+    assert "The latest run on this folder has not ended: it is under way, or it was killed." in page.banner()
