@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from harness.cli.standard_streams import discard_output, repair_standard_streams
 from harness.errors import HarnessError, UserError
 
 COMMANDS = {
@@ -54,6 +55,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
+    repair_standard_streams()
     try:
         cli.main(prog_name="harness", standalone_mode=False)
     except click.exceptions.Abort:
@@ -68,5 +70,5 @@ def main() -> None:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
     except BrokenPipeError:
-        sys.stderr.close()
+        discard_output()
         sys.exit(141)

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import click
 
+from harness.cli.paths import UserPath
 from harness.leaderboard import board
 from harness.results import write_atomically
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Where the page goes; default: DIR/report.html.")
-@click.option(
-    "--figures", "shelf", metavar="FOLDER", type=click.Path(path_type=Path), help="Also write every figure as PNG, SVG and CSV."
-)
+@click.argument("folder", metavar="DIR", type=UserPath())
+@click.option("--out", metavar="FILE", type=UserPath(), help="Where the page goes; default: DIR/report.html.")
+@click.option("--figures", "shelf", metavar="FOLDER", type=UserPath(), help="Also write every figure as PNG, SVG and CSV.")
 def report(folder: Path, out: Path | None, shelf: Path | None) -> None:
     """Make one HTML page of the run in DIR: board, figures, training curves, provenance.
 
