@@ -21,8 +21,8 @@ from harness.errors import HarnessError
 
 _SUFFIXES = (".py", *EXTENSION_SUFFIXES)
 _NEXT_STEP = (
-    "install what the run uses for its workers too (a folder that only the run's script puts on sys.path belongs on PYTHONPATH), "
-    "and run the same command again"
+    "install what the run uses where workers find it (a folder that only a script puts on sys.path belongs on PYTHONPATH), "
+    "and run the same command again: it goes on"
 )
 
 
@@ -53,8 +53,8 @@ class PluginVersion:
 class CodeVersion:
     """The code that a process runs. Two processes with equal values compute the same.
 
-    `harness` is the harness itself, in the form of a plugin. Locations differ between machines and are not compared: the digests
-    of what lies there are.
+    `harness` is the harness itself, in the form of a plugin. Locations differ between machines and are not compared: the
+    digests of what lies there are.
     """
 
     python: str

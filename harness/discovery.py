@@ -111,7 +111,8 @@ def _unknown_names(disabled: Iterable[str]) -> Iterator[str]:
     normalized = {_normalized(name) for name in known}
     for name in disabled:
         if _normalized(name) not in normalized:
-            yield f"{DISABLED} names '{printable(name)}', which no plugin or distribution is called{did_you_mean(name, known)}"
+            advice = did_you_mean(_normalized(name), known)
+            yield f"{DISABLED} names '{printable(name)}', which no plugin or distribution is called{advice}"
 
 
 def _load(manager: pluggy.PluginManager, point: EntryPoint, source: Source) -> str | None:
@@ -138,5 +139,5 @@ def _offence(module: object, error: str) -> str:
     known = [name for name in vars(hookspecs) if name.startswith(("register_", "observe_"))]
     for name in dir(module):
         if hasattr(getattr(module, name), f"{hookspecs.PROJECT}_impl") and name not in known:
-            return f"implements an unknown hook '{name}'{did_you_mean(name, known)}"
+            return f"implements an unknown hook '{name}'{did_you_mean(_normalized(name), known)}"
     return f"is refused: {' '.join(error.split())}"

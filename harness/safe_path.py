@@ -1,4 +1,4 @@
-"""Keep the working folder out of the places that `python -m harness` imports from. Imports nothing that a file there could replace."""
+"""Keep the working folder out of `sys.path`. Imports nothing that a file there could replace."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ STOP_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal,
 """SIGUSR1, SIGUSR2 and SIGXCPU are what schedulers (Slurm, LSF, Grid Engine) send some time before they end a job."""
 
 WARNINGS = frozenset(STOP_SIGNALS) - {signal.SIGINT, signal.SIGTERM} - {getattr(signal, "SIGHUP", None)}
-"""Those that are sent to warn: again and again (SIGXCPU: every second), and before a SIGTERM. They never end a process at once."""
+"""Those that warn: they may come again and again (SIGXCPU: every second) and before a SIGTERM, so they never insist."""
 
 
 def asked_to_stop(code: int) -> bool:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import TextIO
+import traceback
+from typing import Literal, TextIO
+
+import click.utils
 
 
 def repair_standard_streams() -> None:
@@ -15,19 +18,27 @@ def repair_standard_streams() -> None:
     would end up in it.
     """
     _fill_descriptors()
-    sys.stdin = sys.stdin or _stream(0, "r")
-    sys.stdout = sys.stdout or _stream(1, "w")
-    sys.stderr = sys.stderr or _stream(2, "w")
+    if sys.stdin is None:
+        sys.stdin = _stream(0, "r")
+    if sys.stdout is None:
+        sys.stdout = _stream(1, "w")
+    if sys.stderr is None:
+        sys.stderr = _stream(2, "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
 
 
-def discard_output() -> None:
-    """Send what is still to be written to the null device: nobody reads it any more, and Python would complain at exit."""
+def raised_by_printing(error: OSError) -> bool:
+    """Say whether an error comes from `click.echo`, not from a file of ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename == click.utils.__file__
+
+
+def discard(descriptor: int) -> None:
+    """Send what is still to be written there to the null device; Python would complain at exit otherwise."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
-        os.dup2(nowhere, descriptor)
+    os.dup2(nowhere, descriptor)
     os.close(nowhere)
 
 
@@ -39,5 +50,5 @@ def _fill_descriptors() -> None:
     os.close(descriptor)
 
 
-def _stream(descriptor: int, mode: str) -> TextIO:
-    return os.fdopen(descriptor, mode, encoding="utf-8", errors="backslashreplace", closefd=False)
+def _stream(descriptor: int, mode: Literal["r", "w"]) -> TextIO:
+    return open(descriptor, mode, encoding="utf-8", errors="backslashreplace", closefd=False)

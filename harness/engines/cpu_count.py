@@ -56,8 +56,8 @@ def _quotas(mount: Path, membership: Path) -> Iterator[float]:
 def _hierarchies(mount: Path, membership: Path) -> Iterator[tuple[Path, Path]]:
     """Yield, for each hierarchy that controls the CPU, where it is mounted and this process's group in it.
 
-    A line reads `0::/group` (version 2) or `4:cpu,cpuacct:/group` (version 1). In a container the group may be named as the host
-    names it, while the mount shows the container's own group as root: the missing folders are then passed over.
+    A line reads `0::/group` (version 2) or `4:cpu,cpuacct:/group` (version 1). In a container the group may be named as the
+    host names it, while the mount shows the container's own group as root: the missing folders are then passed over.
     """
     for line in (_read(membership) or "").splitlines():
         number, _, rest = line.partition(":")

@@ -1,8 +1,8 @@
 """The default engine: worker processes on this machine, or this process alone. Knows nothing of graphs.
 
 On the CPU every task has one thread and there are as many workers as cores, or as a container's CPU quota allows: networks of
-this size gain little from a second thread, siblings gain a core each, and what a task computes does not depend on how many others
-run. On CUDA there is one worker for each device.
+this size gain little from a second thread, siblings gain a core each, and what a task computes does not depend on how many
+others run. On CUDA there is one worker for each device.
 
 A worker process that ends in the middle of a task (a plugin that exits, a crash, the kernel's out-of-memory killer) takes that
 task along only: it is tried once more when nobody else works, and what the process had not begun goes to others.
@@ -50,7 +50,7 @@ class LocalEngine(Engine):
             None,
             ge=1,
             le=1024,
-            description="processes; null: one for each CUDA device, or for each core of the CPU (fewer where a CPU quota says so)",
+            description="processes; null: one for each CUDA device, or for each core, within a container's CPU quota",
         )
         task_timeout: float | None = Field(
             None,
@@ -296,7 +296,7 @@ class _Process:
         try:
             self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True)
         except OSError as error:
-            raise HarnessError(f"a worker process cannot be started: {error.strerror or error}") from None
+            raise HarnessError(f"a worker process cannot be started: {sys.executable}: {error.strerror or error}") from None
         self.place = place
         self.tasks: dict[str, Task] = {}
         self.current = ""  # the task that it has begun last
