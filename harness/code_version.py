@@ -76,9 +76,8 @@ class CodeVersion:
             fields["plugins"] = tuple(PluginVersion(**plugin) for plugin in fields["plugins"])
             return cls(**fields)
         except (ValueError, KeyError, TypeError) as error:
-            raise OtherCode(
-                f"the run's code version is not readable: {error}; the run uses another harness than {_here()}"
-            ) from None
+            reason = f"the run's code version is not readable ({error}): the run uses another harness than {_here()}"
+            raise OtherCode(f"{reason}; {_NEXT_STEP}") from None
 
 
 def current_code_version(problems: Iterable[str] = ()) -> CodeVersion:
@@ -149,7 +148,7 @@ def _version(distribution: str) -> str:
 
 
 def _here() -> str:
-    return f"{_version('basin-harness')} from {Path(__file__).parent}"
+    return f"basin-harness {_version('basin-harness')} from {Path(__file__).parent}"
 
 
 def _sources(module: str) -> tuple[str, str]:

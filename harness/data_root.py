@@ -39,9 +39,8 @@ def explained(dataset: str, root: Path) -> Iterator[None]:
                 "name a folder with --data or HARNESS_DATA"
             ) from error
         if isinstance(error, DataError) and not _can_be_made(root):
-            raise DataError(
-                f"{error}; or name another data root with --data or HARNESS_DATA: {root} cannot be written"
-            ) from error
+            advice = f"or name another data root with --data or HARNESS_DATA, since {root} cannot be written"
+            raise DataError(f"{error}; {advice}") from error
         raise
 
 

@@ -23,7 +23,7 @@ Show = Callable[[dict[str, Any]], None]
 Say = Callable[[str], None]
 
 _EVERY_SECONDS = 60.0  # a log gets a line so often while trainings are under way,
-_EVERY_SHARE = 0.05  # and whenever so much of the run's epochs has been trained
+_SHARES = 20  # and one for each of so many equal shares of the run's epochs
 _NOTES = 20  # lines about single tasks (failures, retries) of one kind; the event log has them all
 
 
@@ -90,7 +90,7 @@ class Clock:
 
     def describe(self) -> str:
         """Return how far the run's training is, in words."""
-        return f"{self.done:.4g} of {self.total:g} epochs, {self.left} left"
+        return f"{_number(self.done)} of {_number(self.total)} epochs, {self.left} left"
 
 
 def describe(task: Task) -> str:
@@ -116,7 +116,7 @@ class Lines:
         self._notes: Counter[str] = Counter()
         self._planned = self._ended = 0
         self._said_at = now()
-        self._said_share = 0.0
+        self._said_shares = 0
 
     def show(self, event: dict[str, Any]) -> None:
         """Print what is worth a line."""
@@ -140,8 +140,8 @@ class Lines:
     def _plan(self, event: dict[str, Any]) -> None:
         self._clock.plan(event["epochs"])
         self._planned, self._ended = event["tasks"], 0
-        self._said_at, self._said_share = self._now(), 0.0
-        self._say(f"{event['cells']} cells: {event['tasks']} tasks to do, {event['epochs']:g} epochs to train")
+        self._said_at, self._said_shares = self._now(), 0
+        self._say(f"{event['cells']} cells: {event['tasks']} tasks to do, {_number(event['epochs'])} epochs to train")
 
     def _epoch(self, event: dict[str, Any]) -> None:
         task = self._tasks[event["task"]]
@@ -170,13 +170,14 @@ class Lines:
         return self._now() - self._said_at >= _EVERY_SECONDS
 
     def _share_is_done(self) -> bool:
-        return self._share() - self._said_share >= _EVERY_SHARE
+        return self._shares() > self._said_shares
 
-    def _share(self) -> float:
-        return self._clock.done / self._clock.total if self._clock.total else 0.0
+    def _shares(self) -> int:
+        """Return how many of the run's shares have been trained."""
+        return int(_SHARES * self._clock.done / self._clock.total + 1e-9) if self._clock.total else 0
 
     def _say_progress(self, line: str) -> None:
-        self._said_at, self._said_share = self._now(), self._share()
+        self._said_at, self._said_shares = self._now(), self._shares()
         self._say(line)
 
     def _note(self, kind: str, line: str) -> None:
@@ -185,6 +186,10 @@ class Lines:
             self._say(line)
         if self._notes[kind] == _NOTES:
             self._say(f"further lines of this kind ({kind}) are left out; events.jsonl in the run's folder has them all")
+
+
+def _number(epochs: float) -> str:
+    return f"{epochs:.1f}".removesuffix(".0")
 
 
 def _facts(epoch: dict[str, Any] | None) -> str:

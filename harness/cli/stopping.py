@@ -69,7 +69,8 @@ class Stopper:
             self._say(b"\nstopped at once; what was saved before stays\n")
             os._exit(128 + number)
         self._insisting = number not in WARNINGS
-        self._say(b"\nstopping after this step, and saving; once more to stop at once\n")
+        again = b"; once more to stop at once" if self._insisting else b""
+        self._say(b"\nstopping after this step, and saving" + again + b"\n")
 
     def _say(self, text: bytes) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):  # the terminal may be gone, or never have been there
