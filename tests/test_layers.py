@@ -18,12 +18,12 @@ PLUGINS = ROOT / "plugins"
 
 # From the ground floor up: a module may import what stands on a lower floor, or, within a room, its own room.
 FLOORS = [
-    ["errors", "task", "stopwatch", "profile"],
-    ["hookspecs", "streams", "provenance", "blame", "device"],
+    ["errors", "task", "stopwatch", "profile", "safe_path", "stop_signals"],
+    ["hookspecs", "streams", "provenance", "blame", "device", "data_root"],
     ["weights", "ensemble", "results", "events"],
     ["interfaces"],
     ["recipe", "discovery", "store", "source"],
-    ["trajectory", "catalogue", "leaderboard"],
+    ["trajectory", "catalogue", "leaderboard", "code_version"],
     ["training", "evaluation", "benchmark", "report"],
     ["graph", "guard"],
     ["room"],
