@@ -3,6 +3,10 @@
 What a plugin needs is here; importing it costs no torch.
 """
 
+from harness.safe_path import drop_working_folder
+
+drop_working_folder()  # before anything else is imported, which a file in the working folder could replace
+
 from harness import drawing, leaderboard, streams
 from harness.ensemble import EvaluatedEnsemble
 from harness.errors import DataError, HarnessError, PluginError, TaskFailed, UserError

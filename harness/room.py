@@ -12,6 +12,7 @@ from torch import Tensor
 from harness import streams
 from harness.blame import blamed
 from harness.catalogue import Catalogue
+from harness.data_root import explained
 from harness.errors import PluginFailed, UserError
 from harness.guard import built, called, check_split
 from harness.interfaces import Architecture, Dataset
@@ -40,7 +41,7 @@ class Room:
             raise UserError(f"data set '{self.dataset.name}' is not the one the task was made for: its fingerprint differs")
         self.architecture: Architecture = catalogue.from_identity("architecture", spec["architecture"])
         who = called(catalogue, "dataset", self.dataset)
-        with blamed(who, "load"):
+        with explained(self.dataset.name, data), blamed(who, "load"):
             self.train, self.test = self.dataset.load(data)
         for name, split in (("training", self.train), ("test", self.test)):
             check_split(f"{who}: load gave a {name} split", split, self.dataset)

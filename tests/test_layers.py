@@ -20,13 +20,13 @@ PLUGINS = ROOT / "plugins"
 
 # From the ground floor up: a module may import what stands on a lower floor, or, within a room, its own room.
 FLOORS = [
-    ["errors", "task", "stopwatch", "profile"],
-    ["hookspecs", "streams", "provenance", "blame", "device"],
+    ["errors", "task", "stopwatch", "profile", "safe_path", "stop_signals"],
+    ["hookspecs", "streams", "provenance", "blame", "device", "data_root"],
     ["ensemble", "results", "events"],
     ["interfaces", "leaderboard"],
     ["recipe", "discovery", "store", "source", "figure", "drawing"],
     ["trajectory", "catalogue", "report"],
-    ["networks"],
+    ["networks", "code_version"],
     ["training", "benchmark"],
     ["graph", "guard"],
     ["room"],

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
+from typing import Any
 
 import click
 
+from harness.cli.standard_streams import discard, raised_by_printing, repair_standard_streams
 from harness.errors import HarnessError, UserError
 
 COMMANDS = {
@@ -42,6 +45,20 @@ class LazyGroup(click.Group):
         module = COMMANDS[cmd_name]
         return getattr(importlib.import_module(f"harness.cli.{module}"), module)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a subcommand; end quietly when nobody reads its output any more (`| head`), which click takes for a failure."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            discard(1)
+            discard(2)
+            sys.exit(141)
+        except OSError as error:
+            if not raised_by_printing(error):
+                raise
+            discard(1)
+            raise UserError(f"standard output cannot be written: {error.strerror or error}") from None
+
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="basin-harness", prog_name="harness")
@@ -54,7 +71,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
+    repair_standard_streams()
     try:
+        _check_working_folder()
         cli.main(prog_name="harness", standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
@@ -67,6 +86,11 @@ def main() -> None:
     except HarnessError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
+
+
+def _check_working_folder() -> None:
+    """Refuse to work in a folder that was removed: relative paths mean nothing there, and torch cannot be loaded."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UserError(f"the working folder cannot be used: {error.strerror or error}; change to one that is there") from None

@@ -2,49 +2,45 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.paths import UserPath, from_environment
+from harness.data_root import default_data_root
+
 if TYPE_CHECKING:
     from harness.benchmark import Benchmark
     from harness.catalogue import Catalogue
 
-file_argument = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+file_argument = click.argument("file", metavar="FILE", type=UserPath())
 set_option = click.option(
     "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change the file's value at a dotted key; may be repeated."
 )
 store_option = click.option(
     "--store",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Where computed objects are kept and found again; default: HARNESS_STORE, else runs/store.",
 )
 data_option = click.option(
     "--data",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Where data sets lie; default: HARNESS_DATA, else the user's cache folder.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def store_folder(given: Path | None) -> Path:
-    """Return the store's folder."""
-    return given or Path(os.environ.get("HARNESS_STORE") or "runs/store")
+    """Return the store's folder: what was given, else HARNESS_STORE, else the default."""
+    return given or from_environment("HARNESS_STORE") or Path("runs/store")
 
 
 def data_folder(given: Path | None) -> Path:
-    """Return the data root."""
-    if given is not None:
-        return given
-    if os.environ.get("HARNESS_DATA"):
-        return Path(os.environ["HARNESS_DATA"])
-    import platformdirs
-
-    return platformdirs.user_cache_path("basin-harness") / "data"
+    """Return the data root: what was given, else HARNESS_DATA, else the user's cache folder."""
+    return given or from_environment("HARNESS_DATA") or default_data_root()
 
 
 def open_catalogue() -> Catalogue:

@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 
 from harness.cli.arguments import data_folder, data_option, open_catalogue, store_folder, store_option
+from harness.data_root import NO_DATA_ROOT
+from harness.engines.cpu_count import count_cpus
 from harness.errors import HarnessError
 
 
@@ -32,6 +34,7 @@ def doctor(store: Path | None, data: Path | None) -> None:
     click.echo(f"plugins   {', '.join(sources)}")
     device = facts["device"] if torch.cuda.is_available() else "no CUDA device; runs go to the CPU"
     click.echo(f"device    {device}; {facts['processor']}, {facts['threads']} threads")
+    click.echo(f"workers   {count_cpus().describe()}")
     folder = store_folder(store)
     try:
         count = len(list(Store(folder).keys())) if folder.is_dir() else 0
@@ -40,7 +43,15 @@ def doctor(store: Path | None, data: Path | None) -> None:
     except HarnessError as error:
         wrong += 1
         click.echo(f"store     {error}")
-    root = data_folder(data)
-    there = sorted(entry.name for entry in root.iterdir()) if root.is_dir() else []
-    click.echo(f"data      {root}: {', '.join(there) or 'nothing there yet; docs/data.md says what goes where'}")
+    click.echo(f"data      {_data(data_folder(data))}")
     sys.exit(1 if wrong else 0)
+
+
+def _data(root: Path) -> str:
+    if root == NO_DATA_ROOT:
+        return "no data root, since there is no home folder; name one with --data or HARNESS_DATA"
+    try:
+        there = sorted(entry.name for entry in root.iterdir()) if root.is_dir() else []
+    except OSError as error:
+        return f"{root}: cannot be read: {error.strerror}; name another folder with --data or HARNESS_DATA"
+    return f"{root}: {', '.join(there) or 'nothing there yet; docs/data.md says what goes where'}"

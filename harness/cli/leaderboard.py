@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
+from harness.cli.paths import UserPath
 from harness.leaderboard import FORMATS, board, compare, read_reference, render
 from harness.results import read_rows, write_atomically
 
 
 @click.command()
-@click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=UserPath())
 @click.option("--format", "form", type=click.Choice([*FORMATS]), default="markdown", show_default=True, help="How to write it.")
-@click.option("--reference", metavar="FILE", type=click.Path(path_type=Path), help="CSV of published numbers to compare with.")
-@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Where to write the board; default: print it.")
+@click.option("--reference", metavar="FILE", type=UserPath(), help="CSV of published numbers to compare with.")
+@click.option("--out", metavar="FILE", type=UserPath(), help="Where to write the board; default: print it.")
 @click.option("--metrics", default="main", show_default=True, help="main, all, or names with commas between, in that order.")
 def leaderboard(folders: tuple[Path, ...], form: str, reference: Path | None, out: Path | None, metrics: str) -> None:
     """Print the leaderboard of the runs in DIR..., from their results.csv alone.

@@ -10,12 +10,13 @@ import click
 
 from harness.blame import printable
 from harness.cli.arguments import json_option, read_run, store_option
+from harness.cli.paths import UserPath
 from harness.errors import DamagedObject, UserError
 from harness.store import Store
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=UserPath())
 @store_option
 @json_option
 def members(folder: Path, store: Path | None, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.arguments import open_catalogue
+from harness.cli.paths import UserPath
 from harness.leaderboard import board
 from harness.results import write_atomically
 
@@ -17,11 +18,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Where the page goes; default: DIR/report.html.")
-@click.option(
-    "--figures", metavar="FOLDER", type=click.Path(path_type=Path), help="Also write every figure as PNG, SVG and CSV."
-)
+@click.argument("folder", metavar="DIR", type=UserPath())
+@click.option("--out", metavar="FILE", type=UserPath(), help="Where the page goes; default: DIR/report.html.")
+@click.option("--figures", metavar="FOLDER", type=UserPath(), help="Also write every figure as PNG, SVG and CSV.")
 def report(folder: Path, out: Path | None, figures: Path | None) -> None:
     """Make one HTML page of the run in DIR: board, figures, training curves, provenance.
 

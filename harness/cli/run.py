@@ -26,6 +26,7 @@ from harness.cli.arguments import (
     store_option,
 )
 from harness.cli.durations import Duration
+from harness.cli.paths import UserPath
 from harness.cli.progress import progress
 from harness.cli.stopping import Stopper
 from harness.errors import Interrupted, UserError
@@ -46,7 +47,7 @@ _STALE = 600.0  # seconds after which half a file is nobody's any more; writing 
 
 @click.command()
 @file_argument
-@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Where rows and board go; default: runs/NAME.")
+@click.option("--out", metavar="DIR", type=UserPath(), help="Where rows and board go; default: runs/NAME.")
 @store_option
 @data_option
 @click.option("--engine", "engine_name", metavar="NAME", default="local", show_default=True, help="Who does the work.")
@@ -54,7 +55,7 @@ _STALE = 600.0  # seconds after which half a file is nobody's any more; writing 
     "--workers",
     metavar="N",
     type=click.IntRange(1, 1024),
-    help="Processes of the local engine; default: one per CUDA device or CPU core.",
+    help="Processes of the local engine; default: one per CUDA device or CPU core, within a container's CPU quota.",
 )
 @click.option(
     "--task-timeout",

@@ -14,6 +14,7 @@ import click
 
 from harness.blame import printable
 from harness.cli.arguments import json_option, open_benchmark, store_folder, store_option
+from harness.cli.paths import UserPath
 from harness.errors import StoreError, UserError
 from harness.store import Damage, Holding, Needless, Store, damages, holdings, needless
 
@@ -48,7 +49,7 @@ def verify(store: Path | None, move: bool, as_json: bool) -> None:
 
 
 @store.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=UserPath())
 @store_option
 @click.option("--yes", is_flag=True, help="Really remove it; without this, only say what would go.")
 @json_option

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +16,7 @@ import click
 
 from harness.cli.arguments import data_folder, data_option, json_option, open_catalogue, store_folder, store_option
 from harness.cli.stopping import Stopper
+from harness.code_version import CodeVersion, OtherCode, current_code_version, require_same_code
 from harness.errors import Interrupted, StoreError, UserError
 from harness.stopwatch import Stopwatch
 
@@ -30,6 +31,7 @@ _PATIENCE = 60.0  # seconds in which a worker whose engine has died must have sa
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:INDEX.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 1024), help="CPU threads of a task.")
 @click.option("--parent", type=int, hidden=True, help="The process that listens; when it has ended, save and stop.")
+@click.option("--run-code", metavar="JSON", hidden=True, help="The code that the run uses; the worker must run the same.")
 @json_option
 def worker(
     tasks: tuple[str, ...],
@@ -39,6 +41,7 @@ def worker(
     device: str,
     threads: int,
     parent: int | None,
+    run_code: str | None,
     as_json: bool,
 ) -> None:
     """Do the tasks that `harness run` has written into the store; one line of it reproduces any task.
@@ -53,10 +56,16 @@ def worker(
         if parent is not None:
             threading.Thread(target=_watch, args=(parent, stopper), daemon=True).start()
         groups = _groups(lines, stopper) if from_stdin else [list(tasks)]
+        place = _Place(store_folder(store), data_folder(data), device, threads, run_code)
         try:
-            all_done = _work(groups, store_folder(store), data_folder(data), device, threads, emit, stopper.stopping)
+            all_done = _work(groups, place, emit, stopper.stopping)
         except Interrupted:
             sys.exit(stopper.exit_code)
+        except OtherCode as error:
+            if not (as_json and from_stdin):
+                raise
+            emit({"event": "code_refused", "message": str(error)})  # the engine that listens tells the user
+            sys.exit(1)
         except StoreError as error:
             if not (as_json and from_stdin):
                 raise
@@ -65,24 +74,32 @@ def worker(
     sys.exit(0 if all_done or from_stdin else 1)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where the worker works, and which code the run uses, if it is known."""
+
+    store: Path
+    data: Path
+    device: str
+    threads: int
+    run_code: str | None
+
+
 def _work(
-    groups: Iterable[list[str]],
-    store: Path,
-    data: Path,
-    device: str,
-    threads: int,
-    emit: Callable[[dict[str, Any]], None],
-    stopping: Callable[[], bool],
+    groups: Iterable[list[str]], place: _Place, emit: Callable[[dict[str, Any]], None], stopping: Callable[[], bool]
 ) -> bool:
-    """Do groups of tasks; say whether all of them succeeded."""
+    """Do groups of tasks; say whether all of them succeeded. Raise `OtherCode` if the run uses other code than this process."""
     watch = Stopwatch("starting")
+    catalogue = open_catalogue()
+    if place.run_code is not None:
+        require_same_code(CodeVersion.from_json(place.run_code), current_code_version(catalogue.problems))
     from harness.interfaces import Session
     from harness.runner import task_from_json
     from harness.store import Store
     from harness.worker import Worker
 
-    shelf = Store(store)
-    workman = Worker(Session(open_catalogue(), store, data, device, emit, stopping, threads, watch))
+    shelf = Store(place.store)
+    workman = Worker(Session(catalogue, place.store, place.data, place.device, emit, stopping, place.threads, watch))
     watch.turn("waiting")
     emit({"event": "worker_ready"})
     all_done = True

@@ -1,8 +1,8 @@
 """The default engine: worker processes on this machine, or this process alone. Knows nothing of graphs.
 
-On the CPU every task has one thread and there are as many workers as cores: networks of this size gain little from a second
-thread, siblings gain a core each, and what a task computes does not depend on how many others run. On CUDA there is one worker
-for each device.
+On the CPU every task has one thread and there are as many workers as cores, or as a container's CPU quota allows: networks of
+this size gain little from a second thread, siblings gain a core each, and what a task computes does not depend on how many
+others run. On CUDA there is one worker for each device.
 
 A worker process that ends in the middle of a task (a plugin that exits, a crash, the kernel's out-of-memory killer) takes that
 task along only: it is tried once more when nobody else works, and what the process had not begun goes to others.
@@ -27,8 +27,12 @@ from typing import Any
 from pydantic import Field
 
 from harness import interfaces
+from harness.code_version import CodeVersion, current_code_version
+from harness.engines.cpu_count import count_cpus
 from harness.errors import HarnessError, Interrupted, StoreError
 from harness.interfaces import Engine, Session
+from harness.safe_path import interpreter_arguments
+from harness.stop_signals import asked_to_stop, ended_by_stop_signal
 from harness.task import Outcome, Task
 
 _PATIENCE = 60.0  # seconds in which a worker that was asked to end must have saved what it has under way
@@ -43,7 +47,10 @@ class LocalEngine(Engine):
         """Options of the local engine."""
 
         workers: int | None = Field(
-            None, ge=1, le=1024, description="processes; null: one for each CUDA device, or for each core of the CPU"
+            None,
+            ge=1,
+            le=1024,
+            description="processes; null: one for each CUDA device, or for each core, within a container's CPU quota",
         )
         task_timeout: float | None = Field(
             None,
@@ -60,7 +67,7 @@ class LocalEngine(Engine):
         from harness.device import resolve_device
 
         device = resolve_device(session.device)
-        workers = self.options.workers or (_cuda_devices() if device == "cuda" else _cores())
+        workers = self.options.workers or (_cuda_devices() if device == "cuda" else count_cpus().usable)
         alone = workers == 1 and self.options.task_timeout is None  # nobody can end a task in its own process
         self._backend: _InProcess | _Pool = (
             _InProcess(session) if alone else _Pool(session, workers, device, self.options.task_timeout)
@@ -100,11 +107,6 @@ def _cuda_devices() -> int:
     import torch
 
     return max(1, torch.cuda.device_count())
-
-
-def _cores() -> int:
-    """Return the cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def worker_environment(threads: int) -> dict[str, str]:
@@ -159,6 +161,7 @@ class _Pool:
     def __init__(self, session: Session, workers: int, device: str, timeout: float | None) -> None:
         self._limit = workers
         self._session, self._device, self._timeout = session, device, timeout
+        self._code = current_code_version(session.catalogue.problems)  # all workers of the run must run this code
         self._waiting: deque[Sequence[Task]] = deque()
         self._workers: list[_Process] = []
         self._inbox: queue.Queue[_Message] = queue.Queue()
@@ -199,7 +202,7 @@ class _Pool:
         if idle is None and len(self._workers) < self._limit:
             taken = {worker.place for worker in self._workers}
             place = next(number for number in range(self._limit) if number not in taken)
-            idle = _Process(self._session, place, self._device, self._inbox)
+            idle = _Process(self._session, place, self._device, self._code, self._inbox)
             self._workers.append(idle)
         return idle
 
@@ -223,6 +226,8 @@ class _Pool:
         worker, facts = message.worker, message.facts
         if message.event == "store_refused":
             raise StoreError(facts["message"])
+        if message.event == "code_refused":
+            raise HarnessError(facts["message"])
         if message.event == "ended":
             self._workers.remove(worker)
             return self._bury(worker, facts["code"])
@@ -238,12 +243,12 @@ class _Pool:
 
     def _bury(self, worker: _Process, code: int) -> list[Outcome]:
         """Find others for the work of a process that has ended; only the task under way may be to blame."""
+        if worker.tasks and not worker.stopped and _stopped_on_request(worker, code):
+            raise Interrupted
         if not worker.ready and not worker.stopped:
             raise HarnessError(f"a worker process did not start: {_ending(code)}; what it said stands above")
         if not worker.tasks:
             return []
-        if code in (130, 143) and not worker.stopped:
-            raise Interrupted
         current = worker.tasks.pop(worker.current, None)
         if worker.tasks:
             self._waiting.appendleft(list(worker.tasks.values()))
@@ -280,17 +285,18 @@ class _Pool:
 class _Process:
     """One worker process and what it has in work."""
 
-    def __init__(self, session: Session, place: int, device: str, inbox: queue.Queue[_Message]) -> None:
+    def __init__(self, session: Session, place: int, device: str, code: CodeVersion, inbox: queue.Queue[_Message]) -> None:
         device = f"cuda:{place % _cuda_devices()}" if device == "cuda" else device
-        command = [sys.executable, "-m", "harness", "worker", "--stdin", "--json", "--store", str(session.store)]
-        command += ["--data", str(session.data), "--device", device, "--threads", str(session.threads)]
-        command += ["--parent", str(os.getpid())]
+        command = [sys.executable, *interpreter_arguments(), "-m", "harness", "worker", "--stdin", "--json"]
+        command += ["--store", str(session.store), "--data", str(session.data)]
+        command += ["--device", device, "--threads", str(session.threads)]
+        command += ["--parent", str(os.getpid()), "--run-code", code.to_json()]
         environment = worker_environment(session.threads)
         pipe = subprocess.PIPE
         try:
             self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True)
         except OSError as error:
-            raise HarnessError(f"a worker process cannot be started: {error.strerror or error}") from None
+            raise HarnessError(f"a worker process cannot be started: {sys.executable}: {error.strerror or error}") from None
         self.place = place
         self.tasks: dict[str, Task] = {}
         self.current = ""  # the task that it has begun last
@@ -350,7 +356,7 @@ class _Process:
         if event == "worker_ready":
             self.ready = True
             self._say(event)
-        elif event in ("outcome", "store_refused"):
+        elif event in ("outcome", "store_refused", "code_refused"):
             self._inbox.put(_Message(self, event, {k: v for k, v in message.items() if k != "event"}))
         else:
             if event == "task_started":
@@ -378,6 +384,11 @@ class _Process:
         except subprocess.TimeoutExpired:
             self._process.kill()
         self._thread.join(timeout=10)
+
+
+def _stopped_on_request(worker: _Process, code: int) -> bool:
+    """Say whether a worker ended since it was sent a stop signal: a scheduler may signal every process of a job."""
+    return asked_to_stop(code) or (not worker.ready and ended_by_stop_signal(code))
 
 
 def _ending(code: int) -> str:

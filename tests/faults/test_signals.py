@@ -131,7 +131,17 @@ def test_worker_killed(checked: Path, number: int) -> None:
     assert f"its worker process ended with signal {int(number)} before it was done; tried once more, alone" in errors
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 143),
+        (signal.SIGINT, 130),
+        (signal.SIGHUP, 129),
+        (signal.SIGUSR1, 138),
+        (signal.SIGUSR2, 140),
+        (signal.SIGXCPU, 152),
+    ],
+)
 def test_run_that_is_asked_to_stop(checked: Path, number: int, code: int) -> None:
     """It saves within five seconds, says how to go on, exits with the signal's code, and no epoch is trained twice."""
     process = start(checked)
@@ -148,14 +158,15 @@ def test_run_that_is_asked_to_stop(checked: Path, number: int, code: int) -> Non
     assert epochs_repeated(checked) == 0
 
 
-def test_everybody_is_asked_to_stop_at_once(checked: Path) -> None:
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+def test_everybody_is_asked_to_stop_at_once(checked: Path, number: int, exit_code: int) -> None:
     """As batch systems do it: run and workers get the signal, and the workers another one from the run."""
     process = start(checked)
     wait_for_epochs(checked, 7)
     for pid in [process.pid, *workers_of(process.pid)]:
-        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, number)
     code, errors = finish(process)
-    assert code == 143, errors
+    assert code == exit_code, errors
     assert list((checked / "store" / "progress").rglob("weights.safetensors"))
 
 

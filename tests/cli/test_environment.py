@@ -1,0 +1,343 @@
+"""The command line in odd surroundings: the working folder, standard streams, home folder, paths, plugins left out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cli.test_commands import FILE, harness
+
+COMMAND = [sys.executable, "-P", "-m", "harness"]
+SMALL = {**FILE, "methods": ["deep"], "metrics": ["ensemble_accuracy"]}
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="/proc, user namespaces and /dev/full are Linux's")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a benchmark file and a finished run."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    harness("run", "small.yaml", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a benchmark file."""
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    return tmp_path
+
+
+def rows(folder: Path) -> bytes:
+    return (folder / "runs" / "small" / "results.csv").read_bytes()
+
+
+SHADOWS = ["random.py", "numpy.py", "torch.py", "json.py", "platform.py", "yaml.py", "harness_basin/__init__.py"]
+
+
+@pytest.mark.parametrize("start", [["-m", "harness"], ["-P", "-m", "harness"]], ids=" ".join)
+def test_files_named_as_libraries_are_not_imported(folder: Path, undisturbed: Path, start: list[str]) -> None:
+    """Neither by the command nor by its workers, and the rows are those of any other folder."""
+    for name in SHADOWS:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("import pathlib\npathlib.Path('imported.txt').open('a').write(__file__)\n")
+    command = [sys.executable, *start, "run", "small.yaml", "--workers", "2"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "imported.txt").exists()
+    assert rows(folder) == rows(undisturbed)
+
+
+def test_launch_script_called_harness_runs_once(folder: Path, undisturbed: Path) -> None:
+    """Workers do not run it again."""
+    script = f"""
+import os, subprocess
+open("calls.txt", "a").write("called ")
+if open("calls.txt").read().count("called") < 3:
+    subprocess.run({[*COMMAND, "run", "small.yaml", "--workers", "2"]!r}, check=True)
+"""
+    (folder / "harness.py").write_text(script)
+    subprocess.run([sys.executable, "harness.py"], cwd=folder, check=True, capture_output=True)
+    assert (folder / "calls.txt").read_text() == "called "
+    assert rows(folder) == rows(undisturbed)
+
+
+def test_user_path_stays_in_force(tmp_path: Path) -> None:
+    """PYTHONPATH is what the user wants, the working folder by a relative name too."""
+    (tmp_path / "mine.py").write_text("")
+    info = tmp_path / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[harness]\nmine = no_module_of_mine\n")
+    for relative in (".", "", str(tmp_path)):
+        path = os.pathsep.join([relative, *filter(None, [os.environ.get("PYTHONPATH")]), ""])
+        assert "plugin 'mine' of distribution 'mine 1.0'" in harness("list", "engine", cwd=tmp_path, PYTHONPATH=path).stderr
+    assert harness("list", "engine", cwd=tmp_path).stderr == ""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_closed_streams(folder: Path, undisturbed: Path, workers: int) -> None:
+    """The run does its work, and nothing that is meant for a closed stream ends up in a file."""
+    command = f"exec {' '.join(COMMAND)} run small.yaml --workers {workers} <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], cwd=folder, check=False).returncode == 0
+    assert rows(folder) == rows(undisturbed)
+    assert (folder / "runs" / "small" / "events.jsonl").read_text().startswith("{")
+
+
+DESCRIPTORS = """
+import os, subprocess, sys
+from harness.cli.standard_streams import repair_standard_streams
+repair_standard_streams()
+file = open("file.txt", "w")
+print("hidden"); print("hidden", file=sys.stderr); assert sys.stdin.read() == ""
+os.write(2, b"hidden")
+subprocess.run([sys.executable, "-c", "import sys; print('hidden', file=sys.stderr)"], check=True)
+file.write(str(file.fileno() > 2))
+"""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_descriptors_are_not_given_to_files(tmp_path: Path, closed: str) -> None:
+    """A file gets none of the numbers 0 to 2, and what libraries and other processes print there does not end up in it."""
+    (tmp_path / "try.py").write_text(DESCRIPTORS)
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} try.py {closed}"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "file.txt").read_text() == "True"
+
+
+def test_characters_that_standard_output_lacks(undisturbed: Path) -> None:
+    """The board is printed, with escapes for them."""
+    done = harness("leaderboard", "runs/small", cwd=undisturbed, PYTHONIOENCODING="latin-1")
+    assert "ensemble_accuracy (%) \\u2191" in done.stdout
+
+
+@LINUX
+def test_full_disk_behind_standard_output(undisturbed: Path) -> None:
+    """One line."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*COMMAND, "list"], cwd=undisturbed, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: standard output cannot be written: No space left on device\n")
+
+
+def test_nobody_reads_standard_output(undisturbed: Path) -> None:
+    """`| head` ends the command as any other one, without a word."""
+    process = subprocess.Popen([*COMMAND, "list"], cwd=undisturbed, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (141, b"")
+
+
+@LINUX
+def test_working_folder_that_is_gone(tmp_path: Path) -> None:
+    """One line for every command: relative paths mean nothing, and torch does not load."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        ["sh", "-c", f"rmdir {gone}; exec {' '.join(COMMAND)} list"], cwd=gone, capture_output=True, text=True, check=False
+    )
+    said = "error: the working folder cannot be used: No such file or directory; change to one that is there\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_run_without_a_home_folder(folder: Path, undisturbed: Path) -> None:
+    """Digits need no data root."""
+    harness("run", "small.yaml", "--workers", "2", cwd=folder, HOME="", XDG_CACHE_HOME="")
+    assert rows(folder) == rows(undisturbed)
+
+
+NO_ROOT = (
+    "data set 'cifar10': there is no data root, since HOME is not set and the user has no home folder; "
+    "name a folder with --data or HARNESS_DATA"
+)
+
+
+@LINUX
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="user namespaces are not to be had")
+def test_user_without_home_and_name(folder: Path) -> None:
+    """Digits work; a data set that needs the data root says in one line how to name one, and so does the doctor."""
+    unknown = ["unshare", "--user", "--map-user=54321", "env", "-u", "HOME", "-u", "XDG_CACHE_HOME"]
+    if subprocess.run([*unknown, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("user namespaces are not to be had")
+    options = {"cwd": folder, "capture_output": True, "text": True, "check": False}
+    (folder / "cifar.yaml").write_text(yaml.safe_dump({**SMALL, "datasets": ["digits", "cifar10"]}))
+    done = subprocess.run([*unknown, *COMMAND, "run", "cifar.yaml", "--workers", "2"], **options)
+    assert done.returncode == 1, done.stderr
+    assert f"failed: {NO_ROOT}\n" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "resnet20 × digits" not in done.stderr
+    doctor = subprocess.run([*unknown, *COMMAND, "doctor"], **options)
+    assert "data      no data root, since there is no home folder; name one with --data or HARNESS_DATA\n" in doctor.stdout
+
+
+def test_home_folder_that_is_not_there(tmp_path: Path) -> None:
+    """A data set that needs the data root names the way out, beside the file that is missing."""
+    (tmp_path / "cifar.yaml").write_text(yaml.safe_dump({**SMALL, "datasets": ["cifar10"]}))
+    (tmp_path / "file").touch()
+    offline = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    home = {"HOME": str(tmp_path / "file"), "XDG_CACHE_HOME": ""}
+    done = harness("run", "cifar.yaml", "--workers", "1", cwd=tmp_path, code=1, **home, **offline)
+    root = tmp_path / "file" / ".cache" / "basin-harness" / "data"
+    assert f"or name another data root with --data or HARNESS_DATA, since {root} cannot be written" in done.stderr
+
+
+def test_tilde_is_the_home_folder(folder: Path, undisturbed: Path) -> None:
+    """In options, arguments and variables, where the shell leaves it as it is."""
+    home = folder / "home"
+    shutil.copytree(undisturbed, home)
+    store = home / "runs" / "store"
+    harness("run", "~/small.yaml", "--store=~/runs/store", "--out=~/out", "--data=~/data", cwd=folder, HOME=str(home))
+    assert (home / "out" / "results.csv").exists()
+    assert not list(folder.glob("~*"))
+    board = harness("leaderboard", "~/out", "--out=~/board.md", cwd=folder, HOME=str(home))
+    assert board.stderr == ""
+    assert (home / "board.md").exists()
+    plan = harness("plan", "~/small.yaml", cwd=folder, HOME=str(home), HARNESS_STORE="~/runs/store", HARNESS_DATA="~/data")
+    assert "epochs to train now:                       0" in plan.stdout
+    task = next(path.name for path in store.glob("objects/*/*"))
+    harness("worker", "--task", task, "--store=~/runs/store", cwd=folder, HOME=str(home))
+    assert not list(folder.glob("~*"))
+
+
+BAD_PATHS: dict[str, tuple[list[str], dict[str, str], str]] = {
+    "no home": (
+        ["run", "small.yaml", "--store=~/x"],
+        {"HOME": ""},
+        "--store ~/x: there is no home folder (HOME names none); write the path in full, or ./~/x for a folder of that name",
+    ),
+    "relative home": (["plan", "~/x.yaml"], {"HOME": "home"}, "FILE ~/x.yaml: there is no home folder (HOME names none)"),
+    "unknown user": (
+        ["run", "small.yaml", "--out=~no_such_user/x"],
+        {},
+        "--out ~no_such_user/x: there is no user 'no_such_user' here; write the path in full",
+    ),
+    "unknown user in a variable": (
+        ["plan", "small.yaml"],
+        {"HARNESS_STORE": "~no_such_user"},
+        "HARNESS_STORE ~no_such_user: there is no user 'no_such_user' here",
+    ),
+    "worker": (["worker", "--task", "a", "--data=~/x"], {"HOME": ""}, "--data ~/x: there is no home folder"),
+    "empty": (["run", "small.yaml", "--store="], {}, "--store: the path is empty; name a file or folder"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PATHS)
+def test_paths_that_mean_nothing_are_one_line(folder: Path, case: str) -> None:
+    """The option or variable, what is wrong, and the next step; nothing is made."""
+    words, environment, said = BAD_PATHS[case]
+    done = harness(*words, cwd=folder, code=2, **environment)
+    assert f"error: {said}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in folder.iterdir()] == ["small.yaml"]
+
+
+def test_blank_variables_are_as_if_not_set(undisturbed: Path) -> None:
+    """The store and the data root are the default ones, and no plugin is left out."""
+    blank = dict.fromkeys(("HARNESS_STORE", "HARNESS_DATA", "HARNESS_DISABLED_PLUGINS"), " ")
+    done = harness("plan", "small.yaml", cwd=undisturbed, **blank)
+    assert "epochs to train now:                       0" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", [["list", "engine"], ["check", "small.yaml"], ["plan", "small.yaml"]], ids=" ".join)
+def test_disabled_name_that_nothing_has_is_warned_of(undisturbed: Path, command: list[str]) -> None:
+    """With the nearest one, by every command that loads plugins; it goes on."""
+    done = harness(*command, cwd=undisturbed, HARNESS_DISABLED_PLUGINS="metrix")
+    said = (
+        "warning: HARNESS_DISABLED_PLUGINS names 'metrix', which no plugin or distribution is called; did you mean 'metrics'?"
+    )
+    assert done.stderr.startswith(said)
+    assert len(done.stderr.splitlines()) == 1
+
+
+PLUGIN = """
+import os, pathlib
+import harness
+from torch import nn
+
+HERE = pathlib.Path(__file__)
+
+class Linear(harness.Architecture):
+    name = "linear_of_mine"
+
+    def build(self, shape, classes):
+        {trap}
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+
+@harness.hookimpl
+def register_architectures(register):
+    register(Linear)
+"""
+EDIT = """
+        if "worker" in __import__("sys").argv and not HERE.with_name("edited").exists():
+            HERE.with_name("edited").touch()
+            HERE.write_text(HERE.read_text() + "# edited")
+            os._exit(3)
+"""
+SCRIPT = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from harness.cli import main
+main()
+"""
+
+
+@pytest.fixture
+def plugin(folder: Path) -> Callable[[str], Path]:
+    """Return a function that makes a plugin in a folder of its own, and the benchmark use it."""
+
+    def make(trap: str = "") -> Path:
+        home = folder / "plugins"
+        info = home / "linear_of_mine-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: linear-of-mine\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[harness]\nlinear = linear_of_mine\n")
+        (home / "linear_of_mine.py").write_text(PLUGIN.replace("{trap}", trap.strip()))
+        (folder / "small.yaml").write_text(yaml.safe_dump({**SMALL, "architectures": ["linear_of_mine"]}))
+        return home
+
+    return make
+
+
+def test_plugin_that_only_the_run_finds(folder: Path, plugin: Callable[[str], Path]) -> None:
+    """Workers would lack what a script has put on its own path: one line, before anything is trained."""
+    home = plugin("")
+    (folder / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "-P", "script.py", str(home), "run", "small.yaml", "--workers", "2"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert (
+        "error: a worker process runs other code than the run: plugin 'linear': the run uses linear-of-mine 1.0 from "
+        f"{home / 'linear_of_mine.py'}, the worker does not find it; install what the run uses where workers find it"
+    ) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((folder / "runs" / "store" / "objects").rglob("*.safetensors"))
+    alone = subprocess.run([*command[:-1], "1"], cwd=folder, capture_output=True, text=True, check=False)
+    assert alone.returncode == 0, alone.stderr
+
+
+def test_plugin_edited_while_a_run_goes_on(folder: Path, plugin: Callable[[str], Path]) -> None:
+    """A worker started in place of another would run the new code; the same command goes on with it."""
+    home = plugin(EDIT)
+    path = os.pathsep.join([str(home), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = harness("run", "small.yaml", "--workers", "2", cwd=folder, code=1, PYTHONPATH=path)
+    place = f"linear-of-mine 1.0 from {home / 'linear_of_mine.py'}"
+    assert f"plugin 'linear': the run uses {place} (sources " in done.stderr
+    assert f"), the worker {place} (sources " in done.stderr
+    assert "), whose sources have changed since the run began; " in done.stderr
+    harness("run", "small.yaml", "--workers", "2", cwd=folder, PYTHONPATH=path)
+
+
+def test_worker_refuses_code_that_it_cannot_compare(tmp_path: Path) -> None:
+    """By hand, too."""
+    done = harness("worker", "--task", "a", "--run-code", "{}", cwd=tmp_path, code=1)
+    assert "error: the run's code version is not readable" in done.stderr

@@ -1,0 +1,101 @@
+"""What a log file gets: lines now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness.cli.progress import Lines
+from harness.graph import Graph
+from harness.task import Task
+
+
+class Log:
+    """Lines of a run whose time is the test's."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.lines: list[str] = []
+        self.seconds = 0.0
+        self._graph = graph
+        self._show = Lines(graph, self.lines.append, lambda: self.seconds).show
+        epochs = sum(task.cost for task in graph.tasks.values())
+        self._show({"event": "planned", "cells": 1, "tasks": len(graph.tasks), "epochs": epochs})
+
+    def trainings(self) -> list[Task]:
+        return [task for task in self._graph.tasks.values() if task.kind == "train"]
+
+    def epoch(self, task: Task, epoch: int) -> None:
+        self._show({"event": "epoch", "task": task.key, "epoch": epoch, "loss": 1.0, "accuracy": 50.0})
+
+    def end(self, task: Task, status: str = "done", message: str = "") -> None:
+        facts = {"task": task.key, "kind": task.kind, "status": status, "message": message, "cost": task.cost}
+        self._show({"event": "task_ended", **facts})
+
+
+@pytest.fixture
+def log_of(graph_of: Callable[..., Graph]) -> Callable[..., Log]:
+    """Return a function that starts a log of a run of toys."""
+    recipe: dict[str, Any] = {"epochs": 100, "batch_size": 16, "learning_rate": 0.1}
+    recipe["augmentation"] = {"crop_padding": 0, "horizontal_flip": False}
+    return lambda **changes: Log(graph_of(**{"methods": ["deep"], "recipe": recipe, **changes}))
+
+
+def test_long_training_gives_a_line_a_minute(log_of: Callable[..., Log]) -> None:
+    """Epochs of 10 seconds: which training, how far it is and the run is, and the time that is left."""
+    log = log_of(members=2)
+    first = log.trainings()[0]
+    for epoch in range(1, 31):
+        log.seconds += 10
+        log.epoch(first, epoch)
+    assert len(log.lines) == 1 + 5
+    assert log.lines[0] == "1 cells: 6 tasks to do, 200 epochs to train"
+    assert log.lines[-1] == (
+        "training perceptron on blobs, seed 0 member 0, cross-entropy, epoch 30 of 100: loss 1.0000, accuracy 50.0 % "
+        "(30 of 200 epochs, 28:20 left)"
+    )
+
+
+def test_thousand_short_trainings_give_few_lines(log_of: Callable[..., Log]) -> None:
+    """One for every twentieth of the epochs."""
+    log = log_of(members=2, seeds=list(range(500)))
+    for task in log.trainings():
+        log.seconds += 0.01
+        log.epoch(task, 100)
+        log.end(task)
+    assert len(log.trainings()) == 1000
+    assert len(log.lines) == 1 + 20
+    assert log.lines[-1].endswith("(100000 of 100000 epochs, 00:00 left)")
+
+
+def test_few_trainings_give_a_line_each(log_of: Callable[..., Log]) -> None:
+    """As many as say something."""
+    log = log_of(members=3)
+    for task in log.trainings():
+        log.epoch(task, 100)
+        log.end(task)
+    assert [line.split(",")[1] for line in log.lines[1:]] == [f" seed 0 member {i}" for i in range(3)]
+
+
+def test_hours_of_measuring_are_not_silent(log_of: Callable[..., Log]) -> None:
+    """Tasks that train nothing are counted, once a minute."""
+    log = log_of(members=2)
+    for task in log.trainings():
+        log.end(task)
+    rest = [task for task in log._graph.tasks.values() if task.kind != "train"]
+    for task in rest:
+        log.seconds += 100
+        log.end(task)
+    assert log.lines[-1] == "6 of 6 tasks have ended (200 of 200 epochs, 00:00 left)"
+    assert len(log.lines) == 1 + 2 + len(rest)
+
+
+def test_thousand_failures_give_few_lines(log_of: Callable[..., Log]) -> None:
+    """The first ones, and where the others stand."""
+    log = log_of(members=2, seeds=list(range(500)))
+    for task in log.trainings():
+        log.end(task, "failed", "it diverged")
+    assert len(log.lines) == 1 + 20 + 1
+    assert log.lines[1].endswith("member 0, cross-entropy: it diverged")
+    assert log.lines[-1] == "further lines of this kind (failed) are left out; events.jsonl in the run's folder has them all"
