@@ -18,13 +18,13 @@ PLUGINS = ROOT / "plugins"
 
 # From the ground floor up: a module may import what stands on a lower floor, or, within a room, its own room.
 FLOORS = [
-    ["errors", "task", "stopwatch", "profile"],
+    ["errors", "task", "stopwatch", "profile", "ensemble_warnings"],
     ["hookspecs", "streams", "provenance", "blame", "device"],
-    ["weights", "ensemble", "results", "events"],
+    ["weights", "ensemble", "results", "events", "run_folder"],
     ["interfaces"],
     ["recipe", "discovery", "store", "source"],
     ["trajectory", "catalogue", "leaderboard"],
-    ["training", "evaluation", "benchmark", "report"],
+    ["training", "evaluation", "benchmark", "report", "earlier_run"],
     ["graph", "guard"],
     ["room"],
     ["continuation"],
