@@ -54,7 +54,7 @@ def _stores_around(path: Path) -> Iterator[Path]:
     """Yield the stores that a folder is, or lies in."""
     real = Path(os.path.realpath(path))
     for folder in (real, *real.parents):
-        if all((folder / name).is_dir() for name in _STORE_FOLDERS):
+        if all(os.path.isdir(folder / name) for name in _STORE_FOLDERS):  # a folder that may not be looked into is none
             yield folder
 
 
