@@ -54,8 +54,9 @@ def _stores_around(path: Path) -> Iterator[Path]:
     """Yield the stores that a folder is, or lies in."""
     real = Path(os.path.realpath(path))
     for folder in (real, *real.parents):
-        if all(os.path.isdir(folder / name) for name in _STORE_FOLDERS):  # a folder that may not be looked into is none
-            yield folder
+        with contextlib.suppress(OSError):  # a folder that may not be looked into
+            if all((folder / name).is_dir() for name in _STORE_FOLDERS):
+                yield folder
 
 
 def _path_within(path: Path, root: Path) -> tuple[str, ...] | None:
