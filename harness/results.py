@@ -40,7 +40,7 @@ class Row:
 
     A failed or missing row has no value and says why in `message`. `cell` is the ensemble's key and `key` the measurement's;
     only a row that is not done may lack them. `setting` is the key of data set × architecture × recipe, empty if unknown. A
-    done row's value may be NaN: then the metric's own value was NaN.
+    done row's value may be NaN: then the metric's own value was NaN. `warning` says why the ensemble is degenerate, if it is.
     """
 
     benchmark: str
@@ -64,6 +64,7 @@ class Row:
     key: str = ""
     method_version: str = ""
     objective: str = ""
+    warning: str = ""
 
     def __post_init__(self) -> None:
         if self.status not in get_args(Status):
@@ -89,7 +90,7 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
-_LATER = ("method_version", "objective")  # files of version 0.1.0 have rows without them: nothing is known then
+_LATER = ("method_version", "objective", "warning")  # older files have rows without them: nothing is known then
 
 
 def write_rows(path: str | Path, rows: Iterable[Row]) -> None:
@@ -103,6 +104,11 @@ def read_rows(path: str | Path) -> pd.DataFrame:
 
     Every line is checked; the first offence raises `UserError` as `path:line: what is wrong`.
     """
+    return frame(load_rows(path))
+
+
+def load_rows(path: str | Path) -> list[Row]:
+    """Return the rows of a `results.csv`, or of the one in a run's folder, as `read_rows` does, without pandas."""
     path = Path(path)
     file = path / FILE_NAME if path.is_dir() else path
     if not file.exists():
@@ -114,7 +120,7 @@ def read_rows(path: str | Path) -> pd.DataFrame:
             rows.append(_parse({**dict.fromkeys(_LATER, ""), **fields}))
         except ValueError as offence:
             raise UserError(f"{file}:{line}: {offence}") from None
-    return frame(rows)
+    return rows
 
 
 def frame(rows: Iterable[Row]) -> pd.DataFrame:

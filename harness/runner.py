@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+from harness.ensemble_warnings import planned_warnings
 from harness.errors import DamagedObject, Interrupted, StoreError, UserError
 from harness.graph import Graph, PlannedCell, check_task
 from harness.interfaces import Engine, Metric, Plugin, Session
@@ -26,11 +27,12 @@ _ROWS_EVERY = 5.0  # seconds between two writings of the rows while a run goes o
 
 @dataclass
 class Ledger:
-    """What is known of a run's tasks: the values of measurements, and why tasks failed."""
+    """What is known of a run's tasks: the values of measurements and what they warn of, and why tasks failed."""
 
     values: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     causes: dict[str, str] = field(default_factory=dict)  # failed training → the failed check under which details are stored
+    warnings: dict[str, tuple[str, ...]] = field(default_factory=dict)
     trained: float = 0.0  # epochs of plain training done in this run
     done: int = 0
 
@@ -206,7 +208,8 @@ class Runner:
         for task in tasks:
             if task.kind == "measure" and task.key not in self.ledger.values and self.store.present(task.key):
                 try:
-                    self.ledger.values[task.key] = _values(self.store.meta(task.key))
+                    meta = self.store.meta(task.key)
+                    self.ledger.values[task.key], self.ledger.warnings[task.key] = _values(meta), _warnings(meta)
                 except DamagedObject as error:
                     self._set_aside(task.key, str(error))
                 except (KeyError, TypeError, ValueError, OverflowError):
@@ -288,6 +291,7 @@ def _cell_rows(cell: PlannedCell, graph: Graph, ledger: Ledger) -> list[Row]:
         "cell": cell.key,
         "method_version": f"{cell.spec.method.plugin.name}@{cell.spec.method.plugin.version}",
         "objective": _version(cell.spec.objective),
+        "warning": "; ".join(_cell_warnings(cell, ledger)),
     }
     out: list[Row] = []
     for found in _measured(cell, graph, ledger):
@@ -303,6 +307,14 @@ def _cell_rows(cell: PlannedCell, graph: Graph, ledger: Ledger) -> list[Row]:
         row = partial(Row, **where, metric=metric, unit="epochs", main=main, metric_version=version)
         out.append(row(value=None, status="failed", message=cell.problem) if cell.problem else row(value=value, key=cell.key))
     return out
+
+
+def _cell_warnings(cell: PlannedCell, ledger: Ledger) -> tuple[str, ...]:
+    """Return why a cell's ensemble is degenerate: as its measurements found or, before any, as its members' keys say."""
+    found = planned_warnings([member.key for member in cell.members])
+    for measure in cell.measures.values():
+        found = ledger.warnings.get(measure.key, ()) or found
+    return found
 
 
 def _version(plugin: Plugin) -> str:
@@ -368,6 +380,14 @@ def _values(meta: dict[str, Any]) -> list[dict[str, Any]]:
         ):
             raise ValueError
     return values
+
+
+def _warnings(meta: dict[str, Any]) -> tuple[str, ...]:
+    """Return what a measurement warns of (older ones say nothing); raise `TypeError` if that is no list of texts."""
+    warnings = meta.get("warnings", [])
+    if not isinstance(warnings, list) or not all(isinstance(warning, str) for warning in warnings):
+        raise TypeError
+    return tuple(warnings)
 
 
 def _row(where: dict[str, Any], value: dict[str, Any], key: str, version: str, main: bool) -> Row:

@@ -23,6 +23,7 @@ from harness.continuation import Continuation, make_objective, teacher_network
 from harness.device import resolve_device
 from harness.dry_pass import DryPass
 from harness.ensemble import EvaluatedEnsemble
+from harness.ensemble_warnings import ensemble_warnings
 from harness.errors import DamagedObject, HarnessError, Interrupted, PluginFailed, StoreError, TaskFailed
 from harness.guard import MAX_VALUES, Surroundings, called, check_logits, check_states, check_values
 from harness.interfaces import Derivation, MetricValue, Session, Split, Workbench
@@ -315,7 +316,8 @@ class Worker:
         with blamed(who, "measure"):
             values = list(itertools.islice(metric.measure(ensemble), MAX_VALUES + 1))
         check_values(f"{who}: measure gave", values, metric.name)
-        self._put(task, began, {}, values=[_value_json(value) for value in values])
+        warnings = ensemble_warnings(ensemble.logits, ensemble.labels)
+        self._put(task, began, {}, values=[_value_json(value) for value in values], warnings=warnings)
 
     def _ensemble(self, spec: dict[str, Any], room: Room) -> EvaluatedEnsemble:
         """Return the ensemble of a measurement; metrics of one ensemble come one after another and share it."""

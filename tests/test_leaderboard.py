@@ -798,10 +798,10 @@ def test_the_tidy_csv():
     """One line an entry, numbers with all digits, empty where there is none."""
     rows = [*seeds("deep", 94.0, 95.0), row("swe", 0, 0.1 + 0.2), row("swe", 1, None), *seeds("permuted", None, None)]
     assert render(made(rows), "csv").split("\n") == [
-        "benchmark,dataset,architecture,method,metric,mean,std,n,expected,best,status",
-        "paper,cifar10,resnet20,deep,ensemble_accuracy,94.5,0.7071067811865476,2,2,true,done",
-        "paper,cifar10,resnet20,swe,ensemble_accuracy,0.30000000000000004,,1,2,false,incomplete",
-        "paper,cifar10,resnet20,permuted,ensemble_accuracy,,,0,2,false,failed",
+        "benchmark,dataset,architecture,method,metric,mean,std,n,expected,best,status,warning",
+        "paper,cifar10,resnet20,deep,ensemble_accuracy,94.5,0.7071067811865476,2,2,true,done,",
+        "paper,cifar10,resnet20,swe,ensemble_accuracy,0.30000000000000004,,1,2,false,incomplete,",
+        "paper,cifar10,resnet20,permuted,ensemble_accuracy,,,0,2,false,failed,",
         "",
     ]
 
@@ -835,6 +835,7 @@ def test_the_nested_json():
                                 "expected": 2,
                                 "status": "nan",
                                 "best": False,
+                                "warnings": [],
                                 "text": "nan †",
                             }
                         ],
@@ -853,6 +854,7 @@ def test_the_nested_json():
                                 "expected": 2,
                                 "status": "incomplete",
                                 "best": False,
+                                "warnings": [],
                                 "text": "1.00 (1/2)",
                             }
                         ],
@@ -862,6 +864,7 @@ def test_the_nested_json():
                     {"method": "deep", "seeds": [1], "metrics": [], "message": "the value is nan"},
                     {"method": "swe", "seeds": [1], "metrics": [], "message": "failed: diverged"},
                 ],
+                "warnings": [],
             }
         ]
     }

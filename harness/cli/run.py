@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shlex
 import sys
 import time
@@ -29,9 +28,11 @@ from harness.cli.durations import Duration
 from harness.cli.paths import UserPath
 from harness.cli.progress import progress
 from harness.cli.stopping import Stopper
+from harness.earlier_run import keep_earlier_run
 from harness.errors import Interrupted, UserError
 from harness.interfaces import Session
 from harness.profile import Profile, told
+from harness.run_folder import check_places, open_folder
 from harness.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from harness.interfaces import Engine
     from harness.runner import Ledger, Runner
     from harness.store import Store
-
-_STALE = 600.0  # seconds after which half a file is nobody's any more; writing one takes a blink
 
 
 @click.command()
@@ -96,9 +95,12 @@ def run(
     with Stopper(limit=time_limit) as stopper:
         benchmark, catalogue = open_benchmark(file, overrides)  # before torch is imported: mistakes are told at once
 
+        folder, root, data = out or Path("runs") / benchmark.name, store_folder(store), data_folder(data)
+        check_places(folder, root, data, named="" if out else benchmark.name)
+
         from harness.device import precision_on, resolve_device
         from harness.graph import plan
-        from harness.runner import Runner
+        from harness.runner import Ledger, Runner, rows
         from harness.store import Store
 
         device = resolve_device(device)
@@ -106,16 +108,19 @@ def run(
         if benchmark.leaves_precision_open and precision != "fp32":
             click.echo(f"precision: {precision}, which this device has; recipe.precision fixes it", err=True)
         engine = _engine(catalogue, engine_name, {"workers": workers, "task_timeout": task_timeout})
+        click.get_current_context().with_resource(open_folder(folder))  # until the command ends
         with watch("planning"):
             graph = plan(benchmark, precision)
         with watch("store"):
-            shelf = Store(store_folder(store))
+            shelf = Store(root)
             shelf.prepare()
-        folder = _folder(out or Path("runs") / benchmark.name)
+        moved = keep_earlier_run(folder, rows(graph, Ledger()))
+        if moved:
+            click.echo(moved, err=True)
         watching = {"profile": Profile(os.getpid())} if profile else {}
         with progress(graph) as show, _log(folder, {**watching, "progress": show, **catalogue.observers}) as log:
             watch.turn("other")
-            session = Session(catalogue, shelf.root, data_folder(data), device, log, stopper.stopping, threads, watch)
+            session = Session(catalogue, shelf.root, data, device, log, stopper.stopping, threads, watch)
             runner = Runner(graph, shelf, engine, session, folder)
             try:
                 status = _run(runner, partial(_write, folder, graph, store=shelf.root, device=device))
@@ -179,18 +184,6 @@ def _engine(catalogue: Catalogue, name: str, options: Mapping[str, Any]) -> Engi
         if key not in cls.Options.model_fields:
             raise UserError(f"--{key.replace('_', '-')}: engine '{name}' has no such option")
     return catalogue.create("engine", name, cls.Options.model_validate(given))
-
-
-def _folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "events.jsonl").open("a").close()
-        for rest in folder.glob(".*.part"):  # a run killed while it wrote a file leaves its first half under such a name
-            if re.fullmatch(r"\.[0-9a-f]{16}\.part", rest.name) and time.time() - rest.stat().st_mtime > _STALE:
-                rest.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {folder}: cannot be written: {error.strerror}; choose another folder") from None
-    return folder
 
 
 def _write(folder: Path, graph: Graph, ledger: Ledger, status: str, *, store: Path, device: str) -> None:

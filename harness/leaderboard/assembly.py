@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -68,8 +68,17 @@ def _merged(every: Iterable[tuple[str, Row]], wanted: Collection[str]) -> list[t
                 f"{earlier.value!r} and {row.value!r}; leave one run out, or give its benchmark another name"
             )
         if order.index(row.status) < order.index(earlier.status):
-            found[row.place] = folder, row
+            found[row.place] = folder, _with_warning(row, earlier)
+        else:
+            found[row.place] = other, _with_warning(earlier, row)
     return list(found.values())
+
+
+def _with_warning(row: Row, twin: Row) -> Row:
+    """Return a row with the warning that another row of the same ensemble has, if it has none: an older run knew of none."""
+    if row.warning or not twin.warning or row.cell != twin.cell:
+        return row
+    return replace(row, warning=twin.warning)
 
 
 def _selected(rows: Sequence[Row], metrics: str) -> list[str]:
@@ -103,8 +112,9 @@ def _table(place: tuple[str, str, str], found: Sequence[tuple[str, Row]], wanted
         by_entry.setdefault((row.method, row.metric), {})[row.seed] = row
     cells = {(m.name, c.metric): by_entry.get((m.name, c.metric), {}) for m in methods for c in columns}
     marked = [_with_best([_entry(m.name, c.metric, cells[m.name, c.metric], len(seeds)) for m in methods], c) for c in columns]
-    problems = tuple(problem for method in methods for problem in _problems(method.name, columns, cells, seeds))
-    return Table(*place, seeds, methods, columns, tuple(zip(*marked)), problems)
+    problems = tuple(p for method in methods for p in _problems(method.name, columns, cells, seeds, _trouble))
+    warnings = tuple(p for method in methods for p in _problems(method.name, columns, cells, seeds, _warning))
+    return Table(*place, seeds, methods, columns, tuple(zip(*marked)), problems, warnings=warnings)
 
 
 def _check_single(
@@ -139,12 +149,15 @@ def _column(metric: str, rows: Iterable[Row]) -> Column:
 def _entry(method: str, metric: str, by_seed: Mapping[int, Row], expected: int) -> Entry:
     """Return a metric of a method over its seeds."""
     values = [row.value for row in by_seed.values() if row.value is not None]
+    warnings = tuple(dict.fromkeys(filter(None, (_warning(by_seed[seed]) for seed in sorted(by_seed)))))
     if not values:
         statuses = {row.status for row in by_seed.values()}
         return Entry(method, metric, None, None, 0, expected, _worst(statuses))
     mean, std = mean_and_std(values)
     status: Literal["done", "incomplete", "nan"] = "done" if len(values) == expected else "incomplete"
-    return Entry(method, metric, mean, std, len(values), expected, "nan" if math.isnan(mean) else status)
+    if math.isnan(mean):
+        status = "nan"
+    return Entry(method, metric, mean, std, len(values), expected, status, warnings=warnings)
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
@@ -165,26 +178,35 @@ def _worst(statuses: Collection[str]) -> Literal["failed", "missing", "absent"]:
 
 
 def _with_best(entries: list[Entry], column: Column) -> list[Entry]:
-    """Mark the best of a column: among complete, finite entries, all that print alike; nothing where there is no contest."""
-    rivals = {e.mean for e in entries if e.status == "done" and e.mean is not None and math.isfinite(e.mean)}
+    """Mark the best of a column: among complete, finite entries of sound ensembles, all that print alike; nothing where there
+    is no contest."""
+    rivals = [e.mean for e in entries if e.mean is not None and _may_win(e)]
     contest = sum(e.status != "absent" for e in entries) > 1
     if not (column.better and rivals and contest):
         return entries
     best = format_number(max(rivals) if column.better == "higher" else min(rivals), column.unit)
     winners = {mean for mean in rivals if format_number(mean, column.unit) == best}
-    return [replace(e, best=e.status == "done" and e.mean in winners) for e in entries]
+    return [replace(e, best=_may_win(e) and e.mean in winners) for e in entries]
+
+
+def _may_win(entry: Entry) -> bool:
+    return entry.status == "done" and not entry.warnings and entry.mean is not None and math.isfinite(entry.mean)
 
 
 def _problems(
-    method: str, columns: Sequence[Column], cells: Mapping[tuple[str, str], Mapping[int, Row]], seeds: Sequence[int]
+    method: str,
+    columns: Sequence[Column],
+    cells: Mapping[tuple[str, str], Mapping[int, Row]],
+    seeds: Sequence[int],
+    say: Callable[[Row | None], str],
 ) -> list[Problem]:
-    """Return what is lacking or NaN of a method, equal messages together."""
+    """Return what `say` has to say of a method's rows, equal messages together."""
     measured = tuple(column.metric for column in columns if cells[method, column.metric])
     found: dict[tuple[tuple[str, ...], str], list[int]] = {}
     for seed in seeds:
         messages: dict[str, tuple[str, ...]] = {}
         for metric in measured:
-            message = _trouble(cells[method, metric].get(seed))
+            message = say(cells[method, metric].get(seed))
             if message:
                 messages[message] = (*messages.get(message, ()), metric)
         for message, metrics in messages.items():
@@ -201,6 +223,11 @@ def _trouble(row: Row | None) -> str:
     if row.status == "missing":
         return "not computed yet"
     return "the value is nan" if row.value is not None and math.isnan(row.value) else ""
+
+
+def _warning(row: Row | None) -> str:
+    """Return why the ensemble that a value is of is degenerate, or nothing; a row without a value needs no warning."""
+    return row.warning if row is not None and row.status == "done" else ""
 
 
 def _folders(a: str, b: str) -> str:

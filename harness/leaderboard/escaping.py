@@ -16,7 +16,7 @@ _LATEX_SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     **{"±": r"$\pm$", "−": "$-$", "·": r"$\cdot$", "√": r"$\surd$", "≤": r"$\leq$", "²": "$^2$", "′": "$'$"},
-    **{"↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$\dagger$", "—": "---", "β": r"$\beta$"},
+    **{"↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$\dagger$", "‡": r"$\ddagger$", "—": "---", "β": r"$\beta$"},
 }
 
 

@@ -33,6 +33,7 @@ _HTML = """\
 {%- for cell in row %}
 {%- if loop.index <= grid.labels %}<th scope="row">{{ cell.text }}</th>
 {%- elif cell.best %}<td class="{{ cell.status }} best"><strong>{{ cell.text }}</strong></td>
+{%- elif cell.degenerate %}<td class="{{ cell.status }} degenerate">{{ cell.text }}</td>
 {%- else %}<td{% if cell.status %} class="{{ cell.status }}"{% endif %}>{{ cell.text }}</td>
 {%- endif %}
 {%- endfor %}</tr>
@@ -104,13 +105,37 @@ def _latex(board: Board) -> str:
 
 def _csv(board: Board) -> str:
     """One line an entry; with a reference, one for each published number beside it."""
-    names = ["benchmark", "dataset", "architecture", "method", "metric", "mean", "std", "n", "expected", "best", "status"]
+    names = [
+        "benchmark",
+        "dataset",
+        "architecture",
+        "method",
+        "metric",
+        "mean",
+        "std",
+        "n",
+        "expected",
+        "best",
+        "status",
+        "warning",
+    ]
     more = ["source", "table", "published", "published_spread", "published_n", "difference", "verdict"]
     lines: list[list[object]] = [[*names, *(more if board.unmatched is not None else [])]]
     for table in board.tables:
         place = (table.benchmark, table.dataset, table.architecture)
         for e in (entry for line in table.entries for entry in line):
-            own: list[object] = [*place, e.method, e.metric, e.mean, e.std, e.n, e.expected, e.best, e.status]
+            own: list[object] = [
+                *place,
+                e.method,
+                e.metric,
+                e.mean,
+                e.std,
+                e.n,
+                e.expected,
+                e.best,
+                e.status,
+                "; ".join(e.warnings),
+            ]
             beside = [_beside(c) for c in table.comparisons if c.ours is e]
             lines += [own + more for more in beside] or [own + [""] * (len(lines[0]) - len(own))]
     return "".join(csv_line(map(_field, line)) for line in lines)
@@ -132,7 +157,8 @@ def _json_table(table: Table) -> dict[str, object]:
         {**asdict(method), "entries": [{**asdict(e), "text": entry_text(e, c.unit)} for e, c in zip(entries, table.columns)]}
         for method, entries in zip(table.methods, table.entries)
     ]
-    rest = {"columns": [*map(asdict, table.columns)], "methods": methods, "problems": [*map(asdict, table.problems)]}
+    rest = {"columns": [*map(asdict, table.columns)], "methods": methods}
+    rest |= {"problems": [*map(asdict, table.problems)], "warnings": [*map(asdict, table.warnings)]}
     beside = [
         {"method": c.ours.method, "metric": c.ours.metric, "ours": c.ours.mean, "published": asdict(c.published)}
         | {"difference": c.difference, "verdict": c.verdict}

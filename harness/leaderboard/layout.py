@@ -11,11 +11,12 @@ from harness.leaderboard.tables import Board, Column, Entry, Problem, Table
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a grid: its text, the status of the entry it shows, and whether that is the best."""
+    """A cell of a grid: its text, the status of the entry it shows, whether that is the best, or of a degenerate ensemble."""
 
     text: str
     status: str = ""
     best: bool = False
+    degenerate: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,14 @@ def _board_grid(table: Table) -> Grid:
     notes = [_note(problem) for problem in table.problems]
     if any(entry.status == "nan" for entries in table.entries for entry in entries):
         notes.insert(0, "† not a number: a value among the seeds is nan or infinite")
+    if any(entry.warnings for entries in table.entries for entry in entries):
+        notes += [_DEGENERATE, *(_note(warning) for warning in table.warnings)]
     title = f"{table.benchmark}: {table.dataset}, {table.architecture}"
     return Grid("board", title, _caption(table), header, 1, rows, tuple(notes))
+
+
+_DEGENERATE = "‡ of a degenerate ensemble: the number says little and is never the best"
+_DEGENERATE_ELSEWHERE = f"{_DEGENERATE}; the notes of the data set's own table say why"
 
 
 def _overview(tables: Sequence[Table]) -> Grid:
@@ -71,7 +78,8 @@ def _overview(tables: Sequence[Table]) -> Grid:
             rows.append((Cell(table.dataset), Cell(_heading(column)), *cells))
     title = f"{tables[0].benchmark}: all data sets, {tables[0].architecture}"
     caption = "From the tables below, their first two metrics at most; best of a line in bold."
-    return Grid("overview", title, caption, ("dataset", "metric", *methods), 2, tuple(rows))
+    notes = (_DEGENERATE_ELSEWHERE,) if any(cell.degenerate for row in rows for cell in row) else ()
+    return Grid("overview", title, caption, ("dataset", "metric", *methods), 2, tuple(rows), notes)
 
 
 def _comparison_grid(table: Table) -> Grid:
@@ -87,6 +95,8 @@ def _comparison_grid(table: Table) -> Grid:
         rows.append(tuple(map(Cell, (method, metric, where, ours, theirs, gap, item.verdict))))
         if item.published.note:
             notes.append(f"published for {method}, {metric}: {item.published.note}")
+    if any(item.ours.warnings for item in table.comparisons):
+        notes.append(_DEGENERATE_ELSEWHERE)
     title = f"{table.benchmark}: {table.dataset}, {table.architecture}, beside published numbers"
     header = ("method", "metric", "published in", "ours", "published", "difference", "verdict")
     return Grid("comparison", title, _COMPARISON_CAPTION, header, 3, tuple(rows), tuple(notes))
@@ -100,7 +110,7 @@ _COMPARISON_CAPTION = (
 
 
 def _cell(entry: Entry, column: Column) -> Cell:
-    return Cell(entry_text(entry, column.unit), entry.status, entry.best)
+    return Cell(entry_text(entry, column.unit), entry.status, entry.best, bool(entry.warnings))
 
 
 def _heading(column: Column) -> str:

@@ -33,10 +33,14 @@ def with_spread(mean: float, std: float | None, unit: str) -> str:
 
 
 def entry_text(entry: Entry, unit: str) -> str:
-    """Return an entry as a board prints it: `93.1 ± 0.2`, `93.1 ± 0.2 (2/3)`, `failed`, `missing`, `nan †` or `—`."""
+    """Return an entry as a board prints it: `93.1 ± 0.2`, `93.1 ± 0.2 (2/3)`, `93.1 ± 0.2 ‡` (of a degenerate ensemble),
+    `failed`, `missing`, `nan †` or `—`."""
     if entry.mean is None:
         return "—" if entry.status == "absent" else entry.status
+    mark = " ‡" if entry.warnings else ""
     if entry.status == "nan":
-        return "nan †"
+        return f"nan †{mark}"
     text = with_spread(entry.mean, entry.std, unit)
-    return text if entry.n == entry.expected else f"{text} ({entry.n}/{entry.expected})"
+    if entry.n != entry.expected:
+        text = f"{text} ({entry.n}/{entry.expected})"
+    return text + mark

@@ -32,7 +32,8 @@ class Entry:
     """A metric of a method over seeds: mean and sample standard deviation (ddof = 1, None below two finite values).
 
     `n` of `expected` seeds are done. `status` is "done" (all of them), "incomplete" (some), "failed" or "missing" (none), "nan"
-    (a NaN is among them, so the mean is NaN) or "absent" (the method has no row of this metric).
+    (a NaN is among them, so the mean is NaN) or "absent" (the method has no row of this metric). `warnings` say why the
+    ensembles measured are degenerate, if any is; such an entry is never the best.
     """
 
     method: str
@@ -43,11 +44,13 @@ class Entry:
     expected: int
     status: Literal["done", "incomplete", "failed", "missing", "nan", "absent"]
     best: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why numbers of a method are lacking or NaN: the seeds and the metrics concerned (empty: all of its metrics here)."""
+    """Why numbers of a method are lacking, NaN or of a degenerate ensemble: the seeds and the metrics concerned (empty: all of
+    its metrics here)."""
 
     method: str
     seeds: tuple[int, ...]
@@ -84,7 +87,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Table:
-    """One benchmark on one data set and architecture; `entries` holds a tuple a method, in the order of the columns."""
+    """One benchmark on one data set and architecture; `entries` holds a tuple a method, in the order of the columns.
+
+    `problems` tell of numbers that are lacking or NaN, `warnings` of numbers that are there but are of degenerate ensembles.
+    """
 
     benchmark: str
     dataset: str
@@ -95,6 +101,7 @@ class Table:
     entries: tuple[tuple[Entry, ...], ...]
     problems: tuple[Problem, ...]
     comparisons: tuple[Comparison, ...] = ()
+    warnings: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)

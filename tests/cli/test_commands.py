@@ -217,9 +217,9 @@ def test_signal_saves_and_prints_the_command_that_resumes(tmp_path: Path, number
     assert list((tmp_path / "runs" / "store" / "progress").rglob("weights.safetensors"))
     assert json.loads((tmp_path / "runs" / "small" / "run.json").read_text())["status"] == "interrupted"
     harness("run", "long.yaml", "--set", "methods=[deep]", cwd=tmp_path)
-    harness("run", "long.yaml", "--set", "methods=[deep]", "--store", "fresh", "--out", "fresh", cwd=tmp_path)
+    harness("run", "long.yaml", "--set", "methods=[deep]", "--store", "fresh", "--out", "again", cwd=tmp_path)
     ours = json.loads(harness("members", "runs/small", "--json", cwd=tmp_path).stdout)
-    theirs = json.loads(harness("members", "fresh", "--json", cwd=tmp_path).stdout)
+    theirs = json.loads(harness("members", "again", "--json", cwd=tmp_path).stdout)
     assert all(Path(a["path"]).read_bytes() == Path(b["path"]).read_bytes() for a, b in zip(ours, theirs, strict=True))
 
 

@@ -300,7 +300,7 @@ def test_really_full_and_really_read_only(tmp_path: Path, small_disk: Path) -> N
     remount(small_disk, "size=20m")
     assert list(damages(Store(small_disk / "store"))) == []
     command_line("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=0)
-    command_line("run", "small.yaml", "--store", tmp_path / "fresh", "--out", "fresh", cwd=tmp_path, code=0)
+    command_line("run", "small.yaml", "--store", tmp_path / "fresh", "--out", "again", cwd=tmp_path, code=0)
     assert contents(Store(small_disk / "store")) == contents(Store(tmp_path / "fresh"))
     remount(small_disk, "ro")
     said = command_line("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=2).stderr
