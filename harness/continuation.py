@@ -11,8 +11,8 @@ import torch
 
 from harness import streams
 from harness.errors import DamagedObject, Interrupted
-from harness.guard import built, called, watch_loss
-from harness.interfaces import Architecture, Objective, Session
+from harness.guard import architecture_for, built, called, watch_loss
+from harness.interfaces import Objective, Session
 from harness.provenance import provenance
 from harness.room import Room
 from harness.stopwatch import Stopwatch
@@ -30,6 +30,7 @@ class Continuation:
         self, task: Task, room: Room, store: Store, session: Session, watch: Stopwatch, save_every: float = 60.0
     ) -> None:
         self.task, self._room, self._store, self._catalogue, self._tell = task, room, store, session.catalogue, session.emit
+        self._data = session.data
         self._watch, self._save_every, self._began = watch, save_every, time.monotonic()
         spec = task.spec
         trajectory, self._key, self.until = spec["trajectory"], spec["trajectory_key"], spec["epoch"]
@@ -79,7 +80,7 @@ class Continuation:
         teacher = self.task.spec["teacher"]
         if teacher is None:
             return objective, None
-        architecture: Architecture = self._catalogue.from_identity("architecture", teacher["setting"]["architecture"])
+        architecture = architecture_for(self._catalogue, teacher["setting"]["architecture"], self._data)
         who = called(self._catalogue, "architecture", architecture)
         network = FlatNetwork(built(architecture, who, self._room.dataset, 0), self._room.device)
         with self._watch("store"):

@@ -25,7 +25,7 @@ from harness.ensemble import EvaluatedEnsemble
 from harness.errors import DamagedObject, HarnessError, Interrupted, PluginFailed, StoreError, TaskFailed
 from harness.evaluation import Between, Images, predict
 from harness.guard import MAX_VALUES, Surroundings, WatchedBetween, called, check_states, check_values
-from harness.interfaces import Derivation, MetricValue, Session, Split, Workbench
+from harness.interfaces import Derivation, MetricValue, Session, Split, Workbench, full_name
 from harness.provenance import provenance
 from harness.room import Room
 from harness.store import Store
@@ -330,7 +330,7 @@ def _doing(task: Task) -> str:
     word = {"train": "training", "derive": "deriving", "predict": "predicting", "measure": "measuring"}[task.kind]
     try:
         setting = task.spec["setting"]
-        return f"{word} {setting['architecture']['name']} on {setting['dataset']['name']}"
+        return f"{word} {full_name(setting['architecture'])} on {full_name(setting['dataset'])}"
     except (KeyError, TypeError):
         return word
 

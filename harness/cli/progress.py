@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.interfaces import full_name
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -59,12 +61,12 @@ class Clock:
 def describe(task: Task) -> str:
     """Return in words what a task is."""
     spec = task.spec
-    where = f"{spec['setting']['architecture']['name']} on {spec['setting']['dataset']['name']}"
+    where = f"{full_name(spec['setting']['architecture'])} on {full_name(spec['setting']['dataset'])}"
     if task.kind != "train":
-        return f"{task.kind} {spec['metric']['name'] + ' ' if task.kind == 'measure' else ''}{where}"
+        return f"{task.kind} {full_name(spec['metric']) + ' ' if task.kind == 'measure' else ''}{where}"
     trajectory = spec["trajectory"]
     _, seed, member = trajectory["order"]
-    objective = trajectory["objective"]["name"].replace("_", "-")
+    objective = full_name(trajectory["objective"]).replace("_", "-")
     held = "" if trajectory["held"] is None else f", rate held at {trajectory['held']:g}"
     return f"{where}, seed {seed} member {member}, {objective}{held}"
 

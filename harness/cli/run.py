@@ -106,7 +106,7 @@ def run(
             click.echo(f"precision: {precision}, which this device has; recipe.precision fixes it", err=True)
         engine = _engine(catalogue, engine_name, {"workers": workers, "task_timeout": task_timeout})
         with watch("planning"):
-            graph = plan(benchmark, precision)
+            graph = plan(benchmark.located(data_folder(data)), precision)
         with watch("store"):
             shelf = Store(store_folder(store))
             shelf.prepare()
