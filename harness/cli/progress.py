@@ -77,6 +77,7 @@ class Lines:
     def __init__(self, graph: Graph) -> None:
         self._tasks, self._clock = graph.tasks, Clock()
         self._last: dict[str, dict[str, Any]] = {}
+        self._failures: set[str] = set()
 
     def show(self, event: dict[str, Any]) -> None:
         """Print what is worth a line."""
@@ -102,7 +103,10 @@ class Lines:
     def _ended(self, event: dict[str, Any]) -> None:
         task = self._tasks[event["task"]]
         if event["status"] == "failed":
-            click.echo(f"failed: {describe(task)}: {event['message']}", err=True)
+            message = event["message"]
+            reason = "for the same reason" if message in self._failures else message
+            self._failures.add(message)
+            click.echo(f"failed: {describe(task)}: {reason}", err=True)
         elif event["status"] == "done" and event["kind"] == "train":
             self._clock.done += event["cost"]
             last = self._last.pop(event["task"], None)
