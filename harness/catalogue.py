@@ -17,7 +17,7 @@ from harness.blame import told
 from harness.discovery import Discovery, Source, discover
 from harness.errors import PluginError, UnknownName, did_you_mean
 from harness.figure import Figure
-from harness.interfaces import Options, Plugin
+from harness.interfaces import Options, Plugin, full_name
 from harness.task import canonical_json
 
 KINDS: dict[str, tuple[str, type[Plugin]]] = {
@@ -113,9 +113,7 @@ class Catalogue:
 
     def from_identity(self, kind: str, identity: dict[str, Any]) -> Any:
         """Return the plugin that an identity (as in keys and task files) describes; refuse another version or options."""
-        name = identity["name"]
-        if "variant" in identity:
-            name = _stem(name) + identity["variant"]
+        name = full_name(identity)
         cls = self.get(kind, name)
         if cls.version != identity["version"]:
             raise PluginError(

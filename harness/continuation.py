@@ -12,8 +12,8 @@ import torch
 from harness import streams
 from harness.catalogue import Catalogue
 from harness.errors import DamagedObject, Interrupted
-from harness.guard import built, called, watch_loss
-from harness.interfaces import Architecture, Objective, Session
+from harness.guard import architecture_for, built, called, watch_loss
+from harness.interfaces import Objective, Session
 from harness.networks.flat_network import FlatNetwork, State
 from harness.provenance import provenance
 from harness.room import Room
@@ -31,6 +31,7 @@ class Continuation:
         self, task: Task, room: Room, store: Store, session: Session, watch: Stopwatch, save_every: float = 60.0
     ) -> None:
         self.task, self._room, self._store, self._catalogue, self._tell = task, room, store, session.catalogue, session.emit
+        self._data = session.data
         self._watch, self._save_every, self._began = watch, save_every, time.monotonic()
         spec = task.spec
         trajectory, self._key, self.until = spec["trajectory"], spec["trajectory_key"], spec["epoch"]
@@ -79,7 +80,7 @@ class Continuation:
         teacher = self.task.spec["teacher"]
         if teacher is None:
             return None
-        network = teacher_network(self._catalogue, teacher["setting"], self._room)
+        network = teacher_network(self._catalogue, teacher["setting"], self._room, self._data)
         with self._watch("store"):
             network.load(self._store.tensors(teacher["object"], teacher["part"]))
         return network
@@ -139,9 +140,9 @@ def make_objective(catalogue: Catalogue, identity: dict[str, Any]) -> tuple[Obje
     return watch_loss(objective, label), label
 
 
-def teacher_network(catalogue: Catalogue, setting: dict[str, Any], room: Room) -> FlatNetwork:
-    """Return a network of the teacher's architecture in evaluation mode, freshly initialized."""
-    architecture: Architecture = catalogue.from_identity("architecture", setting["architecture"])
+def teacher_network(catalogue: Catalogue, setting: dict[str, Any], room: Room, data: Path) -> FlatNetwork:
+    """Return a network of the teacher's architecture in evaluation mode, freshly initialized. `data` is the data root."""
+    architecture = architecture_for(catalogue, setting["architecture"], data)
     who = called(catalogue, "architecture", architecture)
     network = FlatNetwork(built(architecture, who, room.dataset, 0), room.device)
     network.module.eval()

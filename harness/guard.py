@@ -87,7 +87,20 @@ def watch_loss(objective: Objective, who: str) -> Objective:
 
 def called(catalogue: Catalogue, kind: str, plugin: Plugin) -> str:
     """Return how messages call a plugin: kind, name, and where it comes from."""
-    return f"{kind} '{plugin.name}' of {catalogue.registration(kind, plugin.name).source}"
+    return f"{kind} '{plugin.full_name}' of {catalogue.registration(kind, plugin.name).source}"
+
+
+def architecture_for(catalogue: Catalogue, identity: dict[str, Any], data: Path) -> Architecture:
+    """Return the architecture that a task's identity describes, as this machine can build it.
+
+    Raise `UserError` if a file that it is built from is missing or another.
+    """
+    named: Architecture = catalogue.from_identity("architecture", identity)
+    who = called(catalogue, "architecture", named)
+    with blamed(who, "located"):
+        architecture = named.located(data)
+        architecture.check_identity(identity)
+    return architecture
 
 
 def built(architecture: Architecture, who: str, dataset: Dataset, stream: int) -> torch.nn.Module:

@@ -36,6 +36,12 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+def full_name(identity: Mapping[str, Any]) -> str:
+    """Return how messages call the plugin with an identity: its registered name, with the variant in a family's."""
+    name: str = identity["name"]
+    return name[: name.rindex("<")] + identity["variant"] if identity.get("variant") else name
+
+
 AnyOptions: TypeAlias = Options
 """`Options` under a name that plugin classes, which have an `Options` of their own, do not hide."""
 
@@ -54,6 +60,11 @@ class Plugin(ABC):
     def identity(self) -> dict[str, Any]:
         """What of this plugin goes into keys: name, version and every option, defaults filled in."""
         return {"name": self.name, "version": self.version, "options": self.options.model_dump(mode="json")}
+
+    @property
+    def full_name(self) -> str:
+        """How messages call the plugin; `name` is what it is registered under."""
+        return self.name
 
 
 class EnsembleBuilder(Plugin):
@@ -82,10 +93,29 @@ class Architecture(Plugin):
 
     variant: str | None = None
 
+    @property
+    def full_name(self) -> str:
+        """The registered name, with the variant of a family: `timm/resnet18`."""
+        return full_name({"name": self.name, "variant": self.variant})
+
     @classmethod
     def variants(cls) -> Iterable[str]:
         """Return the family's known variants; empty for a single architecture, or when they cannot be listed."""
         return ()
+
+    def located(self, data: Path) -> Architecture:
+        """Return the network as this machine can build it: itself, unless `build` reads a file.
+
+        Then the digest of the file is part of the `identity` of what is returned. Plans and tasks ask for this first; `harness
+        check` does not. `data` is the data root. Raise `UserError` if the file is missing, with what to put where.
+        """
+        return self
+
+    def check_identity(self, identity: Mapping[str, Any]) -> None:
+        """Raise `UserError` if this network is not the one that a task's identity describes: if a file is another.
+
+        Called after `located`, before `build`. Name, version, options and variant agree.
+        """
 
     @abstractmethod
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -116,6 +146,14 @@ class Split:
 class Dataset(Plugin):
     """An image classification data set that fits in memory."""
 
+    def located(self, root: Path) -> Dataset:
+        """Return the data set as it lies under a data root: itself, unless its options leave to the root what it holds.
+
+        Plans and tasks ask for this first; `harness check` does not. Raise `DataError` if the root does not hold what the
+        options name.
+        """
+        return self
+
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int, int]:
@@ -129,7 +167,7 @@ class Dataset(Plugin):
     @property
     @abstractmethod
     def train_size(self) -> int:
-        """The number of training images: known before the data is read, so that a plan needs no data."""
+        """The number of training images: known before the data is read."""
 
     @property
     @abstractmethod

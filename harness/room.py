@@ -14,8 +14,8 @@ from harness.blame import blamed
 from harness.catalogue import Catalogue
 from harness.data_root import explained
 from harness.errors import PluginFailed, UserError
-from harness.guard import built, called, check_split
-from harness.interfaces import Architecture, Dataset
+from harness.guard import architecture_for, built, called, check_split
+from harness.interfaces import Dataset
 from harness.networks.evaluation import NormalizedImages, differ, predict_batch
 from harness.networks.flat_network import FlatNetwork, State
 from harness.networks.state_checks import differing_attributes, differing_constants
@@ -36,12 +36,16 @@ class Room:
         self.device = device
         self.recipe = Recipe.model_validate_json(canonical_json(spec["recipe"]))
         identity = {k: v for k, v in spec["dataset"].items() if k != "fingerprint"}
-        self.dataset: Dataset = catalogue.from_identity("dataset", identity)
+        named: Dataset = catalogue.from_identity("dataset", identity)
+        who = called(catalogue, "dataset", named)
+        with blamed(who, "located"):
+            self.dataset = named.located(data)
         if self.dataset.fingerprint != spec["dataset"]["fingerprint"]:
-            raise UserError(f"data set '{self.dataset.name}' is not the one the task was made for: its fingerprint differs")
-        self.architecture: Architecture = catalogue.from_identity("architecture", spec["architecture"])
-        who = called(catalogue, "dataset", self.dataset)
-        with explained(self.dataset.name, data), blamed(who, "load"):
+            raise UserError(
+                f"data set '{self.dataset.full_name}' is not the one the task was made for: its fingerprint differs"
+            )
+        self.architecture = architecture_for(catalogue, spec["architecture"], data)
+        with explained(self.dataset.full_name, data), blamed(who, "load"):
             self.train, self.test = self.dataset.load(data)
         for name, split in (("training", self.train), ("test", self.test)):
             check_split(f"{who}: load gave a {name} split", split, self.dataset)

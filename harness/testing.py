@@ -53,30 +53,33 @@ def check_architecture(architecture: Architecture, shape: tuple[int, int, int], 
     torch.manual_seed(1)
     before = torch.get_rng_state()
     first, again, other = fresh(0), fresh(0), fresh(1)
-    assert torch.equal(before, torch.get_rng_state()), f"{architecture.name}: build reaches around the seeded generator"
+    assert torch.equal(before, torch.get_rng_state()), f"{architecture.full_name}: build reaches around the seeded generator"
     same = [torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True)]
-    assert all(same), f"{architecture.name}: two networks of one stream differ"
+    assert all(same), f"{architecture.full_name}: two networks of one stream differ"
     differ = [not torch.equal(a, b) for a, b in zip(first.state_dict().values(), other.state_dict().values(), strict=True)]
-    assert any(differ), f"{architecture.name}: networks of two streams are equal"
+    assert any(differ), f"{architecture.full_name}: networks of two streams are equal"
     images = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
     logits = first.eval()(images)
-    assert logits.shape == (4, classes), f"{architecture.name}: logits have shape {tuple(logits.shape)}, not (4, {classes})"
-    assert torch.equal(logits, first(images)), f"{architecture.name}: evaluation mode is not deterministic"
+    assert logits.shape == (4, classes), (
+        f"{architecture.full_name}: logits have shape {tuple(logits.shape)}, not (4, {classes})"
+    )
+    assert torch.equal(logits, first(images)), f"{architecture.full_name}: evaluation mode is not deterministic"
     torch.testing.assert_close(FlatNetwork(again.eval()).module(images), logits, rtol=1e-4, atol=1e-5)
     other.train()(images).square().sum().backward()
     still = [name for name, parameter in other.named_parameters() if parameter.requires_grad and parameter.grad is None]
-    assert not still, f"{architecture.name}: no gradient reaches {', '.join(still)}"
+    assert not still, f"{architecture.full_name}: no gradient reaches {', '.join(still)}"
 
 
 def check_dataset(dataset: Dataset, root: Path) -> None:
     """Check that a data set is what it declares, twice the same, and told apart by its fingerprint."""
     import torch
 
-    assert dataset.fingerprint, f"{dataset.name}: the fingerprint is empty"
+    dataset = dataset.located(root)
+    assert dataset.fingerprint, f"{dataset.full_name}: the fingerprint is empty"
     train, test = dataset.load(root)
-    assert len(train) == dataset.train_size, f"{dataset.name}: {len(train)} training images, {dataset.train_size} declared"
+    assert len(train) == dataset.train_size, f"{dataset.full_name}: {len(train)} training images, {dataset.train_size} declared"
     for name, split in (("training", train), ("test", test)):
-        where = f"{dataset.name}, {name} split"
+        where = f"{dataset.full_name}, {name} split"
         assert split.images.dtype == torch.uint8, f"{where}: images are {split.images.dtype}, not uint8"
         assert tuple(split.images.shape) == (len(split), *dataset.shape), (
             f"{where}: images have shape {tuple(split.images.shape)}"
@@ -84,9 +87,9 @@ def check_dataset(dataset: Dataset, root: Path) -> None:
         assert split.labels.dtype == torch.int64, f"{where}: labels are {split.labels.dtype}, not int64"
         assert 0 <= int(split.labels.min()) <= int(split.labels.max()) < dataset.classes, f"{where}: labels out of range"
     mean, std = dataset.normalisation
-    assert len(mean) == len(std) == dataset.shape[0], f"{dataset.name}: normalisation is not per channel"
+    assert len(mean) == len(std) == dataset.shape[0], f"{dataset.full_name}: normalisation is not per channel"
     again, _ = dataset.load(root)
-    assert torch.equal(again.images, train.images), f"{dataset.name}: loading twice gives other images"
+    assert torch.equal(again.images, train.images), f"{dataset.full_name}: loading twice gives other images"
 
 
 def check_ensemble_builder(builder: EnsembleBuilder, setting: Setting, objective: Objective, members: int = 3) -> list[Weights]:
@@ -97,10 +100,10 @@ def check_ensemble_builder(builder: EnsembleBuilder, setting: Setting, objective
         return list(builder.build(Cell(setting, objective, seed, members)))
 
     first, again, other = build(0), build(0), build(1)
-    assert first, f"{builder.name}: no members"
-    assert all(isinstance(m, (Checkpoint, Derived)) for m in first), f"{builder.name}: members are not handles"
-    assert [m.key for m in first] == [m.key for m in again], f"{builder.name}: building twice gives other members"
-    assert [m.key for m in first] != [m.key for m in other], f"{builder.name}: two seeds give the same members"
+    assert first, f"{builder.full_name}: no members"
+    assert all(isinstance(m, (Checkpoint, Derived)) for m in first), f"{builder.full_name}: members are not handles"
+    assert [m.key for m in first] == [m.key for m in again], f"{builder.full_name}: building twice gives other members"
+    assert [m.key for m in first] != [m.key for m in other], f"{builder.full_name}: two seeds give the same members"
     return first
 
 
@@ -110,10 +113,10 @@ def check_metric(metric: Metric, members: int = 3) -> list[MetricValue]:
     before = ensemble.logits.copy()
     metric.check(members)
     first, again = list(metric.measure(ensemble)), list(metric.measure(evaluated_ensemble(members)))
-    assert [v.metric for v in first[:1]] == [metric.name], f"{metric.name}: its own value does not come first"
-    assert len({v.metric for v in first}) == len(first), f"{metric.name}: a name stands twice"
-    assert first == again, f"{metric.name}: measuring twice gives other values"
-    assert (ensemble.logits == before).all(), f"{metric.name}: it changes the predictions"
+    assert [v.metric for v in first[:1]] == [metric.name], f"{metric.full_name}: its own value does not come first"
+    assert len({v.metric for v in first}) == len(first), f"{metric.full_name}: a name stands twice"
+    assert first == again, f"{metric.full_name}: measuring twice gives other values"
+    assert (ensemble.logits == before).all(), f"{metric.full_name}: it changes the predictions"
     return first
 
 
@@ -126,16 +129,16 @@ def check_objective(objective: Objective) -> None:
     labels = torch.arange(8) % 5
     teacher = torch.randn(8, 5, generator=generator, dtype=torch.float64) if objective.wants_teacher else None
     loss = objective.loss(logits, labels, teacher_logits=teacher)
-    assert loss.shape == (), f"{objective.name}: the loss has shape {tuple(loss.shape)}"
-    assert bool(loss.isfinite()), f"{objective.name}: the loss is {loss}"
+    assert loss.shape == (), f"{objective.full_name}: the loss has shape {tuple(loss.shape)}"
+    assert bool(loss.isfinite()), f"{objective.full_name}: the loss is {loss}"
     (gradient,) = torch.autograd.grad(loss, logits)
-    assert bool(gradient.ne(0).any()), f"{objective.name}: the loss has no gradient"
+    assert bool(gradient.ne(0).any()), f"{objective.full_name}: the loss has no gradient"
     twice = objective.loss(
         torch.cat([logits, logits]),
         torch.cat([labels, labels]),
         teacher_logits=None if teacher is None else torch.cat([teacher] * 2),
     )
-    torch.testing.assert_close(twice, loss, msg=f"{objective.name}: the loss is not a mean over the batch")
+    torch.testing.assert_close(twice, loss, msg=f"{objective.full_name}: the loss is not a mean over the batch")
 
 
 def check_derivation(derivation: Derivation, parents: Sequence[State], workbench: Workbench) -> Sequence[State]:
@@ -145,13 +148,17 @@ def check_derivation(derivation: Derivation, parents: Sequence[State], workbench
     before = [{name: tensor.clone() for name, tensor in parent.items()} for parent in parents]
     first, _ = derivation.derive(parents, workbench)
     again, _ = derivation.derive(parents, workbench)
-    assert len(first) == derivation.outputs, f"{derivation.name}: {len(first)} states, {derivation.outputs} declared"
+    assert len(first) == derivation.outputs, f"{derivation.full_name}: {len(first)} states, {derivation.outputs} declared"
     for state, repeated in zip(first, again, strict=True):
-        assert state.keys() == parents[0].keys(), f"{derivation.name}: the tensors' names have changed"
-        assert all(state[n].shape == parents[0][n].shape for n in state), f"{derivation.name}: the tensors' shapes have changed"
-        assert all(torch.equal(state[n], repeated[n]) for n in state), f"{derivation.name}: deriving twice gives other weights"
+        assert state.keys() == parents[0].keys(), f"{derivation.full_name}: the tensors' names have changed"
+        assert all(state[n].shape == parents[0][n].shape for n in state), (
+            f"{derivation.full_name}: the tensors' shapes have changed"
+        )
+        assert all(torch.equal(state[n], repeated[n]) for n in state), (
+            f"{derivation.full_name}: deriving twice gives other weights"
+        )
     for parent, kept in zip(parents, before, strict=True):
-        assert all(torch.equal(parent[n], kept[n]) for n in kept), f"{derivation.name}: it changes its parents"
+        assert all(torch.equal(parent[n], kept[n]) for n in kept), f"{derivation.full_name}: it changes its parents"
     return first
 
 
@@ -187,6 +194,7 @@ def workbench(architecture: Architecture, dataset: Dataset, root: Path, seed: in
     """Return a place for a derivation to work in: the network, the data and a stream, on the CPU."""
     import torch
 
+    dataset = dataset.located(root)
     train, test = dataset.load(root)
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in dataset.normalisation)
 
@@ -225,7 +233,7 @@ def harness_run(tmp_path: Path, harness_catalogue: Catalogue) -> Callable[[str],
         from harness.store import Store
 
         (tmp_path / "benchmark.yaml").write_text(text, encoding="utf-8")
-        graph = plan(load_benchmark(tmp_path / "benchmark.yaml", harness_catalogue))
+        graph = plan(load_benchmark(tmp_path / "benchmark.yaml", harness_catalogue).located(tmp_path))
         log = EventLog(tmp_path / "events.jsonl", {})
         session = Session(harness_catalogue, tmp_path / "store", tmp_path, "cpu", log, lambda: False)
         try:

@@ -90,7 +90,9 @@ class Trajectory(Keyed):
         object.__setattr__(self, "objective", self.objective.simplified())
         teacher = self.objective.teacher
         if (teacher is not None) != self.objective.wants_teacher:
-            raise ValueError(f"objective '{self.objective.name}' {'takes no' if teacher is not None else 'needs a'} teacher")
+            raise ValueError(
+                f"objective '{self.objective.full_name}' {'takes no' if teacher is not None else 'needs a'} teacher"
+            )
         if teacher is not None and teacher.setting is not self.setting:
             theirs, ours = teacher.setting.dataset, self.setting.dataset
             if (theirs.shape, theirs.classes) != (ours.shape, ours.classes):

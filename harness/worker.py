@@ -26,7 +26,7 @@ from harness.ensemble import EvaluatedEnsemble
 from harness.ensemble_warnings import ensemble_warnings
 from harness.errors import DamagedObject, HarnessError, Interrupted, PluginFailed, StoreError, TaskFailed
 from harness.guard import MAX_VALUES, Surroundings, called, check_logits, check_states, check_values
-from harness.interfaces import Derivation, MetricValue, Session, Split, Workbench
+from harness.interfaces import Derivation, MetricValue, Session, Split, Workbench, full_name
 from harness.networks.evaluation import NormalizedImages, predict
 from harness.networks.flat_network import State
 from harness.networks.interpolation import InterpolatedNetwork
@@ -195,7 +195,7 @@ class Worker:
         room = self._enter(task.spec["setting"])
         objective, label = make_objective(self.catalogue, task.spec["objective"])
         teacher = task.spec["teacher"]
-        network = None if teacher is None else teacher_network(self.catalogue, teacher, room)
+        network = None if teacher is None else teacher_network(self.catalogue, teacher, room, self.session.data)
         DryPass(room, objective, label, network).run()
 
     # -- training
@@ -359,7 +359,7 @@ def _doing(task: Task) -> str:
     word = words[task.kind]
     try:
         setting = task.spec["setting"]
-        return f"{word} {setting['architecture']['name']} on {setting['dataset']['name']}"
+        return f"{word} {full_name(setting['architecture'])} on {full_name(setting['dataset'])}"
     except (KeyError, TypeError):
         return word
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.blame import told
+from harness.errors import HarnessError, PluginError
 from harness.interfaces import Objective
 from harness.recipe import Recipe
 
@@ -21,6 +23,15 @@ class Named:
     def resolved(self) -> dict[str, Any]:
         """Return label, name, version and options (JSON)."""
         return {"label": self.label, **self.plugin.identity}
+
+    def located(self, data: Path) -> Named:
+        """Return a data set or an architecture as this machine's files define it; `data` is the data root."""
+        try:
+            return replace(self, plugin=self.plugin.located(data))
+        except HarnessError:
+            raise
+        except Exception as error:  # a plugin may raise anything
+            raise PluginError(f"{self.plugin.full_name}: located raised {told(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,25 @@ class Benchmark:
         fixed = {id(pair.recipe): pair.recipe.model_copy(update={"precision": precision}) for pair in self.pairs}
         pairs = (replace(p, recipe=fixed[id(p.recipe)]) if p.recipe.precision == "auto" else p for p in self.pairs)
         return replace(self, pairs=tuple(pairs))
+
+    def located(self, data: Path) -> Benchmark:
+        """Return the benchmark with what depends on this machine's files read: which classes are there, which weights.
+
+        Raise `UserError` where one is missing; no key can be computed without it.
+        """
+        datasets = {id(named.plugin): named.located(data) for named in self.datasets}
+        architectures = {id(named.plugin): named.located(data) for named in self.architectures}
+        pairs = []
+        for pair in self.pairs:
+            dataset = datasets[id(pair.dataset.plugin)]
+            architecture = architectures[id(pair.architecture.plugin)]
+            pairs.append(replace(pair, dataset=dataset, architecture=architecture))
+        return replace(
+            self,
+            datasets=tuple(datasets.values()),
+            architectures=tuple(architectures.values()),
+            pairs=tuple(pairs),
+        )
 
     def resolved(self) -> dict[str, Any]:
         """Return everything the cells are made of, defaults filled in (JSON); the file's own path is no part of it."""

@@ -9,20 +9,31 @@ from typing import Any
 
 import click
 
-from harness.cli.arguments import file_argument, json_option, open_benchmark, set_option, store_folder, store_option
+from harness.cli.arguments import (
+    data_folder,
+    data_option,
+    file_argument,
+    json_option,
+    open_benchmark,
+    set_option,
+    store_folder,
+    store_option,
+)
 
 
 @click.command()
 @file_argument
 @set_option
 @store_option
+@data_option
 @json_option
-def plan(file: Path, overrides: tuple[str, ...], store: Path | None, as_json: bool) -> None:
+def plan(file: Path, overrides: tuple[str, ...], store: Path | None, data: Path | None, as_json: bool) -> None:
     """Print what a run would train, what is shared, what is in the store already, and what it all costs.
 
     Costs are in epochs of plain training; a distilled epoch counts 4/3, for the teacher's forward pass.
     """
     benchmark, _ = open_benchmark(file, overrides)
+    benchmark = benchmark.located(data_folder(data))
 
     from harness.device import precision_on, resolve_device
     from harness.graph import plan as make_graph

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.interfaces import full_name
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -96,12 +98,12 @@ class Clock:
 def describe(task: Task) -> str:
     """Return in words what a task is."""
     spec = task.spec
-    where = f"{spec['setting']['architecture']['name']} on {spec['setting']['dataset']['name']}"
+    where = f"{full_name(spec['setting']['architecture'])} on {full_name(spec['setting']['dataset'])}"
     if task.kind != "train":
-        return f"{task.kind} {spec['metric']['name'] + ' ' if task.kind == 'measure' else ''}{where}"
+        return f"{task.kind} {full_name(spec['metric']) + ' ' if task.kind == 'measure' else ''}{where}"
     trajectory = spec["trajectory"]
     _, seed, member = trajectory["order"]
-    objective = trajectory["objective"]["name"].replace("_", "-")
+    objective = full_name(trajectory["objective"]).replace("_", "-")
     held = "" if trajectory["held"] is None else f", rate held at {trajectory['held']:g}"
     return f"{where}, seed {seed} member {member}, {objective}{held}"
 
@@ -114,6 +116,7 @@ class Lines:
         self._clock = Clock(now)
         self._last: dict[str, dict[str, Any]] = {}
         self._notes: Counter[str] = Counter()
+        self._failures: set[str] = set()
         self._planned = self._ended = 0
         self._said_at = now()
         self._said_shares = 0
@@ -160,7 +163,10 @@ class Lines:
         if task.kind == "train":
             self._clock.ended(task, status == "done")
         if status == "failed":
-            self._note("failed", f"failed: {describe(task)}: {event['message']}")
+            message = event["message"]
+            reason = "for the same reason" if message in self._failures else message
+            self._failures.add(message)
+            self._note("failed", f"failed: {describe(task)}: {reason}")
         elif status == "done" and task.kind == "train" and (self._share_is_done() or self._minute_is_over()):
             self._say_progress(
                 f"trained {describe(task)}, to epoch {task.spec['epoch']}{_facts(last)} ({self._clock.describe()})"

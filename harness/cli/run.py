@@ -110,7 +110,7 @@ def run(
         engine = _engine(catalogue, engine_name, {"workers": workers, "task_timeout": task_timeout})
         click.get_current_context().with_resource(open_folder(folder))  # until the command ends
         with watch("planning"):
-            graph = plan(benchmark, precision)
+            graph = plan(benchmark.located(data_folder(data)), precision)
         with watch("store"):
             shelf = Store(root)
             shelf.prepare()

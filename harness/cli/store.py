@@ -13,7 +13,7 @@ from typing import Any, Literal
 import click
 
 from harness.blame import printable
-from harness.cli.arguments import json_option, open_benchmark, store_folder, store_option
+from harness.cli.arguments import data_folder, data_option, json_option, open_benchmark, store_folder, store_option
 from harness.cli.paths import UserPath
 from harness.errors import StoreError, UserError
 from harness.store import Damage, Holding, Needless, Store, damages, holdings, needless
@@ -51,15 +51,16 @@ def verify(store: Path | None, move: bool, as_json: bool) -> None:
 @store.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=UserPath())
 @store_option
+@data_option
 @click.option("--yes", is_flag=True, help="Really remove it; without this, only say what would go.")
 @json_option
-def prune(files: tuple[Path, ...], store: Path | None, yes: bool, as_json: bool) -> None:
+def prune(files: tuple[Path, ...], store: Path | None, data: Path | None, yes: bool, as_json: bool) -> None:
     """Remove what none of the benchmark files FILE... needs, what was set aside, and the states of other trainings.
 
     Without --yes nothing is removed. A store that a run is working on is not pruned.
     """
     shelf = _open(store)
-    tasks, trajectories = _needed(files)
+    tasks, trajectories = _needed(files, data_folder(data))
     found = list(needless(shelf, tasks, trajectories))
     if yes:
         _remove(shelf, found)
@@ -102,7 +103,7 @@ def _set_aside(shelf: Store, damage: Damage) -> str:
     return str(shelf.move_aside(damage.path)) if damage.ours else ""
 
 
-def _needed(files: Iterable[Path]) -> tuple[set[str], set[str]]:
+def _needed(files: Iterable[Path], data: Path) -> tuple[set[str], set[str]]:
     """Return the keys of all tasks and of all trajectories of some benchmarks."""
     from harness.graph import plan
 
@@ -110,7 +111,7 @@ def _needed(files: Iterable[Path]) -> tuple[set[str], set[str]]:
     trajectories: set[str] = set()
     precisions: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")  # what is left open was trained in either
     for file, precision in itertools.product(files, precisions):
-        graph = plan(open_benchmark(file, ())[0], precision)
+        graph = plan(open_benchmark(file, ())[0].located(data), precision)
         for cell in graph.cells:
             if cell.problem:
                 raise UserError(f"{file}: what it needs cannot be told: {cell.problem}")

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
 from harness import Architecture, Options, UserError
+from harness_vision.pretrained import WeightFile, find_weights, import_timm
 
 if TYPE_CHECKING:
     from torch import nn
-
-TIMEOUT = 10.0
-"""Seconds that the hub of pretrained weights may stay silent."""
-
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 Value = bool | int | float | str | None
 
@@ -57,25 +52,45 @@ class TimmBackbone(Architecture):
 
     name, version = "timm/<name>", 1
     Options = TimmOptions
+    _weights: WeightFile | None = None
 
     @classmethod
     def variants(cls) -> Iterable[str]:
         """Return all names that timm knows, without tags."""
-        import timm
+        names: list[str] = import_timm().list_models()
+        return names
 
-        return timm.list_models()
+    def located(self, data: Path) -> TimmBackbone:
+        """Return itself, or the network with its pretrained weights found in the caches of Hugging Face or torch.hub."""
+        if not self.options.pretrained:
+            return self
+        found = type(self)(self.options)
+        found.variant = self.variant
+        found._weights = find_weights(self.full_name, self.model)
+        return found
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """As for any family; with pretrained weights the variant names their tag, timm's default if the user named none."""
+        """As for any family; with pretrained weights the variant names their tag, timm's default if the user named none.
+
+        Of a network that was located, `weights` is the digest of their bytes: a tag's may be replaced.
+        """
         variant = self.model
         if self.options.pretrained and "." not in variant:
-            import timm
-
-            weights = timm.get_pretrained_cfg(variant)  # None: timm knows no such model
+            weights = import_timm().get_pretrained_cfg(variant)  # None: timm knows no such model
             variant = f"{variant}.{weights.tag}" if weights and weights.tag else variant
         options = self.options.model_dump(mode="json")
-        return {"name": self.name, "version": self.version, "options": options, "variant": variant}
+        identity = {"name": self.name, "version": self.version, "options": options, "variant": variant}
+        return identity if self._weights is None else {**identity, "weights": f"sha256:{self._weights.sha256}"}
+
+    def check_identity(self, identity: Mapping[str, Any]) -> None:
+        """Raise `UserError` if the weights on this machine are not those that a task was made for."""
+        expected, found = identity.get("weights"), self.identity.get("weights")
+        if expected != found and self._weights is not None:
+            raise UserError(
+                f"{self.full_name}: the task was made for pretrained weights {expected}, {self._weights.path} holds {found}; "
+                f"copy the file from the machine that planned, or start the run again"
+            )
 
     @property
     def model(self) -> str:
@@ -84,28 +99,36 @@ class TimmBackbone(Architecture):
 
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """Return the model: (batch, *shape) to logits (batch, classes); raise `UserError` if timm cannot make it so."""
-        if self.options.pretrained:
-            self._check_weights()
+        weights = self._weights
+        if self.options.pretrained and weights is None:
+            weights = find_weights(self.full_name, self.model)
+        if weights is not None:
+            weights.check_unchanged(self.full_name)
         try:
-            model = self._create(shape, classes)
+            model = self._create(shape, classes, weights)
             logits = _logits_shape(model, shape)
         except Exception as error:  # model code: whatever it raises, the user named the model and its options
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             channels, height, width = shape
+            made_of = "" if weights is None else f" and weights from {weights.path}"
             raise UserError(
-                f"timm/{self.model}: timm cannot make it for {channels}×{height}×{width} images with model_options "
-                f"{self.options.model_options}: {reason}"
+                f"{self.full_name}: timm cannot make it for {channels}×{height}×{width} images with model_options "
+                f"{self.options.model_options}{made_of}: {reason}"
             ) from None
+        if weights is not None:
+            weights.check_unchanged(self.full_name)
         if logits != (1, classes):
-            raise UserError(f"timm/{self.model}: gives {logits} for one image, expected (1, {classes}); choose a classifier")
+            raise UserError(f"{self.full_name}: gives {logits} for one image, expected (1, {classes}); choose a classifier")
         return model
 
-    def _create(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def _create(self, shape: tuple[int, int, int], classes: int, weights: WeightFile | None) -> nn.Module:
         """Create the model for this image size, if it depends on one: its constructor alone knows whether it does."""
         import timm
 
         channels, *size = shape
-        ours = {"pretrained": self.options.pretrained, "num_classes": classes, "in_chans": channels}
+        ours: dict[str, Any] = {"pretrained": weights is not None, "num_classes": classes, "in_chans": channels}
+        if weights is not None:
+            ours["pretrained_cfg_overlay"] = {"file": str(weights.path), "custom_load": weights.custom_load}
         theirs = self.options.model_options
         try:
             return timm.create_model(self.model, **ours, **{"img_size": tuple(size), **theirs})
@@ -113,29 +136,6 @@ class TimmBackbone(Architecture):
             if "img_size" in theirs or "'img_size'" not in str(error):
                 raise
             return timm.create_model(self.model, **ours, **theirs)
-
-    def _check_weights(self) -> None:
-        """Refuse at once what timm and huggingface_hub would try for a minute: weights that are not there, with no network."""
-        import timm
-        from huggingface_hub import constants, try_to_load_from_cache
-
-        if not timm.is_model_pretrained(self.model):
-            raise UserError(f"timm/{self.model}: timm has no pretrained weights for it; set `pretrained: false`")
-        weights = timm.get_pretrained_cfg(self.model)
-        hub = weights.hf_hub_id if weights else None
-        if not hub or any(isinstance(try_to_load_from_cache(hub, file), str) for file in WEIGHT_FILES):
-            return
-        try:
-            with urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=TIMEOUT):
-                pass
-        except urllib.error.HTTPError:
-            pass  # it answers: let timm say what is wrong
-        except OSError as error:
-            raise UserError(
-                f"timm/{self.model}: its weights are not on this machine and {constants.ENDPOINT} cannot be reached "
-                f"({getattr(error, 'reason', error)}); run `hf download {hub}` where it can be, and copy what that puts "
-                f"into {constants.HF_HUB_CACHE}"
-            ) from None
 
 
 def _logits_shape(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, ...]:

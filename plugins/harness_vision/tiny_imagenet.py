@@ -6,12 +6,13 @@ The published test images have no labels: as everywhere in the literature, the v
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from harness import DataError, Dataset, Options, Split
 from harness_vision.archives import Archive, provide
@@ -37,6 +38,9 @@ Listing = list[tuple[Path, int]]
 class TinyImageNetOptions(Options):
     """How much of Tiny ImageNet to use."""
 
+    classes: Literal["official", "present"] = Field(
+        "official", description="present: those that are under the data root, for a partial copy; official: all 200, or `wnids`"
+    )
     train_size: int | None = Field(
         None, ge=1, description="the first n training images, classes by turns; null: all 500 of each"
     )
@@ -52,8 +56,8 @@ class TinyImageNetOptions(Options):
 
     @field_validator("wnids")
     @classmethod
-    def _known_and_sorted(cls, wnids: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        """Sort them, so that one choice of classes has one key; all 200 are the same as null."""
+    def _known_and_sorted(cls, wnids: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        """Sort them, so that one choice of classes has one key; all 200 are the same as null, the official classes."""
         if wnids is None:
             return None
         for wnid in wnids:
@@ -63,10 +67,13 @@ class TinyImageNetOptions(Options):
                 raise ValueError(f"'{wnid}' is none of the {len(WNIDS)} classes of Tiny ImageNet{hint}")
             if wnids.count(wnid) > 1:
                 raise ValueError(f"'{wnid}' is named {wnids.count(wnid)} times; name each class once")
-        return None if len(wnids) == len(WNIDS) else tuple(sorted(wnids))
+        official = info.data.get("classes") == "official" and len(wnids) == len(WNIDS)
+        return None if official else tuple(sorted(wnids))
 
     @model_validator(mode="after")
     def _as_many_as_there_are(self) -> TinyImageNetOptions:
+        if self.classes == "present" and self.wnids is None:
+            return self  # their number is known where the data is
         classes = len(self.wnids or WNIDS)
         for name, wanted, there in (
             ("train_size", self.train_size, classes * TRAIN_IMAGES),
@@ -81,23 +88,58 @@ class TinyImageNet(Dataset):
     """Tiny ImageNet: 200 classes with 500 training and 50 validation images each, 64×64.
 
     Training images come class by turns (the first of each, the second of each, …), so the first n are a fair sample. Class
-    indices follow the WordNet numbers in ascending order, within `wnids` if some are named.
+    indices follow the WordNet numbers in ascending order, within those that are used.
+
+    With `classes: present`, `located` returns a data set whose `wnids` are the classes found, and whose fingerprint is a digest
+    of the listing of their pictures; a root with all 200 classes is the official data set.
     """
 
     name, version = "tiny_imagenet", 1
     Options = TinyImageNetOptions
     shape = (3, 64, 64)
-    fingerprint = f"{ARCHIVE.filename}:{ARCHIVE.md5}"
     normalisation = (0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)
+
+    _listing = ""  # of a data set that was located with `classes: present`: a digest of what was found
+
+    def located(self, root: Path) -> TinyImageNet:
+        """Return itself, or with `classes: present` the data set of the classes that are under the root."""
+        if self.options.classes == "official":
+            return self
+        folder = provide(ARCHIVE, root)
+        here = _classes_present(folder)
+        if self.options.wnids not in (None, here):
+            raise DataError(f"{folder / 'train'}: {_difference(self.options.wnids, here)}; {_again(folder)}")
+        if len(here) == 1:
+            raise DataError(f"{folder / 'train'}: only 1 of the {len(WNIDS)} classes is there, at least 2; {_again(folder)}")
+        choice = {"classes": "official"} if here == WNIDS else {"classes": "present", "wnids": here}
+        try:
+            options = TinyImageNetOptions.model_validate({**self.options.model_dump(), "wnids": None, **choice})
+        except ValidationError as error:
+            raise DataError(f"{folder / 'train'}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+        found = type(self)(options)
+        if here != WNIDS:
+            found._listing = _listing_digest(folder, here)
+        return found
+
+    @property
+    def fingerprint(self) -> str:
+        """The published archive's md5; of the classes found under a root, the digest of the listing of their pictures."""
+        if self.options.classes == "official":
+            return f"{ARCHIVE.filename}:{ARCHIVE.md5}"
+        return f"{ARCHIVE.folder}:present:{self._listing}"
 
     @property
     def wnids(self) -> tuple[str, ...]:
-        """The WordNet number of each class, in order of index."""
+        """The WordNet number of each class, in order of index; raise `DataError` if only the data root can tell."""
+        if self.options.classes == "present" and self.options.wnids is None:
+            raise DataError(
+                f"{self.name}: with `classes: present`, the classes are known once the data set is located in a root"
+            )
         return self.options.wnids or WNIDS
 
     @property
     def classes(self) -> int:
-        """200, or as many as the options name."""
+        """200, or as many as are used."""
         return len(self.wnids)
 
     @property
@@ -162,21 +204,53 @@ def _entries(folder: Path, place: Path) -> list[Path]:
         raise DataError(f"{place}: cannot be read ({error.strerror or error}); {_again(folder)}") from None
 
 
-def _check_classes(folder: Path, wnids: tuple[str, ...], *, named: bool) -> None:
-    """Refuse a copy that lacks classes; if none were named, say how to."""
+def _classes_present(folder: Path) -> tuple[str, ...]:
+    """Return the classes that have a folder of training images, in order; refuse a copy that has none."""
     place = folder / "train"
     found = {path.name for path in _entries(folder, place)}
-    here = [wnid for wnid in WNIDS if wnid in found]
-    missing = [wnid for wnid in wnids if wnid not in here]
-    if missing and named:
-        raise DataError(f"{place}: {len(missing)} of the {len(wnids)} `wnids` are missing ({_few(missing)}); {_again(folder)}")
+    here = tuple(wnid for wnid in WNIDS if wnid in found)
     if not here:
         raise DataError(f"{place}: none of the {len(WNIDS)} classes is there; {_again(folder)}")
+    return here
+
+
+def _check_classes(folder: Path, wnids: tuple[str, ...], *, named: bool) -> None:
+    """Refuse a copy that lacks classes; if none were named, say how to use those that are there."""
+    here = _classes_present(folder)
+    missing = [wnid for wnid in wnids if wnid not in here]
+    if missing and named:
+        raise DataError(
+            f"{folder / 'train'}: {len(missing)} of the {len(wnids)} `wnids` are missing ({_few(missing)}); {_again(folder)}"
+        )
     if missing:
         raise DataError(
-            f"{place}: {len(here)} of the {len(WNIDS)} classes are there; to use these alone, name them with the "
-            f"option `wnids: [{_few(here)}]`; for all, {_again(folder)}"
+            f"{folder / 'train'}: {len(here)} of the {len(WNIDS)} classes are there; to use these alone, set the option "
+            f"`classes: present`; for all, {_again(folder)}"
         )
+
+
+def _difference(expected: tuple[str, ...], here: tuple[str, ...]) -> str:
+    """Say in what the classes that are there differ from those expected."""
+    missing = [wnid for wnid in expected if wnid not in here]
+    more = [wnid for wnid in here if wnid not in expected]
+    parts = [f"{len(here)} classes are there, expected {len(expected)}"]
+    if missing:
+        parts.append(f"missing: {_few(missing)}")
+    if more:
+        parts.append(f"not expected: {_few(more)}")
+    return "; ".join(parts)
+
+
+def _listing_digest(folder: Path, wnids: tuple[str, ...]) -> str:
+    """Return a digest of the names, sizes and classes of all pictures of some classes."""
+    digest = hashlib.sha256()
+    for path, index in (*list_train(folder, wnids), *list_validation(folder, wnids)):
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); {_again(folder)}") from None
+        digest.update(f"{path.relative_to(folder).as_posix()} {size} {wnids[index]}\n".encode())
+    return digest.hexdigest()
 
 
 def _check_count(folder: Path, place: Path, wnid: str, found: int, expected: int) -> None:

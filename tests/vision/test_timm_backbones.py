@@ -25,12 +25,6 @@ def refusal(architecture: TimmBackbone, shape: tuple[int, int, int] = (3, 32, 32
     return str(caught.value)
 
 
-@pytest.fixture
-def no_cached_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have no weights on this machine."""
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
-
-
 @pytest.mark.parametrize(
     ("variant", "shape"),
     [
@@ -88,20 +82,6 @@ def test_model_options_reach_timm() -> None:
     assert patches == 8 * 8 + 1
 
 
-def test_what_a_pretrained_model_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """timm gets the flag, the channels and the classes, and adapts its weights to both."""
-    asked: dict[str, Any] = {}
-
-    def create(name: str, **arguments: Any) -> torch.nn.Module:
-        asked.update(arguments, name=name)
-        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
-
-    monkeypatch.setattr(TimmBackbone, "_check_weights", lambda self: None)
-    monkeypatch.setattr(timm, "create_model", create)
-    backbone("resnet18", pretrained=True).build((1, 8, 8), 10)
-    assert asked == {"name": "resnet18", "pretrained": True, "num_classes": 10, "in_chans": 1, "img_size": (8, 8)}
-
-
 def test_variants() -> None:
     """All that timm lists, without tags."""
     names = list(TimmBackbone.variants())
@@ -127,6 +107,13 @@ def test_pretrained_identity_says_which_weights() -> None:
     assert named.identity == unnamed.identity
     assert unnamed.identity["variant"] == f"resnet18.{default}"
     assert backbone("nonsense", pretrained=True).identity["variant"] == "nonsense"
+    assert "weights" not in unnamed.identity
+
+
+def test_full_name() -> None:
+    """Messages name the member, not the family."""
+    assert backbone("resnet18").full_name == "timm/resnet18"
+    assert backbone("resnet18.a1_in1k", pretrained=True).full_name == "timm/resnet18.a1_in1k"
 
 
 @pytest.mark.parametrize("name", NOT_OPTIONS)
@@ -173,20 +160,3 @@ def test_no_classifier() -> None:
     """A model whose output is not one logit per class is refused."""
     message = refusal(backbone("test_vit", model_options={"global_pool": ""}))
     assert message == "timm/test_vit: gives (1, 5, 10) for one image, expected (1, 10); choose a classifier"
-
-
-@pytest.mark.usefixtures("no_cached_weights")
-def test_pretrained_without_network() -> None:
-    """At once, in one line: what is missing, why, and how to bring it."""
-    message = refusal(backbone("resnet18.a1_in1k", pretrained=True))
-    assert message.startswith(
-        "timm/resnet18.a1_in1k: its weights are not on this machine and https://huggingface.co cannot be reached "
-        "(no network in tests); run `hf download timm/resnet18.a1_in1k` where it can be, and copy what that puts into "
-    )
-
-
-def test_no_pretrained_weights() -> None:
-    """A model without weights says so."""
-    without = next(name for name in timm.list_models() if not timm.is_model_pretrained(name))
-    message = refusal(backbone(without, pretrained=True))
-    assert message == f"timm/{without}: timm has no pretrained weights for it; set `pretrained: false`"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
-from harness import DataError
+from harness import DataError, UserError
+from harness.benchmark import load_benchmark
+from harness.catalogue import load_catalogue
+from harness.graph import plan
+from harness.room import Room
 from harness_vision import pictures, tiny_imagenet
 from harness_vision.tiny_imagenet import TinyImageNet, TinyImageNetOptions
 from harness_vision.tiny_imagenet_classes import WNIDS
@@ -131,25 +137,135 @@ def test_some_classes(tiny: Path) -> None:
     assert options(wnids=list(FEW)) == options()
 
 
+def remove_class(root: Path, wnid: str) -> None:
+    (root / "tiny-imagenet-200" / "train" / wnid).rename(root / f"aside-{wnid}")
+
+
 def test_partial_copy(tiny: Path) -> None:
-    """Refused, with how many classes are there and how to use them."""
-    (tiny / "tiny-imagenet-200" / "train" / FEW[1]).rename(tiny / "aside")
+    """Refused, with how many classes are there and the word that takes them."""
+    remove_class(tiny, FEW[1])
     assert refusal(tiny) == (
-        f"{tiny / 'tiny-imagenet-200' / 'train'}: 2 of the 3 classes are there; to use these alone, name them with the option "
-        f"`wnids: [{FEW[0]}, {FEW[2]}]`; for all, {again(tiny)}"
+        f"{tiny / 'tiny-imagenet-200' / 'train'}: 2 of the 3 classes are there; to use these alone, set the option "
+        f"`classes: present`; for all, {again(tiny)}"
     )
     train, _ = load(tiny, wnids=[FEW[0], FEW[2]])
     assert len(train) == 2 * TRAIN
 
 
-def test_partial_copy_of_many(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of many classes the first few are shown."""
-    monkeypatch.setattr(tiny_imagenet, "WNIDS", WNIDS)
-    for wnid in WNIDS[:20]:
-        (tiny / "tiny-imagenet-200" / "train" / wnid).mkdir(exist_ok=True)
-    message = refusal(tiny)
-    assert "21 of the 200 classes are there" in message
-    assert "`wnids: [n01443537, n01629819, n01641577, …]`" in message
+# The classes that are there
+
+
+def present(root: Path, **values: Any) -> TinyImageNet:
+    return TinyImageNet(options(classes="present", **values)).located(root)
+
+
+def refused_there(root: Path, **values: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        present(root, **values)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_classes_present(tiny: Path) -> None:
+    """Found when it is located: their number, names and images, and a fingerprint of its own."""
+    remove_class(tiny, FEW[1])
+    dataset = present(tiny)
+    assert (dataset.classes, dataset.train_size, dataset.wnids) == (2, 2 * TRAIN, (FEW[0], FEW[2]))
+    assert dataset.identity["options"]["wnids"] == [FEW[0], FEW[2]]
+    assert re.fullmatch("tiny-imagenet-200:present:[0-9a-f]{64}", dataset.fingerprint)
+    for split, named in zip(dataset.load(tiny), load(tiny, wnids=[FEW[0], FEW[2]])):
+        assert torch.equal(split.images, named.images)
+        assert torch.equal(split.labels, named.labels)
+
+
+def test_whole_copy_is_the_official_data_set(tiny: Path) -> None:
+    """So its results are shared."""
+    found = present(tiny, train_size=7)
+    official = TinyImageNet(options(train_size=7))
+    assert found.identity == official.identity
+    assert found.fingerprint == official.fingerprint
+
+
+def test_same_copy_elsewhere(tiny: Path, tmp_path: Path) -> None:
+    """The same fingerprint; another after a picture has changed its size."""
+    remove_class(tiny, FEW[1])
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(tiny / "tiny-imagenet-200", copy / "tiny-imagenet-200")
+    assert present(copy).fingerprint == present(tiny).fingerprint
+    with (copy / "tiny-imagenet-200" / "val" / "images" / "val_1.JPEG").open("ab") as file:
+        file.write(b"\0")
+    assert present(copy).fingerprint != present(tiny).fingerprint
+
+
+def test_other_classes_than_planned(tiny: Path) -> None:
+    """A worker with another copy says in which classes they differ."""
+    remove_class(tiny, FEW[1])
+    planned = present(tiny)
+    (tiny / f"aside-{FEW[1]}").rename(tiny / "tiny-imagenet-200" / "train" / FEW[1])
+    with pytest.raises(DataError) as caught:
+        TinyImageNet(planned.options).located(tiny)
+    assert str(caught.value) == (
+        f"{tiny / 'tiny-imagenet-200' / 'train'}: 3 classes are there, expected 2; not expected: {FEW[1]}; {again(tiny)}"
+    )
+    remove_class(tiny, FEW[2])
+    assert f"2 classes are there, expected 2; missing: {FEW[2]}; not expected: {FEW[1]}; " in refused_there(
+        tiny, wnids=[FEW[0], FEW[2]]
+    )
+
+
+def test_before_it_is_located(tiny: Path) -> None:
+    """`harness check` gets a fingerprint and no number of classes."""
+    dataset = TinyImageNet(options(classes="present", train_size=10_000))
+    assert dataset.fingerprint == "tiny-imagenet-200:present:"
+    with pytest.raises(DataError, match="the classes are known once the data set is located in a root"):
+        _ = dataset.classes
+
+
+def test_more_images_than_the_classes_present_have(tiny: Path) -> None:
+    """Refused once their number is known."""
+    remove_class(tiny, FEW[1])
+    assert refused_there(tiny, train_size=30) == (
+        f"{tiny / 'tiny-imagenet-200' / 'train'}: train_size is 30, but 2 classes have 24 images; at most that many, or null"
+    )
+
+
+def test_a_class_without_all_its_images(tiny: Path) -> None:
+    """Refused when it is located."""
+    remove_class(tiny, FEW[1])
+    folder = tiny / "tiny-imagenet-200" / "train" / FEW[0] / "images"
+    (folder / f"{FEW[0]}_3.JPEG").unlink()
+    assert refused_there(tiny) == f"{folder}: {TRAIN - 1} images of class {FEW[0]}, expected {TRAIN}; {again(tiny)}"
+
+
+def test_one_class_or_none(tiny: Path) -> None:
+    """Too few to tell apart."""
+    remove_class(tiny, FEW[0])
+    remove_class(tiny, FEW[1])
+    place = tiny / "tiny-imagenet-200" / "train"
+    assert refused_there(tiny) == f"{place}: only 1 of the 3 classes is there, at least 2; {again(tiny)}"
+    remove_class(tiny, FEW[2])
+    assert refused_there(tiny) == f"{place}: none of the 3 classes is there; {again(tiny)}"
+
+
+def test_planned_and_run(tiny: Path, tmp_path: Path) -> None:
+    """A plan and a worker find the same classes; the board has values."""
+    remove_class(tiny, FEW[1])
+    (tmp_path / "b.yaml").write_text(
+        "seeds: [0]\nmembers: 1\ndatasets: [tiny_imagenet: {classes: present}]\narchitectures: [resnet20: {width: 0.25}]\n"
+        "methods: [deep]\nmetrics: [mean_member_accuracy]\nrecipe: {epochs: 1, batch_size: 8, learning_rate: 0.05}\n"
+    )
+    catalogue = load_catalogue()
+    benchmark = load_benchmark(tmp_path / "b.yaml", catalogue).located(tiny)
+    assert benchmark.resolved()["datasets"][0]["options"]["wnids"] == [FEW[0], FEW[2]]
+    [task, *_] = plan(benchmark).tasks.values()
+    room = Room(catalogue, task.spec["setting"], tiny, torch.device("cpu"))
+    assert room.module()(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
+    path = tiny / "tiny-imagenet-200" / "val" / "images" / "val_1.JPEG"
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(
+        UserError, match="data set 'tiny_imagenet' is not the one the task was made for: its fingerprint differs"
+    ):
+        Room(catalogue, task.spec["setting"], tiny, torch.device("cpu"))
 
 
 def test_classes_named_but_missing(tiny: Path) -> None:

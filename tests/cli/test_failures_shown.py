@@ -1,0 +1,49 @@
+"""What the screen shows of trainings that fail: which ones, and each reason once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.benchmark import load_benchmark
+from harness.catalogue import load_catalogue
+from harness.cli.progress import Lines
+from harness.graph import plan
+from harness.guard import called
+from harness.interfaces import full_name
+
+TWO_OF_TIMM = """
+seeds: [0]
+members: 1
+datasets: [digits]
+architectures: [timm/resnet18, timm/convnext_atto]
+methods: [deep]
+recipe: {epochs: 1}
+"""
+
+
+def test_two_networks_of_timm_fail_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is named in full; the reason that both have is said once, another one by itself."""
+    (tmp_path / "b.yaml").write_text(TWO_OF_TIMM)
+    graph = plan(load_benchmark(tmp_path / "b.yaml", load_catalogue()))
+    lines = Lines(graph)
+    trainings = [key for key, task in graph.tasks.items() if task.kind == "train"]
+    for key, message in zip([*trainings, trainings[0]], ["no data", "no data", "no memory"], strict=True):
+        lines.show({"event": "task_ended", "task": key, "kind": "train", "status": "failed", "message": message})
+    words = "on digits, seed 0 member 0, cross-entropy"
+    assert capsys.readouterr().err.splitlines() == [
+        f"failed: timm/resnet18 {words}: no data",
+        f"failed: timm/convnext_atto {words}: for the same reason",
+        f"failed: timm/resnet18 {words}: no memory",
+    ]
+
+
+def test_messages_name_a_family_s_member() -> None:
+    """A plugin and its identity have one full name; plain names are their own."""
+    catalogue = load_catalogue()
+    member = catalogue.create("architecture", "timm/resnet18")
+    assert member.full_name == full_name(member.identity) == "timm/resnet18"
+    assert called(catalogue, "architecture", member).startswith("architecture 'timm/resnet18' of ")
+    plain = catalogue.create("architecture", "resnet20")
+    assert plain.full_name == full_name(plain.identity) == "resnet20"
