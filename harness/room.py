@@ -13,8 +13,9 @@ from harness.errors import UserError
 from harness.evaluation import Images
 from harness.guard import built, called, check_split
 from harness.interfaces import Architecture, Dataset
+from harness.normalization import normalization_of
+from harness.options import options_from_json
 from harness.recipe import Recipe
-from harness.task import canonical_json
 from harness.training.augmentation import Augmenter
 from harness.weights import FlatNetwork
 
@@ -24,7 +25,7 @@ class Room:
 
     def __init__(self, catalogue: Catalogue, spec: dict[str, Any], data: Path, device: torch.device) -> None:
         self.device = device
-        self.recipe = Recipe.model_validate_json(canonical_json(spec["recipe"]))
+        self.recipe: Recipe = options_from_json(Recipe, spec["recipe"])
         identity = {k: v for k, v in spec["dataset"].items() if k != "fingerprint"}
         self.dataset: Dataset = catalogue.from_identity("dataset", identity)
         if self.dataset.fingerprint != spec["dataset"]["fingerprint"]:
@@ -37,7 +38,7 @@ class Room:
             check_split(f"{who}: load gave a {name} split", split, self.dataset)
         self._builder = called(catalogue, "architecture", self.architecture)
         self.labels = self.train.labels.to(device)
-        self.normalisation = self.recipe.normalisation or self.dataset.normalisation
+        self.normalisation = normalization_of(self.recipe, self.dataset)
         mean, std = self.normalisation
         self.augmenter = Augmenter(self.train.images, self.recipe.augmentation, mean, std, device)
         self.train_images = Images(self.train, self.normalisation, device)

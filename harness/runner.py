@@ -15,6 +15,7 @@ from typing import Any, get_args
 from harness.errors import DamagedObject, Interrupted, StoreError, UserError
 from harness.graph import Graph, PlannedCell
 from harness.interfaces import Engine, Metric, Plugin, Session
+from harness.options import changed_options
 from harness.results import Better, Row, write_rows
 from harness.store import Store
 from harness.task import Outcome, Task, canonical_json
@@ -265,7 +266,7 @@ def _cell_rows(cell: PlannedCell, graph: Graph, ledger: Ledger) -> list[Row]:
 
 def _version(plugin: Plugin) -> str:
     """Return a plugin's name and version, and those of its options that are not as they are by default."""
-    changed = plugin.options.model_dump(mode="json", exclude_defaults=True)
+    changed = changed_options(plugin.options)
     return f"{plugin.name}@{plugin.version}{canonical_json(changed) if changed else ''}"
 
 

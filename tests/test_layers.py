@@ -18,11 +18,12 @@ PLUGINS = ROOT / "plugins"
 
 # From the ground floor up: a module may import what stands on a lower floor, or, within a room, its own room.
 FLOORS = [
-    ["errors", "task", "stopwatch", "profile"],
-    ["hookspecs", "streams", "provenance", "blame", "device"],
-    ["weights", "ensemble", "results", "events"],
-    ["interfaces"],
-    ["recipe", "discovery", "store", "source"],
+    ["errors", "task", "stopwatch", "profile", "scalars"],
+    ["hookspecs", "streams", "provenance", "blame", "device", "json_values"],
+    ["weights", "ensemble", "results", "events", "coercion"],
+    ["options"],
+    ["interfaces", "recipe"],
+    ["normalization", "discovery", "store", "source"],
     ["trajectory", "catalogue", "leaderboard"],
     ["training", "evaluation", "benchmark", "report"],
     ["graph", "guard"],

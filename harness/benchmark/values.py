@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.interfaces import Objective
+from harness.options import options_json
 from harness.recipe import Recipe
 
 
@@ -87,7 +88,7 @@ class Benchmark:
             {
                 "dataset": pair.dataset.label,
                 "architecture": pair.architecture.label,
-                "recipe": pair.recipe.model_dump(mode="json"),
+                "recipe": options_json(pair.recipe),
                 "methods": [method.resolved() for method in pair.methods],
             }
             for pair in self.pairs

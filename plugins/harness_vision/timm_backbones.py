@@ -74,8 +74,7 @@ class TimmBackbone(Architecture):
 
             weights = timm.get_pretrained_cfg(variant)  # None: timm knows no such model
             variant = f"{variant}.{weights.tag}" if weights and weights.tag else variant
-        options = self.options.model_dump(mode="json")
-        return {"name": self.name, "version": self.version, "options": options, "variant": variant}
+        return {**super().identity, "variant": variant}
 
     @property
     def model(self) -> str:

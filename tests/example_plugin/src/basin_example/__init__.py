@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 import harness
-from harness import Architecture, Cell, EnsembleBuilder, EvaluatedEnsemble, Metric, MetricValue, Weights, hookimpl
+from harness import Architecture, Cell, EnsembleBuilder, EvaluatedEnsemble, Metric, MetricValue, Recipe, Weights, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,10 +25,11 @@ class WarmStart(EnsembleBuilder):
 
         shared_epochs: int = Field(1, ge=0, description="epochs that all members share")
 
-    def check(self, epochs: int, members: int) -> None:
+    def check(self, recipe: Recipe, members: int) -> None:
         """Refuse to share everything."""
-        if self.options.shared_epochs >= epochs:
-            raise ValueError(f"shared_epochs is {self.options.shared_epochs}; at most epochs - 1 = {epochs - 1}")
+        last = recipe.epochs - 1
+        if self.options.shared_epochs > last:
+            raise ValueError(f"{self.options.describe('shared_epochs')}; at most the recipe's epochs - 1 = {last}")
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return M runs from one start."""
