@@ -7,12 +7,23 @@ from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 
 from harness.coercion import validated
 from harness.errors import PluginError
 from harness.json_values import json_value, model_json
 from harness.scalars import without_numpy_inside
 from harness.task import canonical_json
+
+
+class _SchemaWithOrderedDefaults(GenerateJsonSchema):
+    """Writes the default of a set in an order that does not depend on hash seeds."""
+
+    def encode_default(self, dft: Any) -> Any:
+        try:
+            return json_value(dft)
+        except PluginError:  # what is no JSON has no default in a schema
+            return super().encode_default(dft)
 
 
 class Options(BaseModel):
@@ -29,6 +40,13 @@ class Options(BaseModel):
 
     # pydantic then builds instances itself when it validates, instead of by `__init__`: JSON would lose its strictness.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **settings: Any) -> dict[str, Any]:
+        """Return the JSON schema, as pydantic does, with the defaults in the form that keys have."""
+        if len(args) < 3:  # the third is the schema generator
+            settings.setdefault("schema_generator", _SchemaWithOrderedDefaults)
+        return super().model_json_schema(*args, **settings)
 
     def describe(self, option: str) -> str:
         """Return an option with its value for a message: `floor is 0.01 (the default)`."""

@@ -12,10 +12,10 @@ from pydantic import Field, model_validator
 
 from harness.options import Options
 
-MEANS = (0.0, 1.0)
+MEANS = (0, 1)
 """Range of a channel's mean: pixels are in [0, 1]."""
 
-DEVIATIONS = (0.001, 1.0)
+DEVIATIONS = (0.001, 1)
 """Range of a channel's deviation: from a quarter of a gray level, where a channel is as good as constant, to 1."""
 
 _Decay = Annotated[float, Field(ge=0, lt=1)]

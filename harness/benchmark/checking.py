@@ -65,7 +65,6 @@ _NOT = {
     "string": "a text",
     **dict.fromkeys(("tuple", "list", "set", "frozen_set"), "a list"),
     **dict.fromkeys(("dict", "model", "mapping"), "a mapping"),
-    "path": "a path",
     "date": "a date",
     "datetime": "a date and time",
     "time_delta": "a duration",

@@ -43,4 +43,4 @@ class ForkOptions(harness.Options):
         fork_epoch, last = self.epoch(recipe.epochs), recipe.epochs - 1
         if fork_epoch > last:
             default = " (the default)" if self.fork_epoch is None else ""
-            raise ValueError(f"fork_epoch is {fork_epoch}{default}; at most the recipe's epochs - 1 = {last}")
+            raise ValueError(f"fork_epoch is {fork_epoch}{default}; at most epochs - 1 = {last}")

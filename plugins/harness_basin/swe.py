@@ -28,7 +28,7 @@ class StochasticWeightEnsemble(EnsembleBuilder):
         """Refuse a floor that the cosine does not come down to."""
         if self.options.floor >= recipe.learning_rate:
             floor, peak = self.options.describe("floor"), recipe.learning_rate
-            raise ValueError(f"{floor}; below the peak of the recipe's schedule, learning_rate = {peak}")
+            raise ValueError(f"{floor}; below the peak of the schedule, learning_rate = {peak}")
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return the samples at T, 2T, …, MT."""

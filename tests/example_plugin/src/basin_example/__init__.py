@@ -29,7 +29,7 @@ class WarmStart(EnsembleBuilder):
         """Refuse to share everything."""
         last = recipe.epochs - 1
         if self.options.shared_epochs > last:
-            raise ValueError(f"{self.options.describe('shared_epochs')}; at most the recipe's epochs - 1 = {last}")
+            raise ValueError(f"{self.options.describe('shared_epochs')}; at most epochs - 1 = {last}")
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return M runs from one start."""
