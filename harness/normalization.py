@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from harness.recipe import DEVIATIONS, MEANS
+from harness.blame import told
+from harness.recipe import DEVIATIONS, MEANS, Recipe
 from harness.scalars import without_numpy
 
 if TYPE_CHECKING:
     from harness.interfaces import Dataset
-    from harness.recipe import Recipe
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation per channel, of pixel values in [0, 1]."""
@@ -40,7 +40,10 @@ def normalization_of(recipe: Recipe, dataset: Dataset) -> Normalization:
 
 def _plain(dataset: Dataset) -> Normalization:
     """Return a data set's normalization as tuples, whichever kind of array it gives."""
-    given: Any = dataset.normalisation
+    try:
+        given: Any = dataset.normalisation
+    except Exception as error:  # a plugin's code
+        raise ValueError(f"data set '{dataset.name}': its normalisation fails: {told(error)}") from None
     try:
         mean, deviation = (_numbers(values) for values in given)
     except (TypeError, ValueError):

@@ -74,15 +74,9 @@ class Recipe(Options):
     augmentation: Augmentation = Augmentation()
 
     @model_validator(mode="after")
-    def _parts_fit_together(self) -> Self:
+    def _nesterov_needs_momentum(self) -> Self:
         if self.optimizer == "sgd" and self.nesterov and not self.momentum:
             raise ValueError("nesterov is true and momentum is 0; Nesterov's form needs a momentum above 0")
-        shrinkage = self.learning_rate * self.weight_decay
-        if self.optimizer != "adam" and shrinkage >= 1:
-            raise ValueError(
-                f"learning_rate {self.learning_rate} times weight_decay {self.weight_decay} is {shrinkage:g}; "
-                f"below 1, for a step takes that share off every weight"
-            )
         return self
 
     def steps_per_epoch(self, train_size: int) -> int:

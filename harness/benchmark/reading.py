@@ -25,7 +25,7 @@ from harness.benchmark.format import (
 )
 from harness.benchmark.resolving import Block, Entry, Resolving, Variant, refusals
 from harness.benchmark.values import Benchmark, Named, Pair
-from harness.blame import printable
+from harness.blame import printable, told
 from harness.errors import UnknownName, UserError, did_you_mean
 from harness.interfaces import Metric, Plugin
 from harness.source import Place, Source, dotted, read_source, shown
@@ -239,6 +239,8 @@ class Reading:
             return plugin, ()
         except (ValueError, UserError) as error:
             return None, (one_line(error),)
+        except Exception as error:  # a plugin's code
+            return None, (f"it cannot be made: {told(error)}",)
 
     def _plugins(self, variants: Iterable[Variant]) -> tuple[Named, ...]:
         """Return the plugins of a list's variants, those that are right."""

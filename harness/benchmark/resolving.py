@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from harness.benchmark.checking import Fault, checked, one_line
 from harness.benchmark.values import Named
+from harness.blame import told
 from harness.errors import UserError
 from harness.interfaces import EnsembleBuilder, Plugin
 from harness.normalization import normalization_of
@@ -199,4 +200,6 @@ def refusals(check: Callable[..., Any], *arguments: Any) -> tuple[str, ...]:
         check(*arguments)
     except (ValueError, UserError) as error:
         return (one_line(error),)
+    except Exception as error:  # a check is a plugin's code
+        return (f"its check fails: {told(error)}",)
     return ()
