@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
-
 from harness import interfaces
 from harness.blame import told
 from harness.discovery import Discovery, Source, discover
 from harness.errors import PluginError, UnknownName, did_you_mean
 from harness.figure import Figure
 from harness.interfaces import Options, Plugin, full_name
-from harness.task import canonical_json
+from harness.options import first_difference, options_from_json
 
 KINDS: dict[str, tuple[str, type[Plugin]]] = {
     "ensemble_builder": ("register_ensemble_builders", interfaces.EnsembleBuilder),
@@ -112,7 +110,11 @@ class Catalogue:
                 raise UnknownName(f"unknown architecture '{name}'{did_you_mean(name, known)}")
 
     def from_identity(self, kind: str, identity: dict[str, Any]) -> Any:
-        """Return the plugin that an identity (as in keys and task files) describes; refuse another version or options."""
+        """Return the plugin that an identity (as in keys and task files) describes.
+
+        Refuse another version or options, and a plugin whose identity would be another. What an identity holds beyond that of
+        an unlocated plugin (the digest of a file, say) is for `check_identity`.
+        """
         name = full_name(identity)
         cls = self.get(kind, name)
         if cls.version != identity["version"]:
@@ -120,10 +122,15 @@ class Catalogue:
                 f"{_word(kind)} '{name}': version {cls.version} is installed, the task needs {identity['version']}"
             )
         try:
-            options = cls.Options.model_validate_json(canonical_json(identity["options"]))
-        except ValidationError as error:
+            options = options_from_json(cls.Options, identity["options"])
+            plugin = self.create(kind, name, options)
+            known = {key: identity[key] for key in identity if key in plugin.identity}
+            difference = first_difference(known, plugin.identity)
+        except PluginError as error:
             raise PluginError(f"{_word(kind)} '{name}': the task's options do not fit the plugin installed: {error}") from None
-        return self.create(kind, name, options)
+        if difference:
+            raise PluginError(f"{_word(kind)} '{name}': the plugin installed differs from the task's: {difference}")
+        return plugin
 
 
 def load_catalogue(discovery: Discovery | None = None) -> Catalogue:

@@ -13,8 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
-
+from harness.options import Options, options_json
 from harness.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -23,17 +22,9 @@ if TYPE_CHECKING:
 
     from harness.catalogue import Catalogue
     from harness.ensemble import EvaluatedEnsemble
+    from harness.recipe import Recipe
     from harness.task import Outcome, Task
     from harness.trajectory import Cell, Weights
-
-
-class Options(BaseModel):
-    """Options of a plugin: checked, frozen, strict (no silent conversions), unknown names refused.
-
-    Declare fields with `pydantic.Field(default, description=…)`; the descriptions are what `harness list` and an editor show.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def full_name(identity: Mapping[str, Any]) -> str:
@@ -59,7 +50,7 @@ class Plugin(ABC):
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What of this plugin goes into keys: name, version and every option, defaults filled in."""
-        return {"name": self.name, "version": self.version, "options": self.options.model_dump(mode="json")}
+        return {"name": self.name, "version": self.version, "options": options_json(self.options)}
 
     @property
     def full_name(self) -> str:
@@ -81,8 +72,11 @@ class EnsembleBuilder(Plugin):
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return the ensemble's members, in order, as handles."""
 
-    def check(self, epochs: int, members: int) -> None:
-        """Raise `ValueError` if the options do not go with T and M; the message says what is allowed."""
+    def check(self, recipe: Recipe, members: int) -> None:
+        """Raise `ValueError` if the options, defaults too, do not fit the recipe and M.
+
+        The message names the option (`self.options.describe(…)` does), the recipe's value and what is allowed.
+        """
 
 
 class Architecture(Plugin):
@@ -128,7 +122,7 @@ class Architecture(Plugin):
     @cached_property
     def identity(self) -> dict[str, Any]:
         """As for any plugin, with the variant of a family."""
-        own = {"name": self.name, "version": self.version, "options": self.options.model_dump(mode="json")}
+        own = super().identity
         return own if self.variant is None else {**own, "variant": self.variant}
 
 

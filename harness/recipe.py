@@ -6,11 +6,21 @@ Defaults are the paper's (appendix C) where it says; where it is silent each fie
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from harness.interfaces import Options
+from harness.options import Options
+
+MEANS = (0, 1)
+"""Range of a channel's mean: pixels are in [0, 1]."""
+
+DEVIATIONS = (0.001, 1)
+"""Range of a channel's deviation: from a quarter of a gray level, where a channel is as good as constant, to 1."""
+
+_Decay = Annotated[float, Field(ge=0, lt=1)]
+_Mean = Annotated[float, Field(ge=MEANS[0], le=MEANS[1])]
+_Deviation = Annotated[float, Field(ge=DEVIATIONS[0], le=DEVIATIONS[1])]
 
 
 class Augmentation(Options):
@@ -23,8 +33,17 @@ class Augmentation(Options):
     horizontal_flip: bool = Field(True, description="mirror each image with probability 1/2")
     brightness: float = Field(0.1, ge=0, le=1, description="factor drawn from [1 - b, 1 + b]")
     contrast: float = Field(0.1, ge=0, le=1, description="factor drawn from [1 - c, 1 + c]")
-    saturation: float = Field(0.1, ge=0, le=1, description="factor drawn from [1 - s, 1 + s]")
-    hue: float = Field(0.0, ge=0, le=0.5, description="shift drawn from [-h, h], in turns of the colour circle")
+    saturation: float = Field(0.1, ge=0, le=1, description="factor drawn from [1 - s, 1 + s]; of RGB images only")
+    hue: float = Field(
+        0.0, ge=0, le=0.5, description="shift drawn from [-h, h], in turns of the color circle; of RGB images only"
+    )
+
+    def check_images(self, shape: tuple[int, int, int]) -> None:
+        """Raise `ValueError` if a crop of images (channels, height, width) could miss the image altogether."""
+        side = min(shape[1:])
+        if self.crop_padding >= side:
+            images = f"images of {shape[1]}×{shape[2]} pixels"
+            raise ValueError(f"augmentation.crop_padding is {self.crop_padding}; at most {side - 1} for {images}")
 
 
 class Recipe(Options):
@@ -36,9 +55,9 @@ class Recipe(Options):
     learning_rate: float = Field(0.1, gt=0, description="peak of the schedule")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of T with linear warm-up from 0; then a cosine to 0 at T")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD's momentum")
-    nesterov: bool = Field(False, description="SGD's Nesterov form")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's and AdamW's decay rates")
-    eps: float = Field(1e-8, gt=0, description="Adam's and AdamW's epsilon")
+    nesterov: bool = Field(False, description="SGD's Nesterov form, which needs momentum")
+    betas: tuple[_Decay, _Decay] = Field((0.9, 0.999), description="Adam's and AdamW's decay rates")
+    eps: float = Field(1e-8, ge=1e-30, le=1, description="Adam's and AdamW's epsilon")
     weight_decay: float = Field(
         1e-4, ge=0, description="on all parameters; added to the gradient (sgd, adam) or decoupled (adamw)"
     )
@@ -48,11 +67,17 @@ class Recipe(Options):
         "auto",
         description="of training; bf16 is autocast; auto: bf16 on a CUDA device with it, else fp32; evaluation is always fp32",
     )
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = Field(
+    normalisation: tuple[tuple[_Mean, ...], tuple[_Deviation, ...]] | None = Field(
         None,
         description="mean and deviation per channel, of pixels in [0, 1]; null: the data set's own, of its training images",
     )
     augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.optimizer == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("nesterov is true and momentum is 0; Nesterov's form needs a momentum above 0")
+        return self
 
     def steps_per_epoch(self, train_size: int) -> int:
         """Return the whole batches in an epoch, at least one (a batch is never larger than the data set)."""

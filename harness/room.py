@@ -19,8 +19,9 @@ from harness.interfaces import Dataset
 from harness.networks.evaluation import NormalizedImages, differ, predict_batch
 from harness.networks.flat_network import FlatNetwork, State
 from harness.networks.state_checks import differing_attributes, differing_constants
+from harness.normalization import normalization_of
+from harness.options import options_from_json
 from harness.recipe import Recipe
-from harness.task import canonical_json
 from harness.training.augmentation import Augmenter
 
 PROBE_IMAGES = 16
@@ -34,7 +35,7 @@ class Room:
 
     def __init__(self, catalogue: Catalogue, spec: dict[str, Any], data: Path, device: torch.device) -> None:
         self.device = device
-        self.recipe = Recipe.model_validate_json(canonical_json(spec["recipe"]))
+        self.recipe: Recipe = options_from_json(Recipe, spec["recipe"])
         identity = {k: v for k, v in spec["dataset"].items() if k != "fingerprint"}
         named: Dataset = catalogue.from_identity("dataset", identity)
         who = called(catalogue, "dataset", named)
@@ -51,7 +52,7 @@ class Room:
             check_split(f"{who}: load gave a {name} split", split, self.dataset)
         self.who = called(catalogue, "architecture", self.architecture)
         self.labels = self.train.labels.to(device)
-        self.normalisation = self.recipe.normalisation or self.dataset.normalisation
+        self.normalisation = normalization_of(self.recipe, self.dataset)
         mean, std = self.normalisation
         self.augmenter = Augmenter(self.train.images, self.recipe.augmentation, mean, std, device)
         self.train_images = NormalizedImages(self.train, self.normalisation, device)

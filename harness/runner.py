@@ -16,6 +16,7 @@ from harness.ensemble_warnings import planned_warnings
 from harness.errors import DamagedObject, Interrupted, StoreError, UserError
 from harness.graph import Graph, PlannedCell, check_task
 from harness.interfaces import Engine, Metric, Plugin, Session
+from harness.options import changed_options
 from harness.results import Better, Row, write_rows
 from harness.store import Store
 from harness.task import Outcome, Task, canonical_json
@@ -319,7 +320,7 @@ def _cell_warnings(cell: PlannedCell, ledger: Ledger) -> tuple[str, ...]:
 
 def _version(plugin: Plugin) -> str:
     """Return a plugin's name and version, and those of its options that are not as they are by default."""
-    changed = plugin.options.model_dump(mode="json", exclude_defaults=True)
+    changed = changed_options(plugin.options)
     return f"{plugin.name}@{plugin.version}{canonical_json(changed) if changed else ''}"
 
 

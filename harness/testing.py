@@ -30,6 +30,8 @@ from harness.interfaces import (
     State,
     Workbench,
 )
+from harness.normalization import normalization_of
+from harness.recipe import Recipe
 from harness.report.contract import check_figure, figure_data
 from harness.trajectory import Cell, Checkpoint, Derived, Setting, Weights
 
@@ -86,15 +88,17 @@ def check_dataset(dataset: Dataset, root: Path) -> None:
         )
         assert split.labels.dtype == torch.int64, f"{where}: labels are {split.labels.dtype}, not int64"
         assert 0 <= int(split.labels.min()) <= int(split.labels.max()) < dataset.classes, f"{where}: labels out of range"
-    mean, std = dataset.normalisation
-    assert len(mean) == len(std) == dataset.shape[0], f"{dataset.full_name}: normalisation is not per channel"
+    try:
+        normalization_of(Recipe(), dataset)
+    except ValueError as error:
+        raise AssertionError(str(error)) from None
     again, _ = dataset.load(root)
     assert torch.equal(again.images, train.images), f"{dataset.full_name}: loading twice gives other images"
 
 
 def check_ensemble_builder(builder: EnsembleBuilder, setting: Setting, objective: Objective, members: int = 3) -> list[Weights]:
     """Check that a builder returns handles that are a function of the cell alone, and that another seed gives others."""
-    builder.check(setting.recipe.epochs, members)
+    builder.check(setting.recipe, members)
 
     def build(seed: int) -> list[Weights]:
         return list(builder.build(Cell(setting, objective, seed, members)))
@@ -196,7 +200,7 @@ def workbench(architecture: Architecture, dataset: Dataset, root: Path, seed: in
 
     dataset = dataset.located(root)
     train, test = dataset.load(root)
-    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in dataset.normalisation)
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in normalization_of(Recipe(), dataset))
 
     def network() -> nn.Module:
         with streams.seeded(0):

@@ -12,9 +12,16 @@ from functools import cached_property
 from typing import Any
 
 from harness.interfaces import Architecture, Dataset, Derivation, Objective
+from harness.options import options_json
 from harness.recipe import Recipe
+from harness.scalars import integer, number, truth
 from harness.streams import Name
 from harness.task import FORMAT, key_of
+
+
+def _name(parts: Sequence[Any]) -> Name:
+    """Return a stream's name of texts and integers."""
+    return tuple(str(part) if isinstance(part, str) else integer(part, "a part of a stream's name") for part in parts)
 
 
 class Keyed(ABC):
@@ -53,7 +60,7 @@ class Setting(Keyed):
             "format": FORMAT,
             "dataset": {**self.dataset.identity, "fingerprint": self.dataset.fingerprint},
             "architecture": self.architecture.identity,
-            "recipe": self.recipe.model_dump(mode="json"),
+            "recipe": options_json(self.recipe),
         }
 
 
@@ -88,6 +95,14 @@ class Trajectory(Keyed):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "objective", self.objective.simplified())
+        object.__setattr__(self, "order", _name(self.order))
+        if self.init is not None:
+            object.__setattr__(self, "init", _name(self.init))
+        if self.held is not None:
+            object.__setattr__(self, "held", number(self.held, "learning_rate"))
+        if self.restarted_at is not None:
+            object.__setattr__(self, "restarted_at", integer(self.restarted_at, "restarted_at"))
+        object.__setattr__(self, "fresh_optimizer", truth(self.fresh_optimizer, "fresh_optimizer"))
         teacher = self.objective.teacher
         if (teacher is not None) != self.objective.wants_teacher:
             raise ValueError(
@@ -127,8 +142,10 @@ class Trajectory(Keyed):
     def at(self, epoch: int) -> Checkpoint:
         """Return the handle of θ(epoch), epochs counted from initialisation.
 
-        At the epoch of a fork this is the checkpoint that was forked. Raise `ValueError` before it, or beyond T on a cosine.
+        At the epoch of a fork this is the checkpoint that was forked. Raise `ValueError` before it, beyond T on a cosine, or
+        between two epochs.
         """
+        epoch = integer(epoch, "epoch")
         last = None if self.held is not None else self.setting.recipe.epochs
         if epoch < self.start_epoch or (last is not None and epoch > last):
             raise ValueError(
@@ -145,6 +162,9 @@ class Checkpoint(Weights):
 
     trajectory: Trajectory
     epoch: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "epoch", integer(self.epoch, "epoch"))
 
     @property
     def setting(self) -> Setting:  # type: ignore[override]
@@ -178,10 +198,10 @@ class Checkpoint(Weights):
         own = self.trajectory
         fork = replace(
             own,
-            order=own.order if order is None else (*own.order[:-1], order),
+            order=own.order if order is None else (*own.order[:-1], integer(order, "order")),
             objective=own.objective if objective is None else objective,
             held=own.held if learning_rate is None else learning_rate,
-            restarted_at=self.epoch if restarted else own.restarted_at,
+            restarted_at=self.epoch if truth(restarted, "restarted") else own.restarted_at,
             fresh_optimizer=fresh_optimizer,
             init=None,
             start=self,
@@ -190,7 +210,7 @@ class Checkpoint(Weights):
             own.order,
             own.held,
             own.restarted_at,
-        ) and not fresh_optimizer
+        ) and not fork.fresh_optimizer
         same_objective = (fork.objective.identity, fork.objective.teacher) == (own.objective.identity, own.objective.teacher)
         return own if unchanged and same_objective else fork
 
@@ -203,6 +223,10 @@ class Derived(Weights):
     parents: tuple[Weights, ...]
     stream: Name
     output: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stream", _name(self.stream))
+        object.__setattr__(self, "output", integer(self.output, "output"))
 
     @property
     def setting(self) -> Setting:  # type: ignore[override]
@@ -246,6 +270,10 @@ class Cell:
     seed: int
     size: int
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", integer(self.seed, "seed"))
+        object.__setattr__(self, "size", integer(self.size, "size"))
+
     @property
     def epochs(self) -> int:
         """T, the epochs of one training."""
@@ -261,6 +289,7 @@ class Cell:
 
         Equal calls give equal handles, whatever method they are made for: that is how methods share training.
         """
+        member = integer(member, "member")
         return Trajectory(
             self.setting,
             self.objective if objective is None else objective,

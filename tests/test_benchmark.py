@@ -37,7 +37,8 @@ ROOT = Path(__file__).parents[1]
 class Plain(Dataset):
     """Pictures."""
 
-    name, shape, classes, train_size, fingerprint, normalisation = "cifar10", (3, 32, 32), 10, 100, "f", ((0.5,), (0.2,))
+    name, shape, classes, train_size, fingerprint = "cifar10", (3, 32, 32), 10, 100, "f"
+    normalisation = ((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
     load = None
 
 
@@ -95,10 +96,10 @@ class Constrained(EnsembleBuilder):
         fork_epoch: int | None = Field(None, ge=0, description="t")
         inherit: bool = True
 
-    def check(self, epochs: int, members: int) -> None:
+    def check(self, recipe: Recipe, members: int) -> None:
         fork = self.options.fork_epoch
-        if fork is not None and fork >= epochs:
-            raise ValueError(f"fork_epoch is {fork}; at most epochs - 1 = {epochs - 1}")
+        if fork is not None and fork >= recipe.epochs:
+            raise ValueError(f"fork_epoch is {fork}; at most epochs - 1 = {recipe.epochs - 1}")
 
 
 class Distilled(EnsembleBuilder):
@@ -491,10 +492,10 @@ ENTRY = "not an entry; a name, or 'name: {option: value}' with the options inden
         ("recipe: {nesterov: maybe}", "b.yaml:5:20: recipe.nesterov: 'maybe' is not true or false"),
         ("recipe: {optimizer: sdg}", "b.yaml:5:21: recipe.optimizer: unknown value 'sdg'; did you mean 'sgd'? known: adam, adamw, sgd"),
         ("recipe: {precision: 16}", "b.yaml:5:21: recipe.precision: 16 is not allowed; 'auto' or 'fp32' or 'bf16'"),
-        ("recipe: {betas: 0.9}", "b.yaml:5:17: recipe.betas: 0.9 is not a list; a list of 2: a number, a number"),
-        ("recipe: {betas: [0.9]}", "b.yaml:5:17: recipe.betas: [0.9] is too short; a list of 2: a number, a number"),
-        ("recipe: {betas: [0.9, 1, 2]}", "b.yaml:5:17: recipe.betas: [0.9, 1, 2] is too long; a list of 2: a number, a number"),
-        ("recipe: {betas: [0.9, x]}", "b.yaml:5:23: recipe.betas[1]: 'x' is not a number"),
+        ("recipe: {betas: 0.9}", "b.yaml:5:17: recipe.betas: 0.9 is not a list; a list of 2: a number of at least 0 and below 1, a number of at least 0 and below 1"),
+        ("recipe: {betas: [0.9]}", "b.yaml:5:17: recipe.betas: [0.9] is too short; a list of 2: a number of at least 0 and below 1, a number of at least 0 and below 1"),
+        ("recipe: {betas: [0.9, 1, 2]}", "b.yaml:5:17: recipe.betas: [0.9, 1, 2] is too long; a list of 2: a number of at least 0 and below 1, a number of at least 0 and below 1"),
+        ("recipe: {betas: [0.9, x]}", "b.yaml:5:23: recipe.betas[1]: 'x' is not a number; a number of at least 0 and below 1"),
         ("recipe: {augmentation: no}", "b.yaml:5:24: recipe.augmentation: 'no' is not a mapping; a mapping of crop_padding, horizontal_flip, brightness, contrast, saturation, hue"),
         ("recipe: {augmentation: {hue: 1}}", "b.yaml:5:30: recipe.augmentation.hue: 1 is out of range; a number of at least 0 and at most 0.5"),
         ("recipe: {augmentation: {hues: 0}}", "b.yaml:5:25: unknown key 'hues'; did you mean 'hue'? known: brightness, contrast, crop_padding, horizontal_flip, hue, saturation"),
@@ -635,9 +636,9 @@ def test_check_where_it_fails(tmp_path: Path) -> None:
 
 
 def test_check_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A builder is asked once for each number of epochs, not for each pair or seed."""
+    """A builder is asked once for each recipe, not for each pair or seed."""
     asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(Deep, "check", lambda self, epochs, members: asked.append((epochs, members)))
+    monkeypatch.setattr(Deep, "check", lambda self, recipe, members: asked.append((recipe.epochs, members)))
     load(
         tmp_path,
         text(

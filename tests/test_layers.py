@@ -20,11 +20,12 @@ PLUGINS = ROOT / "plugins"
 
 # From the ground floor up: a module may import what stands on a lower floor, or, within a room, its own room.
 FLOORS = [
-    ["errors", "task", "stopwatch", "profile", "safe_path", "stop_signals", "ensemble_warnings"],
-    ["hookspecs", "streams", "provenance", "blame", "device", "data_root"],
-    ["ensemble", "results", "events", "run_folder"],
-    ["interfaces", "leaderboard"],
-    ["recipe", "discovery", "store", "source", "figure", "drawing"],
+    ["errors", "task", "stopwatch", "profile", "safe_path", "stop_signals", "ensemble_warnings", "scalars"],
+    ["hookspecs", "streams", "provenance", "blame", "device", "data_root", "json_values"],
+    ["ensemble", "results", "events", "run_folder", "coercion"],
+    ["options"],
+    ["interfaces", "recipe", "leaderboard"],
+    ["normalization", "discovery", "store", "source", "figure", "drawing"],
     ["trajectory", "catalogue", "report"],
     ["networks", "code_version"],
     ["training", "benchmark", "earlier_run"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 import harness
@@ -118,3 +119,44 @@ def test_derived_outputs_share_one_task() -> None:
     assert first.key != second.key
     assert (first.location["part"], second.location["part"]) == ("weights-0", "weights-1")
     assert c.derive(Twice(), [c.trajectory(1).at(10)])[0].task_key != first.task_key
+
+
+def test_numbers_of_numpy() -> None:
+    """Numbers that a builder took from NumPy give the keys of Python's."""
+    plain, numpy = cell(), Cell(cell().setting, CrossEntropy(), np.int64(0), np.int64(3))  # type: ignore[arg-type]
+    run, same = plain.trajectory(0), numpy.trajectory(member=np.int64(0))  # type: ignore[arg-type]
+    assert same.at(np.int64(3)) == run.at(3)  # type: ignore[arg-type]
+    given: dict[str, Any] = {"order": np.int64(1), "learning_rate": np.float64(0.1), "restarted": np.bool_(True)}
+    assert same.at(np.array(3)).fork(**given) == run.at(3).fork(order=1, learning_rate=0.1, restarted=True)  # type: ignore[arg-type]
+    assert run.at(3).fork(fresh_optimizer=np.bool_(False)) is run  # type: ignore[arg-type]
+    assert run.at(3).fork(learning_rate=1) == run.at(3).fork(learning_rate=1.0)
+    assert run.at(3).fork(learning_rate=-0.0) == run.at(3).fork(learning_rate=0.0)
+    assert (type(numpy.seed), type(numpy.size), numpy.size) == (int, int, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "refusal"),
+    [
+        (lambda run: run.at(1.5), "epoch must be an integer, not 1.5"),
+        (lambda run: run.at(3.0), "epoch must be an integer, not 3.0"),
+        (lambda run: run.at(np.float64(3)), "epoch must be an integer, not 3.0"),
+        (lambda run: run.at(True), "epoch must be an integer, not True"),
+        (lambda run: run.at(np.bool_(True)), "epoch must be an integer, not True"),
+        (lambda run: run.at("3"), "epoch must be an integer, not '3'"),
+        (lambda run: run.at(None), "epoch must be an integer, not None"),
+        (lambda run: run.at(3).fork(order=1.0), "order must be an integer, not 1.0"),
+        (lambda run: run.at(3).fork(learning_rate="0.1"), "learning_rate must be a finite number of at least 0, not '0.1'"),
+        (lambda run: run.at(3).fork(learning_rate=True), "learning_rate must be a finite number of at least 0, not True"),
+        (lambda run: run.at(3).fork(learning_rate=-1), "learning_rate must be a finite number of at least 0, not -1"),
+        (lambda run: run.at(3).fork(learning_rate=np.nan), "learning_rate must be a finite number of at least 0, not nan"),
+        (lambda run: run.at(3).fork(restarted=1), "restarted must be true or false, not 1"),
+        (lambda run: run.at(3).fork(fresh_optimizer="no"), "fresh_optimizer must be true or false, not 'no'"),
+        (lambda run: cell().trajectory("0"), "member must be an integer, not '0'"),
+        (lambda run: cell(seed=0.5), "seed must be an integer, not 0.5"),  # type: ignore[arg-type]
+    ],
+)
+def test_numbers_of_other_kinds(make: Any, refusal: str) -> None:
+    """What is no integer, number or truth value is refused by name, not taken for one."""
+    with pytest.raises(ValueError) as caught:
+        make(cell().trajectory(0))
+    assert str(caught.value) == refusal

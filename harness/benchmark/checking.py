@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
-from enum import Enum
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import BaseModel, PydanticUserError, ValidationError
+from pydantic import PydanticUserError, ValidationError
 
+from harness.coercion import validated
 from harness.errors import did_you_mean
 from harness.interfaces import Options
 from harness.source import Place, shown
@@ -33,7 +31,7 @@ def checked(model: type[Options], values: dict[str, Any], reserved: Iterable[str
     Strict: a list becomes the tuple or set that a field wants, a text an enumeration's member; "10" does not become 10.
     """
     try:
-        return model.model_validate(_fitted(values, model)), []
+        return validated(model, values), []
     except ValidationError as error:
         errors = error.errors(include_url=False)
     schema = _Schema(model)
@@ -67,6 +65,9 @@ _NOT = {
     "string": "a text",
     **dict.fromkeys(("tuple", "list", "set", "frozen_set"), "a list"),
     **dict.fromkeys(("dict", "model", "mapping"), "a mapping"),
+    "date": "a date",
+    "datetime": "a date and time",
+    "time_delta": "a duration",
 }
 _OUT = {
     **dict.fromkeys(("greater_than", "greater_than_equal", "less_than", "less_than_equal"), "out of range"),
@@ -87,36 +88,6 @@ def _refusal(errors: list[ErrorDetails], given: Any, place: Place, schema: _Sche
     noun = _NOT.get(kind.removesuffix("_type")) if one else None
     fault = f"is not {noun}" if noun else f"is {_OUT.get(kind, 'not allowed') if one else 'not allowed'}"
     return f"{shown(given)} {fault}{schema.allowed(place, beyond=noun)}"
-
-
-_SWITCH = {"yes": True, "on": True, "no": False, "off": False}
-
-
-def _fitted(value: Any, wanted: Any) -> Any:
-    """Return YAML's value in the shape a strict field wants; what does not fit is left for the field to refuse."""
-    origin, inner = get_origin(wanted) or wanted, get_args(wanted)
-    if origin is Annotated:
-        return _fitted(value, inner[0])
-    if origin is bool and isinstance(value, str):
-        return _SWITCH.get(value.lower(), value)
-    if origin in (Union, UnionType):
-        inner = (str,) if str in inner and isinstance(value, str) else inner
-        return next((fit for arm in inner if (fit := _fitted(value, arm)) is not value), value)
-    if isinstance(value, list) and origin in (tuple, list, set, frozenset):
-        each = inner if origin is tuple and inner[1:] != (...,) else itertools.repeat(inner[0] if inner else Any, len(value))
-        items = [_fitted(item, kind) for item, kind in itertools.zip_longest(value, each, fillvalue=Any)][: len(value)]
-        try:
-            return origin(items)
-        except TypeError:  # a set of mappings
-            return value
-    if isinstance(value, dict) and isinstance(origin, type) and issubclass(origin, BaseModel):
-        fields = origin.model_fields
-        return {key: _fitted(item, fields[key].annotation) if key in fields else item for key, item in value.items()}
-    if isinstance(value, dict) and origin is dict and inner:
-        return {key: _fitted(item, inner[1]) for key, item in value.items()}
-    if isinstance(origin, type) and issubclass(origin, Enum):
-        return next((member for member in origin if type(member.value) is type(value) and member.value == value), value)
-    return value
 
 
 def _reached(values: Any, loc: Sequence[str | int]) -> Place:
@@ -182,6 +153,7 @@ class _Schema:
             return " or ".join(shown(choice) for choice in schema.get("enum", [schema.get("const")]))
         kind = schema.get("type", "")
         words = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "a text"}.get(kind, kind)
+        words = _FORMATS.get(schema.get("format", ""), words)
         if kind == "array":
             words = self._list_words(schema)
         elif kind == "object":
@@ -196,6 +168,16 @@ class _Schema:
         least = schema.get("minItems", 0)
         each = self._words(schema.get("items", {}))
         return "a list" + (f" of at least {least}" if least else "") + (f" (each {each})" if each else "")
+
+
+_FORMATS = {
+    **dict.fromkeys(("path", "file-path", "directory-path"), "a path"),
+    "date": "a date such as '2026-01-31'",
+    "date-time": "a date and time such as '2026-01-31T12:00:00'",
+    "duration": "a duration such as 'PT1H30M'",
+    "uuid": "a UUID",
+}
+"""JSON schema's formats of texts in words."""
 
 
 def _part(schema: dict[str, Any], step: str | int) -> dict[str, Any] | None:

@@ -25,7 +25,7 @@ from harness.benchmark.format import (
 )
 from harness.benchmark.resolving import Block, Entry, Resolving, Variant, refusals
 from harness.benchmark.values import Benchmark, Named, Pair
-from harness.blame import printable
+from harness.blame import printable, told
 from harness.errors import UnknownName, UserError, did_you_mean
 from harness.interfaces import Metric, Plugin
 from harness.source import Place, Source, dotted, read_source, shown
@@ -234,9 +234,13 @@ class Reading:
         if options is None or not variant.whole:
             return None, tuple(fault.text for fault in faults if not fault.place and variant.whole)
         try:
-            return self.catalogue.create(entry.kind, entry.name, options), ()
+            plugin = self.catalogue.create(entry.kind, entry.name, options)
+            _ = plugin.identity  # an option that cannot be in a key is refused here, before anything is planned
+            return plugin, ()
         except (ValueError, UserError) as error:
             return None, (one_line(error),)
+        except Exception as error:  # a plugin's code
+            return None, (f"it cannot be made: {told(error)}",)
 
     def _plugins(self, variants: Iterable[Variant]) -> tuple[Named, ...]:
         """Return the plugins of a list's variants, those that are right."""
@@ -332,7 +336,8 @@ class Reading:
         """Return dataset × architecture, resolved. Pairs under the same settings share their recipe and methods."""
         blocks = self._blocks(listed)
         groups = self._groups(listed, blocks, len(values.get("seeds", ())))
-        resolving = Resolving(self, blocks, listed["ensemble_builder"], values.get("members"))
+        known = datasets if len(datasets) == len(listed["dataset"]) else ()
+        resolving = Resolving(self, blocks, known, listed["ensemble_builder"], values.get("members"))
         resolving.check_layers()
         resolved = {group: resolving.resolve(group, pairs) for group, pairs in groups.items()}
         if self.problems or self.concerns:

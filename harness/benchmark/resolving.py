@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from harness.benchmark.checking import Fault, checked, one_line
 from harness.benchmark.values import Named
+from harness.blame import told
 from harness.errors import UserError
 from harness.interfaces import EnsembleBuilder, Plugin
+from harness.normalization import normalization_of
 from harness.recipe import Recipe
 from harness.source import Place
 
@@ -68,12 +70,20 @@ class Reader(Protocol):
 class Resolving:
     """Recipes and methods for groups of pairs under the same settings."""
 
-    def __init__(self, reader: Reader, blocks: list[Block], methods: list[Variant], members: int | None) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        blocks: list[Block],
+        datasets: Sequence[Named],
+        methods: list[Variant],
+        members: int | None,
+    ) -> None:
         self.reader, self.blocks, self.methods, self.members = reader, blocks, methods, members
+        self.datasets = datasets  # all that the file lists, or none where one of them is wrong
         top = reader.given.get("recipe", {})
         self.top: _Layer = (top if isinstance(top, dict) else {}, ("recipe",))
         self.builders: dict[tuple, tuple[Named | None, tuple[str, ...]]] = {}
-        self.refusals: dict[tuple[int, int], tuple[str, ...]] = {}
+        self.refusals: dict[tuple[int, Recipe], tuple[str, ...]] = {}
 
     def check_layers(self) -> None:
         """Report wrong values of every recipe as written, those too that later blocks overrule everywhere."""
@@ -87,6 +97,8 @@ class Resolving:
         recipe, wrong = self._recipe(layers)
         for text in wrong:
             self._concern(layers[-1][1], "recipe", text, pairs)
+        if recipe and self.datasets:
+            self._check_data(recipe, layers, pairs)
         filled = {
             key: (value, (*block.place, "method_options", key))
             for block in blocks
@@ -96,6 +108,16 @@ class Resolving:
         running = next((block.methods for block in reversed(blocks) if block.methods is not None), everywhere)
         methods = [self._method(number, filled, recipe, pairs) for number in sorted(running)]
         return recipe or Recipe.model_construct(), tuple(method for method in methods if method)
+
+    def _check_data(self, recipe: Recipe, layers: list[_Layer], pairs: list[tuple[int, int]]) -> None:
+        """Note what of a recipe does not fit the images of the data sets that it is for."""
+        for index in sorted({i for i, _ in pairs}):
+            mine = [pair for pair in pairs if pair[0] == index]
+            dataset = self.datasets[index].plugin
+            for text in refusals(normalization_of, recipe, dataset):
+                self._concern(_origin(layers, ("normalisation",)), "recipe", text, mine)
+            for text in refusals(recipe.augmentation.check_images, dataset.shape):
+                self._concern(_origin(layers, ("augmentation", "crop_padding")), "recipe", text, mine)
 
     def _method(
         self, number: int, filled: Mapping[str, tuple[Any, Place]], recipe: Recipe | None, pairs: list[tuple[int, int]]
@@ -108,16 +130,16 @@ class Resolving:
             self.builders[key] = None if plugin is None else Named(variant.label, plugin), wrong
         method, wrong = self.builders[key]
         if method and recipe and self.members is not None:
-            wrong = self._refused(method.plugin, recipe.epochs, self.members)
+            wrong = self._refused(method.plugin, recipe, self.members)
         for text in wrong:
             self._concern(variant.entry.place, variant.label, text, pairs)
         return method
 
-    def _refused(self, builder: EnsembleBuilder, epochs: int, members: int) -> tuple[str, ...]:
-        """Return what a builder says against T and M, asked once."""
-        if (id(builder), epochs) not in self.refusals:
-            self.refusals[id(builder), epochs] = refusals(builder.check, epochs, members)
-        return self.refusals[id(builder), epochs]
+    def _refused(self, builder: EnsembleBuilder, recipe: Recipe, members: int) -> tuple[str, ...]:
+        """Return what a builder says against a recipe and M, asked once."""
+        if (id(builder), recipe) not in self.refusals:
+            self.refusals[id(builder), recipe] = refusals(builder.check, recipe, members)
+        return self.refusals[id(builder), recipe]
 
     def _concern(self, place: Place, subject: str, text: str, pairs: list[tuple[int, int]]) -> None:
         self.reader.concerns.setdefault((place, subject, text), []).extend(pairs)
@@ -155,10 +177,29 @@ def _lay(merged: dict[str, Any], origins: dict[Place, Place], values: dict[str, 
             merged[key] = value
 
 
-def refusals(check: Callable[..., None], *arguments: int) -> tuple[str, ...]:
-    """Return what a plugin's own check says, if it refuses."""
+def _origin(layers: list[_Layer], place: Place) -> Place:
+    """Return where a recipe's value was given last, or else the part or the recipe that it is a default of."""
+    for length in range(len(place), 0, -1):
+        for values, start in reversed(layers):
+            if _is_given(values, place[:length]):
+                return (*start, *place[:length])
+    return layers[-1][1]
+
+
+def _is_given(values: Any, place: Place) -> bool:
+    for step in place:
+        if not isinstance(values, dict) or step not in values:
+            return False
+        values = values[step]
+    return True
+
+
+def refusals(check: Callable[..., Any], *arguments: Any) -> tuple[str, ...]:
+    """Return what a check says, if it refuses."""
     try:
         check(*arguments)
     except (ValueError, UserError) as error:
         return (one_line(error),)
+    except Exception as error:  # a check is a plugin's code
+        return (f"its check fails: {told(error)}",)
     return ()

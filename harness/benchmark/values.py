@@ -10,6 +10,7 @@ from typing import Any, Literal
 from harness.blame import told
 from harness.errors import HarnessError, PluginError
 from harness.interfaces import Objective
+from harness.options import options_json
 from harness.recipe import Recipe
 
 
@@ -117,7 +118,7 @@ class Benchmark:
             {
                 "dataset": pair.dataset.label,
                 "architecture": pair.architecture.label,
-                "recipe": pair.recipe.model_dump(mode="json"),
+                "recipe": options_json(pair.recipe),
                 "methods": [method.resolved() for method in pair.methods],
             }
             for pair in self.pairs

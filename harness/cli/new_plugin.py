@@ -39,7 +39,7 @@ from collections.abc import Callable, Sequence
 from pydantic import Field
 
 import harness
-from harness import Cell, EnsembleBuilder, Weights, hookimpl
+from harness import Cell, EnsembleBuilder, Recipe, Weights, hookimpl
 
 
 class {cls}(EnsembleBuilder):
@@ -52,10 +52,11 @@ class {cls}(EnsembleBuilder):
 
         spacing: int = Field(1, ge=1, description="epochs between two snapshots")
 
-    def check(self, epochs: int, members: int) -> None:
+    def check(self, recipe: Recipe, members: int) -> None:
         """Refuse what does not fit, before anything is trained."""
-        if epochs - (members - 1) * self.options.spacing < 1:
-            raise ValueError(f"spacing is {{self.options.spacing}}; {{members}} snapshots do not fit into {{epochs}} epochs")
+        if recipe.epochs - (members - 1) * self.options.spacing < 1:
+            spacing = self.options.describe("spacing")
+            raise ValueError(f"{{spacing}}; {{members}} snapshots do not fit into the recipe's {{recipe.epochs}} epochs")
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return the members as handles: nothing is trained here."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness import Cell, EnsembleBuilder, Weights
+from harness import Cell, EnsembleBuilder, Recipe, Weights
 from harness_basin.forking import ForkOptions
 
 
@@ -14,9 +14,9 @@ class ConstrainedEnsemble(EnsembleBuilder):
     name, version = "constrained", 1
     Options = ForkOptions
 
-    def check(self, epochs: int, members: int) -> None:
+    def check(self, recipe: Recipe, members: int) -> None:
         """Refuse a fork at or beyond T."""
-        self.options.check(epochs)
+        self.options.check(recipe)
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return M continuations of the reference's first t epochs."""

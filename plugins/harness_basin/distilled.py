@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from harness import Cell, EnsembleBuilder, Weights
+from harness import Cell, EnsembleBuilder, Recipe, Weights
 from harness_basin.distillation import Distillation, DistillationOptions
 from harness_basin.forking import ForkOptions
 
 Pairing = Literal["own", "next"]
+
+
+def check_pairing(options: Any, members: int) -> None:
+    """Raise `ValueError` if members are to learn from the next deep member and there is no next one."""
+    if options.teacher == "next" and members < 2:
+        raise ValueError(f"{options.describe('teacher')}; at least 2 members, not {members}")
 
 
 class DistilledOptions(ForkOptions, DistillationOptions):
@@ -29,9 +35,10 @@ class DistilledEnsemble(EnsembleBuilder):
     name, version = "distilled", 1
     Options = DistilledOptions
 
-    def check(self, epochs: int, members: int) -> None:
-        """Refuse a fork at or beyond T."""
-        self.options.check(epochs)
+    def check(self, recipe: Recipe, members: int) -> None:
+        """Refuse a fork at or beyond T, and another member as teacher where there is none."""
+        self.options.check(recipe)
+        check_pairing(self.options, members)
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return M continuations of the reference's first t epochs, distilled from the deep ensemble."""

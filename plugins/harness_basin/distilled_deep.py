@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from harness import Cell, EnsembleBuilder, Weights
+from harness import Cell, EnsembleBuilder, Recipe, Weights
 from harness_basin.distillation import Distillation, DistillationOptions
-from harness_basin.distilled import Pairing
+from harness_basin.distilled import Pairing, check_pairing
 
 
 class DistilledDeepOptions(DistillationOptions):
@@ -28,6 +28,10 @@ class DistilledDeepEnsemble(EnsembleBuilder):
 
     name, version = "distilled_deep", 1
     Options = DistilledDeepOptions
+
+    def check(self, recipe: Recipe, members: int) -> None:
+        """Refuse another member as teacher where there is none."""
+        check_pairing(self.options, members)
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return M distilled trainings from scratch; the students are members M, M + 1, … of the seed's streams."""

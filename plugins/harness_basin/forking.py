@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 import harness
-from harness import Cell, Checkpoint, Objective, Trajectory
+from harness import Cell, Checkpoint, Objective, Recipe, Trajectory
 
 
 class ForkOptions(harness.Options):
@@ -38,7 +38,9 @@ class ForkOptions(harness.Options):
             fresh_optimizer=not self.inherit_momentum,
         )
 
-    def check(self, epochs: int) -> None:
+    def check(self, recipe: Recipe) -> None:
         """Raise `ValueError` if the runs would never part."""
-        if self.fork_epoch is not None and self.fork_epoch >= epochs:
-            raise ValueError(f"fork_epoch is {self.fork_epoch}; at most epochs - 1 = {epochs - 1}")
+        fork_epoch, last = self.epoch(recipe.epochs), recipe.epochs - 1
+        if fork_epoch > last:
+            default = " (the default)" if self.fork_epoch is None else ""
+            raise ValueError(f"fork_epoch is {fork_epoch}{default}; at most epochs - 1 = {last}")

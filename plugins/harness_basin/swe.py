@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 import harness
-from harness import Cell, EnsembleBuilder, Weights
+from harness import Cell, EnsembleBuilder, Recipe, Weights
 
 
 class StochasticWeightEnsemble(EnsembleBuilder):
@@ -23,6 +23,12 @@ class StochasticWeightEnsemble(EnsembleBuilder):
         """Options of SWE."""
 
         floor: float = Field(0.01, gt=0, description="learning rate held once the cosine has come down to it (appendix C)")
+
+    def check(self, recipe: Recipe, members: int) -> None:
+        """Refuse a floor that the cosine does not come down to."""
+        if self.options.floor >= recipe.learning_rate:
+            floor, peak = self.options.describe("floor"), recipe.learning_rate
+            raise ValueError(f"{floor}; below the peak of the schedule, learning_rate = {peak}")
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return the samples at T, 2T, …, MT."""

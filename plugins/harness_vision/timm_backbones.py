@@ -79,8 +79,7 @@ class TimmBackbone(Architecture):
         if self.options.pretrained and "." not in variant:
             weights = import_timm().get_pretrained_cfg(variant)  # None: timm knows no such model
             variant = f"{variant}.{weights.tag}" if weights and weights.tag else variant
-        options = self.options.model_dump(mode="json")
-        identity = {"name": self.name, "version": self.version, "options": options, "variant": variant}
+        identity = {**super().identity, "variant": variant}
         return identity if self._weights is None else {**identity, "weights": f"sha256:{self._weights.sha256}"}
 
     def check_identity(self, identity: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 
 import toys
 from conftest import RECIPE, Lab
+from harness.errors import BenchmarkError
 from harness.graph import Graph
 from harness.results import read_rows
 
@@ -158,10 +159,89 @@ def test_inheritance_is_an_option(graph_of: GraphOf, lab: Lab) -> None:
 
 def test_fork_at_or_beyond_the_end_is_refused(graph_of: GraphOf) -> None:
     """The line says what is allowed."""
-    from harness.errors import BenchmarkError
-
     with pytest.raises(BenchmarkError, match=r"fork_epoch is 4; at most epochs - 1 = 3"):
         graph_of(methods=[{"constrained": {"fork_epoch": 4}}])
+
+
+def refusals(graph_of: GraphOf, **changes: Any) -> list[str]:
+    """Return what is said against a benchmark, without the file's name."""
+    with pytest.raises(BenchmarkError) as caught:
+        graph_of(**changes)
+    return [line.partition("toy.yaml:")[2].partition(": ")[2] for line in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("methods", "changes", "line"),
+    [
+        (
+            ["swe"],
+            {"recipe": {**RECIPE, "learning_rate": 0.001}},
+            "swe on blobs × perceptron: floor is 0.01 (the default); below the peak of the schedule, learning_rate = 0.001",
+        ),
+        (
+            [{"swe": {"floor": 0.1, "label": "high"}}],
+            {},
+            "high on blobs × perceptron: floor is 0.1; below the peak of the schedule, learning_rate = 0.1",
+        ),
+        (
+            [{"swe": {"grid": {"floor": [0.05, 0.2]}}}],
+            {},
+            "swe(floor=0.2) on blobs × perceptron: floor is 0.2; below the peak of the schedule, learning_rate = 0.1",
+        ),
+        (
+            ["swe"],
+            {"settings": [{"dataset": "blobs", "recipe": {"learning_rate": 0.01}}]},
+            "swe on blobs × perceptron: floor is 0.01 (the default); below the peak of the schedule, learning_rate = 0.01",
+        ),
+        (
+            ["swe"],
+            {"settings": [{"method_options": {"floor": 0.5}}]},
+            "swe on blobs × perceptron: floor is 0.5; below the peak of the schedule, learning_rate = 0.1",
+        ),
+        (
+            ["constrained"],
+            {"recipe": {**RECIPE, "epochs": 1}},
+            "constrained on blobs × perceptron: fork_epoch is 1 (the default); at most epochs - 1 = 0",
+        ),
+        (
+            ["distilled"],
+            {"recipe": {**RECIPE, "epochs": 1}},
+            "distilled on blobs × perceptron: fork_epoch is 1 (the default); at most epochs - 1 = 0",
+        ),
+        (
+            [{"distilled": {"fork_epoch": 4}}],
+            {},
+            "distilled on blobs × perceptron: fork_epoch is 4; at most epochs - 1 = 3",
+        ),
+        (
+            [{"distilled": {"teacher": "next"}}],
+            {"members": 1, "metrics": ["ensemble_accuracy"]},
+            'distilled on blobs × perceptron: teacher is "next"; at least 2 members, not 1',
+        ),
+        (
+            [{"distilled_deep": {"teacher": "next"}}],
+            {"members": 1, "metrics": ["ensemble_accuracy"]},
+            'distilled_deep on blobs × perceptron: teacher is "next"; at least 2 members, not 1',
+        ),
+    ],
+    ids=str,
+)
+def test_options_that_do_not_fit_the_recipe(graph_of: GraphOf, methods: list[Any], changes: dict[str, Any], line: str) -> None:
+    """The method, the option, whether it is the default, the recipe's value and what is allowed stand in one line."""
+    assert refusals(graph_of, methods=methods, **changes) == [line]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 4])
+@pytest.mark.parametrize("members", [1, 2])
+def test_shortest_recipes(graph_of: GraphOf, lab: Lab, epochs: int, members: int) -> None:
+    """What is not refused trains and measures, with one epoch and one member too; members differ."""
+    forks: list[Any] = [{name: {"fork_epoch": 0, "inherit_schedule": False}} for name in ("constrained", "distilled")]
+    methods = ["deep", "swe", "permuted", "multi_permuted", "distilled_deep", *forks]
+    recipe = {**RECIPE, "epochs": epochs, "warmup": 0.5}
+    graph = graph_of(methods=methods, recipe=recipe, members=members, metrics=["ensemble_accuracy"])
+    assert lab.run(graph).failures == {}
+    for cell in graph.cells:
+        assert len({member.key for member in cell.members}) == members
 
 
 def test_teachers_view_is_an_option(graph_of: GraphOf, lab: Lab) -> None:

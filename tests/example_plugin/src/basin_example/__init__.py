@@ -19,6 +19,7 @@ from harness import (
     Metric,
     MetricValue,
     Plot,
+    Recipe,
     Weights,
     drawing,
     hookimpl,
@@ -38,10 +39,11 @@ class WarmStart(EnsembleBuilder):
 
         shared_epochs: int = Field(1, ge=0, description="epochs that all members share")
 
-    def check(self, epochs: int, members: int) -> None:
+    def check(self, recipe: Recipe, members: int) -> None:
         """Refuse to share everything."""
-        if self.options.shared_epochs >= epochs:
-            raise ValueError(f"shared_epochs is {self.options.shared_epochs}; at most epochs - 1 = {epochs - 1}")
+        last = recipe.epochs - 1
+        if self.options.shared_epochs > last:
+            raise ValueError(f"{self.options.describe('shared_epochs')}; at most epochs - 1 = {last}")
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return M runs from one start."""
