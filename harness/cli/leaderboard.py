@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from harness.files import write_atomically
 from harness.leaderboard import FORMATS, board, compare, read_reference, render
-from harness.results import read_rows, write_atomically
+from harness.results import read_rows
 
 
 @click.command()

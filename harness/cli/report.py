@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from harness.files import write_atomically
 from harness.leaderboard import board
-from harness.results import write_atomically
 
 
 @click.command()

@@ -194,9 +194,10 @@ def _folder(folder: Path) -> Path:
 
 def _write(folder: Path, graph: Graph, ledger: Ledger, status: str, *, store: Path, device: str) -> None:
     """Write `run.json` and `leaderboard.md` beside the rows."""
+    from harness.files import write_atomically
     from harness.leaderboard import board, render
     from harness.provenance import provenance
-    from harness.results import read_rows, write_atomically
+    from harness.results import read_rows
     from harness.runner import failures, members
 
     facts = {
@@ -215,7 +216,7 @@ def _write(folder: Path, graph: Graph, ledger: Ledger, status: str, *, store: Pa
 
 
 def _write_profile(folder: Path, profile: Profile) -> None:
-    from harness.results import write_atomically
+    from harness.files import write_atomically
 
     report = profile.report(time.time())
     try:

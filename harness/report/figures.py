@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.files import write_atomically
 from harness.leaderboard import Board, Table
 from harness.report import drawing
 from harness.report.accuracy_connectivity import accuracy_connectivity
@@ -17,7 +18,7 @@ from harness.report.pairwise_curves import METRIC, pairwise_curves
 from harness.report.run import Run, entries, mapping
 from harness.report.training_curves import training_curves
 from harness.report.variants import variants
-from harness.results import Row, rows_of, write_atomically
+from harness.results import Row, rows_of
 
 
 def make_figures(run: Run, board: Board) -> list[Figure]:

@@ -15,7 +15,7 @@ from conftest import Lab
 from faults.rig import contents, events, graph_in, leftovers, run_here, some
 from harness.errors import DamagedObject, Interrupted
 from harness.graph import Graph
-from harness.store import Store, damages
+from harness.store import Store
 
 DAMAGES = ("flipped", "cut", "emptied", "swapped", "removed", "folder", "link")
 
@@ -65,7 +65,7 @@ def test_every_damaged_file_is_found_and_nothing_else(tmp_path: Path, finished: 
             if damage == "removed" and room != "objects":
                 continue
             spoil(path, damage, other)
-            [found] = damages(store)
+            [found] = store.maintenance.find_corruption()
             key = path.parent.name if room == "objects" else path.stem
             assert key in found.path
             if room == "objects":
@@ -77,7 +77,7 @@ def test_every_damaged_file_is_found_and_nothing_else(tmp_path: Path, finished: 
             shutil.copy(whole / path.relative_to(tmp_path / "store"), path)
             count += 1
     assert count >= 40
-    assert list(damages(store)) == []
+    assert list(store.maintenance.find_corruption()) == []
 
 
 def kinds(folder: Path) -> dict[str, Path]:
@@ -135,7 +135,7 @@ def check_made_again(folder: Path, finished: Path, name: str, damage: str) -> No
     assert leftovers(store) == []
     if name in ("notes", "task"):  # hints: nothing that is in the store is made of them
         return
-    assert list(damages(store)) == []
+    assert list(store.maintenance.find_corruption()) == []
     assert [event for event in events(folder, "set_aside") if path.parent.name == event["key"]]
     aside = [entry for entry in (store.base / "set_aside").iterdir() if entry.name.startswith(path.parent.name)]
     assert len(aside) == 1

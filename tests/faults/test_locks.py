@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from faults.rig import contents, events, graph_in, in_process, leftovers, pid_of, run_here
-from harness.store import Store, damages
+from harness.store import Store
 
 OVERLAPPING: dict[str, dict[str, Any]] = {
     "a": {"methods": ["deep", {"constrained": {"fork_epoch": 1}}]},
@@ -46,7 +46,7 @@ def test_four_runs_at_once_do_no_work_twice(tmp_path: Path) -> None:
     wanted = set().union(*(graph_in(places[name], **OVERLAPPING[name]).tasks for name in places))
     assert started(places) == dict.fromkeys(wanted, 1)
     assert set(Store(store).keys()) == wanted
-    assert list(damages(Store(store))) == []
+    assert list(Store(store).maintenance.find_corruption()) == []
     assert leftovers(Store(store)) == []
     for name, place in places.items():
         assert run_here(place, place / "alone", "alone", **OVERLAPPING[name]) == 0
