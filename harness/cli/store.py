@@ -129,7 +129,7 @@ def _needed(files: Iterable[Path]) -> tuple[set[str], set[str]]:
 def _remove(store: Store, found: Iterable[Unreferenced]) -> None:
     """Remove entries, unless another process uses the store."""
     store.prepare()
-    with store.shut() as others:
+    with store.exclusive() as others:
         if others:
             raise StoreError(f"store {store.root}: in use by {others} other process(es); prune it when they have ended")
         for entry in found:

@@ -93,7 +93,7 @@ class Store:
         """Return what is wrong with an object, all of it read; an empty text if it is good."""
         return self._objects.damage(key)
 
-    def set_aside(self, key: str) -> Path:
+    def quarantine(self, key: str) -> Path:
         """Move a damaged object to the quarantine; return its new path. Nothing is deleted."""
         return self._objects.quarantine(key)
 
@@ -114,7 +114,7 @@ class Store:
 
     # States within a training
 
-    def save_progress(self, trajectory: str, step: int, meta: Mapping[str, Any], parts: Parts) -> None:
+    def save_training_state(self, trajectory: str, step: int, meta: Mapping[str, Any], parts: Parts) -> None:
         """Keep the state of a training at a step; those of earlier steps are removed.
 
         `meta["task"]` is the key of the object that the training ends in: once that is stored,
@@ -122,19 +122,19 @@ class Store:
         """
         self._states.save(trajectory, step, meta, parts)
 
-    def progress(self, trajectory: str) -> list[int]:
+    def saved_steps(self, trajectory: str) -> list[int]:
         """Return the steps at which states of a training are kept, the last first."""
         return self._states.steps(trajectory)
 
-    def load_progress(self, trajectory: str, step: int) -> tuple[dict[str, Any], dict[str, Tensors]]:
+    def load_training_state(self, trajectory: str, step: int) -> tuple[dict[str, Any], dict[str, Tensors]]:
         """Return the metadata and the parts of a kept state. Raise `DamagedObject`."""
         return self._states.load(trajectory, step)
 
-    def set_progress_aside(self, trajectory: str, step: int) -> Path:
+    def quarantine_training_state(self, trajectory: str, step: int) -> Path:
         """Move a damaged state to the quarantine; return its new path. Nothing is deleted."""
         return self._states.quarantine(trajectory, step)
 
-    def drop_progress(self, trajectory: str, upto: int) -> None:
+    def drop_training_states(self, trajectory: str, upto: int) -> None:
         """Remove the kept states of a training up to a step."""
         self._states.drop(trajectory, upto)
 
@@ -162,7 +162,7 @@ class Store:
         """Hold the right to work on a task; yield False at once if another run holds it."""
         return self._leases.hold(key)
 
-    def shut(self) -> AbstractContextManager[int]:
+    def exclusive(self) -> AbstractContextManager[int]:
         """Let no other process begin to write; yield how many have begun before."""
         return self._staging.exclusive()
 

@@ -28,22 +28,22 @@ def prepared(root: Path) -> None:
     for key in (KEY, OTHER):
         store.put(key, {"kind": "train"}, {"weights": WEIGHTS})
     os.truncate(store.path(OTHER), 9)
-    store.save_progress(WAY, 2, {"task": THIRD}, {"weights": WEIGHTS})
+    store.save_training_state(WAY, 2, {"task": THIRD}, {"weights": WEIGHTS})
 
 
 def work(store: Store) -> None:
     """Do everything that a store is asked to do in a run; done again, it ends the same."""
     store.prepare()
     if store.damage(OTHER):
-        store.set_aside(OTHER)
+        store.quarantine(OTHER)
     store.write_task(THIRD, {"key": THIRD, "kind": "train"})
     with store.lease(WAY):
         for step in (3, 7):
-            store.save_progress(WAY, step, {"task": THIRD}, {"weights": WEIGHTS})
+            store.save_training_state(WAY, step, {"task": THIRD}, {"weights": WEIGHTS})
         store.note_epoch(WAY, 4, THIRD)
         for key in (OTHER, THIRD):
             store.put(key, {"kind": "train"}, {"weights": WEIGHTS, "optimizer-m": WEIGHTS})
-        store.drop_progress(WAY, 8)
+        store.drop_training_states(WAY, 8)
     store.record_failure(KEY, {"message": "diverged"})
 
 

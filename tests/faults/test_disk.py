@@ -192,9 +192,9 @@ def test_clock_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     places = {path.name for path in (tmp_path / "aside").iterdir() if path.is_dir()} - {"deadbeef"}
     store.prepare()
     assert {path.name for path in (tmp_path / "aside").iterdir() if path.is_dir()} == places
-    first = store.set_aside(KEY)
+    first = store.quarantine(KEY)
     store.put(KEY, {}, {})
-    assert store.set_aside(KEY) != first
+    assert store.quarantine(KEY) != first
 
 
 def test_nothing_needs_links_or_case(tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

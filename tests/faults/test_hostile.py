@@ -62,7 +62,7 @@ def test_no_name_leaves_the_store(tmp_path: Path, case: str) -> None:
     """Whatever is given for a key or a part, nothing outside is touched and nothing but a `ValueError` or a line comes."""
     store, name = Store(tmp_path / "store"), NAMES[case]
     store.put(KEY, {}, {"weights": {"a": torch.zeros(1)}})
-    for use in (store.has, store.meta, store.tensors, store.path, store.set_aside, store.epochs, store.failure):
+    for use in (store.has, store.meta, store.tensors, store.path, store.quarantine, store.epochs, store.failure):
         with pytest.raises(ValueError, match="is not a key"):
             use(name)
     for use in (lambda: store.put(name, {}), lambda: store.record_failure(name, {}), lambda: store.write_task(name, {})):

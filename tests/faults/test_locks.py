@@ -101,11 +101,11 @@ def test_a_store_in_use_is_not_pruned(tmp_path: Path) -> None:
     wait_for((tmp_path / "held").exists)
     store = Store(tmp_path / "store")
     store.prepare()
-    with store.shut() as others:
+    with store.exclusive() as others:
         assert others == 1
     os.kill(pid_of(holder), signal.SIGKILL)
     holder.join(10)
-    with store.shut() as others:
+    with store.exclusive() as others:
         assert others == 0
 
 

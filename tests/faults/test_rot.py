@@ -172,13 +172,13 @@ def test_states_swapped_between_steps_and_trainings_are_refused(tmp_path: Path) 
     """A state under another step's number, or another training's, is not taken for it."""
     store = Store(tmp_path)
     for way in ("a" * 64, "b" * 64):
-        store.save_progress(way, 3, {}, {})
+        store.save_training_state(way, 3, {}, {})
     (tmp_path / "progress" / "aa" / ("a" * 64) / "3").rename(tmp_path / "progress" / "aa" / ("a" * 64) / "5")
     with pytest.raises(DamagedObject, match="the state at step 5 is another step's"):
-        store.load_progress("a" * 64, 5)
+        store.load_training_state("a" * 64, 5)
     (tmp_path / "progress" / "bb" / ("b" * 64) / "3").rename(tmp_path / "progress" / "aa" / ("a" * 64) / "3")
     with pytest.raises(DamagedObject, match=r"meta\.json does not match its digest"):
-        store.load_progress("a" * 64, 3)
+        store.load_training_state("a" * 64, 3)
 
 
 def test_notes_swapped_between_trajectories_are_not_used(tmp_path: Path, finished: Path) -> None:

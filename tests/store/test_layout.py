@@ -27,8 +27,8 @@ def test_nothing_in_a_store_is_a_stranger(store: Store) -> None:
     store.write_task(KEY, {"key": KEY})
     store.note_epoch(KEY, 1, KEY)
     store.record_failure(KEY, {})
-    store.save_progress(OTHER, 3, {}, {})
-    store.set_aside(KEY)
+    store.save_training_state(OTHER, 3, {}, {})
+    store.quarantine(KEY)
     layout = Layout(store.root)
     assert layout.strangers() == []
     for folder in (Folder.TASKS, Folder.TRAJECTORY_INDEX, Folder.FAILURES, Folder.TRAINING_STATES):

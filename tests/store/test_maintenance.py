@@ -16,7 +16,7 @@ def filled(store: Store) -> Store:
     store.write_task(KEY, {"key": KEY})
     store.note_epoch(KEY, 1, KEY)
     store.record_failure(KEY, {})
-    store.save_progress(KEY, 3, {}, {"weights": WEIGHTS})
+    store.save_training_state(KEY, 3, {}, {"weights": WEIGHTS})
     return store
 
 
@@ -76,7 +76,7 @@ def test_what_is_needed_is_referenced(filled: Store) -> None:
 
 def test_quarantine_is_needed_by_nobody(filled: Store) -> None:
     """What is in it is unreferenced whatever is asked about, and can be removed; twice does no harm."""
-    moved_to = filled.set_aside(KEY)
+    moved_to = filled.quarantine(KEY)
     [entry] = filled.maintenance.find_unreferenced({KEY}, {KEY})
     assert entry == Unreferenced("set_aside", moved_to.absolute(), entry.bytes)
     filled.maintenance.remove(entry)

@@ -83,7 +83,7 @@ def test_cut_file_counts_as_missing(store: Store) -> None:
 
 def test_quarantine_keeps_the_bytes(store: Store) -> None:
     """A damaged object is moved, never deleted, and its key is free again."""
-    moved_to = store.set_aside(KEY)
+    moved_to = store.quarantine(KEY)
     assert (moved_to / "weights.safetensors").exists()
     assert not store.present(KEY)
 

@@ -52,13 +52,13 @@ def test_sweep_removes_what_dead_writers_left(store: Store) -> None:
 def test_exclusive_counts_other_writers(store: Store) -> None:
     """Those that have written before, without the one that asks."""
     other = Store(store.root)
-    with other.shut() as others:
+    with other.exclusive() as others:
         assert others == 1
     other.prepare()
-    with other.shut() as others:
+    with other.exclusive() as others:
         assert others == 1
     store.close()
-    with other.shut() as others:
+    with other.exclusive() as others:
         assert others == 0
 
 
@@ -66,7 +66,7 @@ def test_nobody_begins_to_write_while_another_is_exclusive(store: Store) -> None
     """Who has to wait too long is told so, and so is a second one that wants to be exclusive."""
     waiting = StagingArea(Layout(store.root), timeout=0.1)
     message = f"store {store.root}: another process has kept it locked for 0.1 seconds; try again"
-    with store.shut():
+    with store.exclusive():
         with pytest.raises(StoreError) as caught:
             waiting.new_path()
         assert str(caught.value) == message

@@ -18,7 +18,7 @@ def test_reading_makes_nothing(tmp_path: Path) -> None:
     assert not store.present(KEY)
     assert store.epochs(KEY) == {}
     assert store.keys() == []
-    assert store.progress(KEY) == []
+    assert store.saved_steps(KEY) == []
     with pytest.raises(DamagedObject, match=r"meta\.json is not there"):
         store.meta(KEY)
     with pytest.raises(StoreError, match="nothing under"):
