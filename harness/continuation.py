@@ -70,7 +70,7 @@ class Continuation:
             facts = {"optimizer_steps": end.optimizer_steps, "history": history}
             self._store.note_epoch(self._key, self.until, self.task.key)  # before the object: a crash between loses no note
             self._store.put(self.task.key, {**meta, **facts}, _parts(end))
-            self._store.drop_progress(self._key, end.step)
+            self._store.drop_training_states(self._key, end.step)
 
     def _emit(self, event: str, **facts: Any) -> None:
         self._tell({"event": event, "task": self.task.key, "kind": "train", "time": time.time(), **facts})
@@ -101,13 +101,13 @@ class Continuation:
 
     def _kept(self) -> Point | None:
         """Return the latest state kept of a training, if it lies ahead of where the task would start and is whole."""
-        for step in self._store.progress(self._key):
+        for step in self._store.saved_steps(self._key):
             if not self.task.spec["from"]["epoch"] * self._steps < step <= self.until * self._steps:
                 continue
             try:
-                meta, parts = self._store.load_progress(self._key, step)
+                meta, parts = self._store.load_training_state(self._key, step)
             except DamagedObject as error:
-                self._set_aside(self._store.set_progress_aside(self._key, step), f"step {step}: {error.reason}")
+                self._set_aside(self._store.quarantine_training_state(self._key, step), f"step {step}: {error.reason}")
                 continue
             memory = {name.removeprefix("optimizer-"): s for name, s in parts.items() if name.startswith("optimizer-")}
             history = tuple(EpochRecord(**record) for record in meta["history"])
@@ -129,7 +129,7 @@ class Continuation:
             "history": [record_json(record) for record in point.history],
         }
         with self._watch("store"):
-            self._store.save_progress(self._key, point.step, meta, _parts(point))
+            self._store.save_training_state(self._key, point.step, meta, _parts(point))
 
 
 def make_objective(catalogue: Catalogue, identity: dict[str, Any]) -> tuple[Objective, str]:

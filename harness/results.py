@@ -5,19 +5,17 @@ Importing this costs no pandas: only `frame` needs it. `docs/board.md` describes
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import io
-import os
 import re
-import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from harness.errors import UserError
+from harness.files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,30 +193,6 @@ def csv_line(fields: Iterable[str]) -> str:
     Python's own writer leaves a lone carriage return unquoted where lines end in a line feed, and then cannot read it back.
     """
     return ",".join(f'"{text.replace(chr(34), chr(34) * 2)}"' if set(text) & set(',"\r\n') else text for text in fields) + "\n"
-
-
-def write_atomically(path: str | Path, content: str | bytes) -> None:
-    """Write a file all or nothing: a reader, or a crash, sees the old file or the new one. Text becomes UTF-8.
-
-    What UTF-8 cannot hold (half a surrogate pair, from a file name that is no text) is written as its escape.
-    """
-    target = Path(os.path.realpath(path))  # write through a link instead of replacing it
-    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
-    aside = target.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        if target.exists() and not target.is_file():
-            target.write_bytes(data)  # a device or a pipe cannot be replaced
-            return
-        with aside.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(target)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}; name a file in a folder that can be") from None
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink()
 
 
 def _text(name: str, value: Any) -> str:

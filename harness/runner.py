@@ -217,7 +217,7 @@ class Runner:
                     self._set_aside(task.key, f"object {task.key[:12]} holds no measured values")
 
     def _set_aside(self, key: str, message: str) -> None:
-        where = self.store.set_aside(key)
+        where = self.store.quarantine(key)
         self.session.emit({"event": "set_aside", "time": time.time(), "key": key, "path": str(where), "message": message})
 
     def _announce(self, pending: dict[str, Task]) -> None:

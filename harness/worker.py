@@ -159,7 +159,7 @@ class Worker:
         """Do a task that is this worker's."""
         self._emit("task_started", task)
         if self.store.present(task.key):
-            self._set_aside(self.store.set_aside(task.key), task.key, "it is not whole")
+            self._set_aside(self.store.quarantine(task.key), task.key, "it is not whole")
         with self._watch(_PHASES[task.kind]):
             getattr(self, f"_{task.kind}")(task, time.monotonic())
 

@@ -21,7 +21,7 @@ PLUGINS = ROOT / "plugins"
 # From the ground floor up: a module may import what stands on a lower floor, or, within a room, its own room.
 FLOORS = [
     ["errors", "task", "stopwatch", "profile", "safe_path", "stop_signals", "ensemble_warnings", "scalars"],
-    ["hookspecs", "streams", "provenance", "blame", "device", "data_root", "json_values"],
+    ["hookspecs", "streams", "provenance", "blame", "device", "data_root", "json_values", "files"],
     ["ensemble", "results", "events", "run_folder", "coercion"],
     ["options"],
     ["interfaces", "recipe", "leaderboard"],
@@ -170,13 +170,13 @@ def test_plugins_use_public_names_only(path: Path) -> None:
 
 
 def test_results_and_boards_stand_alone() -> None:
-    """Leaderboard and report read rows: they import results and errors, the report what figures are, and nothing else."""
+    """Leaderboard and report read rows: they import results, files, errors, the report what figures are, and nothing else."""
     allowed: dict[str, set[str]] = {"leaderboard": set(), "report": {"leaderboard", "figure", "drawing", "blame"}}
     for name in allowed:
         for path in sorted(CORE.glob(f"{name}*")):
             for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
                 rooms = {room(module) for module in imports(file) if module.startswith("harness.")}
-                assert rooms <= {"results", "errors", name, *allowed[name]}, file
+                assert rooms <= {"results", "files", "errors", name, *allowed[name]}, file
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.results import COLUMNS, Row, frame, read_rows, read_table, rows_of, write_atomically, write_rows
+from harness.results import COLUMNS, Row, frame, read_rows, read_table, rows_of, write_rows
 
 KEY = "0123456789abcdef" * 4
 SETTING = "5e" * 32
@@ -326,56 +325,6 @@ def test_a_setting_may_be_unknown():
 def test_a_row_that_is_not_done_may_lack_its_keys():
     """A cell whose builder raised never had any."""
     assert row(status="failed", value=None, cell="", key="").key == ""
-
-
-# Atomic writing
-
-
-def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
-    """Either the old rows or the new ones are there, and nothing beside them."""
-    path = written(tmp_path, row())
-    before = path.read_bytes()
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError) as error:
-        write_rows(path, [row(seed=1)])
-    assert str(error.value) == f"{path}: cannot be written: No space left on device; name a file in a folder that can be"
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("place", ["nowhere/board.md", "file/board.md", "folder"])
-def test_a_place_that_cannot_be_written(tmp_path, place):
-    """No such folder, a file in place of a folder, a folder in place of a file."""
-    (tmp_path / "file").touch()
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match=r": cannot be written: "):
-        write_atomically(tmp_path / place, "text")
-
-
-def test_bytes_are_written_as_they_are(tmp_path):
-    """A picture is no text."""
-    write_atomically(tmp_path / "picture", b"\x89PNG\r\n\xff")
-    assert (tmp_path / "picture").read_bytes() == b"\x89PNG\r\n\xff"
-
-
-def test_a_link_is_written_through(tmp_path):
-    """The file that the link names changes; the link stays."""
-    target, link = tmp_path / "target", tmp_path / "link"
-    target.touch()
-    link.symlink_to(target)
-    write_atomically(link, "text")
-    assert link.is_symlink()
-    assert target.read_text() == "text"
-
-
-def test_files_get_the_usual_permissions(tmp_path):
-    """Results are for sharing: no private mode left over from a temporary file."""
-    (tmp_path / "plain").touch()
-    assert written(tmp_path, row()).stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_importing_costs_no_torch_and_no_pandas():

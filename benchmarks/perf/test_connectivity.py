@@ -11,12 +11,13 @@ from itertools import cycle
 import numpy as np
 import pytest
 import torch
-from harness.evaluation import Between, Images
 from plain_scripts import correct_between
 from test_step import KEY, plain
 
 from harness import Split, streams
+from harness.networks.evaluation import NormalizedImages
 from harness.networks.flat_network import FlatNetwork
+from harness.networks.interpolation import InterpolatedNetwork
 from harness_vision.resnet20_network import ResNet20Network
 
 MEMBERS, NORMALISATION = 5, ((0.5,) * 3, (0.25,) * 3)
@@ -37,9 +38,9 @@ def test_points_between_members_against_state_dicts(duel, width, images, rounds)
     pictures = streams.bits(KEY, torch.arange(images * 3 * 32 * 32 // 8)).view(torch.uint8).view(-1, 3, 32, 32)
     split = Split(pictures, torch.arange(images) % 10)
     networks = members(16 * width)
-    shown = Images(split, NORMALISATION, torch.device("cpu"))
+    shown = NormalizedImages(split, NORMALISATION, torch.device("cpu"))
     flat = FlatNetwork(ResNet20Network(16 * width, (3, 32, 32), 10, same=False))
-    between = Between(flat, [flat.flatten(network.state_dict()) for network in networks], shown, shown)
+    between = InterpolatedNetwork(flat, [network.state_dict() for network in networks], shown, shown)
 
     model, states = plain(networks[0]), [plain(network).state_dict() for network in networks]
     floats, labels = ((pictures / 255) - 0.5) / 0.25, split.labels.numpy()

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from harness.cli.paths import UserPath
+from harness.files import write_atomically
 from harness.leaderboard import FORMATS, board, compare, read_reference, render
-from harness.results import read_rows, write_atomically
+from harness.results import read_rows
 
 
 @click.command()

@@ -9,8 +9,8 @@ import click
 
 from harness.cli.arguments import open_catalogue
 from harness.cli.paths import UserPath
+from harness.files import write_atomically
 from harness.leaderboard import board
-from harness.results import write_atomically
 
 if TYPE_CHECKING:
     from harness.catalogue import Catalogue

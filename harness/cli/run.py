@@ -188,9 +188,10 @@ def _engine(catalogue: Catalogue, name: str, options: Mapping[str, Any]) -> Engi
 
 def _write(folder: Path, graph: Graph, ledger: Ledger, status: str, *, store: Path, device: str) -> None:
     """Write `run.json` and `leaderboard.md` beside the rows."""
+    from harness.files import write_atomically
     from harness.leaderboard import board, render
     from harness.provenance import provenance
-    from harness.results import read_rows, write_atomically
+    from harness.results import read_rows
     from harness.runner import failures, members
 
     facts = {
@@ -209,7 +210,7 @@ def _write(folder: Path, graph: Graph, ledger: Ledger, status: str, *, store: Pa
 
 
 def _write_profile(folder: Path, profile: Profile) -> None:
-    from harness.results import write_atomically
+    from harness.files import write_atomically
 
     report = profile.report(time.time())
     try:

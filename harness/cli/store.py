@@ -16,7 +16,7 @@ from harness.blame import printable
 from harness.cli.arguments import data_folder, data_option, json_option, open_benchmark, store_folder, store_option
 from harness.cli.paths import UserPath
 from harness.errors import StoreError, UserError
-from harness.store import Damage, Holding, Needless, Store, damages, holdings, needless
+from harness.store import Corruption, Store, Unreferenced, Usage
 
 
 @click.group()
@@ -33,18 +33,19 @@ def verify(store: Path | None, move: bool, as_json: bool) -> None:
 
     A run that meets a damaged object sets it aside and computes it again by itself; nothing is ever deleted for being damaged.
     """
-    shelf = _open(store)
+    opened = _open(store)
     found = []
-    for damage in damages(shelf):
-        where = _set_aside(shelf, damage) if move else ""
-        found.append({**asdict(damage), "set_aside": where})
+    for corruption in opened.maintenance.find_corruption():
+        moved_to = _quarantine(opened, corruption) if move else ""
+        found.append({**asdict(corruption), "set_aside": moved_to})
         if not as_json:
-            click.echo(printable(f"{damage.path}: {damage.reason}" + (f"; set aside at {where}" if where else "")))
-    objects = len(list(shelf.keys()))
+            click.echo(printable(_describe(corruption, moved_to)))
+    count = len(opened.keys())
     if as_json:
-        click.echo(json.dumps({"store": str(shelf.root), "objects": objects, "damaged": found}, indent=1))
+        report = {"store": str(opened.root), "objects": count, "damaged": found}
+        click.echo(json.dumps(report, indent=1))
     else:
-        click.echo(f"{shelf.root}: {objects} objects, {len(found) or 'nothing'} damaged")
+        click.echo(f"{opened.root}: {count} objects, {len(found) or 'nothing'} damaged")
     sys.exit(1 if found else 0)
 
 
@@ -59,23 +60,23 @@ def prune(files: tuple[Path, ...], store: Path | None, data: Path | None, yes: b
 
     Without --yes nothing is removed. A store that a run is working on is not pruned.
     """
-    shelf = _open(store)
+    opened = _open(store)
     tasks, trajectories = _needed(files, data_folder(data))
-    found = list(needless(shelf, tasks, trajectories))
+    found = list(opened.maintenance.find_unreferenced(tasks, trajectories))
     if yes:
-        _remove(shelf, found)
+        _remove(opened, found)
     if as_json:
-        entries = [{"kind": n.kind, "path": str(n.path.relative_to(shelf.base)), "bytes": n.bytes} for n in found]
-        click.echo(json.dumps({"store": str(shelf.root), "removed": yes, "needless": entries}, indent=1))
+        report = {"store": str(opened.root), "removed": yes, "needless": _entries(opened, found)}
+        click.echo(json.dumps(report, indent=1))
         return
     click.echo(_table(_by_kind(found)))
-    size = _size(sum(n.bytes for n in found))
+    size = _size(sum(entry.bytes for entry in found))
     if not found:
-        click.echo(f"{shelf.root}: nothing to remove")
+        click.echo(f"{opened.root}: nothing to remove")
     elif yes:
-        click.echo(f"{shelf.root}: removed {size}")
+        click.echo(f"{opened.root}: removed {size}")
     else:
-        click.echo(f"{shelf.root}: {size} would be removed; nothing was, --yes removes it")
+        click.echo(f"{opened.root}: {size} would be removed; nothing was, --yes removes it")
 
 
 @store.command()
@@ -83,13 +84,14 @@ def prune(files: tuple[Path, ...], store: Path | None, data: Path | None, yes: b
 @json_option
 def du(store: Path | None, as_json: bool) -> None:
     """Say how much lies in the store, by kind."""
-    shelf = _open(store)
-    found = holdings(shelf)
+    opened = _open(store)
+    found = opened.maintenance.usage()
     if as_json:
-        click.echo(json.dumps({"store": str(shelf.root), "kinds": [asdict(holding) for holding in found]}, indent=1))
+        report = {"store": str(opened.root), "kinds": [asdict(usage) for usage in found]}
+        click.echo(json.dumps(report, indent=1))
     else:
         click.echo(_table(found))
-        click.echo(f"{shelf.root}: {_size(sum(holding.bytes for holding in found))}")
+        click.echo(f"{opened.root}: {_size(sum(usage.bytes for usage in found))}")
 
 
 def _open(given: Path | None) -> Store:
@@ -99,8 +101,14 @@ def _open(given: Path | None) -> Store:
     return Store(folder)
 
 
-def _set_aside(shelf: Store, damage: Damage) -> str:
-    return str(shelf.move_aside(damage.path)) if damage.ours else ""
+def _quarantine(store: Store, corruption: Corruption) -> str:
+    """Quarantine what the store wrote; return where it lies now."""
+    return str(store.maintenance.quarantine(corruption)) if corruption.ours else ""
+
+
+def _describe(corruption: Corruption, moved_to: str) -> str:
+    line = f"{corruption.path}: {corruption.reason}"
+    return f"{line}; set aside at {moved_to}" if moved_to else line
 
 
 def _needed(files: Iterable[Path], data: Path) -> tuple[set[str], set[str]]:
@@ -120,27 +128,39 @@ def _needed(files: Iterable[Path], data: Path) -> tuple[set[str], set[str]]:
     return tasks, trajectories
 
 
-def _remove(shelf: Store, found: Iterable[Needless]) -> None:
-    shelf.prepare()
-    with shelf.shut() as others:
+def _remove(store: Store, found: Iterable[Unreferenced]) -> None:
+    """Remove entries, unless another process uses the store."""
+    store.prepare()
+    with store.exclusive() as others:
         if others:
-            raise StoreError(f"store {shelf.root}: in use by {others} other process(es); prune it when they have ended")
+            raise StoreError(f"store {store.root}: in use by {others} other process(es); prune it when they have ended")
         for entry in found:
-            shelf.discard(entry.path)
+            store.maintenance.remove(entry)
 
 
-def _by_kind(found: Iterable[Needless]) -> list[Holding]:
-    kinds: dict[str, list[int]] = {}
+def _entries(store: Store, found: Iterable[Unreferenced]) -> list[dict[str, Any]]:
+    """Return entries as JSON, with paths relative to the store."""
+    entries = []
     for entry in found:
-        kinds.setdefault(entry.kind, []).append(entry.bytes)
-    return [Holding(kind, len(sizes), sum(sizes)) for kind, sizes in kinds.items()]
+        path = str(entry.path.relative_to(store.base))
+        entries.append({"kind": entry.kind, "path": path, "bytes": entry.bytes})
+    return entries
 
 
-def _table(found: Iterable[Holding]) -> str:
+def _by_kind(found: Iterable[Unreferenced]) -> list[Usage]:
+    sizes: dict[str, list[int]] = {}
+    for entry in found:
+        sizes.setdefault(entry.kind, []).append(entry.bytes)
+    return [Usage(kind, len(of_kind), sum(of_kind)) for kind, of_kind in sizes.items()]
+
+
+def _table(found: Iterable[Usage]) -> str:
     from tabulate import tabulate
 
-    rows: list[list[Any]] = [[holding.kind, holding.count, _size(holding.bytes)] for holding in found]
-    return tabulate(rows, headers=["kind", "count", "size"], colalign=("left", "right", "right")) if rows else ""
+    rows: list[list[Any]] = [[usage.kind, usage.count, _size(usage.bytes)] for usage in found]
+    if not rows:
+        return ""
+    return tabulate(rows, headers=["kind", "count", "size"], colalign=("left", "right", "right"))
 
 
 def _size(count: float) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from harness.blame import blamed
 from harness.errors import UserError
+from harness.files import write_atomically
 from harness.report import rendering
 from harness.report.figures import DrawnFigure
-from harness.results import write_atomically
 
 
 def write_figures(figures: Iterable[DrawnFigure], folder: str | Path) -> list[Path]:

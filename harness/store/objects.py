@@ -1,6 +1,8 @@
-"""An object in a folder: `meta.json` and one safetensors file per part, each with its digest. Knows not where folders lie.
+"""The format of an object: a folder with `meta.json` and one safetensors file per part, each with
+its digest. Does not know where folders lie.
 
-What is read is a stranger's until its digest has matched: sizes are bounded, names are checked, nothing in it is code.
+What is read may be a stranger's until its digest has matched: sizes are bounded, names are checked,
+nothing in it is code.
 """
 
 from __future__ import annotations
@@ -10,29 +12,51 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import files
 from harness.errors import DamagedObject
-from harness.store import disk
 from harness.task import canonical_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    Tensors = dict[str, Tensor]
+    Parts = Mapping[str, Mapping[str, Tensor]]
+
 META = "meta.json"
 MAX_META = 32 * 2**20
+"""The bytes that metadata, or any other file of the store that is not a tensor's, may have."""
+
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading JSON that is not as expected may raise."""
 
 _PART = re.compile(r"[a-z0-9-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-_ROT = {errno.EIO, errno.EBADMSG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, getattr(errno, "EUCLEAN", errno.EIO)}
-"""What the operating system says of spoiled files; anything else (no permission, no memory) is not the file's fault."""
+_FILE_DAMAGE = {
+    errno.EIO,
+    errno.EBADMSG,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENXIO,
+    getattr(errno, "EUCLEAN", errno.EIO),
+}
 
 
-def is_rot(error: OSError) -> bool:
-    """Say whether an error of reading is the file's own fault."""
-    return error.errno in _ROT
+@dataclass(frozen=True)
+class PartFile:
+    """What metadata says of a part's file."""
+
+    bytes: int
+    sha256: str
+
+
+def is_file_damage(error: OSError) -> bool:
+    """Return whether the file is the cause of an error; a missing permission is not."""
+    return error.errno in _FILE_DAMAGE
 
 
 def part_file(part: str) -> str:
@@ -43,44 +67,49 @@ def part_file(part: str) -> str:
 
 
 def digest(value: Any) -> str:
-    """Return the sha256 of a value's canonical JSON, in hex."""
+    """Return the sha256 of a value's canonical JSON, in hexadecimal digits."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def write(folder: Path, key: str, meta: Mapping[str, Any], parts: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Fill an empty folder, and sync it."""
+def write(folder: Path, key: str, meta: Mapping[str, Any], parts: Parts) -> None:
+    """Write an object into an empty folder, durably. Raise `OSError`."""
     import safetensors.torch
 
-    files: dict[str, dict[str, Any]] = {}
+    described: dict[str, dict[str, Any]] = {}
     for part, tensors in parts.items():
-        data = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
-        disk.write_file(folder / part_file(part), data)
-        files[part] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    body = {**meta, "key": key, "files": files}
-    disk.write_file(folder / META, json.dumps({**body, "sha256": digest(body)}, indent=1).encode())
-    disk.sync_folder(folder)
+        plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        data = safetensors.torch.save(plain)
+        files.write_file(folder / part_file(part), data)
+        described[part] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    body = {**meta, "key": key, "files": described}
+    signed = {**body, "sha256": digest(body)}
+    files.write_file(folder / META, json.dumps(signed, indent=1).encode())
+    files.sync_folder(folder)
 
 
 def is_whole(folder: Path) -> bool:
-    """Say whether all is there, as far as sizes tell. Raise `OSError` where that cannot be found out."""
+    """Return whether all files are there with their sizes. Raise `OSError` if unknown."""
     try:
-        files = _files(_parse(disk.read(folder / META, MAX_META)))
-        return all(disk.size(folder / part_file(part)) == file["bytes"] for part, file in files.items())
+        meta = _parse(files.read(folder / META, MAX_META))
+        for part, file in _part_files(meta).items():
+            if files.size(folder / part_file(part)) != file.bytes:
+                return False
     except (*MALFORMED, FileNotFoundError):
         return False
     except OSError as error:
-        if is_rot(error):
+        if is_file_damage(error):
             return False
         raise
+    return True
 
 
 def read_meta(folder: Path, key: str) -> dict[str, Any]:
-    """Return the meta-data; raise `DamagedObject` unless it matches its digest and belongs to the key."""
+    """Return the metadata. Raise `DamagedObject` unless digest and key match."""
     raw = _read(folder, META, key, MAX_META)
     try:
         meta = _parse(raw)
         good = meta.pop("sha256") == digest(meta) and meta["key"] == key
-        _files(meta)
+        _part_files(meta)
     except MALFORMED as error:
         raise DamagedObject(key, f"{META} is unreadable ({type(error).__name__})") from None
     if not good:
@@ -88,45 +117,48 @@ def read_meta(folder: Path, key: str) -> dict[str, Any]:
     return meta
 
 
-def read_part(folder: Path, key: str, meta: Mapping[str, Any], part: str) -> dict[str, Tensor]:
-    """Return a part's tensors; raise `DamagedObject`."""
+def read_part(folder: Path, key: str, meta: Mapping[str, Any], part: str) -> Tensors:
+    """Return the tensors of a part. Raise `DamagedObject` unless its bytes match their digest."""
     import safetensors.torch
 
-    data = read_bytes(folder, key, meta, part)
+    data = _read_bytes(folder, key, meta, part)
     try:
         return safetensors.torch.load(data)
-    except Exception as error:  # a good digest of something that is no safetensors file: the reader may raise what it likes
-        raise DamagedObject(key, f"{part_file(part)} is not safetensors ({type(error).__name__})") from None
-
-
-def read_bytes(folder: Path, key: str, meta: Mapping[str, Any], part: str) -> bytes:
-    """Return a part's bytes; raise `DamagedObject` unless they match their digest."""
-    if part not in meta["files"]:
-        raise DamagedObject(key, f"it has no part '{part}'")
-    wanted = meta["files"][part]
-    data = _read(folder, part_file(part), key, wanted["bytes"])
-    if len(data) != wanted["bytes"] or hashlib.sha256(data).hexdigest() != wanted["sha256"]:
-        raise DamagedObject(key, f"{part_file(part)} does not match its digest")
-    return data
+    except Exception as error:  # no safetensors file, despite its good digest: any error may come
+        reason = f"{part_file(part)} is not safetensors ({type(error).__name__})"
+        raise DamagedObject(key, reason) from None
 
 
 def verify(folder: Path, key: str) -> None:
     """Read everything against its digest; raise `DamagedObject`."""
     meta = read_meta(folder, key)
     for part in meta["files"]:
-        read_bytes(folder, key, meta, part)
+        _read_bytes(folder, key, meta, part)
+
+
+def _read_bytes(folder: Path, key: str, meta: Mapping[str, Any], part: str) -> bytes:
+    """Return the bytes of a part, checked; the metadata has been checked before."""
+    if part not in meta["files"]:
+        raise DamagedObject(key, f"it has no part '{part}'")
+    described = meta["files"][part]
+    file = PartFile(described["bytes"], described["sha256"])
+    data = _read(folder, part_file(part), key, file.bytes)
+    if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
+        raise DamagedObject(key, f"{part_file(part)} does not match its digest")
+    return data
 
 
 def _read(folder: Path, name: str, key: str, at_most: int) -> bytes:
     try:
-        return disk.read(folder / name, at_most)
+        return files.read(folder / name, at_most)
     except FileNotFoundError:
         raise DamagedObject(key, f"{name} is not there") from None
     except OSError as error:
-        if not is_rot(error):
+        if not is_file_damage(error):
             raise
-        reason = "does not match its digest" if error.errno == errno.EBADMSG else f"is unreadable ({error.strerror})"
-        raise DamagedObject(key, f"{name} {reason}") from None
+        if error.errno == errno.EBADMSG:
+            raise DamagedObject(key, f"{name} does not match its digest") from None
+        raise DamagedObject(key, f"{name} is unreadable ({error.strerror})") from None
 
 
 def _parse(raw: bytes) -> dict[str, Any]:
@@ -136,11 +168,13 @@ def _parse(raw: bytes) -> dict[str, Any]:
     return meta
 
 
-def _files(meta: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return what meta-data says of its parts; raise `ValueError` (or its like) where that cannot be."""
-    files: dict[str, dict[str, Any]] = meta["files"]
-    for part, file in files.items():
+def _part_files(meta: Mapping[str, Any]) -> dict[str, PartFile]:
+    """Return what metadata says of its parts. Raise `ValueError`, or another of `MALFORMED`."""
+    found = {}
+    for part, file in meta["files"].items():
         part_file(part)
-        if type(file["bytes"]) is not int or file["bytes"] < 0 or not _DIGEST.fullmatch(file["sha256"]):
+        size, sha256 = file["bytes"], file["sha256"]
+        if type(size) is not int or size < 0 or not _DIGEST.fullmatch(sha256):
             raise ValueError
-    return files
+        found[part] = PartFile(size, sha256)
+    return found

@@ -57,7 +57,7 @@ def test_damage_is_named_and_set_aside_on_request(filled: Lab) -> None:
     task.write_bytes(task.read_bytes().replace(b'"cost"', b'"cast"'))
     notes = next(iter((filled.store.root / "trajectories").glob("*/*")))
     notes.write_text("")
-    filled.store.save_progress(key_of("way"), 3, {}, {"weights": {"a": torch.zeros(2)}})
+    filled.store.save_training_state(key_of("way"), 3, {}, {"weights": {"a": torch.zeros(2)}})
     os.truncate(next((filled.store.root / "progress").rglob("weights.safetensors")), 4)
     for stranger in ("notes.txt", "objects/notes.txt", "objects/ab/\x1b[31m"):
         (filled.store.root / stranger).parent.mkdir(exist_ok=True)
@@ -83,10 +83,10 @@ def test_prune_keeps_what_benchmarks_need(filled: Lab, tmp_path: Path) -> None:
     needed = plan(load_benchmark(toy_file(tmp_path, members=2, methods=["deep"]), toys.catalogue()))
     mine, other = needed.cells[0].members[0].trajectory.key, key_of("other way")  # type: ignore[attr-defined]
     for way in (mine, other):
-        filled.store.save_progress(way, 3, {}, {"weights": {"a": torch.zeros(2)}})
+        filled.store.save_training_state(way, 3, {}, {"weights": {"a": torch.zeros(2)}})
     filled.store.put(key_of("junk"), {"kind": "train"}, {})
     filled.store.record_failure(key_of("junk"), {"message": "no"})
-    aside = filled.store.set_aside(key_of("junk"))
+    aside = filled.store.quarantine(key_of("junk"))
     before = contents(filled.store)
     said = run(filled, "prune", tmp_path / "toy.yaml").output
     assert "would be removed; nothing was, --yes removes it" in said
@@ -101,8 +101,8 @@ def test_prune_keeps_what_benchmarks_need(filled: Lab, tmp_path: Path) -> None:
     assert "removed" in run(filled, "prune", tmp_path / "toy.yaml", "--yes").output
     assert set(filled.store.keys()) == {key for key in before if key in needed.tasks}
     assert needed.pending(filled.store) == {}
-    assert list(filled.store.progress(mine)) == [3]
-    assert list(filled.store.progress(other)) == []
+    assert list(filled.store.saved_steps(mine)) == [3]
+    assert list(filled.store.saved_steps(other)) == []
     assert not aside.exists()
     assert run(filled, "prune", tmp_path / "toy.yaml").output.endswith("nothing to remove\n")
     assert run(filled, "verify").output.endswith("nothing damaged\n")

@@ -1,5 +1,4 @@
-"""A disk that fails: put in the place of `os` in the room that writes the store, it crashes, fills up or loses what was not
-synced, at the n-th operation."""
+"""A failing disk, in place of `os` in `harness.files`: at the n-th operation it crashes, fills up, or loses unsynced data."""
 
 from __future__ import annotations
 
@@ -28,6 +27,7 @@ class BadDisk:
     that is). In a process of its own the process exits; with `stay`, `Crashed` is raised, and nothing after it has an effect.
     `power_cut`: what was not synced is lost as well. Without `syncs` nothing is really synced, which takes most of the time.
     `refuse`: from the n-th operation on, the operations named fail with this errno, until `mended`.
+    `under`: only what lies in this folder is on the disk; operations elsewhere are not counted and do not fail.
     """
 
     def __init__(
@@ -41,9 +41,10 @@ class BadDisk:
         refuse: int = 0,
         refused: tuple[str, ...] = ("open", "write", "fsync", "mkdir"),
         delay: float = 0.0,
+        under: Path | None = None,
     ) -> None:
         self.at, self.crash, self.stay, self.power_cut, self.syncs = at, crash, stay, power_cut, syncs
-        self.refuse, self.refused, self.delay = refuse, refused, delay
+        self.refuse, self.refused, self.delay, self.under = refuse, refused, delay, under
         self.count, self.dead, self.mended = 0, False, False
         self.seen: list[str] = []
         self.refusals = 0
@@ -57,13 +58,21 @@ class BadDisk:
             return real
 
         def operation(*args: Any, **kwargs: Any) -> Any:
-            if name == "open" and not args[1] & os.O_CREAT:  # reading, or a folder to be synced
-                descriptor = real(*args, **kwargs)
-                self._paths[descriptor] = Path(args[0])
-                return descriptor
-            return self._do(name, real, args, kwargs)
+            reads = name == "open" and not args[1] & os.O_CREAT  # or opens a folder to be synced
+            spared = reads or self._is_elsewhere(args[0])
+            result = real(*args, **kwargs) if spared else self._do(name, real, args, kwargs)
+            if name == "open":
+                self._paths[result] = Path(args[0])
+            return result
 
         return operation
+
+    def _is_elsewhere(self, where: Path | int) -> bool:
+        """Say whether a path, or what a descriptor was opened for, is not on this disk."""
+        if self.under is None:
+            return False
+        path = self._paths.get(where) if isinstance(where, int) else Path(where)
+        return path is None or not path.is_relative_to(self.under)
 
     def _do(self, name: str, real: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
         if self.dead:
@@ -90,7 +99,7 @@ class BadDisk:
                 self._end()
             raise
         if self.power_cut:
-            self._note(name, args, result, undo)
+            self._note(name, args, undo)
         if here and self.crash == "after":
             self._end()
         return result
@@ -127,9 +136,7 @@ class BadDisk:
             return back
         return None
 
-    def _note(self, name: str, args: tuple, result: Any, undo: Callable[[], None] | None) -> None:
-        if name == "open":
-            self._paths[result] = Path(args[0])
+    def _note(self, name: str, args: tuple, undo: Callable[[], None] | None) -> None:
         if name == "write":
             self._unsynced[self._paths[args[0]]] = None
         if name == "fsync":

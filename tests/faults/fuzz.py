@@ -54,7 +54,7 @@ def read_benchmark(data: bytes, folder: Path) -> None:
 def read_store(data: bytes, folder: Path) -> None:
     """Put bytes where a store's files lie, as they are and with digests that fit, and read everything that there is to read."""
     from harness.errors import DamagedObject, StoreError
-    from harness.store import Store, damages, holdings
+    from harness.store import Store
 
     store = Store(folder / "store")
     part, notes = store.path(KEY), folder / "store" / "trajectories" / KEY[:2] / KEY
@@ -69,9 +69,9 @@ def read_store(data: bytes, folder: Path) -> None:
             with contextlib.suppress(DamagedObject, StoreError):
                 read(KEY)
         with contextlib.suppress(DamagedObject, StoreError):
-            store.load_progress(KEY, 3)
-        list(damages(store))
-        holdings(store)
+            store.load_training_state(KEY, 3)
+        list(store.maintenance.find_corruption())
+        store.maintenance.usage()
     assert time.process_time() - began < _SECONDS
 
 

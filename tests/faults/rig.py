@@ -20,6 +20,7 @@ import harness.worker
 import toys
 from conftest import RECIPE, toy_file
 from faults.bad_disk import BadDisk
+from harness import files as disk_files
 from harness.benchmark import load_benchmark
 from harness.cli.stopping import Stopper
 from harness.engines.local import LocalEngine
@@ -28,8 +29,7 @@ from harness.events import EventLog
 from harness.graph import Graph, plan
 from harness.interfaces import Session
 from harness.runner import Runner
-from harness.store import Store, damages
-from harness.store import disk as disk_room
+from harness.store import Store
 
 SMALL: dict[str, Any] = {
     "members": 2,
@@ -99,8 +99,8 @@ def _child(do: Callable[..., int], args: tuple, kwargs: dict[str, Any]) -> None:
 
 
 def run_on(folder: Path, at: int, crash: str, power_cut: bool) -> int:
-    """Run on a bad disk."""
-    disk_room.os = BadDisk(at, crash, power_cut=power_cut)  # type: ignore[assignment]
+    """Run with the store on a bad disk."""
+    disk_files.os = BadDisk(at, crash, power_cut=power_cut, under=folder / "store")  # type: ignore[assignment]
     return run_here(folder)
 
 
@@ -142,7 +142,7 @@ def events(folder: Path, kind: str, out: str = "out") -> list[dict[str, Any]]:
 def check_same(folder: Path, undisturbed: Path) -> None:
     """Assert that a folder's store and rows are those of an undisturbed run, to the bit, and that nothing is left over."""
     store, whole = Store(folder / "store"), Store(undisturbed / "store")
-    assert not (found := list(damages(store))), found
+    assert not (found := list(store.maintenance.find_corruption())), found
     assert not (rest := leftovers(store)), rest
     assert contents(store) == contents(whole)
     assert (folder / "out" / "results.csv").read_bytes() == (undisturbed / "out" / "results.csv").read_bytes()

@@ -3,6 +3,7 @@ half, and the same work done again succeeds."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 
 from faults.bad_disk import BadDisk, Crashed
 from faults.rig import contents, leftovers
-from harness.store import Store, damages, disk
+from harness import files
+from harness.store import Store
 from harness.task import key_of
 
 KEY, OTHER, THIRD, WAY = (key_of(name) for name in ("one", "other", "third", "way"))
@@ -26,22 +28,22 @@ def prepared(root: Path) -> None:
     for key in (KEY, OTHER):
         store.put(key, {"kind": "train"}, {"weights": WEIGHTS})
     os.truncate(store.path(OTHER), 9)
-    store.save_progress(WAY, 2, {"task": THIRD}, {"weights": WEIGHTS})
+    store.save_training_state(WAY, 2, {"task": THIRD}, {"weights": WEIGHTS})
 
 
 def work(store: Store) -> None:
     """Do everything that a store is asked to do in a run; done again, it ends the same."""
     store.prepare()
     if store.damage(OTHER):
-        store.set_aside(OTHER)
+        store.quarantine(OTHER)
     store.write_task(THIRD, {"key": THIRD, "kind": "train"})
     with store.lease(WAY):
         for step in (3, 7):
-            store.save_progress(WAY, step, {"task": THIRD}, {"weights": WEIGHTS})
+            store.save_training_state(WAY, step, {"task": THIRD}, {"weights": WEIGHTS})
         store.note_epoch(WAY, 4, THIRD)
         for key in (OTHER, THIRD):
             store.put(key, {"kind": "train"}, {"weights": WEIGHTS, "optimizer-m": WEIGHTS})
-        store.drop_progress(WAY, 8)
+        store.drop_training_states(WAY, 8)
     store.record_failure(KEY, {"message": "diverged"})
 
 
@@ -51,17 +53,16 @@ def bad(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     def put(**trouble: Any) -> BadDisk:
         found = BadDisk(**trouble)
-        monkeypatch.setattr(disk, "os", found)
+        monkeypatch.setattr(files, "os", found)
         return found
 
     return put
 
 
 def forget(store: Store) -> None:
-    """Let a store go as the death of its process does: locks are freed, nothing is tidied."""
-    leave = getattr(store._aside, "leave", None)
-    if leave is not None and leave.alive:
-        leave.detach()[2][1].release()
+    """Let a store go as the death of its process does: locks are freed, nothing is removed from the dead disk."""
+    with contextlib.suppress(Crashed):
+        store.close()
 
 
 @pytest.mark.parametrize("power_cut", [False, True], ids=["killed", "power-cut"])
@@ -98,11 +99,11 @@ def check_crashes(tmp_path: Path, bad: Any, how: str, power_cut: bool, every: in
         assert broken.dead
         bad(syncs=False)
         again = Store(root)
-        found = [damage.path for damage in damages(again)]
+        found = [damage.path for damage in again.maintenance.find_corruption()]
         assert [path for path in found if OTHER not in path] == [], (at, operations[at - 1])
         assert again.has(KEY)
         work(again)
-        assert list(damages(again)) == []
+        assert list(again.maintenance.find_corruption()) == []
         assert contents(again) == contents(undisturbed)
         assert again.epochs(WAY) == {4: THIRD}
         assert [path for path in (root / "set_aside").iterdir() if path.name.startswith(OTHER)], at

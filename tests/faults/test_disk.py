@@ -21,17 +21,17 @@ import yaml
 from click.testing import CliRunner
 
 import harness.cli.arguments
-import harness.results
 import toys
 from conftest import Lab, toy_file
 from faults.bad_disk import FORBIDDEN, FULL, QUOTA, READ_ONLY, BadDisk
 from faults.rig import check_same, contents, events, run_here, some
 from faults.rogue import METRICS
+from harness import files
 from harness.cli.run import run
 from harness.errors import StoreError, UserError
 from harness.graph import Graph
 from harness.results import read_rows
-from harness.store import Store, damages, disk
+from harness.store import Store
 from harness.task import key_of
 
 KEY, OTHER = key_of("one"), key_of("other")
@@ -61,14 +61,14 @@ def test_disk_that_takes_no_more_stops_the_run_in_a_line(
 ) -> None:
     """The run ends with the reason and what to do; what was done stays, the rows are whole, and mended it goes on."""
     with monkeypatch.context() as patch:
-        patch.setattr(disk, "os", BadDisk(at, refuse=trouble))
+        patch.setattr(files, "os", BadDisk(at, refuse=trouble, under=tmp_path / "store"))
         with pytest.raises(StoreError) as caught:
             run_here(tmp_path)
     said = str(caught.value)
     del caught  # it holds the run's store by its traceback
     assert SAID[trouble] in said
     assert "\n" not in said
-    assert list(damages(Store(tmp_path / "store"))) == []
+    assert list(Store(tmp_path / "store").maintenance.find_corruption()) == []
     if at > 1:
         main = read_rows(tmp_path / "out")
         assert set(main["status"]) <= {"done", "missing"}
@@ -82,7 +82,7 @@ def test_full_disk_under_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     before = (tmp_path / "out" / "results.csv").read_bytes()
 
     with monkeypatch.context() as patch:
-        patch.setattr(harness.results, "os", BadDisk(1, refuse=FULL))
+        patch.setattr(files, "os", BadDisk(1, refuse=FULL, under=tmp_path / "out"))
         with pytest.raises(UserError, match=r"results\.csv: cannot be written: No space left on device"):
             run_here(tmp_path)
     assert (tmp_path / "out" / "results.csv").read_bytes() == before
@@ -94,18 +94,13 @@ def test_full_disk_under_the_record_of_a_failure(
     """Where there is no room to keep why a task failed, the run stops in a line; with room, it fails its cells as ever."""
     catalogue = toys.catalogue(("metric", METRICS["raises"]))
     graph = graph_of(catalogue, methods=["deep"], metrics=["raises", "ensemble_accuracy"])
-    keep = Store.record_failure
-
-    def keep_on_full_disk(self: Store, *args: Any) -> Path:
-        with monkeypatch.context() as patch:
-            patch.setattr(disk, "os", BadDisk(1, refuse=FULL))
-            return keep(self, *args)
+    lab.store.prepare()
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "record_failure", keep_on_full_disk)
+        patch.setattr(files, "os", BadDisk(1, refuse=FULL, under=lab.store.root / "failures"))
         with pytest.raises(StoreError, match=SAID[FULL]):
             lab.run(graph, catalogue)
-    assert list(damages(lab.store)) == []
+    assert list(lab.store.maintenance.find_corruption()) == []
     assert set(read_rows(lab.out)["status"]) <= {"done", "missing"}
     [(key, message)] = lab.run(graph, catalogue).failures.items()
     assert "measure raised RuntimeError: not today" in message
@@ -124,7 +119,7 @@ def test_what_may_not_be_read_is_not_taken_for_damaged(tmp_path: Path, monkeypat
         with monkeypatch.context() as patch:
             shim = BadDisk()
             shim.open = refuse  # type: ignore[attr-defined]
-            patch.setattr(disk, "os", shim)
+            patch.setattr(files, "os", shim)
             for read in (store.has, store.meta, store.tensors, store.verify):
                 with pytest.raises(StoreError, match=f"cannot be read: {said}"):
                     read(KEY)
@@ -141,7 +136,7 @@ def test_failing_sector_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError(errno.EIO, "Input/output error")
 
     shim.open = fail  # type: ignore[attr-defined]
-    monkeypatch.setattr(disk, "os", shim)
+    monkeypatch.setattr(files, "os", shim)
     assert store.damage(KEY) == "meta.json is unreadable (Input/output error)"
     assert not store.has(KEY)
 
@@ -150,7 +145,7 @@ def test_slow_disk_loses_nothing_to_a_sweep(tmp_path: Path, monkeypatch: pytest.
     """What takes long to write is not swept away as a dead writer's by runs that begin meanwhile."""
     slow = Store(tmp_path)
     slow.prepare()
-    monkeypatch.setattr(disk, "os", BadDisk(delay=0.05))
+    monkeypatch.setattr(files, "os", BadDisk(delay=0.05))
     thread = threading.Thread(target=slow.put, args=(KEY, {}, {f"p{i}": WEIGHTS for i in range(12)}))
     thread.start()
     sweeps = 0
@@ -197,9 +192,9 @@ def test_clock_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     places = {path.name for path in (tmp_path / "aside").iterdir() if path.is_dir()} - {"deadbeef"}
     store.prepare()
     assert {path.name for path in (tmp_path / "aside").iterdir() if path.is_dir()} == places
-    first = store.set_aside(KEY)
+    first = store.quarantine(KEY)
     store.put(KEY, {}, {})
-    assert store.set_aside(KEY) != first
+    assert store.quarantine(KEY) != first
 
 
 def test_nothing_needs_links_or_case(tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +293,7 @@ def test_really_full_and_really_read_only(tmp_path: Path, small_disk: Path) -> N
     assert "To go on, once that is mended:\n  harness run small.yaml --store" in done.stderr
     assert set(read_rows(tmp_path / "runs" / "small")["status"]) <= {"done", "missing"}
     remount(small_disk, "size=20m")
-    assert list(damages(Store(small_disk / "store"))) == []
+    assert list(Store(small_disk / "store").maintenance.find_corruption()) == []
     command_line("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=0)
     command_line("run", "small.yaml", "--store", tmp_path / "fresh", "--out", "again", cwd=tmp_path, code=0)
     assert contents(Store(small_disk / "store")) == contents(Store(tmp_path / "fresh"))

@@ -31,7 +31,7 @@ from harness.errors import BenchmarkError, DamagedObject, StoreError, UserError
 from harness.graph import Graph
 from harness.runner import task_from_json
 from harness.source import read_source
-from harness.store import Store, damages, objects
+from harness.store import Store, objects
 from harness.task import canonical_json, key_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +62,7 @@ def test_no_name_leaves_the_store(tmp_path: Path, case: str) -> None:
     """Whatever is given for a key or a part, nothing outside is touched and nothing but a `ValueError` or a line comes."""
     store, name = Store(tmp_path / "store"), NAMES[case]
     store.put(KEY, {}, {"weights": {"a": torch.zeros(1)}})
-    for use in (store.has, store.meta, store.tensors, store.path, store.set_aside, store.epochs, store.failure):
+    for use in (store.has, store.meta, store.tensors, store.path, store.quarantine, store.epochs, store.failure):
         with pytest.raises(ValueError, match="is not a key"):
             use(name)
     for use in (lambda: store.put(name, {}), lambda: store.record_failure(name, {}), lambda: store.write_task(name, {})):
@@ -145,7 +145,7 @@ def test_forged_object_is_damaged(tmp_path: Path, case: str) -> None:
         store.tensors(KEY)
     assert "\n" not in str(caught.value)
     store.has(KEY)
-    list(damages(store))
+    list(store.maintenance.find_corruption())
     assert time.monotonic() - began < 5
     assert not Path("/tmp/harness-was-here").exists()
 
@@ -235,7 +235,7 @@ def test_forged_notes_name_nothing_but_keys(tmp_path: Path, key: str) -> None:
     store = Store(tmp_path)
     store.note_epoch(KEY, 1, key)
     assert store.epochs(KEY) == {}
-    assert [damage.path for damage in damages(store)] == [f"trajectories/{KEY[:2]}/{KEY}"]
+    assert [damage.path for damage in store.maintenance.find_corruption()] == [f"trajectories/{KEY[:2]}/{KEY}"]
 
 
 @pytest.mark.parametrize(
@@ -444,8 +444,8 @@ def test_no_code_in_data() -> None:
 def test_store_and_benchmark_are_read_without_torch_or_pickle(tmp_path: Path) -> None:
     """Verifying a store needs no library that could run what it reads."""
     code = (
-        "import sys; from pathlib import Path; from harness.store import Store, damages\n"
-        f"print(list(damages(Store(Path({str(tmp_path)!r})))))\n"
+        "import sys; from pathlib import Path; from harness.store import Store\n"
+        f"print(list(Store(Path({str(tmp_path)!r})).maintenance.find_corruption()))\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,7 +13,7 @@ import pytest
 
 from faults.bad_disk import EXIT, BadDisk
 from faults.rig import check_same, epochs_repeated, in_process, pid_of, run_here, run_on
-from harness.store import disk as disk_room
+from harness import files as disk_files
 
 SIGNALS = ("KILL", "TERM", "INT")
 
@@ -42,13 +42,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, fl
     """A run that nobody disturbs: its folder, its operations on the store, its seconds."""
     folder = tmp_path_factory.mktemp("undisturbed")
     run_here(folder, Path(tmp_path_factory.mktemp("warm")))
-    before, disk_room.os = disk_room.os, BadDisk()  # type: ignore[assignment]
+    before, disk_files.os = disk_files.os, BadDisk(under=folder / "store")  # type: ignore[assignment]
     try:
         began = time.monotonic()
         assert run_here(folder) == 0
-        return folder, disk_room.os.count, time.monotonic() - began  # type: ignore[attr-defined]
+        return folder, disk_files.os.count, time.monotonic() - began  # type: ignore[attr-defined]
     finally:
-        disk_room.os = before
+        disk_files.os = before
 
 
 def disturb(folder: Path, point: Point, operations: int, seconds: float) -> int | None:

@@ -17,7 +17,7 @@ import yaml
 
 from faults.rig import contents, epochs_repeated, events, leftovers
 from faults.test_disk import FILE
-from harness.store import Store, damages
+from harness.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 LONG: dict[str, Any] = {
@@ -102,7 +102,7 @@ def checked(tmp_path: Path, whole: Path) -> Iterator[Path]:
     code, errors = finish(start(tmp_path))
     assert code == 0, errors
     store = Store(tmp_path / "store")
-    assert not (found := list(damages(store))), found
+    assert not (found := list(store.maintenance.find_corruption())), found
     assert not (rest := leftovers(store)), rest
     assert contents(store) == contents(Store(whole / "store"))
     assert (tmp_path / "out" / "results.csv").read_bytes() == (whole / "out" / "results.csv").read_bytes()

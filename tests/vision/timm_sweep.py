@@ -226,7 +226,7 @@ def _reload(model: str, size: int, path: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
-    from harness.weights import FlatNetwork
+    from harness.networks.flat_network import FlatNetwork
 
     state = load_file(path)
     outputs = []

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from faults.rig import contents, events, graph_in, in_process, leftovers, pid_of, run_here
-from harness.store import Store, damages
+from harness.store import Store
 
 OVERLAPPING: dict[str, dict[str, Any]] = {
     "a": {"methods": ["deep", {"constrained": {"fork_epoch": 1}}]},
@@ -47,7 +47,7 @@ def test_four_runs_at_once_do_no_work_twice(tmp_path: Path) -> None:
     wanted = set().union(*(graph_in(places[name], **OVERLAPPING[name]).tasks for name in places))
     assert started(places) == dict.fromkeys(wanted, 1)
     assert set(Store(store).keys()) == wanted
-    assert list(damages(Store(store))) == []
+    assert list(Store(store).maintenance.find_corruption()) == []
     assert leftovers(Store(store)) == []
     for name, place in places.items():
         assert run_here(place, place / "alone", "alone", **OVERLAPPING[name]) == 0
@@ -102,11 +102,11 @@ def test_a_store_in_use_is_not_pruned(tmp_path: Path) -> None:
     wait_for((tmp_path / "held").exists)
     store = Store(tmp_path / "store")
     store.prepare()
-    with store.shut() as others:
+    with store.exclusive() as others:
         assert others == 1
     os.kill(pid_of(holder), signal.SIGKILL)
     holder.join(10)
-    with store.shut() as others:
+    with store.exclusive() as others:
         assert others == 0
 
 

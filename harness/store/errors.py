@@ -1,0 +1,40 @@
+"""What a user can do about an error that the operating system raises on a store."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.errors import StoreError
+
+_FREE = "free some, or move the store and name its place with --store"
+_ELSEWHERE = "choose another folder with --store"
+_ADVICE = {
+    errno.ENOSPC: f"no space left on the device; {_FREE}",
+    errno.EDQUOT: f"the disk quota is used up; {_FREE}",
+    errno.EROFS: f"the file system is read-only; {_ELSEWHERE}",
+    errno.EACCES: f"permission denied; {_ELSEWHERE}",
+    errno.EPERM: f"permission denied; {_ELSEWHERE}",
+    errno.ENOTDIR: f"a file is in the way; {_ELSEWHERE}",
+    errno.EEXIST: f"a file is in the way; {_ELSEWHERE}",
+    errno.ENAMETOOLONG: f"the path is too long for the file system; {_ELSEWHERE}",
+    errno.ENOLCK: f"the file system knows no locks; {_ELSEWHERE}",
+    errno.ENOENT: "it was moved or removed while in use; name its new place with --store",
+    errno.EMFILE: "too many open files; allow more with `ulimit -n`",
+    errno.ENFILE: "too many open files on this machine",
+}
+
+
+@contextlib.contextmanager
+def explained(root: Path, problem: str) -> Iterator[None]:
+    """Raise `StoreError`, one line that says what to do, in place of an `OSError` within the block.
+
+    `problem` says what does not work: "cannot be read".
+    """
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, error.strerror or error)
+        raise StoreError(f"store {root}: {problem}: {advice}") from error

@@ -1,0 +1,42 @@
+"""Locks between processes that share a store. The operating system frees a lock when its holder
+dies, so no clock is asked and nobody waits for a dead process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from harness import files
+
+
+@contextlib.contextmanager
+def try_lock(lock: filelock.BaseFileLock) -> Iterator[bool]:
+    """Hold a lock within the block; yield False if it cannot be had within its time-out."""
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def lock_file(path: Path) -> Iterator[bool]:
+    """Hold a lock file within the block, and remove it; yield False if another process holds it.
+
+    The file is removed before the lock is released. A process that opened it in the meantime holds
+    a lock without a name, which filelock notices.
+    """
+    with try_lock(filelock.FileLock(path, timeout=0)) as acquired:
+        try:
+            yield acquired
+        finally:
+            if acquired:
+                with contextlib.suppress(OSError):
+                    files.remove(path)

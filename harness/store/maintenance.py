@@ -1,0 +1,154 @@
+"""What lies in a store: how much, what of it is damaged, and what of it is not needed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import files
+from harness.errors import DamagedObject, StoreError
+from harness.store.errors import explained
+from harness.store.layout import FLAT, KEYED, Folder, Layout, key_of
+from harness.store.object_store import ObjectStore
+from harness.store.records import Records
+from harness.store.training_state import TrainingStates
+from harness.store.trajectory_index import TrajectoryIndex
+from harness.store.writer import StoreWriter
+
+_UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How many entries of a kind a store has, and how many bytes they take."""
+
+    kind: str
+    count: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """An entry that is not as it was written.
+
+    `path` is relative to the store; `ours` is false for what the store did not put there.
+    """
+
+    path: str
+    reason: str
+    ours: bool = True
+
+
+@dataclass(frozen=True)
+class Unreferenced:
+    """An entry that none of the given tasks and trajectories needs."""
+
+    kind: str
+    path: Path
+    bytes: int
+
+
+class Maintenance:
+    """Inspects a store and removes what it is told to. Methods raise `StoreError`."""
+
+    def __init__(self, layout: Layout, writer: StoreWriter) -> None:
+        self._layout = layout
+        self._writer = writer
+        self._objects = ObjectStore(layout, writer)
+        self._states = TrainingStates(layout, writer)
+        self._index = TrajectoryIndex(layout, writer)
+        self._records = Records(layout, writer)
+
+    def usage(self) -> list[Usage]:
+        """Return the usage of objects, by the kind of their task, then of the other folders."""
+        sizes: dict[str, list[int]] = defaultdict(list)
+        for path in self._entries(Folder.OBJECTS):
+            sizes[self._object_kind(path)].append(files.size(path))
+        for folder in KEYED[1:]:
+            sizes[folder] = [files.size(path) for path in self._entries(folder)]
+        for folder in FLAT:
+            sizes[folder] = [files.size(path) for path in self._contents(folder)]
+        return [Usage(str(kind), len(found), sum(found)) for kind, found in sizes.items()]
+
+    def find_corruption(self) -> Iterator[Corruption]:
+        """Read everything against its digest; yield what does not match or belong there."""
+        yield from self._corrupt_objects()
+        yield from self._corrupt_states()
+        yield from self._corrupt_indexes()
+        yield from self._corrupt_tasks()
+        with explained(self._layout.root, "cannot be read"):
+            strangers = self._layout.strangers()
+        for path in strangers:
+            yield Corruption(self._layout.relative(path), "it is not the store's", ours=False)
+
+    def find_unreferenced(self, tasks: Collection[str], trajectories: Collection[str]) -> Iterator[Unreferenced]:
+        """Yield what belongs to none of some tasks and trajectories, as all in quarantine."""
+        for folder in KEYED:
+            by_trajectory = folder in (Folder.TRAINING_STATES, Folder.TRAJECTORY_INDEX)
+            needed = trajectories if by_trajectory else tasks
+            for path in self._entries(folder):
+                if key_of(path) not in needed:
+                    is_object = folder == Folder.OBJECTS
+                    kind = self._object_kind(path) if is_object else str(folder)
+                    yield Unreferenced(kind, path, files.size(path))
+        for path in self._contents(Folder.QUARANTINE):
+            yield Unreferenced(str(Folder.QUARANTINE), path, files.size(path))
+
+    def quarantine(self, corruption: Corruption) -> Path:
+        """Move a damaged entry to the quarantine; return its new path there."""
+        _, _, *names = corruption.path.split("/")
+        return self._writer.quarantine(self._layout.base / corruption.path, "-step-".join(names))
+
+    def remove(self, entry: Unreferenced) -> None:
+        """Remove an entry, if it still exists."""
+        with explained(self._layout.root, "cannot be written"):
+            self._writer.remove(entry.path)
+
+    def _corrupt_objects(self) -> Iterator[Corruption]:
+        for path in self._entries(Folder.OBJECTS):
+            reason = self._objects.damage(path.name)
+            if reason:
+                yield Corruption(self._layout.relative(path), reason)
+
+    def _corrupt_states(self) -> Iterator[Corruption]:
+        for path in self._entries(Folder.TRAINING_STATES):
+            for step in self._states.steps(path.name):
+                try:
+                    self._states.verify(path.name, step)
+                except DamagedObject as error:
+                    yield Corruption(self._layout.relative(path / str(step)), error.reason)
+
+    def _corrupt_indexes(self) -> Iterator[Corruption]:
+        for path in self._entries(Folder.TRAJECTORY_INDEX):
+            count = self._index.read(path.name).damaged_lines
+            if count:
+                reason = f"{count} lines do not match their digests; they are passed over"
+                yield Corruption(self._layout.relative(path), reason)
+
+    def _corrupt_tasks(self) -> Iterator[Corruption]:
+        for path in self._entries(Folder.TASKS):
+            try:
+                self._records.read_task(key_of(path))
+            except StoreError:
+                reason = "it does not match its digest; a run that needs it writes it anew"
+                yield Corruption(self._layout.relative(path), reason)
+
+    def _object_kind(self, path: Path) -> str:
+        """Return the kind of task that made an object, or `unreadable`."""
+        try:
+            kind = self._objects.meta(path.name).get("kind")
+        except DamagedObject:
+            return _UNREADABLE
+        if isinstance(kind, str) and kind.isidentifier():
+            return kind
+        return _UNREADABLE
+
+    def _entries(self, folder: Folder) -> list[Path]:
+        with explained(self._layout.root, "cannot be read"):
+            return self._layout.entries(folder)
+
+    def _contents(self, folder: Folder) -> list[Path]:
+        with explained(self._layout.root, "cannot be read"):
+            return files.list_folder(self._layout.folder(folder))

@@ -1,0 +1,83 @@
+"""Content-addressed objects: under a key lies the result of the task with that key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import files
+from harness.errors import DamagedObject
+from harness.store import objects
+from harness.store.errors import explained
+from harness.store.layout import Folder, Layout, key_of
+from harness.store.writer import StoreWriter
+
+if TYPE_CHECKING:
+    from harness.store.objects import Parts, Tensors
+
+_READ = "cannot be read"
+
+
+class ObjectStore:
+    """The objects of a store; see `Store` for what each method does and raises."""
+
+    def __init__(self, layout: Layout, writer: StoreWriter) -> None:
+        self._layout = layout
+        self._writer = writer
+
+    def has(self, key: str) -> bool:
+        """Return whether an object is there, whole as far as its files' sizes tell."""
+        folder = self._layout.object_folder(key)
+        with explained(self._layout.root, _READ):
+            return objects.is_whole(folder)
+
+    def present(self, key: str) -> bool:
+        """Return whether anything lies under a key, damaged or not."""
+        return files.exists(self._layout.object_folder(key))
+
+    def meta(self, key: str) -> dict[str, Any]:
+        """Return an object's metadata, checked."""
+        folder = self._layout.object_folder(key)
+        with explained(self._layout.root, _READ):
+            return objects.read_meta(folder, key)
+
+    def tensors(self, key: str, part: str) -> Tensors:
+        """Return the tensors of one part, checked."""
+        folder = self._layout.object_folder(key)
+        with explained(self._layout.root, _READ):
+            return objects.read_part(folder, key, objects.read_meta(folder, key), part)
+
+    def verify(self, key: str) -> None:
+        """Read all of an object against its digests."""
+        folder = self._layout.object_folder(key)
+        with explained(self._layout.root, _READ):
+            objects.verify(folder, key)
+
+    def damage(self, key: str) -> str:
+        """Return what is wrong with an object, or an empty text."""
+        try:
+            self.verify(key)
+        except DamagedObject as error:
+            return error.reason
+        return ""
+
+    def part_path(self, key: str, part: str) -> Path:
+        """Return the path of a part's file."""
+        folder = self._layout.as_given(self._layout.object_folder(key))
+        return folder / objects.part_file(part)
+
+    def put(self, key: str, meta: Mapping[str, Any], parts: Parts) -> None:
+        """Write an object durably; a whole one that is there stays."""
+        folder = self._layout.object_folder(key)
+        with explained(self._layout.root, f"cannot take object {key[:12]}"):
+            self._writer.write_object(folder, key, meta, parts)
+
+    def quarantine(self, key: str) -> Path:
+        """Move an object to the quarantine."""
+        return self._writer.quarantine(self._layout.object_folder(key), key)
+
+    def keys(self) -> list[str]:
+        """Return the keys of all objects, sorted."""
+        with explained(self._layout.root, _READ):
+            return [key_of(path) for path in self._layout.entries(Folder.OBJECTS)]

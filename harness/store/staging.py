@@ -1,0 +1,137 @@
+"""The staging area of a store: where processes write before they rename.
+
+Each process that writes has a folder of its own, `<id>/`, and holds the lock `<id>.lock` as long as
+it lives; what is found under a lock that nobody holds was left by a dead process. The creation lock
+is held while a folder is created or abandoned ones are removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import uuid
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from harness import files
+from harness.errors import StoreError
+from harness.store.errors import explained
+from harness.store.layout import Folder, Layout
+from harness.store.locks import try_lock
+
+_CREATION_LOCK = "gate.lock"
+
+
+class StagingArea:
+    """This process's folder for what is being written.
+
+    It is created on first use and removed when the area is closed or garbage-collected. `timeout`
+    is how many seconds to wait for the creation lock, which others hold briefly.
+    """
+
+    def __init__(self, layout: Layout, timeout: float = 60.0) -> None:
+        self._root = layout.root
+        self._area = layout.folder(Folder.STAGING)
+        self._timeout = timeout
+        self._guard = threading.Lock()
+        self._folder: Path | None = None
+        self._finalizer: weakref.finalize | None = None
+
+    def new_path(self) -> Path:
+        """Return a path that nobody else uses, in this process's folder. Raise `StoreError`."""
+        with self._guard:
+            if self._folder is None:
+                self._folder = self._create()
+            return self._folder / uuid.uuid4().hex
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[int]:
+        """Let no other process begin to write within the block; yield how many have begun before.
+
+        Raise `StoreError` if another process holds the creation lock for too long, or the file
+        system cannot lock.
+        """
+        with contextlib.ExitStack() as stack:
+            with explained(self._root, "cannot be locked"):
+                stack.enter_context(self._creation_lock())
+                others = [folder for folder in self._folders() if folder != self._folder]
+                alive = sum(map(_is_alive, others))
+            yield alive
+
+    def sweep(self) -> None:
+        """Remove what dead processes left; do nothing while another process sweeps."""
+        with try_lock(self._lock_of_creation(0)) as acquired:
+            if not acquired:
+                return
+            for folder in self._folders():
+                if folder != self._folder:
+                    _remove_if_abandoned(folder)
+
+    def close(self) -> None:
+        """Remove this process's folder; the next path comes from a new one."""
+        with self._guard:
+            finalizer, self._finalizer, self._folder = self._finalizer, None, None
+        if finalizer is not None:
+            finalizer()
+
+    def _create(self) -> Path:
+        folder = self._area / uuid.uuid4().hex
+        with self._creation_lock():
+            lock = _lock_of(folder)
+            lock.acquire()
+            files.make_folder(folder, durable=False)
+        self._finalizer = weakref.finalize(self, _give_up, folder, lock, os.getpid())
+        return folder
+
+    @contextlib.contextmanager
+    def _creation_lock(self) -> Iterator[None]:
+        with try_lock(self._lock_of_creation(self._timeout)) as acquired:
+            if not acquired:
+                waited = f"{self._timeout:g} seconds"
+                raise StoreError(f"store {self._root}: another process has kept it locked for {waited}; try again")
+            yield
+
+    def _lock_of_creation(self, timeout: float) -> filelock.BaseFileLock:
+        return filelock.FileLock(self._area / _CREATION_LOCK, timeout=timeout)
+
+    def _folders(self) -> list[Path]:
+        """Return the folders of all processes; of a dead one maybe only the lock is left."""
+        entries = files.list_folder(self._area)
+        return sorted({path.with_suffix("") for path in entries if path.name != _CREATION_LOCK})
+
+
+def _lock_of(folder: Path) -> filelock.BaseFileLock:
+    return filelock.FileLock(folder.with_suffix(".lock"), timeout=0, thread_local=False)
+
+
+def _is_alive(folder: Path) -> bool:
+    """Return whether the process whose folder it is lives."""
+    with try_lock(_lock_of(folder)) as acquired:
+        return not acquired
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    """Remove the folder of a dead process, unless it is another user's."""
+    with contextlib.suppress(OSError), try_lock(_lock_of(folder)) as abandoned:
+        if abandoned:
+            _remove(folder)
+
+
+def _give_up(folder: Path, lock: filelock.BaseFileLock, owner: int) -> None:
+    """Remove a process's folder and free its lock, unless this is a fork of that process."""
+    if os.getpid() != owner:
+        return
+    try:
+        with contextlib.suppress(OSError):
+            _remove(folder)
+    finally:
+        lock.release()
+
+
+def _remove(folder: Path) -> None:
+    files.remove(folder)
+    files.remove(folder.with_suffix(".lock"))

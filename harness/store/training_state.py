@@ -1,0 +1,91 @@
+"""States within a training, from which an interrupted training continues."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import files
+from harness.errors import DamagedObject, StoreError
+from harness.store import objects
+from harness.store.errors import explained
+from harness.store.layout import Folder, Layout, is_key, key_of
+from harness.store.writer import StoreWriter
+
+if TYPE_CHECKING:
+    from harness.store.objects import Parts, Tensors
+
+_READ = "cannot be read"
+
+
+class TrainingStates:
+    """The training states of a store; see `Store` for what each method raises."""
+
+    def __init__(self, layout: Layout, writer: StoreWriter) -> None:
+        self._layout = layout
+        self._writer = writer
+
+    def save(self, trajectory: str, step: int, meta: Mapping[str, Any], parts: Parts) -> None:
+        """Write the state at a step durably, then remove those of earlier steps."""
+        folder = self._layout.state_folder(trajectory, step)
+        with explained(self._layout.root, "cannot take the state of a training"):
+            self._writer.make_folders()
+            files.make_folder(folder.parent.parent)
+            self._writer.write_object(folder, trajectory, {**meta, "step": step}, parts)
+        self.drop(trajectory, step - 1)
+
+    def steps(self, trajectory: str) -> list[int]:
+        """Return the steps at which states are stored, the last first."""
+        with explained(self._layout.root, _READ):
+            return self._layout.steps(trajectory)
+
+    def load(self, trajectory: str, step: int) -> tuple[dict[str, Any], dict[str, Tensors]]:
+        """Return the metadata and the parts of a state, checked."""
+        folder = self._layout.state_folder(trajectory, step)
+        meta = self.meta(trajectory, step)
+        with explained(self._layout.root, _READ):
+            parts = {}
+            for part in meta["files"]:
+                parts[part] = objects.read_part(folder, trajectory, meta, part)
+        return meta, parts
+
+    def meta(self, trajectory: str, step: int) -> dict[str, Any]:
+        """Return the metadata of a state, checked."""
+        with explained(self._layout.root, _READ):
+            meta = objects.read_meta(self._layout.state_folder(trajectory, step), trajectory)
+        if meta.get("step") != step:
+            raise DamagedObject(trajectory, f"the state at step {step} is another step's")
+        return meta
+
+    def verify(self, trajectory: str, step: int) -> None:
+        """Read all of a state against its digests."""
+        self.meta(trajectory, step)
+        with explained(self._layout.root, _READ):
+            objects.verify(self._layout.state_folder(trajectory, step), trajectory)
+
+    def quarantine(self, trajectory: str, step: int) -> Path:
+        """Move a state to the quarantine."""
+        folder = self._layout.state_folder(trajectory, step)
+        return self._writer.quarantine(folder, f"{trajectory}-step-{step}")
+
+    def drop(self, trajectory: str, upto: int) -> None:
+        """Remove the states up to a step."""
+        with explained(self._layout.root, "cannot be written"):
+            for step in self._layout.steps(trajectory):
+                if step <= upto:
+                    self._writer.remove(self._layout.state_folder(trajectory, step))
+            files.remove_empty(self._layout.states_folder(trajectory))
+
+    def drop_finished(self, is_stored: Callable[[str], bool]) -> None:
+        """Remove the states of trainings that were killed between their end and this."""
+        for folder in self._layout.entries(Folder.TRAINING_STATES):
+            trajectory = key_of(folder)
+            for step in self._layout.steps(trajectory):
+                # What this user may not read stays.
+                with contextlib.suppress(DamagedObject, StoreError):
+                    task = self.meta(trajectory, step).get("task")
+                    if is_key(task) and is_stored(task):
+                        self.drop(trajectory, step)
+            files.remove_empty(folder)

@@ -1,0 +1,157 @@
+"""Objects: whole or absent, checked on reading, quarantined when damaged."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from faults.bad_disk import FULL, BadDisk
+from harness import files
+from harness.errors import DamagedObject, StoreError
+from harness.store import Store
+from store.samples import KEY, OTHER, WEIGHTS, quarantined, staged
+
+
+def test_object_comes_back_as_it_was_put(store: Store) -> None:
+    """Tensors, their types and the metadata return unchanged."""
+    assert store.has(KEY)
+    read = store.tensors(KEY)
+    for name, tensor in WEIGHTS.items():
+        assert torch.equal(read[name], tensor)
+        assert read[name].dtype == tensor.dtype
+    assert store.meta(KEY)["spec"] == {"x": 1}
+    assert store.keys() == [KEY]
+
+
+def test_channels_last_tensors_are_stored_contiguously(store: Store) -> None:
+    """The values are the same whatever the memory format was."""
+    tensor = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    store.put(OTHER, {}, {"weights": {"t": tensor}})
+    assert torch.equal(store.tensors(OTHER)["t"], tensor)
+
+
+def test_part_that_does_not_exist(store: Store) -> None:
+    """The message names the part."""
+    with pytest.raises(DamagedObject, match="it has no part 'logits'"):
+        store.tensors(KEY, "logits")
+
+
+def test_object_that_is_there_stays(store: Store) -> None:
+    """Putting a key again changes nothing."""
+    store.put(KEY, {"kind": "else"}, {})
+    assert store.meta(KEY)["kind"] == "train"
+    assert staged(store) == []
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove"])
+@pytest.mark.parametrize("file", ["weights.safetensors", "meta.json"])
+def test_changed_file_is_detected(store: Store, file: str, damage: str) -> None:
+    """A byte flipped, a file cut, emptied or removed: reading raises, and nothing is used."""
+    path = store.path(KEY).parent / file
+    data = bytearray(path.read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+    path.unlink()
+    if damage != "remove":
+        path.write_bytes({"flip": data, "cut": data[:-3], "empty": b""}[damage])
+    with pytest.raises(DamagedObject):
+        store.tensors(KEY)
+    with pytest.raises(DamagedObject):
+        store.verify(KEY)
+
+
+def test_swapped_objects_are_detected(store: Store) -> None:
+    """An object under another's key is not taken for it."""
+    store.put(OTHER, {"kind": "train"}, {"weights": {"a": torch.zeros(1)}})
+    shutil.rmtree(store.path(KEY).parent)
+    store.path(OTHER).parent.rename(store.path(KEY).parent)
+    with pytest.raises(DamagedObject, match=r"meta\.json does not match its digest"):
+        store.meta(KEY)
+
+
+def test_cut_file_counts_as_missing(store: Store) -> None:
+    """The size alone tells that a file was cut, so that a plan sees it."""
+    os.truncate(store.path(KEY), 10)
+    assert not store.has(KEY)
+    assert store.present(KEY)
+
+
+def test_quarantine_keeps_the_bytes(store: Store) -> None:
+    """A damaged object is moved, never deleted, and its key is free again."""
+    moved_to = store.quarantine(KEY)
+    assert (moved_to / "weights.safetensors").exists()
+    assert not store.present(KEY)
+
+
+@pytest.mark.parametrize("damage", ["cut", "file"])
+def test_damaged_object_in_the_way_is_quarantined(store: Store, damage: str) -> None:
+    """Putting a key under which something damaged lies, whatever it is, puts it."""
+    folder = store.path(KEY).parent
+    if damage == "cut":
+        os.truncate(store.path(KEY), 3)
+    else:
+        shutil.rmtree(folder)
+        folder.write_text("a file")
+    store.put(KEY, {"kind": "train"}, {"weights": WEIGHTS})
+    assert store.damage(KEY) == ""
+    assert len(quarantined(store)) == 1
+
+
+def test_concurrent_writers_of_one_key(store: Store) -> None:
+    """The second finds a whole object and is content; nothing of it is left."""
+    arguments = (OTHER, {}, {"weights": WEIGHTS})
+    threads = [threading.Thread(target=Store(store.root).put, args=arguments) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.damage(OTHER) == ""
+    assert staged(store) == []
+    assert quarantined(store) == []
+
+
+def test_folder_swept_while_an_object_is_moved_into_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may remove an empty folder just then: it is made again."""
+    shim = BadDisk()
+    sweeps = []
+
+    def rename_after_a_sweep(source: Path, target: Path) -> None:
+        if not sweeps:
+            sweeps.append(target.parent)
+            target.parent.rmdir()
+        source.rename(target)
+
+    shim.rename = rename_after_a_sweep  # type: ignore[attr-defined]
+    monkeypatch.setattr(files, "os", shim)
+    store.put(OTHER, {}, {"weights": WEIGHTS})
+    assert sweeps == [store.base / "objects" / OTHER[:2]]
+    assert store.damage(OTHER) == ""
+
+
+def test_full_disk_is_one_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Running out of space says so, and leaves no half object."""
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "os", BadDisk(1, refuse=FULL, refused=("fsync",)))
+        message = rf"cannot take object {OTHER[:12]}: no space left on the device; free some"
+        with pytest.raises(StoreError, match=message):
+            store.put(OTHER, {}, {"weights": WEIGHTS})
+    assert not store.present(OTHER)
+    assert staged(store) == []
+
+
+@pytest.mark.parametrize("key", ["../../etc/passwd", "", "A" * 64, "0" * 63, "0" * 65, "CON"])
+def test_only_a_key_becomes_a_path(store: Store, key: str) -> None:
+    """No name leaves the store."""
+    with pytest.raises(ValueError, match="is not a key"):
+        store.path(key)
+
+
+def test_only_a_parts_name_becomes_a_file(store: Store) -> None:
+    """No part's name leaves the object's folder."""
+    with pytest.raises(ValueError, match="is not the name of a part"):
+        store.path(KEY, "../weights")
