@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ FLOORS = [
     ["hookspecs", "streams", "provenance", "blame", "device"],
     ["weights", "ensemble", "results", "events"],
     ["interfaces"],
-    ["recipe", "discovery", "store", "source"],
+    ["recipe", "discovery", "store"],
     ["trajectory", "catalogue", "leaderboard"],
     ["training", "evaluation", "benchmark", "report"],
     ["graph", "guard"],
@@ -93,6 +94,17 @@ def test_plugins_use_public_names_only(path: Path) -> None:
         elif module.startswith("harness."):
             name = module.removeprefix("harness.")
             assert name in harness.__all__, f"{module} is not public"
+
+
+@pytest.mark.parametrize("package", ["benchmark"])
+def test_no_import_cycle(package: str) -> None:
+    """The modules of a package import each other in one direction, imports for annotations included."""
+    graph: dict[str, set[str]] = {}
+    for path in sorted((CORE / package).glob("*.py")):
+        module = f"harness.{package}.{path.stem}"
+        graph[module] = {name.rpartition(".")[0] for name in imports(path, types=True)}
+    assert graph
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 def test_results_and_boards_stand_alone() -> None:
