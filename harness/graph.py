@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from harness.benchmark import Benchmark, CellSpec, Named
+from harness.benchmark import Benchmark, CellSpec, LabelledPlugin
 from harness.blame import told
 from harness.errors import PluginError
 from harness.interfaces import Metric
@@ -332,7 +332,7 @@ def predict_task(weights: Weights) -> Task:
     )
 
 
-def measure_task(named: Named, members: Sequence[Weights], predictions: Sequence[Task], seed: int) -> Task:
+def measure_task(named: LabelledPlugin, members: Sequence[Weights], predictions: Sequence[Task], seed: int) -> Task:
     """Return the task that measures an ensemble with a metric."""
     metric: Metric = named.plugin
     setting = members[0].setting

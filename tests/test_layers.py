@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -25,7 +26,7 @@ FLOORS = [
     ["ensemble", "results", "events", "run_folder", "coercion"],
     ["options"],
     ["interfaces", "recipe", "leaderboard"],
-    ["normalization", "discovery", "store", "source", "figure", "drawing"],
+    ["normalization", "discovery", "store", "figure", "drawing"],
     ["trajectory", "catalogue", "report"],
     ["networks", "code_version"],
     ["training", "benchmark", "earlier_run"],
@@ -167,6 +168,17 @@ def test_plugins_use_public_names_only(path: Path) -> None:
         elif module.startswith("harness."):
             name = module.removeprefix("harness.")
             assert name in harness.__all__, f"{module} is not public"
+
+
+@pytest.mark.parametrize("package", ["benchmark"])
+def test_no_import_cycle(package: str) -> None:
+    """The modules of a package import each other in one direction, imports for annotations included."""
+    graph: dict[str, set[str]] = {}
+    for path in sorted((CORE / package).glob("*.py")):
+        module = f"harness.{package}.{path.stem}"
+        graph[module] = {name.rpartition(".")[0] for name in imports(path, types=True)}
+    assert graph
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 def test_results_and_boards_stand_alone() -> None:

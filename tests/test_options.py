@@ -33,7 +33,7 @@ from pydantic import (
 )
 
 import harness
-from harness.benchmark import checked
+from harness.benchmark import validate_options
 from harness.catalogue import Catalogue, Registration
 from harness.errors import PluginError
 from harness.json_values import json_value
@@ -438,7 +438,7 @@ class Files(harness.Options):
 )
 def test_types_from_a_file(given: dict[str, Any], wanted: dict[str, Any]) -> None:
     """A file's values become the types that fields want."""
-    options, faults = checked(Zoo, given)
+    options, faults = validate_options(Zoo, given)
     assert faults == []
     assert options == Zoo(**wanted)
 
@@ -446,10 +446,10 @@ def test_types_from_a_file(given: dict[str, Any], wanted: dict[str, Any]) -> Non
 def test_types_with_conditions_from_a_file(tmp_path: Path) -> None:
     """A path that must exist, and unions of texts and paths: a choice stays a choice."""
     (tmp_path / "there").write_text("")
-    options, _ = checked(Files, {"file": str(tmp_path / "there"), "auto": "auto", "share": 0.25})
+    options, _ = validate_options(Files, {"file": str(tmp_path / "there"), "auto": "auto", "share": 0.25})
     assert (options.file, options.auto, options.share) == (tmp_path / "there", "auto", 0.25)
-    assert checked(Files, {"auto": "data"})[0].auto == Path("data")
-    [fault] = checked(Files, {"file": "nowhere"})[1]
+    assert validate_options(Files, {"auto": "data"})[0].auto == Path("data")
+    [fault] = validate_options(Files, {"file": "nowhere"})[1]
     assert fault.text == "'nowhere' is not allowed; a path or null"
 
 
@@ -472,7 +472,7 @@ def test_types_with_conditions_from_a_file(tmp_path: Path) -> None:
 )
 def test_types_refused_from_a_file(given: dict[str, Any], fault: str) -> None:
     """One line says what the type would be."""
-    options, [found] = checked(Zoo, given)
+    options, [found] = validate_options(Zoo, given)
     assert options is None
     assert found.text == fault
 

@@ -111,7 +111,7 @@ def test_recipe_that_can_never_work(tmp_path: Path, recipe: dict[str, Any], faul
 )
 def test_recipe_that_works(benchmark_of: Any, recipe: dict[str, Any]) -> None:
     """The ends of the ranges, and what an optimizer or an image has no use for, are accepted."""
-    assert len(benchmark_of(recipe={**RECIPE, **recipe}).pairs) == 1
+    assert len(benchmark_of(recipe={**RECIPE, **recipe}).setups) == 1
 
 
 def test_places_of_a_recipe_that_does_not_fit(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_normalization_that_cannot_work(tmp_path: Path, given: Any, fault: str) 
     [line] = problems(toy_file(tmp_path, datasets=["gray"]), catalogue)
     assert line.partition(": ")[2] == f"recipe on gray × perceptron: data set 'gray': {fault}"
     own = toy_file(tmp_path, datasets=["gray"], recipe={**RECIPE, "normalisation": [[0.5], [0.25]]})
-    assert load_benchmark(own, catalogue).pairs
+    assert load_benchmark(own, catalogue).setups
 
 
 def test_normalization_that_fails(tmp_path: Path) -> None:

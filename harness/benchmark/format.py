@@ -1,4 +1,4 @@
-"""The format of a benchmark file as models: half of the messages and the JSON schema follow from these fields."""
+"""The format of a benchmark file as models. Validation, messages and the JSON schema follow from their fields."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 
 
 class SettingsBlock(Options):
-    """What some of the dataset × architecture pairs do differently."""
+    """What differs in some setups (dataset × architecture)."""
 
-    dataset: _Filter = Field(None, description="the datasets meant, by label or name, one or a list; left out: all")
-    architecture: _Filter = Field(None, description="the architectures meant, by label or name, one or a list; left out: all")
+    dataset: _Filter = Field(None, description="for these datasets, by label or name, one or a list; left out: all")
+    architecture: _Filter = Field(None, description="for these architectures, by label or name, one or a list; left out: all")
     methods: _Filter = Field(None, description="the methods that run there, by label or name, one or a list; left out: all")
     recipe: dict[str, Any] | None = Field(None, description="laid over the file's recipe, key by key")
     method_options: dict[str, Any] | None = Field(
@@ -33,9 +33,9 @@ class SettingsBlock(Options):
 
 
 class BenchmarkFile(Options):
-    """A benchmark: every method on every dataset × architecture, once a seed.
+    """A benchmark: every method on every dataset × architecture, once per seed.
 
-    Keys that begin with `x-` are ignored: a place for YAML anchors.
+    Keys that begin with `x-` are ignored; they can hold YAML anchors.
     """
 
     name: str = Field(
@@ -53,14 +53,14 @@ class BenchmarkFile(Options):
     datasets: tuple[Any, ...] = Field(min_length=1, description=f"datasets, {_ENTRIES}", examples=[["cifar10"]])
     architectures: tuple[Any, ...] = Field(min_length=1, description=f"architectures, {_ENTRIES}", examples=[["resnet20"]])
     methods: tuple[Any, ...] = Field(
-        min_length=1, description=f"ensemble builders, {_ENTRIES}; 'grid' expands into one method a value", examples=[["deep"]]
+        min_length=1, description=f"ensemble builders, {_ENTRIES}; 'grid' gives one method per value", examples=[["deep"]]
     )
     metrics: tuple[Any, ...] = Field(
         DEFAULT_METRICS, min_length=1, description=f"metrics, {_ENTRIES}", examples=[["ensemble_accuracy"]]
     )
-    objective: Any = Field(DEFAULT_OBJECTIVE, description="what trainings minimise: a name, or 'name: {option: value}'")
+    objective: Any = Field(DEFAULT_OBJECTIVE, description="the loss of plain training: a name, or 'name: {option: value}'")
     recipe: dict[str, Any] = Field({}, description="how every network is trained")
-    settings: tuple[SettingsBlock, ...] = Field((), description="changes for some dataset × architecture pairs; later ones win")
+    settings: tuple[SettingsBlock, ...] = Field((), description="changes for some dataset × architecture; later ones win")
 
     @field_validator("name")
     @classmethod
@@ -78,6 +78,7 @@ class BenchmarkFile(Options):
         return seeds
 
 
+# By kind of plugin: the key of its list, its name in messages, and the keys that its entries reserve.
 SECTIONS = {"dataset": "datasets", "architecture": "architectures", "ensemble_builder": "methods", "metric": "metrics"}
 WORDS = {"ensemble_builder": "method"}
 RESERVED = {"dataset": ("label",), "architecture": ("label",), "ensemble_builder": ("label", "grid")}
@@ -85,4 +86,5 @@ OPTIONAL = {name for name, field in BenchmarkFile.model_fields.items() if not fi
 
 
 def is_family(name: str) -> bool:
+    """Return whether a registered name stands for many, as `timm/<name>` does."""
     return name.endswith(">") and "/<" in name

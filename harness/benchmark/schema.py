@@ -1,4 +1,4 @@
-"""The format as JSON schema, for editors."""
+"""The format of benchmark files as JSON schema, for editors."""
 
 from __future__ import annotations
 
@@ -12,106 +12,126 @@ from harness.recipe import Recipe
 if TYPE_CHECKING:
     from harness.catalogue import Catalogue
 
+Schema = dict[str, Any]
 
-def json_schema(catalogue: Catalogue) -> dict[str, Any]:
+_LABEL = {
+    "type": "string",
+    "description": "what rows and tables call this entry; left out: its name",
+    "minLength": 1,
+    "maxLength": 100,
+    "pattern": "^[^|]+$",
+}
+_GRID_DESCRIPTION = "options with lists of values: one method for each value, for each combination of several"
+
+
+def json_schema(catalogue: Catalogue) -> Schema:
     """Return the JSON schema (2020-12) of benchmark files with the plugins that are installed."""
-    return _FileSchema(catalogue).whole()
+    return _SchemaBuilder(catalogue).build()
 
 
-class _FileSchema:
-    """Puts the plugins' names and options into the format's own schema."""
+class _SchemaBuilder:
+    """Puts the names and options of plugins into the schema of the format."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self.catalogue = catalogue
-        self.definitions: dict[str, Any] = {}
+        self._catalogue = catalogue
+        self._definitions: Schema = {}
 
-    def whole(self) -> dict[str, Any]:
-        schema = self._of_model(BenchmarkFile, "file")
+    def build(self) -> Schema:
+        """Return the whole schema."""
+        schema = self._model_schema(BenchmarkFile, "file")
         properties = schema["properties"]
         for kind, section in SECTIONS.items():
             properties[section]["items"] = self._entry(kind)
         properties["objective"] |= self._entry("objective")
-        self.definitions["recipe"] = self._of_model(Recipe, "recipe")
+        self._definitions["recipe"] = self._model_schema(Recipe, "recipe")
         properties["recipe"] = {"description": properties["recipe"]["description"], "$ref": "#/$defs/recipe"}
-        block = self.definitions["file.SettingsBlock"]["properties"]
+        block = self._definitions["file.SettingsBlock"]["properties"]
         block["recipe"]["anyOf"][0] = {"$ref": "#/$defs/recipe"}
         block["method_options"]["anyOf"][0] = self._method_options()
         for name in OPTIONAL:
             properties[name] = _or_null(properties[name])
-        schema |= {"title": "benchmark", "patternProperties": {"^x-": {}}, "$defs": self.definitions}
+        schema |= {"title": "benchmark", "patternProperties": {"^x-": {}}, "$defs": self._definitions}
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
-    def _entry(self, kind: str) -> dict[str, Any]:
+    def _entry(self, kind: str) -> Schema:
         """Return the schema of an entry: a name alone, or a mapping of one name to options."""
-        alone: list[dict[str, Any]] = []
-        listed: dict[str, Any] = {"properties": {}, "patternProperties": {}}
-        for name in self.catalogue.names(kind):
-            cls = self.catalogue.get(kind, name)
-            stem = f"^{re.escape(name[: name.index('<')])}." if is_family(name) else None
-            options = self._options(kind, name, cls)
+        alternatives: list[Schema] = []
+        names: Schema = {}
+        patterns: Schema = {}
+        for name in self._catalogue.names(kind):
+            options = self._options(kind, name)
             if not options.get("required"):
-                alone.append(
-                    {
-                        "type": "string",
-                        "description": options["description"],
-                        **({"pattern": stem} if stem else {"const": name}),
-                    }
-                )
+                alternatives.append({"type": "string", "description": options["description"], **_name_schema(name)})
                 options = _or_null(options)
-            listed["patternProperties" if stem else "properties"][stem or name] = options
-        return {
-            "anyOf": [
-                *alone,
-                {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": False, **listed},
-            ]
-        }
+            if is_family(name):
+                patterns[_family_pattern(name)] = options
+            else:
+                names[name] = options
+        mapping = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": False}
+        return {"anyOf": [*alternatives, {**mapping, "properties": names, "patternProperties": patterns}]}
 
-    def _options(self, kind: str, name: str, cls: type[Plugin]) -> dict[str, Any]:
-        """Return the schema of an entry's options, reserved keys included."""
-        schema = self._of_model(cls.Options, f"{kind}.{re.sub('[^a-z0-9]+', '_', name.lower())}")
-        own = schema.setdefault("properties", {})
+    def _options(self, kind: str, name: str) -> Schema:
+        """Return the schema of the options of a plugin, with the keys that entries reserve."""
+        plugin_class = self._catalogue.get(kind, name)
+        schema = self._plugin_options(kind, name, plugin_class)
+        properties = dict(schema.get("properties", {}))
         reserved = RESERVED.get(kind, ())
         if "grid" in reserved:
             schema.pop("required", None)  # a grid or the settings may give what the entry does not
-            axes = {key: {"type": "array", "minItems": 1, "items": option} for key, option in own.items()}
-            about = "options with lists of values: one method for each value, for each combination of several"
-            grid = {
-                "type": "object",
-                "description": about,
-                "minProperties": 1,
-                "properties": axes,
-                "additionalProperties": False,
-            }
-            own = {**own, "grid": grid}
+            properties["grid"] = _grid_schema(properties)
         if "label" in reserved:
-            about = "what rows and tables call this entry; left out: its name"
-            own = {
-                **own,
-                "label": {"type": "string", "description": about, "minLength": 1, "maxLength": 100, "pattern": "^[^|]+$"},
-            }
-        about = (cls.__doc__ or "").strip().partition("\n")[0]
-        return {**schema, "description": about, "properties": own}
+            properties["label"] = _LABEL
+        description = (plugin_class.__doc__ or "").strip().partition("\n")[0]
+        return {**schema, "description": description, "properties": properties}
 
-    def _method_options(self) -> dict[str, Any]:
-        """Return the schema of settings' `method_options`: every option of every method."""
-        kind = "ensemble_builder"
-        arms: dict[str, list[Any]] = {}
-        for name in self.catalogue.names(kind):
-            for key, option in self._options(kind, name, self.catalogue.get(kind, name))["properties"].items():
-                if key not in RESERVED[kind] and option not in arms.setdefault(key, []):
-                    arms[key].append(option)
-        properties = {key: options[0] if len(options) == 1 else {"anyOf": options} for key, options in arms.items()}
+    def _method_options(self) -> Schema:
+        """Return the schema of the settings' `method_options`: every option of every method."""
+        alternatives: dict[str, list[Schema]] = {}
+        for name in self._catalogue.names("ensemble_builder"):
+            schema = self._plugin_options("ensemble_builder", name, self._catalogue.get("ensemble_builder", name))
+            for key, option in schema.get("properties", {}).items():
+                known = alternatives.setdefault(key, [])
+                if option not in known:
+                    known.append(option)
+        properties = {}
+        for key, options in alternatives.items():
+            properties[key] = options[0] if len(options) == 1 else {"anyOf": options}
         return {"type": "object", "properties": properties, "additionalProperties": False}
 
-    def _of_model(self, model: type[Options], prefix: str) -> dict[str, Any]:
-        """Return a model's schema; what it refers to goes into the definitions under a prefix."""
+    def _plugin_options(self, kind: str, name: str, plugin_class: type[Plugin]) -> Schema:
+        suffix = re.sub("[^a-z0-9]+", "_", name.lower())
+        return self._model_schema(plugin_class.Options, f"{kind}.{suffix}")
+
+    def _model_schema(self, model: type[Options], prefix: str) -> Schema:
+        """Return the schema of a model. What it refers to goes into the definitions, its names prefixed."""
         schema = model.model_json_schema(ref_template=f"#/$defs/{prefix}.{{model}}")
-        inner = schema.pop("$defs", {})
-        self.definitions |= {f"{prefix}.{name}": definition for name, definition in inner.items()}
+        for name, definition in schema.pop("$defs", {}).items():
+            self._definitions[f"{prefix}.{name}"] = definition
         return schema
 
 
-def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """Allow a key with nothing after it."""
-    outer: dict[str, Any] = {key: schema[key] for key in ("description", "default") if key in schema}
+def _name_schema(name: str) -> Schema:
+    return {"pattern": _family_pattern(name)} if is_family(name) else {"const": name}
+
+
+def _family_pattern(name: str) -> str:
+    """Return the pattern of the names of a family's members: `^timm/.` for `timm/<name>`."""
+    stem = name[: name.index("<")]
+    return f"^{re.escape(stem)}."
+
+
+def _grid_schema(options: Schema) -> Schema:
+    axes = {key: {"type": "array", "minItems": 1, "items": option} for key, option in options.items()}
+    return {
+        "type": "object",
+        "description": _GRID_DESCRIPTION,
+        "minProperties": 1,
+        "properties": axes,
+        "additionalProperties": False,
+    }
+
+
+def _or_null(schema: Schema) -> Schema:
+    """Return a schema that accepts a key with nothing after it, too."""
+    outer: Schema = {key: schema[key] for key in ("description", "default") if key in schema}
     return {**outer, "anyOf": [schema, {"type": "null"}]}

@@ -25,12 +25,12 @@ import harness
 import toys
 from conftest import Lab, toy_file
 from faults.rig import some
+from harness.benchmark.yaml_source import read_source
 from harness.cli import cli
 from harness.cli.members import members as members_command
 from harness.errors import BenchmarkError, DamagedObject, StoreError, UserError
 from harness.graph import Graph
 from harness.runner import task_from_json
-from harness.source import read_source
 from harness.store import Store, objects
 from harness.task import canonical_json, key_of
 

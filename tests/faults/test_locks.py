@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from conftest import RECIPE
 from faults.rig import contents, events, graph_in, in_process, leftovers, pid_of, run_here
 from harness.store import Store
 
@@ -63,7 +64,7 @@ def test_work_of_a_dead_run_is_taken_over(tmp_path: Path) -> None:
     long: dict[str, Any] = {
         "methods": ["deep"],
         "members": 1,
-        "recipe": {"epochs": 150, "batch_size": 16, "learning_rate": 0.1},
+        "recipe": {**RECIPE, "epochs": 150},
     }
     first = in_process(run_here, places["a"], store, **long)
     wait_for(lambda: len(events(places["a"], "epoch")) > 5)

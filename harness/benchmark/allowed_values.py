@@ -1,0 +1,146 @@
+"""What a model of options allows at each path, in words, read off its JSON schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import PydanticUserError
+
+from harness.benchmark.formatting import format_value
+from harness.benchmark.problems import KeyPath
+from harness.interfaces import Options
+
+Schema = dict[str, Any]
+
+_TYPE_WORDS = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "a text"}
+_BOUNDS = (
+    ("exclusiveMinimum", "above"),
+    ("minimum", "of at least"),
+    ("exclusiveMaximum", "below"),
+    ("maximum", "at most"),
+    ("multipleOf", "a multiple of"),
+)
+
+
+class AllowedValues:
+    """Describes what a model allows."""
+
+    def __init__(self, model: type[Options]) -> None:
+        try:
+            self._root = model.model_json_schema()
+        except PydanticUserError:  # a field of a type that JSON schema cannot express
+            self._root = {"properties": {name: {} for name in model.model_fields}}
+
+    def keys(self, path: KeyPath) -> list[str]:
+        """Return the keys of the mapping at a path."""
+        return list(self._find(path).get("properties", ()))
+
+    def choices(self, path: KeyPath) -> list[str]:
+        """Return the texts allowed at a path, if nothing else is."""
+        choices = _choices(self._find(path))
+        return choices if all(isinstance(choice, str) for choice in choices) else []
+
+    def describe(self, path: KeyPath, known: str | None = None) -> str:
+        """Return `; ` and what is allowed at a path, or nothing if that says no more than what is `known` already."""
+        words = self._describe(self._find(path))
+        return f"; {words}" if words and words != known else ""
+
+    def _find(self, path: KeyPath) -> Schema:
+        schema = self._root
+        for step in path:
+            schema = self._resolve(self._part(schema, step))
+        return schema
+
+    def _part(self, schema: Schema, step: str | int) -> Schema:
+        for alternative in schema.get("anyOf", [schema]):
+            part = _part(self._resolve(alternative), step)
+            if part is not None:
+                return part
+        return {}
+
+    def _resolve(self, schema: Schema) -> Schema:
+        """Return a schema with its reference replaced by what it refers to."""
+        if "$ref" not in schema:
+            return schema
+        name = schema["$ref"].split("/")[-1]
+        return {**self._root["$defs"][name], **schema}
+
+    def _describe(self, schema: Schema) -> str:
+        """Return what a schema allows: `a number above 0`."""
+        schema = self._resolve(schema)
+        if "anyOf" in schema:
+            alternatives = map(self._describe, schema["anyOf"])
+            return " or ".join(words for words in alternatives if words)
+        if "const" in schema or "enum" in schema:
+            return " or ".join(map(format_value, _choices(schema)))
+        return self._describe_type(schema) + _describe_bounds(schema) + _describe_example(schema)
+
+    def _describe_type(self, schema: Schema) -> str:
+        kind: str = schema.get("type", "")
+        if kind == "array":
+            return self._describe_list(schema)
+        if kind == "object":
+            keys = ", ".join(schema.get("properties", ()))
+            return f"a mapping of {keys}" if keys else "a mapping"
+        words = _TYPE_WORDS.get(kind, kind)
+        return _FORMAT_WORDS.get(schema.get("format", ""), words)
+
+    def _describe_list(self, schema: Schema) -> str:
+        items = list(map(self._describe, schema.get("prefixItems", ())))
+        if items:
+            return f"a list of {len(items)}: {', '.join(items)}"
+        words = "a list"
+        if schema.get("minItems"):
+            words += f" of at least {schema['minItems']}"
+        item = self._describe(schema.get("items", {}))
+        if item:
+            words += f" (each {item})"
+        return words
+
+
+_FORMAT_WORDS = {
+    **dict.fromkeys(("path", "file-path", "directory-path"), "a path"),
+    "date": "a date such as '2026-01-31'",
+    "date-time": "a date and time such as '2026-01-31T12:00:00'",
+    "duration": "a duration such as 'PT1H30M'",
+    "uuid": "a UUID",
+}
+"""JSON schema's formats of texts in words."""
+
+
+def _part(schema: Schema, step: str | int) -> Schema | None:
+    """Return the schema of a value's part, if the schema says anything of it."""
+    if isinstance(step, str):
+        properties = schema.get("properties", {})
+        if step in properties:
+            return properties[step]
+        other = schema.get("additionalProperties")
+        return other if isinstance(other, dict) else None
+    prefix = schema.get("prefixItems", [])
+    return prefix[step] if step < len(prefix) else schema.get("items")
+
+
+def _choices(schema: Schema) -> list[Any]:
+    if "enum" in schema:
+        return schema["enum"]
+    return [schema["const"]] if "const" in schema else []
+
+
+def _describe_bounds(schema: Schema) -> str:
+    """Return ` above 0 and at most 1`, or nothing."""
+    bounds = []
+    for key, words in _BOUNDS:
+        if key in schema:
+            bounds.append(f"{words} {format_value(schema[key])}")
+    if bounds and bounds[0].startswith("at most"):
+        bounds[0] = f"of {bounds[0]}"
+    if "maxLength" in schema:
+        bounds.append(f"of at most {schema['maxLength']} characters")
+    text = " " + " and ".join(bounds) if bounds else ""
+    if "pattern" in schema:
+        text += f" matching {schema['pattern']}"
+    return text
+
+
+def _describe_example(schema: Schema) -> str:
+    return f", such as {format_value(schema['examples'][0])}" if "examples" in schema else ""

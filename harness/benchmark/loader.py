@@ -1,0 +1,191 @@
+"""A benchmark file → a validated benchmark: names become plugins, values options, and every problem is reported at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.benchmark.entries import EntryReader, Variant
+from harness.benchmark.format import MAX_CELLS, OPTIONAL, SECTIONS, BenchmarkFile
+from harness.benchmark.overrides import apply_overrides
+from harness.benchmark.plugin_builder import PluginBuilder
+from harness.benchmark.reporter import ProblemReporter, SetupIndex
+from harness.benchmark.resolver import RecipeLayer, SettingsResolver, check_errors
+from harness.benchmark.settings import ResolvedBlock, SettingsReader
+from harness.benchmark.spec import Benchmark, LabelledPlugin, Setup
+from harness.benchmark.validation import ValidationIssue, validate_options
+from harness.benchmark.yaml_source import YamlSource, read_source
+from harness.recipe import Recipe
+
+if TYPE_CHECKING:
+    from harness.catalogue import Catalogue
+
+_Groups = dict[tuple[int, ...], list[SetupIndex]]
+"""The setups by the numbers of the settings blocks that are for them."""
+
+
+def load_benchmark(path: Path | str, catalogue: Catalogue, overrides: Sequence[str] = ()) -> Benchmark:
+    """Read and check a benchmark file, with the command line's `KEY=VALUE` changes.
+
+    Raises `BenchmarkError` with all problems, in the order of the file.
+    """
+    source = apply_overrides(read_source(Path(path)), overrides)
+    return BenchmarkLoader(source, catalogue).load()
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The file's plain keys. Wrong values are left out: no seeds, nothing for `members`."""
+
+    name: str
+    description: str
+    seeds: tuple[int, ...]
+    members: int | None
+
+
+class BenchmarkLoader:
+    """Makes a benchmark of a file's values."""
+
+    def __init__(self, source: YamlSource, catalogue: Catalogue, recipe_type: type[Recipe] = Recipe) -> None:
+        self._path = source.path
+        self._catalogue = catalogue
+        self._recipe_type = recipe_type
+        self._values = _given_values(source.data)
+        self._reporter = ProblemReporter(source)
+        self._entries = EntryReader(self._values, catalogue, self._reporter)
+        self._plugins = PluginBuilder(catalogue, self._reporter)
+
+    def load(self) -> Benchmark:
+        """Return the benchmark. Raise `BenchmarkError` with everything that is wrong."""
+        self._reporter.report_non_finite(self._values, ())
+        header = self._read_header()
+        variants = {kind: self._entries.read_list(kind) for kind in SECTIONS}
+        datasets = self._plugins.build_all(variants["dataset"])
+        architectures = self._plugins.build_all(variants["architecture"])
+        metrics = self._build_metrics(variants["metric"], header.members)
+        objective = self._build_objective()
+        setups = self._build_setups(variants, datasets, architectures, header)
+        if self._reporter or header.members is None:
+            raise self._reporter.error(_labels(variants["dataset"]), _labels(variants["architecture"]))
+        return Benchmark(
+            name=header.name or _name_from_path(self._path),
+            description=header.description,
+            path=self._path,
+            seeds=header.seeds,
+            members=header.members,
+            datasets=datasets,
+            architectures=architectures,
+            metrics=metrics,
+            objective=objective,
+            setups=setups,
+        )
+
+    def _read_header(self) -> _Header:
+        """Check the keys at the top of the file and return the plain ones."""
+        _, issues = validate_options(BenchmarkFile, self._values)
+        for issue in issues:
+            self._reporter.report_issue(_explain_fixed_key(issue), issue.path, "")
+        wrong = {issue.path[0] for issue in issues if issue.path}
+        valid = {key: value for key, value in self._values.items() if key not in wrong}
+        members = None if "members" in wrong else valid.get("members", BenchmarkFile.model_fields["members"].default)
+        return _Header(valid.get("name", ""), valid.get("description", ""), tuple(valid.get("seeds", ())), members)
+
+    def _build_metrics(self, variants: Iterable[Variant], members: int | None) -> tuple[LabelledPlugin, ...]:
+        """Return the metrics, each asked whether it can measure ensembles of M members."""
+        metrics: tuple[LabelledPlugin, ...] = ()
+        for variant in variants:
+            built = self._plugins.build_all([variant])
+            metrics += built
+            if built and members is not None:
+                for error in check_errors(built[0].plugin.check, members):
+                    self._reporter.report(variant.entry.path, f"{variant.label}: {error}")
+        return metrics
+
+    def _build_objective(self) -> Any:
+        built = self._plugins.build_all(self._entries.read_objective())
+        if not built:
+            return None
+        objective = built[0].plugin
+        if objective.wants_teacher:
+            problem = f"{built[0].label} needs a teacher, which only a method gives; one without a teacher"
+            self._reporter.report(("objective",), problem)
+        return objective
+
+    def _build_setups(
+        self,
+        variants: Mapping[str, list[Variant]],
+        datasets: tuple[LabelledPlugin, ...],
+        architectures: tuple[LabelledPlugin, ...],
+        header: _Header,
+    ) -> tuple[Setup, ...]:
+        """Return dataset × architecture, settings applied. Setups under the same blocks share recipe and methods."""
+        blocks = SettingsReader(variants, self._catalogue, self._reporter).read(self._values.get("settings", []))
+        groups = self._group_setups(variants, blocks, len(header.seeds))
+        recipe = self._values.get("recipe", {})
+        resolver = SettingsResolver(
+            self._reporter,
+            self._plugins,
+            datasets if len(datasets) == len(variants["dataset"]) else (),
+            variants["ensemble_builder"],
+            header.members,
+            RecipeLayer(recipe if isinstance(recipe, dict) else {}, ("recipe",)),
+            self._recipe_type,
+        )
+        resolver.check_recipes(blocks)
+        setups: dict[SetupIndex, Setup] = {}
+        for group, indices in groups.items():
+            resolved = resolver.resolve([blocks[number] for number in group], indices)
+            if self._reporter or resolved.recipe is None:
+                continue  # there are problems to report, and no benchmark
+            for dataset, architecture in indices:
+                setup = Setup(datasets[dataset], architectures[architecture], resolved.recipe, resolved.methods)
+                setups[dataset, architecture] = setup
+        return tuple(setups[index] for index in sorted(setups))
+
+    def _group_setups(self, variants: Mapping[str, list[Variant]], blocks: Sequence[ResolvedBlock], seeds: int) -> _Groups:
+        datasets = range(len(variants["dataset"]))
+        architectures = range(len(variants["architecture"]))
+        methods = len(variants["ensemble_builder"])
+        # A list that is missing or wrong must not lift the limit: the setups alone would exhaust the memory.
+        cells = len(datasets) * len(architectures) * max(methods, 1) * max(seeds, 1)
+        if cells > MAX_CELLS:
+            self._reporter.report((), f"makes {cells} cells; at most {MAX_CELLS}")
+            return {}
+        groups: _Groups = {}
+        for dataset in datasets:
+            candidates = [number for number, block in enumerate(blocks) if dataset in block.datasets]
+            for architecture in architectures:
+                group = tuple(number for number in candidates if architecture in blocks[number].architectures)
+                groups.setdefault(group, []).append((dataset, architecture))
+        return groups or {(): []}
+
+
+def _given_values(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a file's values without keys for anchors (`x-…`), and without empty ones that have a default."""
+    values = {}
+    for key, value in data.items():
+        is_default = value is None and key in OPTIONAL
+        if not key.startswith("x-") and not is_default:
+            values[key] = value
+    return values
+
+
+def _explain_fixed_key(issue: ValidationIssue) -> ValidationIssue:
+    """Say of keys that settings cannot change where to give them."""
+    if issue.at_key and issue.path[0] == "settings" and issue.path[-1] in ("seeds", "members"):
+        text = f"'{issue.path[-1]}' cannot differ between settings; give it once, at the top"
+        return ValidationIssue(issue.path, text, at_key=True)
+    return issue
+
+
+def _labels(variants: Iterable[Variant]) -> list[str]:
+    return [variant.label for variant in variants]
+
+
+def _name_from_path(path: Path) -> str:
+    """Return a benchmark's name made of a file's."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower())
+    return name.strip("._-")[:100] or "benchmark"

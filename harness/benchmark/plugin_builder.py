@@ -1,0 +1,81 @@
+"""Variants of entries → plugins with validated options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness.benchmark.entries import Variant
+from harness.benchmark.format import RESERVED
+from harness.benchmark.formatting import one_line
+from harness.benchmark.problems import KeyPath
+from harness.benchmark.reporter import ProblemReporter
+from harness.benchmark.spec import LabelledPlugin
+from harness.benchmark.validation import validate_options
+from harness.blame import told
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.catalogue import Catalogue
+
+
+class SettingsOption(NamedTuple):
+    """An option that a settings block gives to methods."""
+
+    value: Any
+    path: KeyPath
+
+
+class BuiltPlugin(NamedTuple):
+    """A plugin, or nothing and what is wrong with its entry as a whole."""
+
+    plugin: LabelledPlugin | None
+    errors: tuple[str, ...] = ()
+
+
+class PluginBuilder:
+    """Builds plugins and reports wrong options."""
+
+    def __init__(self, catalogue: Catalogue, reporter: ProblemReporter) -> None:
+        self._catalogue = catalogue
+        self._reporter = reporter
+
+    def build_all(self, variants: Iterable[Variant]) -> tuple[LabelledPlugin, ...]:
+        """Return the plugins of the variants that are right."""
+        plugins = []
+        for variant in variants:
+            plugin, errors = self.build(variant, {})
+            for error in errors:
+                self._reporter.report(variant.entry.path, f"{variant.label}: {error}")
+            if plugin is not None:
+                plugins.append(plugin)
+        return tuple(plugins)
+
+    def build(self, variant: Variant, settings: Mapping[str, SettingsOption]) -> BuiltPlugin:
+        """Return the plugin of a variant, with the options that settings give it; report options that are wrong."""
+        entry = variant.entry
+        if entry.plugin_class is None:
+            return BuiltPlugin(None)
+        values = {key: option.value for key, option in settings.items()} | variant.options
+        paths = {key: option.path for key, option in settings.items()} | variant.option_paths
+        options, issues = validate_options(entry.plugin_class.Options, values, RESERVED.get(entry.kind, ()))
+        errors = []
+        for issue in issues:
+            if issue.path:
+                key = str(issue.path[0])
+                owner = "method_options" if key in settings else entry.name
+                self._reporter.report_issue(issue, (*paths[key], *issue.path[1:]), owner)
+            else:
+                errors.append(issue.text)
+        if not variant.complete:
+            return BuiltPlugin(None)
+        if options is None:
+            return BuiltPlugin(None, tuple(errors))
+        try:
+            plugin = self._catalogue.create(entry.kind, entry.name, options)
+            _ = plugin.identity  # an option that cannot be in a key is refused here, before anything is planned
+        except (ValueError, UserError) as error:
+            return BuiltPlugin(None, (one_line(error),))
+        except Exception as error:  # a plugin's code may raise anything
+            return BuiltPlugin(None, (f"it cannot be made: {told(error)}",))
+        return BuiltPlugin(LabelledPlugin(variant.label, plugin))

@@ -1,0 +1,86 @@
+"""Collects the problems of a benchmark file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from harness.benchmark.formatting import format_path, format_value
+from harness.benchmark.problems import KeyPath
+from harness.benchmark.validation import ValidationIssue
+from harness.benchmark.yaml_source import YamlSource
+from harness.blame import printable
+from harness.errors import BenchmarkError
+
+SetupIndex = tuple[int, int]
+"""A setup by the indices of its dataset and its architecture."""
+
+
+class _SetupProblem(NamedTuple):
+    path: KeyPath
+    subject: str
+    text: str
+
+
+class ProblemReporter:
+    """Collects problems with their positions. A value that could not be read gets no second problem."""
+
+    def __init__(self, source: YamlSource) -> None:
+        self._source = source
+        self._problems = list(source.problems)
+        self._unreadable = {problem.position for problem in source.problems}
+        self._non_finite: set[KeyPath] = set()
+        self._setup_problems: dict[_SetupProblem, list[SetupIndex]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._problems or self._setup_problems)
+
+    def report(self, path: KeyPath, text: str, *, at_key: bool = False) -> None:
+        """Report a problem at a value, or at its key."""
+        problem = self._source.problem(path, printable(text), at_key=at_key)
+        if problem.position not in self._unreadable:
+            self._problems.append(problem)
+
+    def report_non_finite(self, value: Any, path: KeyPath) -> None:
+        """Report infinities and NaNs anywhere in a value. They get no second problem from validation."""
+        if isinstance(value, float) and not math.isfinite(value):
+            self.report(path, f"{format_value(value)} is not a finite number; every number in a benchmark file is finite")
+            self._non_finite.add(path)
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                self.report_non_finite(inner, (*path, key))
+        elif isinstance(value, list):
+            for index, inner in enumerate(value):
+                self.report_non_finite(inner, (*path, index))
+
+    def report_issue(self, issue: ValidationIssue, path: KeyPath, owner: str) -> None:
+        """Report an issue with a value at a path of the file. `owner` names what the value belongs to."""
+        if path in self._non_finite and not issue.at_key:
+            return
+        subject = ".".join(filter(None, (owner, format_path(issue.path))))
+        text = issue.text if issue.at_key or not subject else f"{subject}: {issue.text}"
+        self.report(path, text, at_key=issue.at_key)
+
+    def report_for_setups(self, path: KeyPath, subject: str, text: str, setups: Iterable[SetupIndex]) -> None:
+        """Report a problem of some setups; equal problems become one line that names the setups."""
+        self._setup_problems.setdefault(_SetupProblem(path, subject, text), []).extend(setups)
+
+    def describe_position(self, path: KeyPath) -> str:
+        """Return the position of a value as messages print it."""
+        return self._source.describe_position(path)
+
+    def error(self, datasets: list[str], architectures: list[str]) -> BenchmarkError:
+        """Return the exception that lists all problems. Setups are named by the labels of datasets and architectures."""
+        for problem, setups in self._setup_problems.items():
+            names = [f"{datasets[dataset]} × {architectures[architecture]}" for dataset, architecture in setups]
+            self.report(problem.path, f"{problem.subject}{_on_setups(names)}: {problem.text}")
+        return self._source.error(self._problems)
+
+
+def _on_setups(names: list[str]) -> str:
+    """Return ` on a × b, c × d and 3 more`, or nothing if there are no setups."""
+    if not names:
+        return ""
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return f" on {', '.join(names[:2])}{more}"

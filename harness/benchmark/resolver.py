@@ -1,0 +1,200 @@
+"""Recipes and methods of the setups, settings applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from harness.benchmark.entries import Variant
+from harness.benchmark.formatting import one_line
+from harness.benchmark.plugin_builder import BuiltPlugin, PluginBuilder, SettingsOption
+from harness.benchmark.problems import KeyPath
+from harness.benchmark.reporter import ProblemReporter, SetupIndex
+from harness.benchmark.settings import Indices, ResolvedBlock
+from harness.benchmark.spec import LabelledPlugin
+from harness.benchmark.validation import validate_options
+from harness.blame import told
+from harness.errors import UserError
+from harness.interfaces import EnsembleBuilder
+from harness.normalization import normalization_of
+from harness.recipe import Recipe
+
+
+class ResolvedSettings(NamedTuple):
+    """What setups under the same settings blocks share. A recipe that is wrong is missing, as are wrong methods."""
+
+    recipe: Recipe | None
+    methods: tuple[LabelledPlugin, ...]
+
+
+class RecipeLayer(NamedTuple):
+    """Values of a recipe as written, and where."""
+
+    values: dict[str, Any]
+    path: KeyPath
+
+
+class SettingsResolver:
+    """Lays settings blocks over the file's recipe and methods, and reports what is wrong with the results."""
+
+    def __init__(
+        self,
+        reporter: ProblemReporter,
+        plugins: PluginBuilder,
+        datasets: Sequence[LabelledPlugin],
+        methods: list[Variant],
+        members: int | None,
+        recipe: RecipeLayer,
+        recipe_type: type[Recipe] = Recipe,
+    ) -> None:
+        self._reporter = reporter
+        self._plugins = plugins
+        self._datasets = datasets  # all that the file lists, or none where one of them is wrong
+        self._methods = methods
+        self._members = members
+        self._recipe = recipe
+        self._recipe_type = recipe_type
+        self._built: dict[tuple[Any, ...], BuiltPlugin] = {}
+        self._check_errors: dict[tuple[int, Recipe], tuple[str, ...]] = {}
+
+    def check_recipes(self, blocks: Sequence[ResolvedBlock]) -> None:
+        """Report wrong values of every recipe as written, including those that later blocks replace everywhere."""
+        self._resolve_recipe([self._recipe])
+        for block in blocks:
+            self._resolve_recipe([self._recipe, _layer(block)])
+
+    def resolve(self, blocks: Sequence[ResolvedBlock], setups: Sequence[SetupIndex]) -> ResolvedSettings:
+        """Return the recipe and the methods of setups that are under the same blocks."""
+        layers = [self._recipe]
+        layers += [_layer(block) for block in blocks if block.recipe]
+        recipe, errors = self._resolve_recipe(layers)
+        for error in errors:
+            self._reporter.report_for_setups(layers[-1].path, "recipe", error, setups)
+        if recipe is not None and self._datasets:
+            self._check_images(recipe, layers, setups)
+        settings = {}
+        for block in blocks:
+            for key, value in block.method_options.items():
+                settings[key] = SettingsOption(value, (*block.path, "method_options", key))
+        methods = []
+        for number in sorted(self._selected_methods(blocks)):
+            method = self._resolve_method(number, settings, recipe, setups)
+            if method is not None:
+                methods.append(method)
+        return ResolvedSettings(recipe, tuple(methods))
+
+    def _check_images(self, recipe: Recipe, layers: Sequence[RecipeLayer], setups: Sequence[SetupIndex]) -> None:
+        """Report what of a recipe does not fit the images of the datasets that it is for."""
+        for index in sorted({dataset for dataset, _ in setups}):
+            affected = [setup for setup in setups if setup[0] == index]
+            dataset = self._datasets[index].plugin
+            for error in check_errors(normalization_of, recipe, dataset):
+                self._reporter.report_for_setups(_origin(layers, ("normalisation",)), "recipe", error, affected)
+            for error in check_errors(recipe.augmentation.check_images, dataset.shape):
+                path = _origin(layers, ("augmentation", "crop_padding"))
+                self._reporter.report_for_setups(path, "recipe", error, affected)
+
+    def _selected_methods(self, blocks: Sequence[ResolvedBlock]) -> Indices:
+        """Return the methods that run: those of the last block that selects any, or all."""
+        for block in reversed(blocks):
+            if block.methods is not None:
+                return block.methods
+        return frozenset(range(len(self._methods)))
+
+    def _resolve_method(
+        self, number: int, settings: dict[str, SettingsOption], recipe: Recipe | None, setups: Sequence[SetupIndex]
+    ) -> LabelledPlugin | None:
+        variant = self._methods[number]
+        known = variant.entry.option_names()
+        used = {key: option for key, option in settings.items() if key in known and key not in variant.options}
+        cache_key = (number, *(option.path for option in used.values()))
+        if cache_key not in self._built:
+            self._built[cache_key] = self._plugins.build(variant, used)
+        method, errors = self._built[cache_key]
+        if method is not None and recipe is not None and self._members is not None:
+            errors = self._check_method(method.plugin, recipe, self._members)
+        for error in errors:
+            self._reporter.report_for_setups(variant.entry.path, variant.label, error, setups)
+        return method
+
+    def _check_method(self, builder: EnsembleBuilder, recipe: Recipe, members: int) -> tuple[str, ...]:
+        """Return why a method cannot run with a recipe and M members, asked once per recipe."""
+        cache_key = (id(builder), recipe)
+        if cache_key not in self._check_errors:
+            self._check_errors[cache_key] = check_errors(builder.check, recipe, members)
+        return self._check_errors[cache_key]
+
+    def _resolve_recipe(self, layers: Sequence[RecipeLayer]) -> tuple[Recipe | None, tuple[str, ...]]:
+        """Return the recipe of layers, the last one winning, and what is wrong with it as a whole; report wrong values."""
+        merged = _MergedRecipe()
+        for layer in layers:
+            merged.add(layer.values, layer.path)
+        recipe, issues = validate_options(self._recipe_type, merged.values)
+        errors = []
+        for issue in issues:
+            if issue.path:
+                self._reporter.report_issue(issue, merged.origin(issue.path), "recipe")
+            else:
+                errors.append(issue.text)
+        return recipe, tuple(errors)
+
+
+class _MergedRecipe:
+    """Recipe values laid over each other, and the paths in the file where each of them was written."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self._origins: dict[KeyPath, KeyPath] = {}
+
+    def add(self, values: dict[str, Any], path: KeyPath) -> None:
+        """Lay values written at a path over the present ones, key by key, inner mappings too."""
+        self._merge(self.values, values, path, ())
+
+    def origin(self, path: KeyPath) -> KeyPath:
+        """Return the path in the file of a path in the recipe."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self._origins:
+                return (*self._origins[path[:length]], *path[length:])
+        raise KeyError(path)
+
+    def _merge(self, target: dict[str, Any], values: dict[str, Any], path: KeyPath, target_path: KeyPath) -> None:
+        for key, value in values.items():
+            self._origins[(*target_path, key)] = (*path, key)
+            if not isinstance(value, dict):
+                target[key] = value
+                continue
+            if not isinstance(target.get(key), dict):
+                target[key] = {}
+            self._merge(target[key], value, (*path, key), (*target_path, key))
+
+
+def check_errors(check: Callable[..., Any], *arguments: Any) -> tuple[str, ...]:
+    """Return the message of a check, if it refuses."""
+    try:
+        check(*arguments)
+    except (ValueError, UserError) as error:
+        return (one_line(error),)
+    except Exception as error:  # a check may be a plugin's code
+        return (f"its check fails: {told(error)}",)
+    return ()
+
+
+def _origin(layers: Sequence[RecipeLayer], path: KeyPath) -> KeyPath:
+    """Return where a recipe's value was given last, or else the part of the recipe that has it by default."""
+    for length in range(len(path), 0, -1):
+        for layer in reversed(layers):
+            if _has(layer.values, path[:length]):
+                return (*layer.path, *path[:length])
+    return layers[-1].path
+
+
+def _has(values: Any, path: KeyPath) -> bool:
+    for step in path:
+        if not isinstance(values, dict) or step not in values:
+            return False
+        values = values[step]
+    return True
+
+
+def _layer(block: ResolvedBlock) -> RecipeLayer:
+    return RecipeLayer(block.recipe, (*block.path, "recipe"))

@@ -1,0 +1,116 @@
+"""Plain values → options, and what is wrong with them in this project's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import ValidationError
+
+from harness.benchmark.allowed_values import AllowedValues
+from harness.benchmark.formatting import format_value, one_line, unknown_key
+from harness.benchmark.problems import KeyPath
+from harness.coercion import validated
+from harness.errors import did_you_mean
+from harness.interfaces import Options
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_EXPECTED = {
+    "int_type": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "a text",
+    **dict.fromkeys(("tuple_type", "list_type", "set_type", "frozen_set_type"), "a list"),
+    **dict.fromkeys(("dict_type", "model_type", "mapping_type"), "a mapping"),
+    "date_type": "a date",
+    "datetime_type": "a date and time",
+    "time_delta_type": "a duration",
+}
+_VIOLATIONS = {
+    **dict.fromkeys(("greater_than", "greater_than_equal", "less_than", "less_than_equal"), "out of range"),
+    **dict.fromkeys(("too_short", "string_too_short", "missing"), "too short"),
+    **dict.fromkeys(("too_long", "string_too_long"), "too long"),
+}
+
+
+class ValidationIssue(NamedTuple):
+    """Something wrong with the value at a path inside the validated ones, or with its key. An empty path means the whole."""
+
+    path: KeyPath
+    text: str
+    at_key: bool = False
+
+
+def validate_options(
+    model: type[Options], values: dict[str, Any], reserved: Iterable[str] = ()
+) -> tuple[Any, list[ValidationIssue]]:
+    """Return plain values (of YAML or JSON) as options, or nothing and every issue.
+
+    Validation is strict, but for the shapes that YAML lacks (`coercion`). `reserved` keys are listed among the known ones.
+    """
+    try:
+        return validated(model, values), []
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    allowed = AllowedValues(model)
+    issues = []
+    rejected: dict[KeyPath, list[ErrorDetails]] = {}
+    for detail in errors:
+        path = _existing_part(values, detail["loc"])
+        issue = _key_issue(detail, path, allowed, reserved)
+        if issue is None:
+            rejected.setdefault(path, []).append(detail)
+        else:
+            issues.append(issue)
+    for path, details in rejected.items():
+        issues.append(ValidationIssue(path, _describe(details, _value_at(values, path), path, allowed)))
+    return None, issues
+
+
+def _existing_part(values: Any, location: Sequence[str | int]) -> KeyPath:
+    """Return the part of a validation error's location that leads to a value; pydantic adds names of union members."""
+    path: KeyPath = ()
+    for step in location:
+        in_mapping = isinstance(values, dict) and step in values
+        in_list = isinstance(values, list) and isinstance(step, int) and step < len(values)
+        if not in_mapping and not in_list:
+            break
+        values = values[step]
+        path = (*path, step)
+    return path
+
+
+def _key_issue(detail: ErrorDetails, path: KeyPath, allowed: AllowedValues, reserved: Iterable[str]) -> ValidationIssue | None:
+    """Return the issue about an unknown or a missing key, if the error is one."""
+    rest = detail["loc"][len(path) :]
+    if detail["type"] == "extra_forbidden" and not rest:
+        known = allowed.keys(path[:-1])
+        if len(path) == 1:
+            known += reserved
+        return ValidationIssue(path, unknown_key(str(path[-1]), known), at_key=True)
+    if detail["type"] == "missing" and len(rest) == 1 and isinstance(rest[0], str):
+        return ValidationIssue(path, f"{rest[0]} is missing{allowed.describe((*path, *rest))}")
+    return None
+
+
+def _value_at(values: Any, path: KeyPath) -> Any:
+    for step in path:
+        values = values[step]
+    return values
+
+
+def _describe(details: list[ErrorDetails], value: Any, path: KeyPath, allowed: AllowedValues) -> str:
+    """Return what is wrong with a value and what is allowed. Several errors are those of the members of a union."""
+    kind = details[0]["type"]
+    if kind in ("value_error", "assertion_error"):
+        return one_line(details[0]["ctx"]["error"])
+    choices = allowed.choices(path)
+    if choices and isinstance(value, str):
+        return f"unknown value {format_value(value)}{did_you_mean(value, choices)}"
+    if len(details) > 1:
+        return f"{format_value(value)} is not allowed{allowed.describe(path)}"
+    expected = _EXPECTED.get(kind)
+    violation = f"not {expected}" if expected else _VIOLATIONS.get(kind, "not allowed")
+    return f"{format_value(value)} is {violation}{allowed.describe(path, known=expected)}"
