@@ -7,29 +7,29 @@ from harness.safe_path import drop_working_folder
 
 drop_working_folder()  # before anything else is imported, which a file in the working folder could replace
 
-from harness import drawing, leaderboard, streams
-from harness.ensemble import EvaluatedEnsemble
-from harness.errors import DataError, HarnessError, PluginError, TaskFailed, UserError
-from harness.figure import Epoch, Figure, FigureData, Plot, Training
-from harness.hookspecs import hookimpl
-from harness.interfaces import (
+from harness import leaderboard, streams
+from harness.api import drawing
+from harness.api.builder import EnsembleBuilder
+from harness.api.engine import Engine, EngineContext
+from harness.api.ensemble import EvaluatedEnsemble
+from harness.api.figure import Epoch, Figure, FigureData, Plot, Training
+from harness.api.interfaces import (
     Architecture,
     Dataset,
     Derivation,
-    Engine,
-    EnsembleBuilder,
+    DerivationContext,
     Metric,
     MetricValue,
     Objective,
-    Options,
-    Session,
     Split,
     State,
-    Workbench,
 )
-from harness.recipe import Augmentation, Recipe
-from harness.task import Outcome, Task
-from harness.trajectory import Cell, Checkpoint, Derived, Setting, Trajectory, Weights
+from harness.api.options import Options
+from harness.api.recipe import Augmentation, Recipe
+from harness.api.task import Outcome, Task
+from harness.api.trajectory import Cell, Checkpoint, DerivedWeights, Setting, Trajectory, Weights
+from harness.errors import DataError, HarnessError, PluginError, TaskFailed, UserError
+from harness.registry.hookspecs import hookimpl
 
 __version__ = "0.1.0"
 
@@ -41,8 +41,10 @@ __all__ = [
     "DataError",
     "Dataset",
     "Derivation",
-    "Derived",
+    "DerivationContext",
+    "DerivedWeights",
     "Engine",
+    "EngineContext",
     "EnsembleBuilder",
     "Epoch",
     "EvaluatedEnsemble",
@@ -57,7 +59,6 @@ __all__ = [
     "Plot",
     "PluginError",
     "Recipe",
-    "Session",
     "Setting",
     "Split",
     "State",
@@ -67,7 +68,6 @@ __all__ = [
     "Trajectory",
     "UserError",
     "Weights",
-    "Workbench",
     "drawing",
     "hookimpl",
     "leaderboard",

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+from harness.text import describe_error
+
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")  # in torch's RuntimeErrors
 
 
 class HarnessError(Exception):
@@ -72,3 +77,33 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     hint = f"; did you mean '{near[0]}'?" if near else ";"
     listed = ", ".join(names[:30]) + (f", … ({len(names)} in all)" if len(names) > 30 else "")
     return f"{hint} known: {listed or 'none'}"
+
+
+@contextlib.contextmanager
+def attribute_errors(plugin: str, hook: str) -> Iterator[None]:
+    """Turn whatever a plugin's hook raises, an exit too, into `PluginFailed` that names both.
+
+    The project's own errors, the user's interruption and out-of-memory errors pass unchanged.
+    """
+    try:
+        yield
+    except (HarnessError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        if is_out_of_memory(error):
+            raise
+        raise PluginFailed(f"{plugin}: {hook} raised {describe_error(error)}{_hint(error)}") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether memory ran out, on the host or on a device."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
+
+
+def _hint(error: BaseException) -> str:
+    """Say what of the harness an error may come from, where torch's own words do not."""
+    if isinstance(error, RuntimeError) and "view size is not compatible" in str(error):
+        return "; images and the weights of convolutions are laid out channels-last here: write flatten or reshape, not view"
+    return ""

@@ -69,7 +69,7 @@ def permutation(stream: int, n: int, device: str | torch.device = "cpu") -> torc
 def seeded(stream: int, device: str | torch.device = "cpu") -> Iterator[None]:
     """Seed torch's generators from the stream within the block and give them back untouched afterwards.
 
-    For code that only knows the global generator: initialisers and dropout of networks, a plugin's own draws.
+    For code that only knows the global generator: initializers and dropout of networks, a plugin's own draws.
     """
     import torch
 

@@ -18,28 +18,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness import streams
-from harness.ensemble import EvaluatedEnsemble
-from harness.interfaces import (
-    Architecture,
-    Dataset,
-    Derivation,
-    EnsembleBuilder,
-    Metric,
-    MetricValue,
-    Objective,
-    State,
-    Workbench,
-)
-from harness.normalization import normalization_of
-from harness.recipe import Recipe
+from harness.api.builder import EnsembleBuilder
+from harness.api.ensemble import EvaluatedEnsemble
+from harness.api.interfaces import Architecture, Dataset, Derivation, DerivationContext, Metric, MetricValue, Objective, State
+from harness.api.normalization import normalization_of
+from harness.api.recipe import Recipe
+from harness.api.trajectory import Cell, Checkpoint, DerivedWeights, Setting, Weights
 from harness.report.contract import check_figure, figure_data
-from harness.trajectory import Cell, Checkpoint, Derived, Setting, Weights
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from harness.catalogue import Catalogue
+    from harness.registry.catalogue import Catalogue
 
 
 def check_architecture(architecture: Architecture, shape: tuple[int, int, int], classes: int) -> None:
@@ -87,7 +78,7 @@ def check_dataset(dataset: Dataset, root: Path) -> None:
             f"{where}: images have shape {tuple(split.images.shape)}"
         )
         assert split.labels.dtype == torch.int64, f"{where}: labels are {split.labels.dtype}, not int64"
-        assert 0 <= int(split.labels.min()) <= int(split.labels.max()) < dataset.classes, f"{where}: labels out of range"
+        assert 0 <= int(split.labels.min()) <= int(split.labels.max()) < dataset.num_classes, f"{where}: labels out of range"
     try:
         normalization_of(Recipe(), dataset)
     except ValueError as error:
@@ -105,7 +96,7 @@ def check_ensemble_builder(builder: EnsembleBuilder, setting: Setting, objective
 
     first, again, other = build(0), build(0), build(1)
     assert first, f"{builder.full_name}: no members"
-    assert all(isinstance(m, (Checkpoint, Derived)) for m in first), f"{builder.full_name}: members are not handles"
+    assert all(isinstance(m, (Checkpoint, DerivedWeights)) for m in first), f"{builder.full_name}: members are not handles"
     assert [m.key for m in first] == [m.key for m in again], f"{builder.full_name}: building twice gives other members"
     assert [m.key for m in first] != [m.key for m in other], f"{builder.full_name}: two seeds give the same members"
     return first
@@ -131,7 +122,7 @@ def check_objective(objective: Objective) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(8, 5, generator=generator, dtype=torch.float64).requires_grad_()
     labels = torch.arange(8) % 5
-    teacher = torch.randn(8, 5, generator=generator, dtype=torch.float64) if objective.wants_teacher else None
+    teacher = torch.randn(8, 5, generator=generator, dtype=torch.float64) if objective.needs_teacher else None
     loss = objective.loss(logits, labels, teacher_logits=teacher)
     assert loss.shape == (), f"{objective.full_name}: the loss has shape {tuple(loss.shape)}"
     assert bool(loss.isfinite()), f"{objective.full_name}: the loss is {loss}"
@@ -145,13 +136,13 @@ def check_objective(objective: Objective) -> None:
     torch.testing.assert_close(twice, loss, msg=f"{objective.full_name}: the loss is not a mean over the batch")
 
 
-def check_derivation(derivation: Derivation, parents: Sequence[State], workbench: Workbench) -> Sequence[State]:
+def check_derivation(derivation: Derivation, parents: Sequence[State], context: DerivationContext) -> Sequence[State]:
     """Check that a derivation gives as many whole states as it declares, twice the same, and leaves its parents alone."""
     import torch
 
     before = [{name: tensor.clone() for name, tensor in parent.items()} for parent in parents]
-    first, _ = derivation.derive(parents, workbench)
-    again, _ = derivation.derive(parents, workbench)
+    first, _ = derivation.derive(parents, context)
+    again, _ = derivation.derive(parents, context)
     assert len(first) == derivation.outputs, f"{derivation.full_name}: {len(first)} states, {derivation.outputs} declared"
     for state, repeated in zip(first, again, strict=True):
         assert state.keys() == parents[0].keys(), f"{derivation.full_name}: the tensors' names have changed"
@@ -194,7 +185,7 @@ class _Linear:
         return (self._features @ matrix).argmax(axis=1) == labels
 
 
-def workbench(architecture: Architecture, dataset: Dataset, root: Path, seed: int = 0) -> Workbench:
+def derivation_context(architecture: Architecture, dataset: Dataset, root: Path, seed: int = 0) -> DerivationContext:
     """Return a place for a derivation to work in: the network, the data and a stream, on the CPU."""
     import torch
 
@@ -204,18 +195,18 @@ def workbench(architecture: Architecture, dataset: Dataset, root: Path, seed: in
 
     def network() -> nn.Module:
         with streams.seeded(0):
-            return architecture.build(dataset.shape, dataset.classes)
+            return architecture.build(dataset.shape, dataset.num_classes)
 
-    def normalise(images: Any) -> Any:
+    def normalize(images: Any) -> Any:
         return (images.float() / 255 - mean) / std
 
-    return Workbench(network, train, test, normalise, torch.device("cpu"), streams.key("workbench", seed))
+    return DerivationContext(network, train, test, normalize, torch.device("cpu"), streams.key("derivation_context", seed))
 
 
 @pytest.fixture(scope="session")
 def harness_catalogue() -> Catalogue:
     """The installed plugins; a test fails here if one of them could not be used."""
-    from harness.catalogue import load_catalogue
+    from harness.registry.catalogue import load_catalogue
 
     catalogue = load_catalogue()
     assert not catalogue.problems, "\n".join(catalogue.problems)
@@ -228,21 +219,21 @@ def harness_run(tmp_path: Path, harness_catalogue: Catalogue) -> Callable[[str],
 
     def run(text: str) -> Any:
         from harness.benchmark import load_benchmark
-        from harness.engines.local import LocalEngine
-        from harness.events import EventLog
-        from harness.graph import plan
-        from harness.interfaces import Session
-        from harness.results import read_rows
-        from harness.runner import Runner
+        from harness.execution.context import RunContext
+        from harness.execution.engines.local import LocalEngine
+        from harness.execution.runner import Runner
+        from harness.plan.graph import plan
+        from harness.results.rows import read_rows
         from harness.store import Store
+        from harness.telemetry.events import EventLog
 
         (tmp_path / "benchmark.yaml").write_text(text, encoding="utf-8")
         graph = plan(load_benchmark(tmp_path / "benchmark.yaml", harness_catalogue).located(tmp_path))
         log = EventLog(tmp_path / "events.jsonl", {})
-        session = Session(harness_catalogue, tmp_path / "store", tmp_path, "cpu", log, lambda: False)
+        context = RunContext(harness_catalogue, tmp_path / "store", tmp_path, "cpu", log, lambda: False)
         try:
             engine = LocalEngine(LocalEngine.Options(workers=1))
-            Runner(graph, Store(tmp_path / "store"), engine, session, tmp_path).run()
+            Runner(graph, Store(tmp_path / "store"), engine, context, tmp_path).run()
         finally:
             log.close()
         return read_rows(tmp_path)
@@ -258,9 +249,9 @@ __all__ = [
     "check_figure",
     "check_metric",
     "check_objective",
+    "derivation_context",
     "evaluated_ensemble",
     "figure_data",
     "harness_catalogue",
     "harness_run",
-    "workbench",
 ]

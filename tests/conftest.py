@@ -16,13 +16,13 @@ import yaml
 
 import toys
 from harness.benchmark import Benchmark, load_benchmark
-from harness.catalogue import Catalogue
-from harness.engines.local import LocalEngine
-from harness.events import EventLog
-from harness.graph import Graph, plan
-from harness.interfaces import Session
-from harness.runner import Ledger, Runner
+from harness.execution.context import RunContext
+from harness.execution.engines.local import LocalEngine
+from harness.execution.runner import Runner, RunState
+from harness.plan.graph import Graph, plan
+from harness.registry.catalogue import Catalogue
 from harness.store import Store
+from harness.telemetry.events import EventLog
 
 RECIPE = {
     "epochs": 4,
@@ -79,10 +79,10 @@ class Lab:
         store: Store | None = None,
         observe: Callable[[dict[str, Any]], None] = lambda event: None,
         device: str = "cpu",
-    ) -> Ledger:
+    ) -> RunState:
         log = EventLog(self.out / "events.jsonl", {"test": self.events.append, "more": observe})
         shelf = store or self.store
-        session = Session(catalogue or toys.catalogue(), shelf.root, self.folder, device, log, stopping)
+        session = RunContext(catalogue or toys.catalogue(), shelf.root, self.folder, device, log, stopping)
         try:
             engine = LocalEngine(LocalEngine.Options(workers=1))
             return Runner(graph, shelf, engine, session, self.out).run()

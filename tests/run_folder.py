@@ -11,11 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from harness.catalogue import load_catalogue
 from harness.cli.report import figure_plugins
 from harness.leaderboard import board
+from harness.registry.catalogue import load_catalogue
 from harness.report import DrawnFigure, DrawnFigures, make_figures, make_page, read_run
-from harness.results import Row, write_rows
+from harness.results.rows import Row, write_rows
 
 PLUGINS = figure_plugins(load_catalogue())
 """The installed figures, as the command passes them."""

@@ -51,14 +51,14 @@ class Family:
         self.kind, self.recipe, self.device, self.distilled, self.options = kind, recipe, device, distilled, options
         if kind == "perceptron":
             train, _ = toys.Blobs().load(Path())
-            pictures, labels, normalisation = train.images, train.labels, toys.Blobs.normalisation
+            pictures, labels, normalization = train.images, train.labels, toys.Blobs.normalization
         else:
-            (pictures, labels), normalisation = images(), ((0.5,) * 3, (0.25,) * 3)
-        self.augmenter = Augmenter(pictures, recipe.augmentation, *normalisation, device=device)
+            (pictures, labels), normalization = images(), ((0.5,) * 3, (0.25,) * 3)
+        self.augmenter = Augmenter(pictures, recipe.augmentation, *normalization, device=device)
         self.labels = labels.to(device)
 
     def module(self, member: int) -> nn.Module:
-        """Return a freshly initialised network."""
+        """Return a freshly initialized network."""
         return perceptron(member, **self.options) if self.kind == "perceptron" else network(self.kind, member, **self.options)
 
     def sibling(self, member: int, module: nn.Module | None = None) -> tuple[Trainer, Point]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.catalogue import KINDS, load_catalogue
 from harness.errors import PluginError, UnknownName
+from harness.registry.catalogue import KINDS, load_catalogue
 
 CATALOGUE = load_catalogue()
 

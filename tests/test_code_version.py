@@ -10,8 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.catalogue import load_catalogue
-from harness.code_version import CodeVersion, OtherCode, PluginVersion, code_difference, current_code_version, require_same_code
+from harness.execution.code_version import (
+    CodeVersion,
+    OtherCode,
+    PluginVersion,
+    code_difference,
+    current_code_version,
+    require_same_code,
+)
+from harness.registry.catalogue import load_catalogue
 
 HARNESS = PluginVersion("harness", "basin-harness 1.0", "/env/harness", "a" * 64)
 MINE = PluginVersion("mine", "mine-dist 2.0", "/env/mine", "b" * 64)
@@ -177,7 +184,7 @@ def test_plugin_that_is_not_there_has_a_problem_and_no_place(install: Callable[[
 def test_version_costs_no_torch() -> None:
     """A worker says which code it runs before it imports torch."""
     code = (
-        "import sys\nfrom harness.code_version import current_code_version\nversion = current_code_version()\n"
+        "import sys\nfrom harness.execution.code_version import current_code_version\nversion = current_code_version()\n"
         "assert version.torch[0].isdigit() and len(version.harness.digest) == 64, version\n"
         "sys.exit('torch' in sys.modules)"
     )

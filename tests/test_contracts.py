@@ -8,7 +8,7 @@ import pytest
 
 import toys
 from harness import Recipe, Setting
-from harness.catalogue import Catalogue, Registration, load_catalogue
+from harness.registry.catalogue import Catalogue, Registration, load_catalogue
 from harness.testing import (
     check_architecture,
     check_dataset,
@@ -17,7 +17,7 @@ from harness.testing import (
     check_figure,
     check_metric,
     check_objective,
-    workbench,
+    derivation_context,
 )
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.weight_matching import JointWeightMatching
@@ -91,7 +91,7 @@ def test_objectives(registration: Registration) -> None:
 @pytest.mark.parametrize("registration", of("derivation"), ids=lambda r: r.name)
 def test_derivations(registration: Registration, tmp_path: Path) -> None:
     """Whole states, deterministic, parents left alone."""
-    place = workbench(toys.Perceptron(), toys.Blobs(), tmp_path)
+    place = derivation_context(toys.Perceptron(), toys.Blobs(), tmp_path)
     parents = [place.network().state_dict() for _ in range(2)]
     parents[1] = {name: tensor.flip(0) + 0.1 for name, tensor in parents[1].items()}
     options = JointWeightMatching.Options(members=2) if registration.cls is JointWeightMatching else None

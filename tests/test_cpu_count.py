@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.engines.cpu_count import CpuCount, count_cpus
+from harness.execution.engines.cpu_count import CpuCount, count_cpus
 
 AFFINITY = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 

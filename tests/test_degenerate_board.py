@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from harness.cli.leaderboard import leaderboard
 from harness.leaderboard import Board, board, compare, read_reference, render
-from harness.results import Row, frame, read_rows, rows_of, write_rows
+from harness.results.rows import Row, frame, read_rows, rows_of, write_rows
 
 COPIES = "all 5 members make the same predictions: they are one network"
 LEGEND = "‡ of a degenerate ensemble: the number says little and is never the best"

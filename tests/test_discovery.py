@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.catalogue import load_catalogue
-from harness.discovery import DISABLED, discover
 from harness.errors import PluginError
+from harness.registry.catalogue import load_catalogue
+from harness.registry.discovery import DISABLED, discover
 
 Install = Callable[..., None]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import harness
 import toys
 from harness import Architecture, Objective
-from harness.graph import Graph
+from harness.plan.graph import Graph
 
 WHO = "architecture 'odd' of plugin 'toys' of distribution 'tests 0'"
 

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli.leaderboard import leaderboard
-from harness.earlier_run import keep_earlier_run
 from harness.errors import UserError
-from harness.results import Row, load_rows, write_rows
-from harness.run_folder import FILES
+from harness.execution.earlier_run import keep_earlier_run
+from harness.execution.run_folder import FILES
+from harness.results.rows import Row, load_rows, write_rows
 
 HINT = "`harness leaderboard out out/earlier-*` shows them; --out chooses another folder for a run"
 ALONE = "`harness leaderboard out/earlier-1` shows them; --out chooses another folder for a run"

@@ -13,10 +13,10 @@ from torch import nn
 import harness
 import toys
 from conftest import Lab
-from harness.ensemble_warnings import ensemble_warnings, planned_warnings
-from harness.graph import Graph
 from harness.leaderboard import board, render
-from harness.results import load_rows, read_rows
+from harness.plan.graph import Graph
+from harness.results.ensemble_warnings import ensemble_warnings, planned_warnings
+from harness.results.rows import load_rows, read_rows
 
 ONE = "the ensemble has one member"
 ALL_COPIES = "all 3 members make the same predictions: they are one network"
@@ -187,7 +187,7 @@ class Copying(harness.Derivation):
 
     name = "copying"
 
-    def derive(self, parents: Sequence[Any], workbench: Any) -> Any:
+    def derive(self, parents: Sequence[Any], context: Any) -> Any:
         return [{name: tensor.clone() for name, tensor in parents[0].items()}], {}
 
 

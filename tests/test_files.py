@@ -13,10 +13,10 @@ import pytest
 
 import harness
 from harness.benchmark import load_benchmark
-from harness.catalogue import load_catalogue
 from harness.cli import COMMANDS, cli
-from harness.graph import plan
-from harness.hookspecs import PROJECT
+from harness.plan.graph import plan
+from harness.registry.catalogue import load_catalogue
+from harness.registry.hookspecs import PROJECT
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = sorted(path for path in (ROOT / "benchmarks").rglob("*.yaml"))
@@ -69,7 +69,7 @@ def test_links_between_documents_lead_somewhere(path: Path) -> None:
 
 def test_every_hook_and_command_is_documented() -> None:
     """docs/plugins.md names every hook, the README every command."""
-    from harness import hookspecs
+    from harness.registry import hookspecs
 
     hooks = [name for name in vars(hookspecs) if name.startswith(("register_", "observe_"))]
     text = (ROOT / "docs" / "plugins.md").read_text()

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-import harness.worker
+import harness.execution.worker
 from conftest import RECIPE, Lab
 from harness.errors import Interrupted
-from harness.graph import Graph
-from harness.results import read_rows
+from harness.execution.worker import Worker
+from harness.plan.graph import Graph
+from harness.results.rows import read_rows
 from harness.store import Store
-from harness.worker import Worker
 
 GraphOf = Callable[..., Graph]
 METHODS = ["deep", {"constrained": {"fork_epoch": 1}}, "swe", {"distilled": {"fork_epoch": 1}}, "distilled_deep"]
@@ -25,13 +25,13 @@ METHODS = ["deep", {"constrained": {"fork_epoch": 1}}, "swe", {"distilled": {"fo
 def together(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Have siblings trained side by side on the CPU too; return the sizes of what was trained at once."""
     sizes: list[int] = []
-    train = harness.worker.train_together
+    train = harness.execution.worker.train_together
 
     def counted(trainers: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         sizes.append(len(trainers))
         return train(trainers, *args, **kwargs)
 
-    monkeypatch.setattr(harness.worker, "train_together", counted)
+    monkeypatch.setattr(harness.execution.worker, "train_together", counted)
     monkeypatch.setattr(Worker, "_siblings_pay", lambda self, group: len(group) > 1 and group[0].kind == "train")
     return sizes
 
@@ -68,7 +68,7 @@ def rows(lab: Lab) -> torch.Tensor:
 def test_siblings_side_by_side_are_siblings_alone(
     graph_of: GraphOf, lab: Lab, alone: dict[str, Any], together: list[int]
 ) -> None:
-    """Weights, optimiser states and rows are equal to the bit; members of a method were trained at once."""
+    """Weights, optimizer states and rows are equal to the bit; members of a method were trained at once."""
     graph = graph_of(methods=METHODS)
     lab.run(graph)
     assert equal(contents(lab.store, graph) | {"rows": {"rows": rows(lab)}}, alone)
@@ -102,14 +102,14 @@ def test_group_that_does_not_fit_is_halved(
 ) -> None:
     """Where the device's memory does not suffice for three, two and one are trained; it is found out and said once for each
     objective."""
-    train = harness.worker.train_together
+    train = harness.execution.worker.train_together
 
     def narrow(trainers: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         if len(trainers) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return train(trainers, *args, **kwargs)
 
-    monkeypatch.setattr(harness.worker, "train_together", narrow)
+    monkeypatch.setattr(harness.execution.worker, "train_together", narrow)
     graph = graph_of(methods=METHODS)
     lab.run(graph)
     assert equal(contents(lab.store, graph) | {"rows": {"rows": rows(lab)}}, alone)
@@ -123,14 +123,14 @@ def test_whatever_goes_wrong_with_several_is_left_to_each(
     graph_of: GraphOf, lab: Lab, alone: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error that only several at once have costs nobody anything but time, and is said."""
-    train = harness.worker.train_together
+    train = harness.execution.worker.train_together
 
     def shy(trainers: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         if len(trainers) > 1:
             raise RuntimeError("too many")
         return train(trainers, *args, **kwargs)
 
-    monkeypatch.setattr(harness.worker, "train_together", shy)
+    monkeypatch.setattr(harness.execution.worker, "train_together", shy)
     graph = graph_of(methods=METHODS)
     assert not lab.run(graph).failures
     assert equal(contents(lab.store, graph) | {"rows": {"rows": rows(lab)}}, alone)
@@ -154,16 +154,16 @@ def test_diverging_siblings_fail_their_cells(graph_of: GraphOf, lab: Lab) -> Non
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_whole_runs_on_a_device(graph_of: GraphOf, lab: Lab, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Siblings are trained side by side there, and the board is near that of one by one and that of the CPU."""
-    monkeypatch.setattr("harness.training.capture.CAPTURE_FROM", 0)
+    monkeypatch.setattr("harness.training.cuda_graph.CAPTURE_FROM", 0)
     graph = graph_of(methods=METHODS, recipe={**RECIPE, "precision": precision})
     boards, sizes = [], []
-    train = harness.worker.train_together
+    train = harness.execution.worker.train_together
 
     def counted(trainers: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         sizes.append(len(trainers))
         return train(trainers, *args, **kwargs)
 
-    monkeypatch.setattr(harness.worker, "train_together", counted)
+    monkeypatch.setattr(harness.execution.worker, "train_together", counted)
     for name, device in (("side by side", "cuda"), ("one by one", "cuda"), ("on the CPU", "cpu")):
         if name == "one by one":
             assert max(sizes) == 3

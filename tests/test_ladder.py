@@ -10,8 +10,8 @@ import pytest
 from ladder import RUNGS, Network, loader, resnet20, vit
 
 from harness.benchmark import load_benchmark
-from harness.catalogue import load_catalogue
 from harness.cli import COMMANDS
+from harness.registry.catalogue import load_catalogue
 
 SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "gpu.sh"
 SMALL = {"resnet20": resnet20(1, 16, batch=4), "vit": vit(16, batch=4, width=16, mlp=32, depth=1, heads=2)}

@@ -22,7 +22,7 @@ from markdown_it import MarkdownIt
 from harness.cli.leaderboard import leaderboard
 from harness.errors import UserError
 from harness.leaderboard import FORMATS, Board, Entry, board, compare, format_number, read_reference, render
-from harness.results import Row, frame, write_rows
+from harness.results.rows import Row, frame, write_rows
 
 PAPER = Path(__file__).parents[1] / "benchmarks" / "reference" / "paper.csv"
 ACCURACY, CELL = "ensemble_accuracy", "ab" * 32

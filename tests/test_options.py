@@ -33,13 +33,13 @@ from pydantic import (
 )
 
 import harness
+from harness.api.json_values import json_value
+from harness.api.options import changed_options, options_from_json, options_json
+from harness.api.recipe import Recipe
+from harness.api.task import canonical_json
 from harness.benchmark import validate_options
-from harness.catalogue import Catalogue, Registration
 from harness.errors import PluginError
-from harness.json_values import json_value
-from harness.options import changed_options, options_from_json, options_json
-from harness.recipe import Recipe
-from harness.task import canonical_json
+from harness.registry.catalogue import Catalogue, Registration
 from toys import PLUGIN, Blobs
 
 
@@ -290,8 +290,8 @@ def test_value_that_cannot_be_in_a_key(value: Any, refusal: str) -> None:
 SCRIPT = """
 import enum, pathlib, sys
 import harness
-from harness.options import options_json
-from harness.task import canonical_json
+from harness.api.options import options_json
+from harness.api.task import canonical_json
 
 class Color(enum.Enum):
     RED, BLUE, GREEN = "red", "blue", "green"

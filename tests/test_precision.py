@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from harness.benchmark import Benchmark
-from harness.device import precision_on
-from harness.graph import plan
+from harness.execution.device import precision_on
+from harness.plan.graph import plan
 
 
 def test_precision_that_is_left_open_is_the_devices(benchmark_of: Callable[..., Benchmark]) -> None:

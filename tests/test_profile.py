@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from harness.profile import Profile, told
-from harness.stopwatch import Stopwatch
+from harness.telemetry.profile import Profile, summarize
+from harness.telemetry.stopwatch import Stopwatch
 
 
 class Clock:
@@ -64,7 +64,7 @@ def test_run_that_works_itself_is_its_own_profile() -> None:
     assert report["wall_seconds"] == 10
     assert report["phases"] == {"other": 4.0, "starting": 1.0, "store": 5.0}
     assert report["explained"] == 60
-    assert told(report) == "10.0 s: store 50.0 %, other 40.0 %, starting 10.0 %; 60.0 % explained"
+    assert summarize(report) == "10.0 s: store 50.0 %, other 40.0 %, starting 10.0 %; 60.0 % explained"
 
 
 def test_workers_are_added_up_and_the_killed_ones_time_is_lost() -> None:
@@ -83,7 +83,7 @@ def test_workers_are_added_up_and_the_killed_ones_time_is_lost() -> None:
     assert report["phases"] == {"ending": 0.5, "lost": 17.5, "starting": 8.0, "training": 20.0, "waiting": 6.0}
     assert [process["role"] for process in report["processes"]] == ["run", "worker", "worker", "worker"]
     assert report["explained"] == pytest.approx(100 * (1 - 17.5 / 72), abs=0.01)
-    assert told(report).startswith("20.0 s in 3 workers: training 38.5 %, lost 33.7 %")
+    assert summarize(report).startswith("20.0 s in 3 workers: training 38.5 %, lost 33.7 %")
 
 
 def test_nothing_told_is_nothing_divided() -> None:

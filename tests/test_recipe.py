@@ -16,12 +16,12 @@ from pydantic import SecretStr
 import toys
 from conftest import RECIPE, Lab, toy_file
 from harness import Recipe
+from harness.api.normalization import normalization_of
 from harness.benchmark import load_benchmark
-from harness.catalogue import Catalogue
 from harness.errors import BenchmarkError
-from harness.graph import plan
-from harness.normalization import normalization_of
-from harness.results import read_rows
+from harness.plan.graph import plan
+from harness.registry.catalogue import Catalogue
+from harness.results.rows import read_rows
 
 
 class Gray(toys.Blobs):
@@ -31,7 +31,7 @@ class Gray(toys.Blobs):
     given: Any = ((0.5,), (0.25,))
 
     @property
-    def normalisation(self) -> Any:
+    def normalization(self) -> Any:
         return self.given
 
 
@@ -60,24 +60,24 @@ DECAY = "a number of at least 0 and below 1"
         ({"eps": 0}, "recipe.eps: 0 is out of range; a number of at least 1e-30 and at most 1"),
         ({"eps": 1e-60}, "recipe.eps: 1e-60 is out of range; a number of at least 1e-30 and at most 1"),
         (
-            {"normalisation": [[0.3], [0.0]]},
-            "recipe.normalisation[1][0]: 0.0 is out of range; a number of at least 0.001 and at most 1",
+            {"normalization": [[0.3], [0.0]]},
+            "recipe.normalization[1][0]: 0.0 is out of range; a number of at least 0.001 and at most 1",
         ),
         (
-            {"normalisation": [[0.3], [-0.2]]},
-            "recipe.normalisation[1][0]: -0.2 is out of range; a number of at least 0.001 and at most 1",
+            {"normalization": [[0.3], [-0.2]]},
+            "recipe.normalization[1][0]: -0.2 is out of range; a number of at least 0.001 and at most 1",
         ),
         (
-            {"normalisation": [[123.7], [0.2]]},
-            "recipe.normalisation[0][0]: 123.7 is out of range; a number of at least 0 and at most 1",
+            {"normalization": [[123.7], [0.2]]},
+            "recipe.normalization[0][0]: 123.7 is out of range; a number of at least 0 and at most 1",
         ),
         (
-            {"normalisation": [[0.5, 0.5, 0.5], [0.2, 0.2, 0.2]]},
-            "recipe on blobs × perceptron: normalisation has 3 means and 3 deviations; images of 'blobs' have 1 channel",
+            {"normalization": [[0.5, 0.5, 0.5], [0.2, 0.2, 0.2]]},
+            "recipe on blobs × perceptron: normalization has 3 means and 3 deviations; images of 'blobs' have 1 channel",
         ),
         (
-            {"normalisation": [[0.5], [0.2, 0.2]]},
-            "recipe on blobs × perceptron: normalisation has 1 mean and 2 deviations; images of 'blobs' have 1 channel",
+            {"normalization": [[0.5], [0.2, 0.2]]},
+            "recipe on blobs × perceptron: normalization has 1 mean and 2 deviations; images of 'blobs' have 1 channel",
         ),
         (
             {"augmentation": {"crop_padding": 4}},
@@ -101,7 +101,7 @@ def test_recipe_that_can_never_work(tmp_path: Path, recipe: dict[str, Any], faul
     [
         {"betas": [0, 0.5]},
         {"eps": 1e-15},
-        {"normalisation": [[0], [1]]},
+        {"normalization": [[0], [1]]},
         {"warmup": 0.99, "epochs": 2},
         {"learning_rate": 1e12},
         {"optimizer": "adam", "nesterov": True, "momentum": 0},
@@ -120,7 +120,7 @@ def test_places_of_a_recipe_that_does_not_fit(tmp_path: Path) -> None:
     content = (
         "seeds: [0]\ndatasets: [blobs]\narchitectures: [perceptron]\nmethods: [deep]\n"
         f"{recipe}settings:\n"
-        "- recipe: {normalisation: [[0.5, 0.5], [0.5, 0.5]]}\n"
+        "- recipe: {normalization: [[0.5, 0.5], [0.5, 0.5]]}\n"
         "- recipe: {augmentation: {crop_padding: 9}}\n"
     )
     (tmp_path / "a.yaml").write_text(content)
@@ -157,16 +157,16 @@ def test_normalization_of_a_data_set(given: Any) -> None:
 @pytest.mark.parametrize(
     ("given", "fault"),
     [
-        (((0.5,), (0.0,)), "its normalisation has deviation 0.0 in channel 0; at least 0.001 and at most 1"),
+        (((0.5,), (0.0,)), "its normalization has deviation 0.0 in channel 0; at least 0.001 and at most 1"),
         (
             (np.array([0.5]), np.array([np.nan])),
-            "its normalisation has deviation nan in channel 0; at least 0.001 and at most 1",
+            "its normalization has deviation nan in channel 0; at least 0.001 and at most 1",
         ),
-        (((118.0,), (0.2,)), "its normalisation has mean 118.0 in channel 0; at least 0 and at most 1"),
-        (((0.5, 0.5), (0.2, 0.2)), "its normalisation has 2 means and 2 deviations; images of 'gray' have 1 channel"),
-        ((0.5, 0.2), "its normalisation is (0.5, 0.2); a sequence of means and one of deviations"),
-        (None, "its normalisation is None; a sequence of means and one of deviations"),
-        ((("0.5",), ("0.2",)), "its normalisation is (('0.5',), ('0.2',)); a sequence of means and one of deviations"),
+        (((118.0,), (0.2,)), "its normalization has mean 118.0 in channel 0; at least 0 and at most 1"),
+        (((0.5, 0.5), (0.2, 0.2)), "its normalization has 2 means and 2 deviations; images of 'gray' have 1 channel"),
+        ((0.5, 0.2), "its normalization is (0.5, 0.2); a sequence of means and one of deviations"),
+        (None, "its normalization is None; a sequence of means and one of deviations"),
+        ((("0.5",), ("0.2",)), "its normalization is (('0.5',), ('0.2',)); a sequence of means and one of deviations"),
     ],
     ids=str,
 )
@@ -175,7 +175,7 @@ def test_normalization_that_cannot_work(tmp_path: Path, given: Any, fault: str) 
     catalogue = toys.catalogue(("dataset", gray(given)))
     [line] = problems(toy_file(tmp_path, datasets=["gray"]), catalogue)
     assert line.partition(": ")[2] == f"recipe on gray × perceptron: data set 'gray': {fault}"
-    own = toy_file(tmp_path, datasets=["gray"], recipe={**RECIPE, "normalisation": [[0.5], [0.25]]})
+    own = toy_file(tmp_path, datasets=["gray"], recipe={**RECIPE, "normalization": [[0.5], [0.25]]})
     assert load_benchmark(own, catalogue).setups
 
 
@@ -186,11 +186,11 @@ def test_normalization_that_fails(tmp_path: Path) -> None:
         name = "failing"
 
         @property
-        def normalisation(self) -> Any:
+        def normalization(self) -> Any:
             raise KeyError("mean")
 
     [line] = problems(toy_file(tmp_path, datasets=["failing"]), toys.catalogue(("dataset", Failing)))
-    said = "recipe on failing × perceptron: data set 'failing': its normalisation fails: KeyError: 'mean' (test_recipe.py:"
+    said = "recipe on failing × perceptron: data set 'failing': its normalization fails: KeyError: 'mean' (test_recipe.py:"
     assert line.partition(": ")[2].startswith(said)
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.results import COLUMNS, Row, frame, read_rows, read_table, rows_of, write_rows
+from harness.results.rows import COLUMNS, Row, frame, read_rows, read_table, rows_of, write_rows
 
 KEY = "0123456789abcdef" * 4
 SETTING = "5e" * 32
@@ -329,6 +329,6 @@ def test_a_row_that_is_not_done_may_lack_its_keys():
 
 def test_importing_costs_no_torch_and_no_pandas():
     """Commands that only list things start at once."""
-    code = "import sys, harness.results, harness.leaderboard; print({'torch', 'pandas'} & set(sys.modules))"
+    code = "import sys, harness.results.rows, harness.leaderboard; print({'torch', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

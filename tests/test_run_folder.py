@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.run_folder import FILES, check_places, open_folder
+from harness.execution.run_folder import FILES, check_places, open_folder
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from harness.run_folder import open_folder
+from harness.execution.run_folder import open_folder
 with open_folder(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -15,8 +15,8 @@ import harness
 import toys
 from conftest import RECIPE, Lab
 from harness.errors import Interrupted
-from harness.graph import Graph
-from harness.results import read_rows
+from harness.plan.graph import Graph
+from harness.results.rows import read_rows
 from harness.store import Store
 
 GraphOf = Callable[..., Graph]

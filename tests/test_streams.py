@@ -110,7 +110,7 @@ def test_every_bit_is_fair():
         (("init", 3), ("init", "3")),
     ],
 )
-def test_neighbouring_names_are_independent(one, other):
+def test_neighboring_names_are_independent(one, other):
     """Streams whose names differ in one part share nothing: their paired numbers fill a 16 × 16 table evenly."""
     counters = torch.arange(100_000)
     first, second = (streams.uniform(streams.key(*name), counters).mul(16).long() for name in (one, other))
@@ -119,7 +119,7 @@ def test_neighbouring_names_are_independent(one, other):
     assert chisquare(table.flatten()).pvalue > 0.001
 
 
-def test_first_numbers_of_neighbouring_names():
+def test_first_numbers_of_neighboring_names():
     """Across names, too, a stream's first number is uniform, and independent of the next name's."""
     firsts = [float(streams.uniform(streams.key("seed", i), torch.zeros(1, dtype=torch.int64))) for i in range(4000)]
     pairs = (torch.tensor(firsts) * 8).long().view(-1, 2)

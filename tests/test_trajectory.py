@@ -45,8 +45,8 @@ def test_distillation_with_beta_one_is_constrained() -> None:
     c = cell()
     trunk, teacher = c.trajectory(0).at(3), c.trajectory(1).at(10)
     plain = trunk.fork(order=1)
-    assert trunk.fork(order=1, objective=Distillation(DistillationOptions(beta=1.0), teacher)) == plain
-    assert trunk.fork(order=1, objective=Distillation(DistillationOptions(beta=0.9), teacher)) != plain
+    assert trunk.fork(order=1, objective=Distillation(DistillationOptions(beta=1.0)), teacher=teacher) == plain
+    assert trunk.fork(order=1, objective=Distillation(DistillationOptions(beta=0.9)), teacher=teacher) != plain
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"recipe": Recipe(epochs=10, weight_decay=0.0)}, {"size": 32}], ids=str)
@@ -65,12 +65,12 @@ def test_fingerprint_and_plugin_version_are_in_the_key(monkeypatch: pytest.Monke
     assert cell().trajectory(0).key != before
 
 
-def test_forks_by_schedule_and_optimiser_differ() -> None:
+def test_forks_by_schedule_and_optimizer_differ() -> None:
     """Held rates, restarted schedules and dropped momentum are trajectories of their own."""
     trunk = cell().trajectory(0).at(3)
     forks = [
         trunk.fork(learning_rate=0.01),
-        trunk.fork(restarted=True),
+        trunk.fork(restart_schedule=True),
         trunk.fork(fresh_optimizer=True),
         trunk.fork(order=1),
     ]
@@ -91,16 +91,16 @@ def test_teacher_must_fit() -> None:
     """A teacher with other classes or images, a missing and a needless teacher are refused."""
 
     class Other(toys.Blobs):
-        classes = 5
+        num_classes = 5
 
     wrong = Setting(Other(), toys.Perceptron(), Recipe(epochs=10))
     teacher = Cell(wrong, CrossEntropy(), 0, 3).trajectory(0).at(10)
     with pytest.raises(ValueError, match=r"the teacher sees images \(1, 4, 4\) of 5 classes, its student \(1, 4, 4\) of 4"):
-        cell().trajectory(0, Distillation(None, teacher))
+        cell().trajectory(0, Distillation(), teacher)
     with pytest.raises(ValueError, match="objective 'distillation' needs a teacher"):
         cell().trajectory(0, Distillation())
     with pytest.raises(ValueError, match="objective 'cross_entropy' takes no teacher"):
-        cell().trajectory(0, CrossEntropy(None, cell().trajectory(0).at(10)))
+        cell().trajectory(0, CrossEntropy(), cell().trajectory(0).at(10))
 
 
 def test_derived_outputs_share_one_task() -> None:
@@ -110,7 +110,7 @@ def test_derived_outputs_share_one_task() -> None:
         name = "twice"
         outputs = 2
 
-        def derive(self, parents: Any, workbench: Any) -> Any:
+        def derive(self, parents: Any, context: Any) -> Any:
             raise AssertionError("handles compute nothing")
 
     c = cell()
@@ -126,8 +126,8 @@ def test_numbers_of_numpy() -> None:
     plain, numpy = cell(), Cell(cell().setting, CrossEntropy(), np.int64(0), np.int64(3))  # type: ignore[arg-type]
     run, same = plain.trajectory(0), numpy.trajectory(member=np.int64(0))  # type: ignore[arg-type]
     assert same.at(np.int64(3)) == run.at(3)  # type: ignore[arg-type]
-    given: dict[str, Any] = {"order": np.int64(1), "learning_rate": np.float64(0.1), "restarted": np.bool_(True)}
-    assert same.at(np.array(3)).fork(**given) == run.at(3).fork(order=1, learning_rate=0.1, restarted=True)  # type: ignore[arg-type]
+    given: dict[str, Any] = {"order": np.int64(1), "learning_rate": np.float64(0.1), "restart_schedule": np.bool_(True)}
+    assert same.at(np.array(3)).fork(**given) == run.at(3).fork(order=1, learning_rate=0.1, restart_schedule=True)  # type: ignore[arg-type]
     assert run.at(3).fork(fresh_optimizer=np.bool_(False)) is run  # type: ignore[arg-type]
     assert run.at(3).fork(learning_rate=1) == run.at(3).fork(learning_rate=1.0)
     assert run.at(3).fork(learning_rate=-0.0) == run.at(3).fork(learning_rate=0.0)
@@ -149,7 +149,7 @@ def test_numbers_of_numpy() -> None:
         (lambda run: run.at(3).fork(learning_rate=True), "learning_rate must be a finite number of at least 0, not True"),
         (lambda run: run.at(3).fork(learning_rate=-1), "learning_rate must be a finite number of at least 0, not -1"),
         (lambda run: run.at(3).fork(learning_rate=np.nan), "learning_rate must be a finite number of at least 0, not nan"),
-        (lambda run: run.at(3).fork(restarted=1), "restarted must be true or false, not 1"),
+        (lambda run: run.at(3).fork(restart_schedule=1), "restart_schedule must be true or false, not 1"),
         (lambda run: run.at(3).fork(fresh_optimizer="no"), "fresh_optimizer must be true or false, not 'no'"),
         (lambda run: cell().trajectory("0"), "member must be an integer, not '0'"),
         (lambda run: cell(seed=0.5), "seed must be an integer, not 0.5"),  # type: ignore[arg-type]

@@ -9,8 +9,8 @@ from torch import nn
 
 import harness
 from harness import Architecture, Dataset, Split, streams
-from harness.catalogue import Catalogue, Registration, load_catalogue
-from harness.discovery import Source
+from harness.registry.catalogue import Catalogue, Registration, load_catalogue
+from harness.registry.discovery import Source
 
 PLUGIN = Source("toys", "tests 0")
 
@@ -19,8 +19,8 @@ class Blobs(Dataset):
     """Four classes of noisy 4×4 patterns."""
 
     name = "blobs"
-    shape, classes, fingerprint = (1, 4, 4), 4, "blobs-1"
-    normalisation = ((0.5,), (0.25,))
+    shape, num_classes, fingerprint = (1, 4, 4), 4, "blobs-1"
+    normalization = ((0.5,), (0.25,))
 
     class Options(harness.Options):
         """Options."""

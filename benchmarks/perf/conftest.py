@@ -101,7 +101,7 @@ def _outcome(ours: list[float], theirs: list[float]) -> Outcome:
 
 
 def _seconds_on_cpu(work: Work) -> float:
-    """Processor time: a neighbour's load does not count."""
+    """Processor time: a neighbor's load does not count."""
     if isinstance(work, Apart):
         return work()
     start = time.process_time()

@@ -20,16 +20,16 @@ from torchvision import transforms
 
 from harness import Recipe, streams
 from harness.networks.flat_network import FlatNetwork
-from harness.stopwatch import Stopwatch
+from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
-from harness.training.capture import Captured, Eager
+from harness.training.cuda_graph import CudaGraphStep, EagerStep
 from harness.training.loop import Point, Rules, Trainer
 from harness_basin.cross_entropy import CrossEntropy
 from harness_vision.resnet20_network import ResNet20Network
 from harness_vision.vit_network import ViTNetwork
 
 KEY = streams.key("perf", "ladder")
-NORMALISATION = ((0.5,) * 3, (0.25,) * 3)
+NORMALIZATION = ((0.5,) * 3, (0.25,) * 3)
 Climb = Callable[[], object]
 
 
@@ -124,12 +124,12 @@ def by_us(members: int, how: str, precision: str = "bf16") -> Callable[[Network,
         trainees, watch = [sibling.trainee for sibling in siblings], Stopwatch()
         moments = [sibling.moment() for sibling in siblings]
         if how == "eager":
-            advance: Callable[[Sequence[Any]], None] = Eager(trainees, watch)
+            step_function: Callable[[Sequence[Any]], None] = EagerStep(trainees, watch)
         else:
-            advance = Captured(trainees, moments, watch, compiled=how == "compiled")
+            step_function = CudaGraphStep(trainees, moments, watch, compiled=how == "compiled")
 
         def step() -> None:
-            advance([sibling.moment() for sibling in siblings])
+            step_function([sibling.moment() for sibling in siblings])
             for sibling in siblings:
                 sibling.count_step()
 
@@ -161,7 +161,7 @@ def pictures(network: Network, device: str) -> tuple[torch.Tensor, torch.Tensor]
 def trainers(network: Network, device: str, members: int) -> list[Trainer]:
     """Return siblings at the start of their training."""
     images, labels = pictures(network, "cpu")
-    augmenter = Augmenter(images, network.recipe.augmentation, *NORMALISATION, device=torch.device(device))
+    augmenter = Augmenter(images, network.recipe.augmentation, *NORMALIZATION, device=torch.device(device))
     made = []
     for member in range(members):
         with streams.seeded(streams.key("perf", "sibling", member)):
@@ -177,7 +177,7 @@ def loader(network: Network, workers: int) -> DataLoader:
     """Return what feeds a script: PIL images, torchvision's transforms, worker processes."""
     images, labels = pictures(network, "cpu")
     steps = [transforms.RandomCrop(network.size, 4), transforms.RandomHorizontalFlip(), transforms.ColorJitter(0.1, 0.1, 0.1)]
-    steps += [transforms.ToTensor(), transforms.Normalize(*NORMALISATION)]
+    steps += [transforms.ToTensor(), transforms.Normalize(*NORMALIZATION)]
     data = Pictures(images.repeat(8, 1, 1, 1), labels.repeat(8), transforms.Compose(steps))
     return DataLoader(
         data,

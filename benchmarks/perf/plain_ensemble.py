@@ -13,7 +13,7 @@ from plain_scripts import PlainResNet20, train_script
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-NORMALISATION = ((0.3056,), (0.3762,))
+NORMALIZATION = ((0.3056,), (0.3762,))
 
 
 def main(folder: str, members: str, epochs: str) -> None:
@@ -21,7 +21,7 @@ def main(folder: str, members: str, epochs: str) -> None:
     pixels, targets = load_digits(return_X_y=True)
     images, labels = torch.from_numpy(pixels * 255 / 16).round().to(torch.uint8).view(-1, 1, 8, 8), torch.from_numpy(targets)
     train, test = train_test_split(range(len(labels)), test_size=0.2, stratify=targets, random_state=0)
-    seen = (images[test].float() / 255 - NORMALISATION[0][0]) / NORMALISATION[1][0]
+    seen = (images[test].float() / 255 - NORMALIZATION[0][0]) / NORMALIZATION[1][0]
     probabilities = torch.zeros(len(test), 10)
     for member in range(int(members)):
         torch.manual_seed(member)
@@ -34,7 +34,7 @@ def main(folder: str, members: str, epochs: str) -> None:
             epochs=int(epochs),
             batch=32,
             padding=1,
-            normalisation=NORMALISATION,
+            normalization=NORMALIZATION,
             checkpoint=Path(folder) / f"member-{member}.pt",
         )
         with torch.no_grad():

@@ -120,11 +120,11 @@ def train_script(
     epochs: int,
     batch: int,
     padding: int,
-    normalisation: tuple[Sequence[float], Sequence[float]],
+    normalization: tuple[Sequence[float], Sequence[float]],
     checkpoint: Path,
 ) -> float:
     """Train a network on augmented images, evaluate it and save it; return its accuracy in percent."""
-    plain = [transforms.ToTensor(), transforms.Normalize(*normalisation)]
+    plain = [transforms.ToTensor(), transforms.Normalize(*normalization)]
     augmented = [transforms.RandomCrop(train[0].shape[-1], padding), transforms.RandomHorizontalFlip()]
     augmented += [transforms.ColorJitter(0.1, 0.1, 0.1)]
     loader = DataLoader(Pictures(*train, transforms.Compose(augmented + plain)), batch, shuffle=True, drop_last=True)

@@ -21,7 +21,7 @@ from torchvision import transforms
 from torchvision.transforms.v2 import functional as tv
 
 from harness import streams
-from harness.recipe import Augmentation
+from harness.api.recipe import Augmentation
 from harness.training.augmentation import Augmenter, Draws, draw
 
 KEY = streams.key("perf", "augmentation")

@@ -20,7 +20,7 @@ from harness.networks.flat_network import FlatNetwork
 from harness.networks.interpolation import InterpolatedNetwork
 from harness_vision.resnet20_network import ResNet20Network
 
-MEMBERS, NORMALISATION = 5, ((0.5,) * 3, (0.25,) * 3)
+MEMBERS, NORMALIZATION = 5, ((0.5,) * 3, (0.25,) * 3)
 
 
 def members(channels: int) -> list[ResNet20Network]:
@@ -38,7 +38,7 @@ def test_points_between_members_against_state_dicts(duel, width, images, rounds)
     pictures = streams.bits(KEY, torch.arange(images * 3 * 32 * 32 // 8)).view(torch.uint8).view(-1, 3, 32, 32)
     split = Split(pictures, torch.arange(images) % 10)
     networks = members(16 * width)
-    shown = NormalizedImages(split, NORMALISATION, torch.device("cpu"))
+    shown = NormalizedImages(split, NORMALIZATION, torch.device("cpu"))
     flat = FlatNetwork(ResNet20Network(16 * width, (3, 32, 32), 10, same=False))
     between = InterpolatedNetwork(flat, [network.state_dict() for network in networks], shown, shown)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from harness.results import read_rows
+from harness.results.rows import read_rows
 
 MEMBERS, EPOCHS = 4, 20
 CONTENT = {

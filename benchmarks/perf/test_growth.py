@@ -16,10 +16,10 @@ import yaml
 
 import toys
 from harness.benchmark import Benchmark, load_benchmark
-from harness.engines.local import LocalEngine
-from harness.graph import plan
-from harness.interfaces import Session
-from harness.runner import Runner
+from harness.execution.context import RunContext
+from harness.execution.engines.local import LocalEngine
+from harness.execution.runner import Runner
+from harness.plan.graph import plan
 from harness.store import Store
 
 STILL = {"crop_padding": 0, "horizontal_flip": False, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
@@ -47,7 +47,7 @@ def run(benchmark: Benchmark, folder: Path, note: Any = lambda event: None) -> i
     """Run a benchmark in this process; return how many tasks were done."""
     folder.mkdir(exist_ok=True)
     store = Store(folder / "store")
-    session = Session(toys.catalogue(), store.root, folder, "cpu", note, lambda: False)
+    session = RunContext(toys.catalogue(), store.root, folder, "cpu", note, lambda: False)
     return Runner(plan(benchmark), store, LocalEngine(LocalEngine.Options(workers=1)), session, folder).run().done
 
 

@@ -2,9 +2,9 @@
 
     pytest benchmarks/perf/test_ladder.py -m gpu --benchmark-json=ladder.json
 
-Set-up (capturing, compiling) stands on a line of its own, with the steps after which it has paid. That captured, compiled and
-grouped steps compute what eager ones do is for `pytest -m gpu tests/training/test_capture.py` to say first. docs/performance.md
-has the predictions, and what came of them.
+Set-up (capturing, compiling) has a line of its own, with the steps after which it has paid. Before that,
+`pytest -m gpu tests/training/test_cuda_graph.py` shows that captured, compiled and grouped steps compute what eager ones do.
+docs/performance.md has the predictions and the results.
 """
 
 from __future__ import annotations

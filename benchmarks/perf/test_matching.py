@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from harness import streams
-from harness.engines.local import worker_environment
+from harness.execution.engines.local import worker_environment
 from harness_basin.matching import Symmetry, derive_symmetry, match, permute
 from harness_basin.matching.descent import Precision
 from harness_vision.resnet20_network import LayerNorm2d, ResNet20Network
@@ -62,7 +62,7 @@ class WrittenOut(nn.Module):
 
 
 def written_out(network: nn.Module) -> nn.Module:
-    """Return a copy with its normalisation written out; the parameters keep their names."""
+    """Return a copy with its normalization written out; the parameters keep their names."""
     network = copy.deepcopy(network)
     for module in list(network.modules()):
         for name, child in list(module.named_children()):

@@ -20,15 +20,15 @@ from plain_scripts import PlainResNet20, PlainViT, train_script
 
 from harness import Dataset, Split, streams
 from harness.benchmark import load_benchmark
-from harness.catalogue import Catalogue, Registration, load_catalogue
-from harness.discovery import Source
-from harness.engines.local import LocalEngine, worker_environment
-from harness.events import EventLog
-from harness.graph import plan
-from harness.interfaces import Session
-from harness.results import read_rows
-from harness.runner import Runner
+from harness.execution.context import RunContext
+from harness.execution.engines.local import LocalEngine, worker_environment
+from harness.execution.runner import Runner
+from harness.plan.graph import plan
+from harness.registry.catalogue import Catalogue, Registration, load_catalogue
+from harness.registry.discovery import Source
+from harness.results.rows import read_rows
 from harness.store import Store
+from harness.telemetry.events import EventLog
 from harness_vision.digits import Digits
 
 
@@ -36,8 +36,8 @@ class Greys(Dataset):
     """Images of CIFAR's size: noise whose brightness tells the class."""
 
     name = "greys"
-    shape, classes, train_size, fingerprint = (3, 32, 32), 10, 1280, "greys-1"
-    normalisation = ((0.45,) * 3, (0.25,) * 3)
+    shape, num_classes, train_size, fingerprint = (3, 32, 32), 10, 1280, "greys-1"
+    normalization = ((0.45,) * 3, (0.25,) * 3)
 
     def load(self, root: Path) -> tuple[Split, Split]:
         return self._split("train", self.train_size), self._split("test", 640)
@@ -104,7 +104,7 @@ def by_the_harness(folder: Path, run: dict[str, Any]) -> float:
     graph = plan(load_benchmark(folder / "small.yaml", plugins))
     store = Store(folder / "store")
     with contextlib.closing(EventLog(folder / "events.jsonl", {})) as log:
-        session = Session(plugins, store.root, folder, "cpu", log, lambda: False)
+        session = RunContext(plugins, store.root, folder, "cpu", log, lambda: False)
         Runner(graph, store, LocalEngine(LocalEngine.Options(workers=1)), session, folder).run()
     rows = read_rows(folder)
     return float(rows[rows["metric"] == "ensemble_accuracy"]["value"].iloc[0])
@@ -127,7 +127,7 @@ def by_hand(folder: Path, run: dict[str, Any]) -> float:
         epochs=recipe["epochs"],
         batch=recipe["batch_size"],
         padding=recipe.get("augmentation", {}).get("crop_padding", 4),
-        normalisation=run["dataset"].normalisation,
+        normalization=run["dataset"].normalization,
         checkpoint=folder / "checkpoint.pt",
     )
 

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness import Recipe, streams
-from harness.engines.local import worker_environment
+from harness.execution.engines.local import worker_environment
 from harness.networks.flat_network import FlatNetwork
-from harness.stopwatch import Stopwatch
+from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
 from harness.training.loop import Point, Rules, Trainer
 from harness.training.step import take_step

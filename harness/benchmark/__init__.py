@@ -6,7 +6,7 @@ Knows the format of the file; knows nothing of training. `docs/benchmark-file.md
 from harness.benchmark.format import DEFAULT_METRICS, DEFAULT_OBJECTIVE
 from harness.benchmark.loader import load_benchmark
 from harness.benchmark.schema import json_schema
-from harness.benchmark.spec import Benchmark, CellSpec, LabelledPlugin, Setup
+from harness.benchmark.spec import Benchmark, CellSpec, LabeledPlugin, Setup
 from harness.benchmark.validation import ValidationIssue, validate_options
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "DEFAULT_OBJECTIVE",
     "Benchmark",
     "CellSpec",
-    "LabelledPlugin",
+    "LabeledPlugin",
     "Setup",
     "ValidationIssue",
     "json_schema",

@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import PydanticUserError
 
+from harness.api.options import Options
 from harness.benchmark.formatting import format_value
 from harness.benchmark.problems import KeyPath
-from harness.interfaces import Options
 
 Schema = dict[str, Any]
 

@@ -6,16 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.api.plugin import Plugin
 from harness.benchmark.format import DEFAULT_METRICS, DEFAULT_OBJECTIVE, RESERVED, SECTIONS, WORDS, is_family
-from harness.benchmark.formatting import format_key, format_value, one_line
+from harness.benchmark.formatting import format_key, format_value
 from harness.benchmark.grids import GridValue, expand_grid
 from harness.benchmark.problems import KeyPath
 from harness.benchmark.reporter import ProblemReporter
 from harness.errors import UnknownName, UserError, did_you_mean
-from harness.interfaces import Plugin
+from harness.text import single_line
 
 if TYPE_CHECKING:
-    from harness.catalogue import Catalogue
+    from harness.registry.catalogue import Catalogue
 
 MAX_NAME_LENGTH = 100
 
@@ -56,7 +57,7 @@ class EntryReader:
         self._reporter = reporter
 
     def read_list(self, kind: str) -> list[Variant]:
-        """Return the entries of a kind's list as labelled variants."""
+        """Return the entries of a kind's list as labeled variants."""
         section = SECTIONS[kind]
         default = list(DEFAULT_METRICS) if kind == "metric" else []
         items = self._values.get(section, default)
@@ -96,7 +97,7 @@ class EntryReader:
         try:
             return self._find_class(kind, name)
         except UserError as error:  # also from a family that cannot list its members
-            self._reporter.report(path, one_line(error), at_key=at_key)
+            self._reporter.report(path, single_line(str(error)), at_key=at_key)
             return None
 
     def _find_class(self, kind: str, name: str) -> type[Plugin]:
@@ -112,7 +113,7 @@ class EntryReader:
         return plugin_class
 
     def _variants(self, entry: Entry) -> list[Variant]:
-        """Return an entry as labelled variants: one, or one per point of its grid."""
+        """Return an entry as labeled variants: one, or one per point of its grid."""
         reserved = RESERVED.get(entry.kind, ())
         label = self._label(entry) if "label" in reserved else entry.name
         options = {key: value for key, value in entry.options.items() if key not in reserved}

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from harness.interfaces import Options
+from harness.api.options import Options
 
 DEFAULT_METRICS = ("ensemble_accuracy", "mean_member_accuracy", "joint_connectivity")
 DEFAULT_OBJECTIVE = "cross_entropy"

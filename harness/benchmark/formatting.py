@@ -70,8 +70,3 @@ def format_path(path: KeyPath) -> str:
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """Return the message about a key that is not known, with the nearest known ones."""
     return f"unknown key {format_value(key)}{did_you_mean(key, known)}"
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's message on one line."""
-    return " ".join(str(error).split())

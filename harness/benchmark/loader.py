@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.api.recipe import Recipe
 from harness.benchmark.entries import EntryReader, Variant
 from harness.benchmark.format import MAX_CELLS, OPTIONAL, SECTIONS, BenchmarkFile
 from harness.benchmark.overrides import apply_overrides
@@ -15,13 +16,12 @@ from harness.benchmark.plugin_builder import PluginBuilder
 from harness.benchmark.reporter import ProblemReporter, SetupIndex
 from harness.benchmark.resolver import RecipeLayer, SettingsResolver, check_errors
 from harness.benchmark.settings import ResolvedBlock, SettingsReader
-from harness.benchmark.spec import Benchmark, LabelledPlugin, Setup
+from harness.benchmark.spec import Benchmark, LabeledPlugin, Setup
 from harness.benchmark.validation import ValidationIssue, validate_options
 from harness.benchmark.yaml_source import YamlSource, read_source
-from harness.recipe import Recipe
 
 if TYPE_CHECKING:
-    from harness.catalogue import Catalogue
+    from harness.registry.catalogue import Catalogue
 
 _Groups = dict[tuple[int, ...], list[SetupIndex]]
 """The setups by the numbers of the settings blocks that are for them."""
@@ -93,9 +93,9 @@ class BenchmarkLoader:
         members = None if "members" in wrong else valid.get("members", BenchmarkFile.model_fields["members"].default)
         return _Header(valid.get("name", ""), valid.get("description", ""), tuple(valid.get("seeds", ())), members)
 
-    def _build_metrics(self, variants: Iterable[Variant], members: int | None) -> tuple[LabelledPlugin, ...]:
+    def _build_metrics(self, variants: Iterable[Variant], members: int | None) -> tuple[LabeledPlugin, ...]:
         """Return the metrics, each asked whether it can measure ensembles of M members."""
-        metrics: tuple[LabelledPlugin, ...] = ()
+        metrics: tuple[LabeledPlugin, ...] = ()
         for variant in variants:
             built = self._plugins.build_all([variant])
             metrics += built
@@ -109,7 +109,7 @@ class BenchmarkLoader:
         if not built:
             return None
         objective = built[0].plugin
-        if objective.wants_teacher:
+        if objective.needs_teacher:
             problem = f"{built[0].label} needs a teacher, which only a method gives; one without a teacher"
             self._reporter.report(("objective",), problem)
         return objective
@@ -117,8 +117,8 @@ class BenchmarkLoader:
     def _build_setups(
         self,
         variants: Mapping[str, list[Variant]],
-        datasets: tuple[LabelledPlugin, ...],
-        architectures: tuple[LabelledPlugin, ...],
+        datasets: tuple[LabeledPlugin, ...],
+        architectures: tuple[LabeledPlugin, ...],
         header: _Header,
     ) -> tuple[Setup, ...]:
         """Return dataset × architecture, settings applied. Setups under the same blocks share recipe and methods."""

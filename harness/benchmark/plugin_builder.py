@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.benchmark.entries import Variant
 from harness.benchmark.format import RESERVED
-from harness.benchmark.formatting import one_line
 from harness.benchmark.problems import KeyPath
 from harness.benchmark.reporter import ProblemReporter
-from harness.benchmark.spec import LabelledPlugin
+from harness.benchmark.spec import LabeledPlugin
 from harness.benchmark.validation import validate_options
-from harness.blame import told
 from harness.errors import UserError
+from harness.text import describe_error, single_line
 
 if TYPE_CHECKING:
-    from harness.catalogue import Catalogue
+    from harness.registry.catalogue import Catalogue
 
 
 class SettingsOption(NamedTuple):
@@ -29,7 +28,7 @@ class SettingsOption(NamedTuple):
 class BuiltPlugin(NamedTuple):
     """A plugin, or nothing and what is wrong with its entry as a whole."""
 
-    plugin: LabelledPlugin | None
+    plugin: LabeledPlugin | None
     errors: tuple[str, ...] = ()
 
 
@@ -40,7 +39,7 @@ class PluginBuilder:
         self._catalogue = catalogue
         self._reporter = reporter
 
-    def build_all(self, variants: Iterable[Variant]) -> tuple[LabelledPlugin, ...]:
+    def build_all(self, variants: Iterable[Variant]) -> tuple[LabeledPlugin, ...]:
         """Return the plugins of the variants that are right."""
         plugins = []
         for variant in variants:
@@ -75,7 +74,7 @@ class PluginBuilder:
             plugin = self._catalogue.create(entry.kind, entry.name, options)
             _ = plugin.identity  # an option that cannot be in a key is refused here, before anything is planned
         except (ValueError, UserError) as error:
-            return BuiltPlugin(None, (one_line(error),))
+            return BuiltPlugin(None, (single_line(str(error)),))
         except Exception as error:  # a plugin's code may raise anything
-            return BuiltPlugin(None, (f"it cannot be made: {told(error)}",))
-        return BuiltPlugin(LabelledPlugin(variant.label, plugin))
+            return BuiltPlugin(None, (f"it cannot be made: {describe_error(error)}",))
+        return BuiltPlugin(LabeledPlugin(variant.label, plugin))

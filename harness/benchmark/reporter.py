@@ -10,8 +10,8 @@ from harness.benchmark.formatting import format_path, format_value
 from harness.benchmark.problems import KeyPath
 from harness.benchmark.validation import ValidationIssue
 from harness.benchmark.yaml_source import YamlSource
-from harness.blame import printable
 from harness.errors import BenchmarkError
+from harness.text import escape_unprintable
 
 SetupIndex = tuple[int, int]
 """A setup by the indices of its dataset and its architecture."""
@@ -38,7 +38,7 @@ class ProblemReporter:
 
     def report(self, path: KeyPath, text: str, *, at_key: bool = False) -> None:
         """Report a problem at a value, or at its key."""
-        problem = self._source.problem(path, printable(text), at_key=at_key)
+        problem = self._source.problem(path, escape_unprintable(text), at_key=at_key)
         if problem.position not in self._unreadable:
             self._problems.append(problem)
 

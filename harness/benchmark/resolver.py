@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from harness.api.builder import EnsembleBuilder
+from harness.api.normalization import normalization_of
+from harness.api.recipe import Recipe
 from harness.benchmark.entries import Variant
-from harness.benchmark.formatting import one_line
 from harness.benchmark.plugin_builder import BuiltPlugin, PluginBuilder, SettingsOption
 from harness.benchmark.problems import KeyPath
 from harness.benchmark.reporter import ProblemReporter, SetupIndex
 from harness.benchmark.settings import Indices, ResolvedBlock
-from harness.benchmark.spec import LabelledPlugin
+from harness.benchmark.spec import LabeledPlugin
 from harness.benchmark.validation import validate_options
-from harness.blame import told
 from harness.errors import UserError
-from harness.interfaces import EnsembleBuilder
-from harness.normalization import normalization_of
-from harness.recipe import Recipe
+from harness.text import describe_error, single_line
 
 
 class ResolvedSettings(NamedTuple):
     """What setups under the same settings blocks share. A recipe that is wrong is missing, as are wrong methods."""
 
     recipe: Recipe | None
-    methods: tuple[LabelledPlugin, ...]
+    methods: tuple[LabeledPlugin, ...]
 
 
 class RecipeLayer(NamedTuple):
@@ -41,7 +40,7 @@ class SettingsResolver:
         self,
         reporter: ProblemReporter,
         plugins: PluginBuilder,
-        datasets: Sequence[LabelledPlugin],
+        datasets: Sequence[LabeledPlugin],
         methods: list[Variant],
         members: int | None,
         recipe: RecipeLayer,
@@ -89,7 +88,7 @@ class SettingsResolver:
             affected = [setup for setup in setups if setup[0] == index]
             dataset = self._datasets[index].plugin
             for error in check_errors(normalization_of, recipe, dataset):
-                self._reporter.report_for_setups(_origin(layers, ("normalisation",)), "recipe", error, affected)
+                self._reporter.report_for_setups(_origin(layers, ("normalization",)), "recipe", error, affected)
             for error in check_errors(recipe.augmentation.check_images, dataset.shape):
                 path = _origin(layers, ("augmentation", "crop_padding"))
                 self._reporter.report_for_setups(path, "recipe", error, affected)
@@ -103,7 +102,7 @@ class SettingsResolver:
 
     def _resolve_method(
         self, number: int, settings: dict[str, SettingsOption], recipe: Recipe | None, setups: Sequence[SetupIndex]
-    ) -> LabelledPlugin | None:
+    ) -> LabeledPlugin | None:
         variant = self._methods[number]
         known = variant.entry.option_names()
         used = {key: option for key, option in settings.items() if key in known and key not in variant.options}
@@ -173,9 +172,9 @@ def check_errors(check: Callable[..., Any], *arguments: Any) -> tuple[str, ...]:
     try:
         check(*arguments)
     except (ValueError, UserError) as error:
-        return (one_line(error),)
+        return (single_line(str(error)),)
     except Exception as error:  # a check may be a plugin's code
-        return (f"its check fails: {told(error)}",)
+        return (f"its check fails: {describe_error(error)}",)
     return ()
 
 

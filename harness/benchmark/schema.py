@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from harness.api.options import Options
+from harness.api.plugin import Plugin
+from harness.api.recipe import Recipe
 from harness.benchmark.format import OPTIONAL, RESERVED, SECTIONS, BenchmarkFile, is_family
-from harness.interfaces import Options, Plugin
-from harness.recipe import Recipe
 
 if TYPE_CHECKING:
-    from harness.catalogue import Catalogue
+    from harness.registry.catalogue import Catalogue
 
 Schema = dict[str, Any]
 

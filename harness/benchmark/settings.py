@@ -14,7 +14,7 @@ from harness.benchmark.reporter import ProblemReporter
 from harness.errors import UnknownName, did_you_mean
 
 if TYPE_CHECKING:
-    from harness.catalogue import Catalogue
+    from harness.registry.catalogue import Catalogue
 
 Indices = frozenset[int]
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.blame import told
+from harness.api.interfaces import Objective
+from harness.api.options import options_json
+from harness.api.recipe import Recipe
 from harness.errors import HarnessError, PluginError
-from harness.interfaces import Objective
-from harness.options import options_json
-from harness.recipe import Recipe
+from harness.text import describe_error
 
 
 @dataclass(frozen=True)
-class LabelledPlugin:
+class LabeledPlugin:
     """A plugin with its options, under the label that tables and rows show."""
 
     label: str
@@ -25,23 +25,23 @@ class LabelledPlugin:
         """Return label, name, version and options (JSON)."""
         return {"label": self.label, **self.plugin.identity}
 
-    def located(self, data: Path) -> LabelledPlugin:
+    def located(self, data: Path) -> LabeledPlugin:
         """Return a data set or an architecture as this machine's files define it; `data` is the data root."""
         try:
             return replace(self, plugin=self.plugin.located(data))
         except HarnessError:
             raise
         except Exception as error:  # a plugin may raise anything
-            raise PluginError(f"{self.plugin.full_name}: located raised {told(error)}") from error
+            raise PluginError(f"{self.plugin.full_name}: located raised {describe_error(error)}") from error
 
 
 @dataclass(frozen=True)
 class CellSpec:
     """One dataset × architecture × method × seed, everything resolved: it yields one ensemble."""
 
-    dataset: LabelledPlugin
-    architecture: LabelledPlugin
-    method: LabelledPlugin
+    dataset: LabeledPlugin
+    architecture: LabeledPlugin
+    method: LabeledPlugin
     seed: int
     members: int
     recipe: Recipe
@@ -52,10 +52,10 @@ class CellSpec:
 class Setup:
     """A dataset × architecture with its recipe and its methods, settings applied."""
 
-    dataset: LabelledPlugin
-    architecture: LabelledPlugin
+    dataset: LabeledPlugin
+    architecture: LabeledPlugin
     recipe: Recipe
-    methods: tuple[LabelledPlugin, ...]
+    methods: tuple[LabeledPlugin, ...]
 
     def resolved(self) -> dict[str, Any]:
         """Return labels, recipe and methods (JSON)."""
@@ -76,9 +76,9 @@ class Benchmark:
     path: Path
     seeds: tuple[int, ...]
     members: int
-    datasets: tuple[LabelledPlugin, ...]
-    architectures: tuple[LabelledPlugin, ...]
-    metrics: tuple[LabelledPlugin, ...]
+    datasets: tuple[LabeledPlugin, ...]
+    architectures: tuple[LabeledPlugin, ...]
+    metrics: tuple[LabeledPlugin, ...]
     objective: Objective
     setups: tuple[Setup, ...]
 
@@ -141,5 +141,5 @@ class Benchmark:
         }
 
 
-def _resolved(plugins: tuple[LabelledPlugin, ...]) -> list[dict[str, Any]]:
+def _resolved(plugins: tuple[LabeledPlugin, ...]) -> list[dict[str, Any]]:
     return [plugin.resolved() for plugin in plugins]

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
+from harness.api.coercion import validated
+from harness.api.options import Options
 from harness.benchmark.allowed_values import AllowedValues
-from harness.benchmark.formatting import format_value, one_line, unknown_key
+from harness.benchmark.formatting import format_value, unknown_key
 from harness.benchmark.problems import KeyPath
-from harness.coercion import validated
 from harness.errors import did_you_mean
-from harness.interfaces import Options
+from harness.text import single_line
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -105,7 +106,7 @@ def _describe(details: list[ErrorDetails], value: Any, path: KeyPath, allowed: A
     """Return what is wrong with a value and what is allowed. Several errors are those of the members of a union."""
     kind = details[0]["type"]
     if kind in ("value_error", "assertion_error"):
-        return one_line(details[0]["ctx"]["error"])
+        return single_line(str(details[0]["ctx"]["error"]))
     choices = allowed.choices(path)
     if choices and isinstance(value, str):
         return f"unknown value {format_value(value)}{did_you_mean(value, choices)}"

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.paths import UserPath, from_environment
-from harness.data_root import default_data_root
+from harness.execution.data_root import default_data_root
 
 if TYPE_CHECKING:
     from harness.benchmark import Benchmark
-    from harness.catalogue import Catalogue
+    from harness.registry.catalogue import Catalogue
 
 file_argument = click.argument("file", metavar="FILE", type=UserPath())
 set_option = click.option(
@@ -45,7 +45,7 @@ def data_folder(given: Path | None) -> Path:
 
 def open_catalogue() -> Catalogue:
     """Return the catalogue of installed plugins; those that had to be left out are named on standard error."""
-    from harness.catalogue import load_catalogue
+    from harness.registry.catalogue import load_catalogue
 
     catalogue = load_catalogue()
     for problem in catalogue.problems:

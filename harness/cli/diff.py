@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from harness.blame import printable
 from harness.cli.arguments import store_folder, store_option
 from harness.cli.explain import facts
 from harness.errors import StoreError
 from harness.store import Store
+from harness.text import escape_unprintable
 
 _ABSENT = object()
 
@@ -30,7 +30,7 @@ def diff(first: str, second: str, store: Path | None) -> None:
         lines = list(differences({"kind": left["kind"], **left["spec"]}, {"kind": right["kind"], **right["spec"]}))
     except RecursionError:  # no spec of ours goes so deep
         raise StoreError(f"{shelf.root}: {first} or {second} is nested too deeply to compare") from None
-    click.echo("\n".join(map(printable, lines)) if lines else "no difference: both keys are of one thing")
+    click.echo("\n".join(map(escape_unprintable, lines)) if lines else "no difference: both keys are of one thing")
 
 
 def differences(left: Any, right: Any, path: str = "") -> Iterator[str]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from harness.cli.arguments import data_folder, data_option, open_catalogue, store_folder, store_option
-from harness.data_root import NO_DATA_ROOT
-from harness.engines.cpu_count import count_cpus
 from harness.errors import HarnessError
+from harness.execution.data_root import NO_DATA_ROOT
+from harness.execution.engines.cpu_count import count_cpus
 
 
 @click.command()
@@ -21,8 +21,8 @@ def doctor(store: Path | None, data: Path | None) -> None:
     """Look at plugins, device, store and data root, and say what is wrong; exit code 1 if anything is."""
     import torch
 
-    from harness.provenance import provenance
     from harness.store import Store
+    from harness.telemetry.provenance import provenance
 
     wrong = 0
     facts = provenance()

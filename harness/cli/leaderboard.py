@@ -9,7 +9,7 @@ import click
 from harness.cli.paths import UserPath
 from harness.files import write_atomically
 from harness.leaderboard import FORMATS, board, compare, read_reference, render
-from harness.results import read_rows
+from harness.results.rows import read_rows
 
 
 @click.command()

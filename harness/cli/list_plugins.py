@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from harness.catalogue import KINDS, Registration
 from harness.cli.arguments import json_option, open_catalogue
 from harness.errors import UserError, did_you_mean
+from harness.registry.catalogue import KINDS, Registration
 
 _ALIASES = {"method": "ensemble_builder", "builder": "ensemble_builder", "ensemble": "ensemble_builder", "data_set": "dataset"}
 

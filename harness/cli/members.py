@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from harness.blame import printable
 from harness.cli.arguments import json_option, read_run, store_option
 from harness.cli.paths import UserPath
 from harness.errors import DamagedObject, UserError
 from harness.store import Store
+from harness.text import escape_unprintable
 
 
 @click.command()
@@ -38,9 +38,11 @@ def members(folder: Path, store: Path | None, as_json: bool) -> None:
     for entry in found:
         where = f"{entry['dataset']} {entry['architecture']} {entry['method']} seed {entry['seed']} member {entry['member']}"
         state = "" if entry["state"] == "good" else f"  ({entry['state']})"
-        click.echo(printable(f"{where}  {str(entry['key'])[:12]}  {entry['path']}{state}"))
+        click.echo(escape_unprintable(f"{where}  {str(entry['key'])[:12]}  {entry['path']}{state}"))
     if found and not shelf.base.is_dir():
-        click.echo(printable(f"store {shelf.root}: it is not there; if it was moved, name its place with --store"), err=True)
+        click.echo(
+            escape_unprintable(f"store {shelf.root}: it is not there; if it was moved, name its place with --store"), err=True
+        )
 
 
 def _found(shelf: Store, member: dict[str, Any]) -> dict[str, Any]:

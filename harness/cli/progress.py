@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.interfaces import full_name
+from harness.api.plugin import full_name
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from harness.graph import Graph
-    from harness.task import Task
+    from harness.api.task import Task
+    from harness.plan.graph import Graph
 
 Show = Callable[[dict[str, Any]], None]
 Say = Callable[[str], None]
@@ -104,8 +104,9 @@ def describe(task: Task) -> str:
     trajectory = spec["trajectory"]
     _, seed, member = trajectory["order"]
     objective = full_name(trajectory["objective"]).replace("_", "-")
-    held = "" if trajectory["held"] is None else f", rate held at {trajectory['held']:g}"
-    return f"{where}, seed {seed} member {member}, {objective}{held}"
+    rate = trajectory["constant_learning_rate"]
+    constant = "" if rate is None else f", constant learning rate {rate:g}"
+    return f"{where}, seed {seed} member {member}, {objective}{constant}"
 
 
 class Lines:

@@ -13,8 +13,8 @@ from harness.files import write_atomically
 from harness.leaderboard import board
 
 if TYPE_CHECKING:
-    from harness.catalogue import Catalogue
-    from harness.figure import Figure
+    from harness.api.figure import Figure
+    from harness.registry.catalogue import Catalogue
 
 
 @click.command()

@@ -28,20 +28,20 @@ from harness.cli.durations import Duration
 from harness.cli.paths import UserPath
 from harness.cli.progress import progress
 from harness.cli.stopping import Stopper
-from harness.earlier_run import keep_earlier_run
 from harness.errors import Interrupted, UserError
-from harness.interfaces import Session
-from harness.profile import Profile, told
-from harness.run_folder import check_places, open_folder
-from harness.stopwatch import Stopwatch
+from harness.execution.context import RunContext
+from harness.execution.earlier_run import keep_earlier_run
+from harness.execution.run_folder import check_places, open_folder
+from harness.telemetry.profile import Profile, summarize
+from harness.telemetry.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from harness.catalogue import Catalogue
-    from harness.events import EventLog
-    from harness.graph import Graph
-    from harness.interfaces import Engine
-    from harness.runner import Ledger, Runner
+    from harness.api.engine import Engine
+    from harness.execution.runner import Runner, RunState
+    from harness.plan.graph import Graph
+    from harness.registry.catalogue import Catalogue
     from harness.store import Store
+    from harness.telemetry.events import EventLog
 
 
 @click.command()
@@ -98,9 +98,9 @@ def run(
         folder, root, data = out or Path("runs") / benchmark.name, store_folder(store), data_folder(data)
         check_places(folder, root, data, named="" if out else benchmark.name)
 
-        from harness.device import precision_on, resolve_device
-        from harness.graph import plan
-        from harness.runner import Ledger, Runner, rows
+        from harness.execution.device import precision_on, resolve_device
+        from harness.execution.runner import Runner, RunState, rows
+        from harness.plan.graph import plan
         from harness.store import Store
 
         device = resolve_device(device)
@@ -114,14 +114,14 @@ def run(
         with watch("store"):
             shelf = Store(root)
             shelf.prepare()
-        moved = keep_earlier_run(folder, rows(graph, Ledger()))
+        moved = keep_earlier_run(folder, rows(graph, RunState()))
         if moved:
             click.echo(moved, err=True)
         watching = {"profile": Profile(os.getpid())} if profile else {}
         with progress(graph) as show, _log(folder, {**watching, "progress": show, **catalogue.observers}) as log:
             watch.turn("other")
-            session = Session(catalogue, shelf.root, data, device, log, stopper.stopping, threads, watch)
-            runner = Runner(graph, shelf, engine, session, folder)
+            context = RunContext(catalogue, shelf.root, data, device, log, stopper.stopping, threads, watch)
+            runner = Runner(graph, shelf, engine, context, folder)
             try:
                 status = _run(runner, partial(_write, folder, graph, store=shelf.root, device=device))
             finally:
@@ -136,11 +136,11 @@ def run(
     sys.exit(1 if status == "failed" else 0)
 
 
-def _run(runner: Runner, write: Callable[[Ledger, str], None]) -> str:
+def _run(runner: Runner, write: Callable[[RunState, str], None]) -> str:
     """Run, and write what there is beside the rows when it begins and when it ends, however it ends; return the status."""
-    from harness.runner import failures
+    from harness.execution.runner import failures
 
-    emit, watch = runner.session.emit, runner.session.watch
+    emit, watch = runner.context.emit, runner.context.watch
     emit({"event": "run_started", "time": time.time(), "benchmark": runner.graph.benchmark.name, "command": sys.argv})
     status = "interrupted"
     try:
@@ -166,7 +166,7 @@ def _run(runner: Runner, write: Callable[[Ledger, str], None]) -> str:
 @contextlib.contextmanager
 def _log(folder: Path, observers: Mapping[str, Callable[[dict[str, Any]], None]]) -> Iterator[EventLog]:
     """Open the event log, and say at the end if it could not be written."""
-    from harness.events import EventLog
+    from harness.telemetry.events import EventLog
 
     log = EventLog(folder / "events.jsonl", observers)
     try:
@@ -186,13 +186,13 @@ def _engine(catalogue: Catalogue, name: str, options: Mapping[str, Any]) -> Engi
     return catalogue.create("engine", name, cls.Options.model_validate(given))
 
 
-def _write(folder: Path, graph: Graph, ledger: Ledger, status: str, *, store: Path, device: str) -> None:
+def _write(folder: Path, graph: Graph, ledger: RunState, status: str, *, store: Path, device: str) -> None:
     """Write `run.json` and `leaderboard.md` beside the rows."""
+    from harness.execution.runner import failures, members
     from harness.files import write_atomically
     from harness.leaderboard import board, render
-    from harness.provenance import provenance
-    from harness.results import read_rows
-    from harness.runner import failures, members
+    from harness.results.rows import read_rows
+    from harness.telemetry.provenance import provenance
 
     facts = {
         "benchmark": graph.benchmark.resolved(),
@@ -217,12 +217,12 @@ def _write_profile(folder: Path, profile: Profile) -> None:
         write_atomically(folder / "profile.json", json.dumps(report, indent=1))
     except UserError as error:  # a full disk: the run's own trouble is the one to tell
         click.echo(f"warning: {error}", err=True)
-    click.echo(f"profile: {told(report)}", err=True)
+    click.echo(f"profile: {summarize(report)}", err=True)
 
 
-def _report(folder: Path, graph: Graph, ledger: Ledger, store: Store) -> None:
+def _report(folder: Path, graph: Graph, ledger: RunState, store: Store) -> None:
     click.echo((folder / "leaderboard.md").read_text(encoding="utf-8"))
-    from harness.runner import failures
+    from harness.execution.runner import failures
 
     failed = failures(graph, ledger)
     if not ledger.done and not failed:

@@ -10,7 +10,7 @@ import time
 from types import FrameType
 from typing import Any
 
-from harness.stop_signals import STOP_SIGNALS, WARNINGS
+from harness.execution.stop_signals import STOP_SIGNALS, WARNINGS
 
 
 class Stopper:

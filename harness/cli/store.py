@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import click
 
-from harness.blame import printable
 from harness.cli.arguments import data_folder, data_option, json_option, open_benchmark, store_folder, store_option
 from harness.cli.paths import UserPath
 from harness.errors import StoreError, UserError
 from harness.store import Corruption, Store, Unreferenced, Usage
+from harness.text import escape_unprintable
 
 
 @click.group()
@@ -39,7 +39,7 @@ def verify(store: Path | None, move: bool, as_json: bool) -> None:
         moved_to = _quarantine(opened, corruption) if move else ""
         found.append({**asdict(corruption), "set_aside": moved_to})
         if not as_json:
-            click.echo(printable(_describe(corruption, moved_to)))
+            click.echo(escape_unprintable(_describe(corruption, moved_to)))
     count = len(opened.keys())
     if as_json:
         report = {"store": str(opened.root), "objects": count, "damaged": found}
@@ -113,7 +113,7 @@ def _describe(corruption: Corruption, moved_to: str) -> str:
 
 def _needed(files: Iterable[Path], data: Path) -> tuple[set[str], set[str]]:
     """Return the keys of all tasks and of all trajectories of some benchmarks."""
-    from harness.graph import plan
+    from harness.plan.graph import plan
 
     tasks: set[str] = set()
     trajectories: set[str] = set()

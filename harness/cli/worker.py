@@ -16,11 +16,11 @@ import click
 
 from harness.cli.arguments import data_folder, data_option, json_option, open_catalogue, store_folder, store_option
 from harness.cli.stopping import Stopper
-from harness.code_version import CodeVersion, OtherCode, current_code_version, require_same_code
 from harness.errors import Interrupted, StoreError, UserError
-from harness.stopwatch import Stopwatch
+from harness.execution.code_version import CodeVersion, OtherCode, current_code_version, require_same_code
+from harness.telemetry.stopwatch import Stopwatch
 
-_PATIENCE = 60.0  # seconds in which a worker whose engine has died must have saved what it has under way
+_GRACE_SECONDS = 60.0  # seconds in which a worker whose engine has died must have saved what it has under way
 
 
 @click.command()
@@ -93,13 +93,13 @@ def _work(
     catalogue = open_catalogue()
     if place.run_code is not None:
         require_same_code(CodeVersion.from_json(place.run_code), current_code_version(catalogue.problems))
-    from harness.interfaces import Session
-    from harness.runner import task_from_json
+    from harness.execution.context import RunContext
+    from harness.execution.runner import task_from_json
+    from harness.execution.worker import Worker
     from harness.store import Store
-    from harness.worker import Worker
 
     shelf = Store(place.store)
-    workman = Worker(Session(catalogue, place.store, place.data, place.device, emit, stopping, place.threads, watch))
+    workman = Worker(RunContext(catalogue, place.store, place.data, place.device, emit, stopping, place.threads, watch))
     watch.turn("waiting")
     emit({"event": "worker_ready"})
     all_done = True
@@ -148,7 +148,7 @@ def _watch(parent: int, stopper: Stopper) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     stopper.stop()
-    time.sleep(_PATIENCE)
+    time.sleep(_GRACE_SECONDS)
     os._exit(stopper.exit_code)
 
 

@@ -5,7 +5,6 @@ one before returned. `docs/board.md` says how to read it.
 """
 
 from harness.leaderboard.assembly import board, mean_and_std
-from harness.leaderboard.escaping import plain
 from harness.leaderboard.formats import FORMATS, render
 from harness.leaderboard.numerals import format_number
 from harness.leaderboard.reference import compare, read_reference
@@ -25,7 +24,6 @@ __all__ = [
     "compare",
     "format_number",
     "mean_and_std",
-    "plain",
     "read_reference",
     "render",
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from harness.errors import UserError, did_you_mean
 from harness.leaderboard.numerals import format_number
 from harness.leaderboard.tables import Board, Column, Entry, Method, Problem, Table
-from harness.results import Row, rows_of
+from harness.results.rows import Row, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from harness.text import plain_line
 
 _MARKDOWN_SPECIAL = {"&": "&amp;", "<": "&lt;", ">": "&gt;", **{c: f"\\{c}" for c in "\\`*[]|~$#"}}
 _LATEX_SPECIAL = {
@@ -20,19 +21,12 @@ _LATEX_SPECIAL = {
 }
 
 
-def plain(text: str) -> str:
-    """Return one line without anything that steers a terminal or a reader: control characters and line breaks become spaces,
-    invisible ones (direction marks among them) U+FFFD."""
-    kinds = ((unicodedata.category(c), c) for c in text)
-    return " ".join("".join(" " if k in ("Cc", "Zl", "Zp") else "\ufffd" if k in ("Cf", "Cs") else c for k, c in kinds).split())
-
-
 def markdown(text: str) -> str:
     """Escape for GitHub's markdown; an underscore inside a word means nothing there and stays as it is."""
-    escaped = "".join(_MARKDOWN_SPECIAL.get(c, c) for c in plain(text))
+    escaped = "".join(_MARKDOWN_SPECIAL.get(c, c) for c in plain_line(text))
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)
 
 
 def latex(text: str) -> str:
     """Escape for LaTeX, minus signs of numbers as such."""
-    return re.sub(r"(?<!\S)-(?=\d)", "$-$", "".join(_LATEX_SPECIAL.get(c, c) for c in plain(text)))
+    return re.sub(r"(?<!\S)-(?=\d)", "$-$", "".join(_LATEX_SPECIAL.get(c, c) for c in plain_line(text)))

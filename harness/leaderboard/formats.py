@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from harness.errors import UserError, did_you_mean
-from harness.leaderboard.escaping import latex, markdown, plain
+from harness.leaderboard.escaping import latex, markdown
 from harness.leaderboard.layout import closing, grids, map_text
 from harness.leaderboard.numerals import entry_text
 from harness.leaderboard.tables import Board, Comparison, Table
-from harness.results import csv_line
+from harness.results.rows import csv_line
+from harness.text import plain_line
 
 _HTML = """\
 <div class="leaderboard">
@@ -78,7 +79,7 @@ def _html(board: Board) -> str:
     import jinja2
 
     template = jinja2.Environment(autoescape=True, keep_trailing_newline=True).from_string(_HTML)
-    return template.render(grids=[map_text(grid, plain) for grid in grids(board)], closing=closing(board))
+    return template.render(grids=[map_text(grid, plain_line) for grid in grids(board)], closing=closing(board))
 
 
 def _latex(board: Board) -> str:

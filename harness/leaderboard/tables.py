@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.results import Better
+from harness.results.rows import Better
 
 
 @dataclass(frozen=True)

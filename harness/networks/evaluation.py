@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from harness.interfaces import Split
+from harness.api.interfaces import Split
 from harness.networks.flat_network import FlatNetwork
 
 _BYTES_PER_BATCH = 24 * 2**20

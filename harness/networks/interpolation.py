@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.blame import blamed
-from harness.ensemble import BatchNorm
-from harness.errors import Interrupted, TaskFailed
+from harness.api.ensemble import BatchNorm
+from harness.errors import Interrupted, TaskFailed, attribute_errors
 from harness.networks.evaluation import NormalizedImages, full_precision, predict, predict_batch
 from harness.networks.flat_network import EXTRA_STATE, FlatNetwork, State
 from harness.networks.running_statistics import RunningStatistics, sample_batches
@@ -45,7 +44,7 @@ class InterpolatedNetwork:
         self._differing = [name for name in names if _differ([fixed[name] for fixed in self._fixed])]
         self._sample: Tensor | None = None
         self.set_member(0)
-        with full_precision(), blamed(label, "forward"):
+        with full_precision(), attribute_errors(label, "forward"):
             self.statistics = RunningStatistics(network, self._batches)
 
     @property
@@ -80,7 +79,7 @@ class InterpolatedNetwork:
         """
         if self._stopping():
             raise Interrupted
-        with blamed(self._label, "forward"):
+        with attribute_errors(self._label, "forward"):
             self.move(point, batchnorm)
             logits = predict(self.network, self.test)
         guesses = logits.argmax(1).masked_fill_(~logits.isfinite().all(1), -1)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from harness.figure import Epoch, Figure, FigureData, Plot, Training
+from harness.api.figure import Epoch, Figure, FigureData, Plot, Training
 from harness.leaderboard import board
 from harness.report import rendering
-from harness.results import Row, frame
+from harness.results.rows import Row, frame
 
 _KEY = "0" * 64
 _METHODS: Mapping[str, Mapping[str, Any]] = {"first": {}, "second": {}}

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from harness.blame import on_one_line, told
+from harness.api.figure import Figure, FigureData, Plot
 from harness.errors import PluginError
-from harness.figure import Figure, FigureData, Plot
 from harness.leaderboard import Board, Table
 from harness.report import rendering
 from harness.report.run import Run, builders, place, trainings_by_place
 from harness.report.training_curves import training_curves
+from harness.text import describe_error, single_line
 
 _LONGEST_NAME = 100
 
@@ -152,6 +152,6 @@ def _named_if_it_fails(label: str, problems: list[str]) -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except PluginError as error:
-        problems.append(f"{label} is left out: {on_one_line(str(error))}")
+        problems.append(f"{label} is left out: {single_line(str(error))}")
     except BaseException as error:  # plugins are code: they can raise anything
-        problems.append(f"{label} is left out: {told(error)}")
+        problems.append(f"{label} is left out: {describe_error(error)}")

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.blame import blamed
-from harness.errors import UserError
+from harness.errors import UserError, attribute_errors
 from harness.files import write_atomically
 from harness.report import rendering
 from harness.report.figures import DrawnFigure
@@ -26,7 +25,7 @@ def write_figures(figures: Iterable[DrawnFigure], folder: str | Path) -> list[Pa
         raise UserError(f"{folder}: cannot be made: {error.strerror or error}; name another folder") from None
     written = []
     for figure in figures:
-        with blamed(figure.label, "paint"), contextlib.redirect_stdout(sys.stderr):
+        with attribute_errors(figure.label, "paint"), contextlib.redirect_stdout(sys.stderr):
             contents: dict[str, str | bytes] = {
                 "png": rendering.png(figure.plot),
                 "svg": rendering.svg(figure.plot),

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
-from harness.leaderboard import Board, plain, render
+from harness.leaderboard import Board, render
 from harness.report.figures import DrawnFigures
 from harness.report.run import Run, entries, mapping
+from harness.text import plain_line
 
 _SHOWN_LINES = 400  # a longer table of a figure's data is left to its CSV file
 
@@ -24,7 +25,7 @@ def make_page(run: Run, board: Board, drawn: DrawnFigures) -> str:
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(autoescape=True, loader=loader, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["plain"] = plain
+    environment.filters["plain"] = plain_line
     text = environment.get_template("page.html").render(
         name=_name(run),
         description=str(_benchmark(run).get("description") or ""),

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from harness.drawing import FAINT, GREY, INK
-from harness.figure import Plot
-from harness.leaderboard import plain
-from harness.results import csv_line
+from harness.api.drawing import FAINT, GREY, INK
+from harness.api.figure import Plot
+from harness.results.rows import csv_line
+from harness.text import plain_line
 
 DOTS_PER_INCH = 200
 _STYLE: dict[str, Any] = {
@@ -110,4 +110,4 @@ def _field(value: object) -> str:
 
 
 def _attribute(text: str) -> str:
-    return plain(text).translate({ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord('"'): "&quot;"})
+    return plain_line(text).translate({ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord('"'): "&quot;"})

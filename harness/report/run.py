@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.api.figure import Epoch, Training
 from harness.errors import UserError
-from harness.figure import Epoch, Training
-from harness.results import read_rows
+from harness.results.rows import read_rows
 
 if TYPE_CHECKING:
     import pandas as pd

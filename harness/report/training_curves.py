@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harness.drawing import ACCENT, GREY, INK, fits_an_axis, whole_number_ticks
-from harness.figure import Epoch, Plot, Training
+from harness.api.drawing import ACCENT, GREY, INK, fits_an_axis, whole_number_ticks
+from harness.api.figure import Epoch, Plot, Training
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

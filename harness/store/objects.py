@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import files
+from harness.api.task import canonical_json
 from harness.errors import DamagedObject
-from harness.task import canonical_json
 
 if TYPE_CHECKING:
     from torch import Tensor

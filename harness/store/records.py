@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from harness import files
+from harness.api.task import canonical_json
 from harness.errors import StoreError
 from harness.store import objects
 from harness.store.errors import explained
 from harness.store.layout import Layout
 from harness.store.writer import StoreWriter
-from harness.task import canonical_json
 
 _WRITE = "cannot be written"
 

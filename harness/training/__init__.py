@@ -1,1 +1,1 @@
-"""Training: schedule, augmentation on the device, optimisers on flat vectors, the loop. Knows nothing of methods or files."""
+"""Training: schedule, augmentation on the device, optimizers on flat vectors, the loop. Knows nothing of methods or files."""

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device: random crop, horizontal flip, colour jitter, normalisation.
+"""Augmentation of whole batches on the device: random crop, horizontal flip, color jitter, normalization.
 
 The images stay on the device as bytes. What happens to an image is a pure function of the augmentation's strengths, a key
 and the image's index, so it does not depend on the batch the image is in, on who else trains, or on the engine. Nothing
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness import streams
-from harness.recipe import Augmentation
+from harness.api.recipe import Augmentation
 
 DRAWS = 8  # counters that an image has to itself: seven draws and a spare one
 
@@ -38,7 +38,7 @@ class Draws:
     brightness: Tensor  # float32 factors around 1
     contrast: Tensor
     saturation: Tensor
-    hue: Tensor  # float32, turns of the colour circle, around 0
+    hue: Tensor  # float32, turns of the color circle, around 0
 
 
 def draw(augmentation: Augmentation, key: int | Tensor, indices: Tensor) -> Draws:
@@ -118,9 +118,9 @@ def apply(images: PaddedImages, indices: Tensor, draws: Draws, augmentation: Aug
 
 
 class Augmenter:
-    """A training set on a device, from which augmented and normalised batches are taken.
+    """A training set on a device, from which augmented and normalized batches are taken.
 
-        augmenter = Augmenter(split.images, recipe.augmentation, *dataset.normalisation, device="cuda")
+        augmenter = Augmenter(split.images, recipe.augmentation, *dataset.normalization, device="cuda")
         inputs = augmenter(order[:128], streams.key("augmentation", seed, member, epoch))
 
     `images` are uint8 (n, channels, height, width); `mean` and `std` are per channel, of pixel values in [0, 1].
@@ -137,7 +137,7 @@ class Augmenter:
         self.augmentation = augmentation
         self.images = PaddedImages(images, augmentation.crop_padding, device)
         if not len(mean) == len(std) == self.images.channels:
-            raise ValueError(f"normalisation: {len(mean)} means and {len(std)} deviations for {self.images.channels} channels")
+            raise ValueError(f"normalization: {len(mean)} means and {len(std)} deviations for {self.images.channels} channels")
         self._mean = torch.tensor(mean, dtype=torch.float32, device=device).view(-1, 1, 1)
         self._std = torch.tensor(std, dtype=torch.float32, device=device).view(-1, 1, 1)
 
@@ -145,15 +145,15 @@ class Augmenter:
         """Return a batch as training sees it: indices and key as for `draw`, to float32 (*indices.shape, channels, height,
         width), each batch in channels-last memory."""
         draws = draw(self.augmentation, key, indices)
-        return self._normalise(apply(self.images, indices, draws, self.augmentation))
+        return self._normalize(apply(self.images, indices, draws, self.augmentation))
 
     def plain(self, indices: Tensor) -> Tensor:
         """Return a batch without augmentation, as evaluation sees it; shapes as above."""
         planes = _to_unit(self.images.originals(indices.flatten()))
-        return self._normalise(_to_images(planes, self.images, indices))
+        return self._normalize(_to_images(planes, self.images, indices))
 
-    def _normalise(self, images: Tensor) -> Tensor:
-        """Normalise images in place and lay them out channels-last."""
+    def _normalize(self, images: Tensor) -> Tensor:
+        """Normalize images in place and lay them out channels-last."""
         normal = images.sub_(self._mean).div_(self._std).flatten(0, -4)
         return normal.contiguous(memory_format=torch.channels_last).unflatten(0, images.shape[:-3])
 
@@ -164,14 +164,14 @@ def adjust_brightness(planes: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_contrast(planes: Tensor, factor: Tensor) -> Tensor:
-    """Blend every image with the mean of its grey image, in place."""
+    """Blend every image with the mean of its gray image, in place."""
     total = grayscale(planes).sum(-1, keepdim=True, dtype=torch.float64)
     mean = (total / planes.shape[-1]).to(torch.float32)
     return _blend(planes, mean, factor)
 
 
 def adjust_saturation(planes: Tensor, factor: Tensor) -> Tensor:
-    """Blend every RGB image with its grey image, in place."""
+    """Blend every RGB image with its gray image, in place."""
     return _blend(planes, grayscale(planes), factor)
 
 
@@ -186,7 +186,7 @@ def adjust_hue(planes: Tensor, shift: Tensor) -> Tensor:
     high = torch.maximum(torch.maximum(red, green), blue)
     low = torch.minimum(torch.minimum(red, green), blue)
     span = high - low
-    hue = (high - red).add_(green - low).add_(blue - low).div_(span.clamp(min=_TINY))  # grey: 0 / tiny = 0
+    hue = (high - red).add_(green - low).add_(blue - low).div_(span.clamp(min=_TINY))  # gray: 0 / tiny = 0
     hue = hue.copysign_(green - blue).add_(shift * 6)
     hue.sub_((hue * (1 / 6)).floor_().mul_(6))  # a whole number of turns off; `remainder` takes three times as long
     scaled = ((hue - 3).abs_().sub_(1), (hue - 2).abs_().neg_().add_(2), (hue - 4).abs_().neg_().add_(2))
@@ -196,16 +196,16 @@ def adjust_hue(planes: Tensor, shift: Tensor) -> Tensor:
 
 
 def grayscale(planes: Tensor) -> Tensor:
-    """Return the grey image (batch, pixels): ITU-R 601 luma of three channels, as torchvision rounds it; else their mean."""
+    """Return the gray image (batch, pixels): ITU-R 601 luma of three channels, as torchvision rounds it; else their mean."""
     if len(planes) == 3:
         red, green, blue = planes.unbind()
         return (red * 0.2989).add_(green * 0.587).add_(blue * 0.114)
     return reduce(torch.add, planes.unbind()) / len(planes)
 
 
-def _around(centre: float, radius: float, number: Tensor) -> Tensor:
-    """Map numbers in [0, 1) to [centre - radius, centre + radius)."""
-    return number * (2 * radius) + (centre - radius)
+def _around(center: float, radius: float, number: Tensor) -> Tensor:
+    """Map numbers in [0, 1) to [center - radius, center + radius)."""
+    return number * (2 * radius) + (center - radius)
 
 
 def _flip(pixels: Tensor, chosen: Tensor) -> Tensor:

@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 
 from harness import streams
+from harness.api.interfaces import Objective
+from harness.api.recipe import Recipe
 from harness.errors import TaskFailed
-from harness.interfaces import Objective
 from harness.networks.flat_network import FlatNetwork, State
-from harness.recipe import Recipe
-from harness.stopwatch import Stopwatch
 from harness.streams import Name
+from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
-from harness.training.capture import make_advance
-from harness.training.step import Moment, Trainee
+from harness.training.cuda_graph import make_step_function
+from harness.training.step import StepInputs, TrainState
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class EpochRecord:
 class Point:
     """A point of a trajectory: everything that its continuation is a function of. Tensors on the CPU, in plain layout.
 
-    `step` counts from initialisation; `optimizer_steps` since the optimiser's memory was empty. The sums belong to the epoch
+    `step` counts from initialization; `optimizer_steps` since the optimizer's memory was empty. The sums belong to the epoch
     that is under way.
     """
 
@@ -117,7 +117,7 @@ class Trainer:
     def load(self, start: Point) -> None:
         """Go to a point."""
         recipe, objective = self.rules.recipe, self.rules.objective
-        self.trainee = Trainee(self.network, self.augmenter, self.labels, recipe, objective, self.teacher)
+        self.trainee = TrainState(self.network, self.augmenter, self.labels, recipe, objective, self.teacher)
         self.network.load(start.weights)
         self.network.module.train()
         for name, memory in start.memory.items():
@@ -127,10 +127,10 @@ class Trainer:
         self.step, self._age, self._history = start.step, start.optimizer_steps, list(start.history)
         self._ordered: tuple[int, Tensor] = -1, self.labels[:0]
 
-    def moment(self) -> Moment:
+    def moment(self) -> StepInputs:
         """Return what the next step is told."""
         epoch, within = divmod(self.step, self.steps_per_epoch)
-        return Moment(
+        return StepInputs(
             indices=self._order(epoch)[within * self.batch : (within + 1) * self.batch],
             augmentation=self._key("augmentation", epoch),
             noise=self._key("noise", epoch, within),
@@ -215,12 +215,12 @@ class _Run:
         if left <= 0:
             return
         trainees = [trainer.trainee for trainer in self.trainers]
-        advance = make_advance(trainees, [trainer.moment() for trainer in self.trainers], left, self.watch)
+        step_function = make_step_function(trainees, [trainer.moment() for trainer in self.trainers], left, self.watch)
         while first.step < until * first.steps_per_epoch and len(self.failed) < len(trainees) and not stopping():
             if first.step % first.steps_per_epoch == 0:
                 began = time.monotonic()
             self.watch.turn("data")
-            advance([trainer.moment() for trainer in self.trainers])
+            step_function([trainer.moment() for trainer in self.trainers])
             for trainer in self.trainers:
                 trainer.count_step()
             if first.step % first.steps_per_epoch == 0:

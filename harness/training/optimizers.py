@@ -1,6 +1,6 @@
 """SGD, Adam and AdamW on flat vectors: one network's parameters are one vector, so a step is a handful of vector operations.
 
-Each gives what `torch.optim`'s optimiser of the same name gives, to rounding (tested in float64). The learning rate and the
+Each gives what `torch.optim`'s optimizer of the same name gives, to rounding (tested in float64). The learning rate and the
 count of steps are numbers, or float64 tensors () on the parameters' device, so that a captured step reads them anew each time.
 """
 
@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from harness.recipe import Recipe
+from harness.api.recipe import Recipe
 
 
 class Optimizer(ABC):
@@ -84,6 +84,6 @@ def _descend(parameters: Tensor, update: Tensor, rate: float | Tensor) -> None:
 
 
 def make_optimizer(recipe: Recipe, parameters: Tensor) -> Optimizer:
-    """Return the recipe's optimiser with an empty memory."""
+    """Return the recipe's optimizer with an empty memory."""
     kinds: dict[str, type[SGD] | type[Adam]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
     return kinds[recipe.optimizer](recipe, parameters)

@@ -12,27 +12,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.interfaces import Objective
+from harness.api.interfaces import Objective
+from harness.api.recipe import Recipe
 from harness.networks.flat_network import FlatNetwork
-from harness.recipe import Recipe
-from harness.stopwatch import Stopwatch
+from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
 from harness.training.dropout import Noise, name_dropout
 from harness.training.optimizers import make_optimizer
 
 
 @dataclass(frozen=True)
-class Moment:
+class StepInputs:
     """What a step is told. All but the indices are numbers, or tensors () on the device: int64 keys, float64 for the others."""
 
     indices: Tensor  # int64 (batch,), on the device
     augmentation: int | Tensor  # the key of the epoch's augmentation
     noise: int | Tensor  # the key of the step's dropout
     rate: float | Tensor
-    count: int | Tensor  # steps since the optimiser's memory was empty, this one included
+    count: int | Tensor  # steps since the optimizer's memory was empty, this one included
 
 
-class Trainee:
+class TrainState:
     """A network in training: all that its steps read and write, on one device. `network` has a gradient.
 
     `augmenter` holds the training images and `labels` (n,) lie beside them; `teacher`, if the objective wants one, is a network
@@ -64,7 +64,7 @@ class Trainee:
         return [self.network.vector, *counters, *self.optimizer.memory.values(), self.loss_sum, self.correct]
 
 
-def take_step(trainee: Trainee, moment: Moment, watch: Stopwatch) -> None:
+def take_step(trainee: TrainState, moment: StepInputs, watch: Stopwatch) -> None:
     """Move the network by one step, and add the batch's loss and right answers to the sums."""
     recipe, network = trainee.recipe, trainee.network
     watch.turn("data")
@@ -75,7 +75,7 @@ def take_step(trainee: Trainee, moment: Moment, watch: Stopwatch) -> None:
     correct = (logits.detach().argmax(1) == labels).sum()  # before the loss, which may change its arguments in place
     loss = trainee.objective.loss(logits, labels, teacher_logits=teacher_logits, label_smoothing=recipe.label_smoothing)
     gradient = network.gradient_of(loss)
-    watch.turn("optimiser")
+    watch.turn("optimizer")
     if recipe.clip_norm is not None:
         norm = torch.linalg.vector_norm(gradient)
         gradient.mul_((recipe.clip_norm / (norm + 1e-6)).clamp(max=1.0))
@@ -84,7 +84,7 @@ def take_step(trainee: Trainee, moment: Moment, watch: Stopwatch) -> None:
     trainee.correct += correct
 
 
-def _teacher_images(trainee: Trainee, images: Tensor, moment: Moment) -> Tensor | None:
+def _teacher_images(trainee: TrainState, images: Tensor, moment: StepInputs) -> Tensor | None:
     """Return the images that the teacher sees: a copy of the student's, which may change its own in place, or plain ones."""
     if trainee.teacher is None:
         return None
@@ -94,7 +94,7 @@ def _teacher_images(trainee: Trainee, images: Tensor, moment: Moment) -> Tensor 
 
 
 def _logits(
-    trainee: Trainee, images: Tensor, teacher_images: Tensor | None, noise: int | Tensor
+    trainee: TrainState, images: Tensor, teacher_images: Tensor | None, noise: int | Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """Return the student's and the teacher's logits, float32 (batch, classes)."""
     trainee.noise.begin(noise)

@@ -8,7 +8,7 @@ from harness import Cell, EnsembleBuilder, Weights
 
 
 class DeepEnsemble(EnsembleBuilder):
-    """M runs from different initialisations with different orders of batches."""
+    """M runs from different initializations with different orders of batches."""
 
     name, version = "deep", 1
 

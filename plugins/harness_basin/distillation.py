@@ -35,7 +35,7 @@ class Distillation(Objective):
     """
 
     name, version = "distillation", 1
-    wants_teacher = True
+    needs_teacher = True
     epoch_cost = 4 / 3  # the teacher's forward pass on top of forward and backward
     Options = DistillationOptions
 

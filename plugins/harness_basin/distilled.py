@@ -43,7 +43,10 @@ class DistilledEnsemble(EnsembleBuilder):
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return M continuations of the reference's first t epochs, distilled from the deep ensemble."""
         trunk, shift = self.options.trunk(cell), int(self.options.teacher == "next")
-        settings = self.options.distillation()
+        objective = Distillation(self.options.distillation())
         deep = [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
-        towards = [Distillation(settings, teacher=deep[(j + shift) % cell.size]) for j in range(cell.size)]
-        return [self.options.branch(trunk, j, objective).at(cell.epochs) for j, objective in enumerate(towards)]
+        members = []
+        for j in range(cell.size):
+            run = self.options.branch(trunk, j, objective, teacher=deep[(j + shift) % cell.size])
+            members.append(run.at(cell.epochs))
+        return members

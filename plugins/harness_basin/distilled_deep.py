@@ -1,4 +1,4 @@
-"""Distilled deep ensembles: the control for the regularising effect of distillation (paper §4 and Table 4)."""
+"""Distilled deep ensembles: the control for the regularizing effect of distillation (paper §4 and Table 4)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DistilledDeepOptions(DistillationOptions):
 
 
 class DistilledDeepEnsemble(EnsembleBuilder):
-    """M fresh runs from other initialisations than the deep ensemble's, each learning from a deep member.
+    """M fresh runs from other initializations than the deep ensemble's, each learning from a deep member.
 
     The paper does not say which teacher a member has, nor where it starts: by default deep member j teaches a fresh member.
     """
@@ -36,7 +36,10 @@ class DistilledDeepEnsemble(EnsembleBuilder):
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return M distilled trainings from scratch; the students are members M, M + 1, … of the seed's streams."""
         shift = int(self.options.teacher == "next")
-        settings = self.options.distillation()
+        objective = Distillation(self.options.distillation())
         deep = [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
-        towards = [Distillation(settings, teacher=deep[(j + shift) % cell.size]) for j in range(cell.size)]
-        return [cell.trajectory(cell.size + j, objective).at(cell.epochs) for j, objective in enumerate(towards)]
+        members = []
+        for j in range(cell.size):
+            run = cell.trajectory(cell.size + j, objective, teacher=deep[(j + shift) % cell.size])
+            members.append(run.at(cell.epochs))
+        return members

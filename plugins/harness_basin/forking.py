@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 import harness
-from harness import Cell, Checkpoint, Objective, Recipe, Trajectory
+from harness import Cell, Checkpoint, Objective, Recipe, Trajectory, Weights
 
 
 class ForkOptions(harness.Options):
@@ -18,7 +18,7 @@ class ForkOptions(harness.Options):
     fork_epoch: int | None = Field(
         None, ge=0, description="t, the epochs that all members share (Table 5); null: a tenth of T, at least 1"
     )
-    inherit_momentum: bool = Field(True, description="keep the optimiser's memory at the fork")
+    inherit_momentum: bool = Field(True, description="keep the optimizer's memory at the fork")
     inherit_schedule: bool = Field(True, description="go on with the rest of the schedule; false: a new one over T - t epochs")
 
     def epoch(self, epochs: int) -> int:
@@ -29,12 +29,15 @@ class ForkOptions(harness.Options):
         """Return θ₁ at t: the reference model's own first epochs."""
         return cell.trajectory(member=0).at(self.epoch(cell.epochs))
 
-    def branch(self, trunk: Checkpoint, member: int, objective: Objective | None = None) -> Trajectory:
+    def branch(
+        self, trunk: Checkpoint, member: int, objective: Objective | None = None, teacher: Weights | None = None
+    ) -> Trajectory:
         """Return the run that leaves the trunk with member j's order of batches."""
         return trunk.fork(
             order=member,
             objective=objective,
-            restarted=not self.inherit_schedule,
+            teacher=teacher,
+            restart_schedule=not self.inherit_schedule,
             fresh_optimizer=not self.inherit_momentum,
         )
 

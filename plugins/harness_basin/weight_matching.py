@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 import harness
-from harness import Derivation, State, TaskFailed, Workbench
+from harness import Derivation, DerivationContext, State, TaskFailed
 
 if TYPE_CHECKING:
     from harness_basin.matching import Symmetry
@@ -33,22 +33,22 @@ class WeightMatching(Derivation):
     name, version = "weight_matching", 1
     Options = MatchingOptions
 
-    def derive(self, parents: Sequence[State], workbench: Workbench) -> tuple[Sequence[State], Mapping[str, Any]]:
+    def derive(self, parents: Sequence[State], context: DerivationContext) -> tuple[Sequence[State], Mapping[str, Any]]:
         """Return the permuted state, with the objective's trace; fail if the function has changed."""
         from harness_basin.matching import match, permute
 
         reference, other = parents
-        symmetry = _symmetry(workbench)
+        symmetry = _symmetry(context)
         found = match(
             symmetry,
             reference,
             other,
-            stream=workbench.stream,
+            stream=context.stream,
             restarts=self.options.restarts,
             max_sweeps=self.options.max_sweeps,
         )
         permuted = permute(symmetry, found.permutations, other)
-        difference = _checked(workbench, other, permuted)
+        difference = _checked(context, other, permuted)
         facts = {
             "objective": found.objective,
             "trace": _lists(found.trace),
@@ -74,30 +74,30 @@ class JointWeightMatching(Derivation):
         """One permuted network per parent."""
         return self.options.members
 
-    def derive(self, parents: Sequence[State], workbench: Workbench) -> tuple[Sequence[State], Mapping[str, Any]]:
+    def derive(self, parents: Sequence[State], context: DerivationContext) -> tuple[Sequence[State], Mapping[str, Any]]:
         """Return the permuted states, with the objective's trace; fail if a function has changed."""
         from harness_basin.matching import match_jointly, permute
 
-        symmetry = _symmetry(workbench)
-        found = match_jointly(symmetry, parents, stream=workbench.stream, max_sweeps=self.options.max_sweeps)
+        symmetry = _symmetry(context)
+        found = match_jointly(symmetry, parents, stream=context.stream, max_sweeps=self.options.max_sweeps)
         permuted = [permute(symmetry, p, state) for p, state in zip(found.permutations, parents, strict=True)]
-        differences = [_checked(workbench, before, after) for before, after in zip(parents, permuted, strict=True)]
+        differences = [_checked(context, before, after) for before, after in zip(parents, permuted, strict=True)]
         return permuted, {"objective": found.objective, "trace": _lists(found.trace), "function_differences": differences}
 
 
-def _symmetry(workbench: Workbench) -> Symmetry:
+def _symmetry(context: DerivationContext) -> Symmetry:
     """Derive the network's permutation symmetry from one real image."""
     from harness_basin.matching import derive_symmetry
 
-    return derive_symmetry(workbench.network().eval(), workbench.normalise(workbench.test.images[:2]).cpu())
+    return derive_symmetry(context.network().eval(), context.normalize(context.test.images[:2]).cpu())
 
 
-def _checked(workbench: Workbench, before: State, after: State) -> float:
+def _checked(context: DerivationContext, before: State, after: State) -> float:
     """Return how far the outputs on real images moved in float64; a permutation that changes the function is an error."""
     from harness_basin.matching import functional_difference
 
-    images = workbench.normalise(workbench.test.images[:CHECKED_IMAGES]).cpu()
-    difference = functional_difference(workbench.network().eval(), before, after, images)
+    images = context.normalize(context.test.images[:CHECKED_IMAGES]).cpu()
+    difference = functional_difference(context.network().eval(), before, after, images)
     if not difference <= TOLERANCE:
         raise TaskFailed(
             f"the permuted network computes another function: outputs differ by {difference:.1e}, relative, in float64"

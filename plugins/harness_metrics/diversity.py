@@ -48,7 +48,7 @@ def jensen_shannon_divergence(probabilities: np.ndarray) -> np.ndarray:
 def disagreement(predictions: np.ndarray) -> np.ndarray:
     """Return the share of pairs of members that predict different classes, in percent, (examples,).
 
-    Predictions int (members, examples). Source: Fort, Hu and Lakshminarayanan 2019, before their normalisation.
+    Predictions int (members, examples). Source: Fort, Hu and Lakshminarayanan 2019, before their normalization.
     """
     pairs = list(combinations(range(len(predictions)), 2))
     differ = np.zeros(predictions.shape[1])

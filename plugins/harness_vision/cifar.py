@@ -68,8 +68,8 @@ class Cifar10(PythonBatches):
     """CIFAR-10: 50,000 + 10,000 images of 10 classes, 32×32."""
 
     name, version = "cifar10", 1
-    classes = 10
-    normalisation = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+    num_classes = 10
+    normalization = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
     archive = Archive(
         filename="cifar-10-python.tar.gz",
         url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
@@ -92,8 +92,8 @@ class Cifar100(PythonBatches):
     """CIFAR-100: 50,000 + 10,000 images of 100 (fine) classes, 32×32."""
 
     name, version = "cifar100", 1
-    classes = 100
-    normalisation = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
+    num_classes = 100
+    normalization = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
     archive = Archive(
         filename="cifar-100-python.tar.gz",
         url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",

@@ -25,7 +25,7 @@ class DigitsOptions(Options):
 
 
 class Digits(Dataset):
-    """1,797 grey images of 10 digits, 8×8, pixels scaled from 0…16 to 0…255; 1,437 to train and 360 to test on.
+    """1,797 gray images of 10 digits, 8×8, pixels scaled from 0…16 to 0…255; 1,437 to train and 360 to test on.
 
     The split is the same for every seed and stratified: each class has a fifth of its images, give or take one, in the test
     split. Both splits are in random order, so the first n are a fair sample.
@@ -34,9 +34,9 @@ class Digits(Dataset):
     name, version = "digits", 1
     Options = DigitsOptions
     shape = (1, 8, 8)
-    classes = 10
+    num_classes = 10
     fingerprint = "sha256:569deac108bcad81b35d8fc97ca6f01c3ce12a5ef280c9c2a58b8d77027a5a75"
-    normalisation = (0.3056,), (0.3762,)
+    normalization = (0.3056,), (0.3762,)
 
     @property
     def train_size(self) -> int:

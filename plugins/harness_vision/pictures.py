@@ -41,7 +41,7 @@ def load_pictures(
 
 
 def decode(paths: Sequence[Path], shape: Shape) -> Tensor:
-    """Return pictures as uint8 (n, channels, height, width), grey ones as RGB; raise `DataError` naming a damaged file."""
+    """Return pictures as uint8 (n, channels, height, width), gray ones as RGB; raise `DataError` naming a damaged file."""
     images = torch.empty(len(paths), *shape, dtype=torch.uint8)
     array = images.numpy()
 

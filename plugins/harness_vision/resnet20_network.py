@@ -34,7 +34,7 @@ class ResNet20Network(nn.Module):
             self.groups.append(nn.Sequential(first, Block(out, out), Block(out, out)))
             wide, height, width = out, -(-height // stride), -(-width // stride)
         self.dense = nn.Linear(wide, classes)
-        initialise(self)
+        initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.norm1(self.conv1(x)))
@@ -102,7 +102,7 @@ def same_margins(height: int, width: int) -> Margins | None:
 
 
 @torch.no_grad()
-def initialise(network: nn.Module) -> None:
+def initialize(network: nn.Module) -> None:
     """Draw weights as flax's `lecun_normal`, the reference's default: N(0, 1 / fan_in), cut at two standard deviations.
 
     Cutting takes away variance; dividing by the standard deviation of a unit normal cut at ±2 gives it back. Biases are 0 and

@@ -97,7 +97,7 @@ class TinyImageNet(Dataset):
     name, version = "tiny_imagenet", 1
     Options = TinyImageNetOptions
     shape = (3, 64, 64)
-    normalisation = (0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)
+    normalization = (0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)
 
     _listing = ""  # of a data set that was located with `classes: present`: a digest of what was found
 
@@ -138,14 +138,14 @@ class TinyImageNet(Dataset):
         return self.options.wnids or WNIDS
 
     @property
-    def classes(self) -> int:
+    def num_classes(self) -> int:
         """200, or as many as are used."""
         return len(self.wnids)
 
     @property
     def train_size(self) -> int:
         """500 for each class, or as many as the options say."""
-        return self.options.train_size or TRAIN_IMAGES * self.classes
+        return self.options.train_size or TRAIN_IMAGES * self.num_classes
 
     def load(self, root: Path) -> tuple[Split, Split]:
         """Return training and validation images, decoded, or from the cache that an earlier decoding left under the root."""

@@ -17,8 +17,8 @@ from torch import nn
 import toys
 from conftest import RECIPE, Lab
 from harness.errors import BenchmarkError
-from harness.graph import Graph
-from harness.results import read_rows
+from harness.plan.graph import Graph
+from harness.results.rows import read_rows
 
 GraphOf = Callable[..., Graph]
 
@@ -62,7 +62,7 @@ def splitmix(key: int, counter: int) -> int:
 
 
 def dirichlet(seed: int, draws: int, members: int) -> np.ndarray:
-    """The λ of a seed, (draws, members): normalised exponentials of the stream's uniform numbers."""
+    """The λ of a seed, (draws, members): normalized exponentials of the stream's uniform numbers."""
     keys = []
     for half in range(2):
         name = json.dumps(["metric", seed, "joint_connectivity", half], separators=(",", ":"))
@@ -135,7 +135,7 @@ def test_teachers_can_be_paired_otherwise(graph_of: GraphOf) -> None:
     graph = graph_of(methods=["deep", {"distilled": {"teacher": "next"}}, {"distilled_deep": {"teacher": "next"}}])
     deep = list(graph.cells[0].members)
     for cell in graph.cells[1:]:
-        teachers = [m.trajectory.objective.teacher for m in cell.members]
+        teachers = [m.trajectory.teacher for m in cell.members]
         assert teachers == [deep[1], deep[2], deep[0]]
 
 
@@ -256,11 +256,11 @@ def test_teachers_view_is_an_option(graph_of: GraphOf, lab: Lab) -> None:
         assert close == same
 
 
-def test_normalisation_is_an_option(graph_of: GraphOf, lab: Lab) -> None:
+def test_normalization_is_an_option(graph_of: GraphOf, lab: Lab) -> None:
     """Other constants than the data set's make other trainings; the data set's own, written out, the same weights."""
     weights = []
-    for normalisation in (None, [[0.5], [0.25]], [[0.0], [1.0]]):
-        graph = graph_of(methods=["deep"], recipe={**RECIPE, "normalisation": normalisation})
+    for normalization in (None, [[0.5], [0.25]], [[0.0], [1.0]]):
+        graph = graph_of(methods=["deep"], recipe={**RECIPE, "normalization": normalization})
         lab.run(graph)
         weights.append(load_file(files(lab, graph, "deep")[0]))
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -11,7 +11,7 @@ from benchmark.toy_catalogue import file_text, load, problems
 
 
 def test_grid(tmp_path: Path) -> None:
-    """A grid is one method for each combination, labelled by its values."""
+    """A grid is one method for each combination, labeled by its values."""
     methods = "[deep, distilled: {beta: 0.5, label: d, grid: {fork_epoch: [5, 10], layers: [[1], []]}}, constrained: {grid: {inherit: [yes]}}]"
     benchmark = load(tmp_path, file_text(methods=methods))
     assert [(m.label, m.plugin.options.model_dump(exclude_defaults=True)) for m in benchmark.setups[0].methods] == [

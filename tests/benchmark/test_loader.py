@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmark.toy_catalogue import CATALOGUE, KNOWN_AT_TOP, KNOWN_IN_RECIPE, file_text, load, problems
+from harness.api.recipe import Recipe
 from harness.benchmark import json_schema, load_benchmark
-from harness.catalogue import load_catalogue
 from harness.errors import BenchmarkError
-from harness.recipe import Recipe
+from harness.registry.catalogue import load_catalogue
 
 ROOT = Path(__file__).parents[2]
 

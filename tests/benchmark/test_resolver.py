@@ -20,11 +20,11 @@ from benchmark.toy_catalogue import (
     without_folder,
     write,
 )
+from harness.api.recipe import Recipe
 from harness.benchmark import load_benchmark
 from harness.benchmark.loader import BenchmarkLoader
 from harness.benchmark.yaml_source import read_source
 from harness.errors import BenchmarkError
-from harness.recipe import Recipe
 
 
 @pytest.mark.parametrize(

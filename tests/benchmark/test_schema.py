@@ -12,7 +12,7 @@ import yaml
 
 from benchmark.toy_catalogue import CATALOGUE, file_text, load, problems
 from harness.benchmark import json_schema
-from harness.catalogue import load_catalogue
+from harness.registry.catalogue import load_catalogue
 
 VALID = [
     file_text(),

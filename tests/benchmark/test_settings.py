@@ -51,8 +51,8 @@ def test_filter_by_name_and_by_label(tmp_path: Path) -> None:
     narrow, wide = "resnet20: {width: 1, label: narrow}", "resnet20: {width: 8, label: wide}"
     plain = load(tmp_path, file_text(more, architectures=f"[resnet20, {narrow}]"))
     assert [pair.recipe.epochs for pair in plain.setups] == [7, 110]
-    labelled = load(tmp_path, file_text(more, architectures=f"[{wide}, {narrow}]"))
-    assert [pair.recipe.epochs for pair in labelled.setups] == [7, 7]
+    labeled = load(tmp_path, file_text(more, architectures=f"[{wide}, {narrow}]"))
+    assert [pair.recipe.epochs for pair in labeled.setups] == [7, 7]
 
 
 def test_required_option_from_settings(tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ from pydantic import Field, model_validator
 import harness
 from harness import Architecture, Dataset, EnsembleBuilder, Metric, Objective, Recipe
 from harness.benchmark import Benchmark, load_benchmark
-from harness.catalogue import Catalogue, Registration
-from harness.discovery import Source
 from harness.errors import BenchmarkError, PluginError
+from harness.registry.catalogue import Catalogue, Registration
+from harness.registry.discovery import Source
 
 KNOWN_AT_TOP = "architectures, datasets, description, members, methods, metrics, name, objective, recipe, seeds, settings"
 KNOWN_IN_RECIPE = (
     "augmentation, batch_size, betas, clip_norm, epochs, eps, label_smoothing, learning_rate, momentum, nesterov, "
-    "normalisation, optimizer, precision, warmup, weight_decay"
+    "normalization, optimizer, precision, warmup, weight_decay"
 )
 SEEDS = "a list of at least 1 (each an integer of at least 0), such as [0, 1, 2]"
 ENTRY = "not an entry; a name, or 'name: {option: value}' with the options indented below the name"
@@ -28,8 +28,8 @@ ENTRY = "not an entry; a name, or 'name: {option: value}' with the options inden
 class Plain(Dataset):
     """Pictures."""
 
-    name, shape, classes, train_size, fingerprint = "cifar10", (3, 32, 32), 10, 100, "f"
-    normalisation = ((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    name, shape, num_classes, train_size, fingerprint = "cifar10", (3, 32, 32), 10, 100, "f"
+    normalization = ((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
     load = None
 
 
@@ -170,7 +170,7 @@ class Smoothed(CrossEntropy):
 class Distillation(CrossEntropy):
     """With a teacher."""
 
-    name, wants_teacher = "distillation", True
+    name, needs_teacher = "distillation", True
 
 
 PLUGINS: dict[str, list[Any]] = {

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.api.plugin import full_name
 from harness.benchmark import load_benchmark
-from harness.catalogue import load_catalogue
 from harness.cli.progress import Lines
-from harness.graph import plan
-from harness.guard import called
-from harness.interfaces import full_name
+from harness.execution.plugin_calls import plugin_label
+from harness.plan.graph import plan
+from harness.registry.catalogue import load_catalogue
 
 TWO_OF_TIMM = """
 seeds: [0]
@@ -44,6 +44,6 @@ def test_messages_name_a_family_s_member() -> None:
     catalogue = load_catalogue()
     member = catalogue.create("architecture", "timm/resnet18")
     assert member.full_name == full_name(member.identity) == "timm/resnet18"
-    assert called(catalogue, "architecture", member).startswith("architecture 'timm/resnet18' of ")
+    assert plugin_label(catalogue, "architecture", member).startswith("architecture 'timm/resnet18' of ")
     plain = catalogue.create("architecture", "resnet20")
     assert plain.full_name == full_name(plain.identity) == "resnet20"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.results import load_rows
-from harness.run_folder import open_folder
+from harness.execution.run_folder import open_folder
+from harness.results.rows import load_rows
 
 FILE: dict[str, Any] = {
     "name": "small",

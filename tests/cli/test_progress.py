@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from harness.api.task import Task
 from harness.cli.progress import Lines
-from harness.graph import Graph
-from harness.task import Task
+from harness.plan.graph import Graph
 
 
 class Log:

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from harness.cli.stopping import Stopper
-from harness.stop_signals import STOP_SIGNALS, asked_to_stop, ended_by_stop_signal
+from harness.execution.stop_signals import STOP_SIGNALS, asked_to_stop, ended_by_stop_signal
 
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGUSR1": 138, "SIGUSR2": 140, "SIGXCPU": 152}
 TWICE = """

@@ -16,12 +16,12 @@ import harness.cli.arguments
 import toys
 from conftest import Lab, toy_file
 from faults.rig import contents
+from harness.api.task import key_of
 from harness.benchmark import load_benchmark
 from harness.cli.store import store as command
 from harness.errors import UserError
-from harness.graph import plan
+from harness.plan.graph import plan
 from harness.store import Store
-from harness.task import key_of
 
 
 def run(lab: Lab, *words: object, code: int = 0) -> Result:

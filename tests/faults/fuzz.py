@@ -33,7 +33,7 @@ def read_benchmark(data: bytes, folder: Path) -> None:
     """Load a benchmark file, and plan it if it is one; anything but a `BenchmarkError` of distinct lines escapes."""
     from harness.benchmark import load_benchmark
     from harness.errors import BenchmarkError
-    from harness.graph import plan
+    from harness.plan.graph import plan
 
     path = folder / "b.yaml"
     path.write_bytes(data)
@@ -96,7 +96,7 @@ def fitting(data: bytes) -> dict[str, bytes]:
 
 def _signed(body: dict[str, Any], inside: str = "") -> bytes:
     """Return JSON with the digest that fits, in it or, under a name, beside it; nothing for what cannot be JSON."""
-    from harness.task import canonical_json
+    from harness.api.task import canonical_json
 
     with contextlib.suppress(ValueError, RecursionError):
         digest = hashlib.sha256(canonical_json(body).encode()).hexdigest()
@@ -138,7 +138,7 @@ def main() -> None:
         import yaml  # noqa: F401
 
         import harness.benchmark
-        import harness.graph
+        import harness.plan.graph
         import harness.store  # noqa: F401
     folder, corpus = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())
     for number, seed in enumerate(seeds()[name]):

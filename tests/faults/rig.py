@@ -16,20 +16,20 @@ from typing import Any
 import pytest
 import torch._dynamo  # noqa: F401 - which torch.manual_seed imports
 
-import harness.worker
+import harness.execution.worker
 import toys
 from conftest import RECIPE, toy_file
 from faults.bad_disk import BadDisk
 from harness import files as disk_files
 from harness.benchmark import load_benchmark
 from harness.cli.stopping import Stopper
-from harness.engines.local import LocalEngine
 from harness.errors import Interrupted
-from harness.events import EventLog
-from harness.graph import Graph, plan
-from harness.interfaces import Session
-from harness.runner import Runner
+from harness.execution.context import RunContext
+from harness.execution.engines.local import LocalEngine
+from harness.execution.runner import Runner
+from harness.plan.graph import Graph, plan
 from harness.store import Store
+from harness.telemetry.events import EventLog
 
 SMALL: dict[str, Any] = {
     "members": 2,
@@ -56,13 +56,13 @@ def graph_in(folder: Path, **changes: Any) -> Graph:
 
 def run_here(folder: Path, store: Path | None = None, out: str = "out", save_every: float = 0.0, **changes: Any) -> int:
     """Run the small benchmark as `harness run` does, and return its exit code; states are saved after every epoch."""
-    harness.worker.SAVE_EVERY = save_every
+    harness.execution.worker.SAVE_EVERY = save_every
     (folder / out).mkdir(exist_ok=True)
     shelf = Store(store or folder / "store")
     shelf.prepare()
     log = EventLog(folder / out / "events.jsonl", {})
     with Stopper(quiet=True) as stopper:
-        session = Session(toys.catalogue(), shelf.root, folder, "cpu", log, stopper.stopping)
+        session = RunContext(toys.catalogue(), shelf.root, folder, "cpu", log, stopper.stopping)
         engine = LocalEngine(LocalEngine.Options(workers=1))
         try:
             ledger = Runner(graph_in(folder, **changes), shelf, engine, session, folder / out).run()

@@ -143,7 +143,7 @@ RAISING = {
     "exits": SystemExit(7),
     "unspeakable": Unspeakable(),
     "recursion": RecursionError("too deep"),
-    "cancelled": GeneratorExit(),
+    "canceled": GeneratorExit(),
 }
 GIVING: dict[str, Any] = {
     "nothing": None,

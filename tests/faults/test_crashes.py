@@ -15,8 +15,8 @@ import torch
 from faults.bad_disk import BadDisk, Crashed
 from faults.rig import contents, leftovers
 from harness import files
+from harness.api.task import key_of
 from harness.store import Store
-from harness.task import key_of
 
 KEY, OTHER, THIRD, WAY = (key_of(name) for name in ("one", "other", "third", "way"))
 WEIGHTS = {"a": torch.arange(6.0).view(2, 3)}

@@ -27,12 +27,12 @@ from faults.bad_disk import FORBIDDEN, FULL, QUOTA, READ_ONLY, BadDisk
 from faults.rig import check_same, contents, events, run_here, some
 from faults.rogue import METRICS
 from harness import files
+from harness.api.task import key_of
 from harness.cli.run import run
 from harness.errors import StoreError, UserError
-from harness.graph import Graph
-from harness.results import read_rows
+from harness.plan.graph import Graph
+from harness.results.rows import read_rows
 from harness.store import Store
-from harness.task import key_of
 
 KEY, OTHER = key_of("one"), key_of("other")
 WEIGHTS = {"a": torch.arange(6.0)}

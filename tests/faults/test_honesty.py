@@ -17,12 +17,12 @@ import torch
 import harness
 import toys
 from conftest import RECIPE, Lab
-from harness.catalogue import Catalogue
 from harness.errors import Interrupted, UserError
-from harness.graph import Graph
 from harness.leaderboard import board, render
 from harness.leaderboard.tables import Entry
-from harness.results import read_rows
+from harness.plan.graph import Graph
+from harness.registry.catalogue import Catalogue
+from harness.results.rows import read_rows
 
 GraphOf = Callable[..., Graph]
 
@@ -96,7 +96,7 @@ def test_board_and_facts_are_those_of_the_run_that_began_last(tmp_path: Path, mo
     import harness.cli.arguments
     from conftest import toy_file
     from harness.cli.run import run
-    from harness.runner import Runner
+    from harness.execution.runner import Runner
 
     monkeypatch.setattr(harness.cli.arguments, "open_catalogue", toys.catalogue)
     monkeypatch.chdir(tmp_path)

@@ -25,14 +25,14 @@ import harness
 import toys
 from conftest import Lab, toy_file
 from faults.rig import some
+from harness.api.task import canonical_json, key_of
 from harness.benchmark.yaml_source import read_source
 from harness.cli import cli
 from harness.cli.members import members as members_command
 from harness.errors import BenchmarkError, DamagedObject, StoreError, UserError
-from harness.graph import Graph
-from harness.runner import task_from_json
+from harness.execution.runner import task_from_json
+from harness.plan.graph import Graph
 from harness.store import Store, objects
-from harness.task import canonical_json, key_of
 
 ROOT = Path(__file__).resolve().parents[2]
 GraphOf = Callable[..., Graph]
@@ -243,10 +243,10 @@ def test_forged_notes_name_nothing_but_keys(tmp_path: Path, key: str) -> None:
 )
 def test_forged_spec_fails_in_a_line(lab: Lab, spec: dict[str, Any]) -> None:
     """A worker that is handed nonsense says so, and goes on."""
-    from harness.interfaces import Session
-    from harness.worker import Worker
+    from harness.execution.context import RunContext
+    from harness.execution.worker import Worker
 
-    session = Session(toys.catalogue(), lab.store.root, lab.folder, "cpu", lambda event: None, lambda: False)
+    session = RunContext(toys.catalogue(), lab.store.root, lab.folder, "cpu", lambda event: None, lambda: False)
     for kind in ("train", "derive", "predict", "measure"):
         [outcome] = Worker(session).run([task_from_json({"key": KEY, "kind": kind, "spec": spec})])
         assert outcome.status == "failed"
@@ -377,7 +377,7 @@ def test_boards_and_pages_escape_what_plugins_say(graph_of: GraphOf, lab: Lab, t
     from harness.cli.report import figure_plugins
     from harness.leaderboard import FORMATS, board, render
     from harness.report import make_figures, make_page, read_run
-    from harness.results import read_rows
+    from harness.results.rows import read_rows
 
     class Loud(harness.Metric):
         name = "loud"

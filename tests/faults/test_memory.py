@@ -14,19 +14,18 @@ import harness
 import toys
 from conftest import Lab
 from faults.rig import contents
-from harness.blame import out_of_memory
-from harness.errors import TaskFailed
-from harness.graph import Graph
-from harness.interfaces import Session
+from harness.api.task import Outcome, Task
+from harness.errors import TaskFailed, is_out_of_memory
+from harness.execution.context import RunContext
+from harness.execution.worker import OutOfMemory, Worker
+from harness.plan.graph import Graph
 from harness.store import Store
-from harness.task import Outcome, Task
-from harness.worker import OutOfMemory, Worker
 
 GraphOf = Callable[..., Graph]
 
 
 def worker(lab: Lab, events: list[dict[str, Any]]) -> Worker:
-    return Worker(Session(toys.catalogue(), lab.store.root, lab.folder, "cpu", events.append, lambda: False))
+    return Worker(RunContext(toys.catalogue(), lab.store.root, lab.folder, "cpu", events.append, lambda: False))
 
 
 def tasks(count: int) -> list[Task]:
@@ -47,7 +46,7 @@ def test_group_is_halved_until_it_fits(lab: Lab, room: int, sizes: list[int]) ->
             raise OutOfMemory
         return [Outcome(task.key, "done") for task in group]
 
-    outcomes = worker(lab, events).fitted(tasks(8), do)
+    outcomes = worker(lab, events).run_with_oom_backoff(tasks(8), do)
     assert [outcome.key for outcome in outcomes] == [task.key for task in tasks(8)]
     assert asked[: len(sizes)] == sizes[: len(asked)]
     halved = [event["message"] for event in events]
@@ -65,7 +64,7 @@ def test_one_task_is_tried_twice_and_then_fails(lab: Lab) -> None:
             raise OutOfMemory
         return [Outcome(group[0].key, "failed", "out of memory")]
 
-    [outcome] = worker(lab, []).fitted(tasks(1), do)
+    [outcome] = worker(lab, []).run_with_oom_backoff(tasks(1), do)
     assert lasts == [False, True]
     assert outcome.status == "failed"
 
@@ -84,7 +83,7 @@ def test_training_that_runs_out_of_memory_once_is_the_same_training(
     graph_of: GraphOf, lab: Lab, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights and values are those of a run with memory enough; the user reads that it was tried again."""
-    assert out_of_memory(error)
+    assert is_out_of_memory(error)
     build, calls = toys.Perceptron.build, itertools.count()
 
     def hungry(self: toys.Perceptron, shape: tuple[int, int, int], classes: int) -> Any:
@@ -126,6 +125,6 @@ def test_memory_is_really_let_go_for_the_second_try(graph_of: GraphOf, lab: Lab)
 
 def test_other_errors_are_not_taken_for_memory() -> None:
     """Only what says so."""
-    assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not out_of_memory(TaskFailed("out of memory"))
-    assert not out_of_memory(OSError(28, "No space left on device"))
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_out_of_memory(TaskFailed("out of memory"))
+    assert not is_out_of_memory(OSError(28, "No space left on device"))

@@ -26,9 +26,9 @@ from faults import rogue
 from faults.rig import contents, events
 from faults.test_disk import FILE
 from faults.test_signals import gone, workers_of
-from harness.graph import Graph
-from harness.results import read_rows
-from harness.runner import failures
+from harness.execution.runner import failures
+from harness.plan.graph import Graph
+from harness.results.rows import read_rows
 from harness.store import Store
 
 GraphOf = Callable[..., Graph]
@@ -314,7 +314,7 @@ def check_messages(messages: dict[str, str]) -> None:
         "exits": "raised SystemExit: 7 (rogue.py:",
         "unspeakable": "raised Unspeakable: (its message cannot be read)",
         "recursion": "raised RecursionError: too deep",
-        "cancelled": "raised GeneratorExit",
+        "canceled": "raised GeneratorExit",
         "nothing": "raised TypeError: 'NoneType' object is not iterable",
         "number": "raised TypeError: 'float' object is not iterable",
         "scribbles": "raised ValueError: assignment destination is read-only",
@@ -361,5 +361,8 @@ def check_what_is_said(folder: Path, done: subprocess.CompletedProcess[str]) -> 
 
 def test_surroundings_load_no_compiler() -> None:
     """To watch over torch's settings must not cost more than torch: setting determinism would import its compiler."""
-    code = "import sys, harness.guard; harness.guard.Surroundings(1).restore(); sys.exit('torch._inductor' in sys.modules)"
+    code = (
+        "import sys; from harness.execution.plugin_calls import ProcessState; ProcessState(1).restore(); "
+        "sys.exit('torch._inductor' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

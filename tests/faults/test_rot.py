@@ -14,7 +14,7 @@ import pytest
 from conftest import Lab
 from faults.rig import contents, events, graph_in, leftovers, run_here, some
 from harness.errors import DamagedObject, Interrupted
-from harness.graph import Graph
+from harness.plan.graph import Graph
 from harness.store import Store
 
 DAMAGES = ("flipped", "cut", "emptied", "swapped", "removed", "folder", "link")

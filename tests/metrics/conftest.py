@@ -21,7 +21,7 @@ class ToyEnsemble:
     def __init__(self, logits: np.ndarray, labels: np.ndarray, accuracy: Accuracy | None = None, seed: int = 0) -> None:
         self.logits = np.asarray(logits, dtype=np.float32)
         self.labels = np.asarray(labels, dtype=np.int64)
-        self.size, _, self.classes = self.logits.shape
+        self.size, _, self.num_classes = self.logits.shape
         self.seed, self.has_running_statistics = seed, False
         shifted = self.logits.astype(np.float64) - self.logits.max(axis=2, keepdims=True)
         self.log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=2, keepdims=True))

@@ -83,7 +83,7 @@ class TestJointConnectivity:
         assert ensemble.evaluated == []
 
     def test_interval_holds_both_sources(self, toy, measure):
-        """The total is at least each part; the interval is centred on q̄."""
+        """The total is at least each part; the interval is centerd on q̄."""
         values = measure(JointConnectivity, toy.of_accuracy(barrier, 3))
         assert values["joint_connectivity_se"] >= values["joint_connectivity_se_draws"] > 0
         assert values["joint_connectivity_se"] >= values["joint_connectivity_se_examples"] > 0

@@ -6,8 +6,8 @@ import pluggy
 import pytest
 
 import harness_metrics
-from harness import hookspecs
-from harness.ensemble import EvaluatedEnsemble
+from harness.api.ensemble import EvaluatedEnsemble
+from harness.registry import hookspecs
 
 REGISTERED: list[type] = []
 harness_metrics.register_metrics(REGISTERED.append)

@@ -20,7 +20,7 @@ from harness.networks.interpolation import InterpolatedNetwork
 def blob_images() -> NormalizedImages:
     """The test images of blobs."""
     _, test = toys.Blobs().load(Path())
-    return NormalizedImages(test, toys.Blobs.normalisation, torch.device("cpu"))
+    return NormalizedImages(test, toys.Blobs.normalization, torch.device("cpu"))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.report import write_figures
-from harness.results import Row
+from harness.results.rows import Row
 from run_folder import Page, figures_of, made, page_of, row
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=5)

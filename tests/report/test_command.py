@@ -79,7 +79,7 @@ def test_report_needs_no_torch(folder: Path) -> None:
     code = (
         "import sys\nsys.modules['torch'] = None\nfrom harness.cli.report import report\n"
         f"report([{str(folder)!r}], standalone_mode=False)\n"
-        "sys.exit(' '.join({'harness.worker', 'harness.graph', 'timm'} & set(sys.modules)) or 0)"
+        "sys.exit(' '.join({'harness.execution.worker', 'harness.plan.graph', 'timm'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -93,7 +93,7 @@ class Odd(harness.Figure):
     name = "odd"
 
     def draw(self, data):
-        return data.table.colour
+        return data.table.color
 
 
 @harness.hookimpl
@@ -143,7 +143,7 @@ def test_a_figure_that_fails_is_named_on_the_page_and_on_standard_error(tmp_path
     done = report_with(tmp_path / "site", folder)
     said = (
         "figure 'odd' of plugin 'odd_module' of distribution 'odd-dist 1.0' is left out: "
-        "AttributeError: 'Table' object has no attribute 'colour' (odd_module.py:9)"
+        "AttributeError: 'Table' object has no attribute 'color' (odd_module.py:9)"
     )
     assert (done.returncode, done.stderr) == (0, f"warning: {said}\n")
     page = Page((folder / "report.html").read_text(encoding="utf-8"))

@@ -8,10 +8,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.leaderboard import board, plain
+from harness.leaderboard import board
 from harness.report import DrawnFigures, make_page, read_run
 from harness.report.rendering import svg
-from harness.results import Row
+from harness.results.rows import Row
+from harness.text import plain_line
 from run_folder import EVENTS, FACTS, PLAIN, Facts, Page, figures_of, forked, made, page_of, row, text_of
 
 
@@ -98,7 +99,7 @@ def test_hostile_names_stay_text(tmp_path: Path, calm_tags: set[str], name: str)
     text = make_page(run, board({"run": run.rows}), DrawnFigures(figures))
     page = Page(text)
     assert {tag for tag, _ in page.tags} <= calm_tags | {"ul", "li", "strong"}
-    assert page.text.count(plain(name)) > 9
+    assert page.text.count(plain_line(name)) > 9
     assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
     assert not set(text) & set("\x00\x1b\u202e")
     for figure in figures:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from harness.api.task import key_of
 from harness.store import Store
-from harness.task import key_of
 
 KEY, OTHER = key_of("one"), key_of("other")
 WEIGHTS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1, 2])}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.api.task import key_of
 from harness.store import Store
-from harness.task import key_of
 from store.samples import KEY, OTHER, WEIGHTS, quarantined
 
 

@@ -14,7 +14,7 @@ from scipy.stats import chisquare
 from torchvision.transforms.v2 import functional as tv
 
 from harness import streams
-from harness.recipe import Augmentation
+from harness.api.recipe import Augmentation
 from harness.training.augmentation import DRAWS, Augmenter, Draws, PaddedImages, adjust_hue, apply, draw
 
 KEY = streams.key("test", "augmentation", 3)
@@ -33,7 +33,7 @@ ONE_BY_ONE = {
 
 
 def some_images(n=24, channels=3, height=12, width=9):
-    """Images that try every branch: noise, greys, black, white, and pure colours at the corners of the colour cube."""
+    """Images that try every branch: noise, greys, black, white, and pure colors at the corners of the color cube."""
     images = streams.bits(KEY, torch.arange(n * channels * height * width)).to(torch.uint8)
     images = images.view(n, channels, height, width)
     images[0], images[1] = 0, 255
@@ -87,14 +87,14 @@ def test_same_draws_as_torchvision(augmentation, channels):
 
 @pytest.mark.parametrize("shift", [-0.5, -1 / 3, -1 / 6, 0.0, 1 / 6, 1 / 3, 0.5])
 def test_hue_shift_on_a_sextant_boundary(shift):
-    """Shifts that land pure colours on the joints of the hue formula agree with the standard library's, in double precision."""
+    """Shifts that land pure colors on the joints of the hue formula agree with the standard library's, in double precision."""
     planes = some_images().transpose(0, 1).flatten(2) / 255
     wanted = [turned(*pixel, shift) for pixel in planes.flatten(1).T.tolist()]
     got = adjust_hue(planes, torch.full((24, 1), shift)).flatten(1).T
     torch.testing.assert_close(got, torch.tensor(wanted), rtol=0, atol=5e-7)
 
 
-def test_plain_images_are_what_torchvision_normalises(augmenter):
+def test_plain_images_are_what_torchvision_normalizes(augmenter):
     """Without augmentation the result is to_dtype and normalize, to the bit."""
     indices = torch.tensor([5, 0, 7])
     wanted = tv.normalize(tv.to_dtype(some_images()[indices], torch.float32, scale=True), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -108,7 +108,7 @@ def test_augmentation_of_no_strength_changes_nothing():
     assert torch.equal(nothing(indices, KEY), nothing.plain(indices))
 
 
-def test_batch_is_apply_and_normalise(augmenter):
+def test_batch_is_apply_and_normalize(augmenter):
     """Calling an augmenter is draw, apply, subtract the mean, divide by the deviation."""
     indices = torch.tensor([3, 1, 20])
     images = apply(augmenter.images, indices, draw(FULL, KEY, indices), FULL)
@@ -245,18 +245,18 @@ def test_half_of_the_images_are_flipped():
 
 
 @pytest.mark.parametrize(
-    ("name", "centre", "radius"), [("brightness", 1, 0.4), ("contrast", 1, 0.4), ("saturation", 1, 0.4), ("hue", 0, 0.5)]
+    ("name", "center", "radius"), [("brightness", 1, 0.4), ("contrast", 1, 0.4), ("saturation", 1, 0.4), ("hue", 0, 0.5)]
 )
-def test_factors_fill_their_range_evenly(name, centre, radius):
-    """Factors are uniform on centre ± strength."""
+def test_factors_fill_their_range_evenly(name, center, radius):
+    """Factors are uniform on center ± strength."""
     values = getattr(draw(FULL, KEY, MANY), name).double()
-    assert centre - radius - 1e-6 <= values.min() < centre - 0.999 * radius
-    assert centre + 0.999 * radius < values.max() <= centre + radius + 1e-6
-    assert chisquare(torch.histc(values, 20, centre - radius, centre + radius)).pvalue > 0.001
+    assert center - radius - 1e-6 <= values.min() < center - 0.999 * radius
+    assert center + 0.999 * radius < values.max() <= center + radius + 1e-6
+    assert chisquare(torch.histc(values, 20, center - radius, center + radius)).pvalue > 0.001
 
 
 def test_draws_are_independent():
-    """No draw is correlated with another, with its neighbour image's or with the next key's."""
+    """No draw is correlated with another, with its neighbor image's or with the next key's."""
     one, two = draw(FULL, KEY, MANY), draw(FULL, KEY + 1, MANY)
     rows = [getattr(one, f.name).double() for f in fields(Draws)]
     rows += [row.roll(1) for row in rows] + [getattr(two, f.name).double() for f in fields(Draws)]
@@ -290,9 +290,9 @@ def test_images_of_another_type():
         PaddedImages(torch.zeros(3, 4, 4, dtype=torch.uint8), 0)
 
 
-def test_normalisation_of_other_channels():
-    """Means for three channels do not normalise one."""
-    with pytest.raises(ValueError, match="normalisation: 3 means and 1 deviations for 1 channels"):
+def test_normalization_of_other_channels():
+    """Means for three channels do not normalize one."""
+    with pytest.raises(ValueError, match="normalization: 3 means and 1 deviations for 1 channels"):
         Augmenter(some_images(channels=1), FULL, (0.5,) * 3, (0.2,))
 
 
@@ -313,7 +313,7 @@ def test_step_is_one_graph(augmenter):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_step_in_a_cuda_graph(augmenter):
-    """Captured once and replayed with other indices and another key, it gives what the CPU gives."""
+    """CudaGraphStep once and replayed with other indices and another key, it gives what the CPU gives."""
     on_device = Augmenter(some_images(), FULL, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "cuda")
     indices, key = torch.arange(8, device="cuda"), torch.zeros(1, dtype=torch.int64, device="cuda")
     on_device(indices, key)

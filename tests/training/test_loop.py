@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import toys
 from harness import Recipe, TaskFailed, streams
 from harness.networks.flat_network import FlatNetwork
-from harness.stopwatch import Stopwatch
+from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
 from harness.training.loop import Point, Rules, Trainer, train_together
 from harness.training.schedule import learning_rate
@@ -28,7 +28,7 @@ ORDER = ("order", 0, 0)
 def make(recipe: Recipe, **options: Any) -> tuple[Trainer, Point]:
     """Return a trainer of a perceptron on blobs, and the point it starts from."""
     train, _ = toys.Blobs().load(Path())
-    mean, std = toys.Blobs.normalisation
+    mean, std = toys.Blobs.normalization
     augmenter = Augmenter(train.images, recipe.augmentation, mean, std)
     with streams.seeded(streams.key("init", 0, 0)):
         module = toys.Perceptron(toys.Perceptron.Options(**options)).build((1, 4, 4), 4)
@@ -201,11 +201,11 @@ def test_siblings_that_start_apart_are_refused() -> None:
 
 
 def test_watch_tells_where_a_training_goes() -> None:
-    """Data, forward and backward, and the optimiser are told apart, and together are most of the time."""
+    """Data, forward and backward, and the optimizer are told apart, and together are most of the time."""
     trainer, start = Family("resnet20", Recipe(epochs=2, batch_size=64)).sibling(0)
     watch = Stopwatch()
     trainer.run(start, 2, watch=watch)
     seconds = watch.lap()
-    named = [seconds[phase] for phase in ("data", "forward/backward", "optimiser")]
+    named = [seconds[phase] for phase in ("data", "forward/backward", "optimizer")]
     assert all(named)
     assert sum(named) > 0.9 * sum(seconds.values())

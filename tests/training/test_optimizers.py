@@ -1,4 +1,4 @@
-"""The flat optimisers against torch's, in float64."""
+"""The flat optimizers against torch's, in float64."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CASES = {
 @pytest.mark.parametrize("told", ["numbers", "tensors"])
 @pytest.mark.parametrize("case", CASES)
 def test_ten_steps(case: str, told: str) -> None:
-    """Ten steps at changing rates leave the parameters where torch's optimiser leaves them, however they are told."""
+    """Ten steps at changing rates leave the parameters where torch's optimizer leaves them, however they are told."""
     recipe, cls, arguments = CASES[case]
     generator = torch.Generator().manual_seed(0)
     ours = torch.randn(50, dtype=torch.float64, generator=generator)
@@ -44,7 +44,7 @@ def test_ten_steps(case: str, told: str) -> None:
 
 
 def test_memory_is_all_that_is_remembered() -> None:
-    """An optimiser that is given another's memory goes on as the other would."""
+    """An optimizer that is given another's memory goes on as the other would."""
     recipe = Recipe(optimizer="adamw")
     parameters = torch.linspace(-1, 1, 9, dtype=torch.float64)
     first = make_optimizer(recipe, parameters)

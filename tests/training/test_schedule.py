@@ -45,14 +45,14 @@ def test_rate_above_the_peak_is_met_where_the_decay_begins() -> None:
 
 def test_held_rate_is_constant() -> None:
     """SWE's continuation does not follow the cosine."""
-    rate = learning_rate(Recipe(epochs=10), 4, held=0.01)
+    rate = learning_rate(Recipe(epochs=10), 4, constant_learning_rate=0.01)
     assert {rate(step) for step in (0, 39, 400)} == {0.01}
 
 
 def test_restarted_schedule_fills_the_epochs_left() -> None:
     """A schedule restarted at t is the recipe's shape over T - t epochs."""
     recipe, steps = Recipe(epochs=30, warmup=0.2), 5
-    rate = learning_rate(recipe, steps, restarted_at=10)
+    rate = learning_rate(recipe, steps, restart_epoch=10)
     rest = Recipe(epochs=20, warmup=0.2)
     assert [rate(10 * steps + s) for s in range(100)] == pytest.approx([rest.cosine((s + 0.5) / steps) for s in range(100)])
     assert math.isclose(rate(14 * steps), rest.cosine(4.1))

@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 from harness import Recipe, streams
 from harness.networks.flat_network import FlatNetwork
-from harness.stopwatch import Stopwatch
-from harness.training.capture import Slate
+from harness.telemetry.stopwatch import Stopwatch
+from harness.training.cuda_graph import StaticInputs
 from harness.training.loop import Trainer
-from harness.training.step import Trainee, take_step
+from harness.training.step import TrainState, take_step
 from siblings import STILL, Family, same
 
 KINDS = ["perceptron", "resnet20", "vit"]
@@ -24,7 +24,7 @@ def started(family: Family, member: int = 0) -> Trainer:
     return trainer
 
 
-def reference(trainee: Trainee, family: Family, indices: torch.Tensor, key: int) -> tuple[torch.Tensor, torch.Tensor]:
+def reference(trainee: TrainState, family: Family, indices: torch.Tensor, key: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return loss and gradient (parameters,) of the same images by `backward` on a plain module in float64."""
     module = family.module(0).double()
     for layer in module.modules():
@@ -68,7 +68,7 @@ def test_step_told_by_tensors_is_the_step_told_by_numbers(kind: str, optimizer: 
     """What a captured graph reads from tensors moves the weights as numbers do, to rounding; the slate is written anew."""
     family = Family(kind, Recipe(epochs=4, batch_size=48, optimizer=optimizer, learning_rate=0.01, clip_norm=1.0))
     numbers, tensors = started(family), started(family)
-    slate = Slate(tensors.moment(), torch.device("cpu"))
+    slate = StaticInputs(tensors.moment(), torch.device("cpu"))
     for _ in range(5):
         told = numbers.moment()
         take_step(numbers.trainee, told, Stopwatch())

@@ -143,7 +143,7 @@ def test_nothing_there(cls: type[PythonBatches], tmp_path: Path) -> None:
 def test_known_before_reading(cls: type[PythonBatches], classes: int) -> None:
     """A plan needs no data."""
     dataset = cls()
-    assert (dataset.shape, dataset.classes, dataset.train_size) == ((3, 32, 32), classes, 50_000)
+    assert (dataset.shape, dataset.num_classes, dataset.train_size) == ((3, 32, 32), classes, 50_000)
     assert all(md5 in dataset.fingerprint for md5 in [*cls.train_files.values(), *cls.test_files.values()])
 
 
@@ -156,12 +156,12 @@ def test_more_than_there_are(option: str, value: int) -> None:
 
 @pytest.mark.parametrize(("cls", "per_class"), [(Cifar10, 5000), (Cifar100, 500)], ids=["cifar10", "cifar100"])
 def test_real_data(cls: type[PythonBatches], per_class: int, real_data: Callable[[str], Path]) -> None:
-    """50,000 and 10,000 images, classes equally many, and the normalisation is theirs."""
+    """50,000 and 10,000 images, classes equally many, and the normalization is theirs."""
     dataset = cls()
     train, test = dataset.load(real_data(cls.archive.folder))
     assert (len(train), len(test)) == (50_000, 10_000)
     assert set(train.labels.bincount().tolist()) == {per_class}
     pixels = train.images.transpose(0, 1).flatten(1).double() / 255
-    mean, std = dataset.normalisation
+    mean, std = dataset.normalization
     assert pixels.mean(1).tolist() == pytest.approx(mean, abs=1e-4)
     assert pixels.std(1, correction=0).tolist() == pytest.approx(std, abs=1e-4)

@@ -15,7 +15,7 @@ NOWHERE = Path("nowhere")
 
 
 def test_splits() -> None:
-    """1,437 and 360 grey images, uint8 over the whole range, every class in both; no image in two."""
+    """1,437 and 360 gray images, uint8 over the whole range, every class in both; no image in two."""
     train, test = Digits().load(NOWHERE)
     assert train.images.shape == (1437, 1, 8, 8)
     assert test.images.shape == (360, 1, 8, 8)
@@ -51,11 +51,11 @@ def test_split_depends_on_labels_alone() -> None:
     assert labels[test].bincount().tolist() == [2] * 5
 
 
-def test_normalisation() -> None:
+def test_normalization() -> None:
     """Mean and standard deviation of the training images, to four digits."""
     dataset = Digits()
     x = dataset.load(NOWHERE)[0].images.double() / 255
-    assert dataset.normalisation == ((round(x.mean().item(), 4),), (round(x.std(correction=0).item(), 4),))
+    assert dataset.normalization == ((round(x.mean().item(), 4),), (round(x.std(correction=0).item(), 4),))
 
 
 def test_first_images() -> None:

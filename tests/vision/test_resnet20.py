@@ -1,4 +1,4 @@
-"""ResNet20: published sizes, a reference written in straight lines, initialisation, and what others do to the network."""
+"""ResNet20: published sizes, a reference written in straight lines, initialization, and what others do to the network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from timm.layers import LayerNorm2d as TimmLayerNorm2d
 from torch import Tensor, nn
 
 from harness_vision.resnet20 import ResNet20, ResNet20Options
-from harness_vision.resnet20_network import LayerNorm2d, ResNet20Network, initialise, same_margins
+from harness_vision.resnet20_network import LayerNorm2d, ResNet20Network, initialize, same_margins
 
 
 def small(shape: tuple[int, int, int] = (3, 16, 16), *, same: bool = True, classes: int = 7) -> ResNet20Network:
@@ -140,7 +140,7 @@ def test_weights_are_truncated_lecun_normal(name: str) -> None:
     assert weight.abs().max().item() > 1.8 / math.sqrt(fan_in) / cut.std()
 
 
-def test_biases_and_scales_at_initialisation() -> None:
+def test_biases_and_scales_at_initialization() -> None:
     """0 and 1."""
     network = ResNet20Network(8, (3, 8, 8), 10)
     for name, parameter in network.named_parameters():
@@ -148,7 +148,7 @@ def test_biases_and_scales_at_initialisation() -> None:
             assert parameter.eq(1.0 if name.endswith("weight") else 0.0).all(), name
 
 
-def test_initialisation_follows_the_generator() -> None:
+def test_initialization_follows_the_generator() -> None:
     """One seed, one network; the previous weights do not matter."""
     networks = []
     for fill in (0.0, 1.0):
@@ -156,7 +156,7 @@ def test_initialisation_follows_the_generator() -> None:
         with torch.no_grad():
             network.dense.weight.fill_(fill)
         torch.manual_seed(3)
-        initialise(network)
+        initialize(network)
         networks.append(network)
     assert all(torch.equal(a, b) for a, b in zip(*(n.parameters() for n in networks)))
 

@@ -18,9 +18,9 @@ from PIL import Image
 
 from harness import DataError, UserError
 from harness.benchmark import load_benchmark
-from harness.catalogue import load_catalogue
-from harness.graph import plan
-from harness.room import Room
+from harness.execution.environment import TaskEnvironment
+from harness.plan.graph import plan
+from harness.registry.catalogue import load_catalogue
 from harness_vision import pictures, tiny_imagenet
 from harness_vision.tiny_imagenet import TinyImageNet, TinyImageNetOptions
 from harness_vision.tiny_imagenet_classes import WNIDS
@@ -30,18 +30,18 @@ TRAIN, TEST = 12, 2
 
 
 def jpeg(path: Path, wnid: str, number: int, size: tuple[int, int] = (64, 64)) -> None:
-    """Write a picture of one colour that says its class and number; every third one is grey."""
+    """Write a picture of one color that says its class and number; every third one is gray."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    colour = colour_of(wnid, number)
+    color = color_of(wnid, number)
     if number % 3 == 0:
-        Image.new("L", size, colour[0]).save(path, "JPEG")
+        Image.new("L", size, color[0]).save(path, "JPEG")
     else:
-        Image.new("RGB", size, colour).save(path, "JPEG", subsampling=0, quality=100)
+        Image.new("RGB", size, color).save(path, "JPEG", subsampling=0, quality=100)
 
 
-def colour_of(wnid: str, number: int) -> tuple[int, int, int]:
-    grey = 40 * FEW.index(wnid) + 2 * number
-    return (grey, grey, grey) if number % 3 == 0 else (grey, 200, 10)
+def color_of(wnid: str, number: int) -> tuple[int, int, int]:
+    gray = 40 * FEW.index(wnid) + 2 * number
+    return (gray, gray, gray) if number % 3 == 0 else (gray, 200, 10)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def caches(root: Path) -> list[Path]:
 
 
 def test_pictures_and_labels(tiny: Path) -> None:
-    """Classes by turns in training, by number in validation; grey pictures have three equal channels."""
+    """Classes by turns in training, by number in validation; gray pictures have three equal channels."""
     train, test = load(tiny)
     assert train.images.shape == (3 * TRAIN, 3, 64, 64)
     assert train.images.dtype == torch.uint8
@@ -102,7 +102,7 @@ def test_pictures_and_labels(tiny: Path) -> None:
     assert train.labels.dtype == torch.int64
     for split, numbers in ((train, [i // 3 for i in range(3 * TRAIN)]), (test, range(3 * TEST))):
         for image, label, number in zip(split.images, split.labels.tolist(), numbers):
-            expected = torch.tensor(colour_of(FEW[label], number)).view(3, 1, 1)
+            expected = torch.tensor(color_of(FEW[label], number)).view(3, 1, 1)
             assert (image.int() - expected).abs().max() <= 2, (label, number)  # JPEG
 
 
@@ -129,7 +129,7 @@ def test_some_classes(tiny: Path) -> None:
     """Named classes alone, numbered in ascending order, whatever their order in the file; another identity."""
     dataset = TinyImageNet(options(wnids=[FEW[2], FEW[0]]))
     train, test = dataset.load(tiny)
-    assert (dataset.classes, dataset.train_size, dataset.wnids) == (2, 2 * TRAIN, (FEW[0], FEW[2]))
+    assert (dataset.num_classes, dataset.train_size, dataset.wnids) == (2, 2 * TRAIN, (FEW[0], FEW[2]))
     assert train.labels.tolist() == [0, 1] * TRAIN
     assert test.labels.tolist() == [1, 0] * TEST
     assert dataset.identity == TinyImageNet(options(wnids=[FEW[0], FEW[2]])).identity
@@ -170,7 +170,7 @@ def test_classes_present(tiny: Path) -> None:
     """Found when it is located: their number, names and images, and a fingerprint of its own."""
     remove_class(tiny, FEW[1])
     dataset = present(tiny)
-    assert (dataset.classes, dataset.train_size, dataset.wnids) == (2, 2 * TRAIN, (FEW[0], FEW[2]))
+    assert (dataset.num_classes, dataset.train_size, dataset.wnids) == (2, 2 * TRAIN, (FEW[0], FEW[2]))
     assert dataset.identity["options"]["wnids"] == [FEW[0], FEW[2]]
     assert re.fullmatch("tiny-imagenet-200:present:[0-9a-f]{64}", dataset.fingerprint)
     for split, named in zip(dataset.load(tiny), load(tiny, wnids=[FEW[0], FEW[2]])):
@@ -218,7 +218,7 @@ def test_before_it_is_located(tiny: Path) -> None:
     dataset = TinyImageNet(options(classes="present", train_size=10_000))
     assert dataset.fingerprint == "tiny-imagenet-200:present:"
     with pytest.raises(DataError, match="the classes are known once the data set is located in a root"):
-        _ = dataset.classes
+        _ = dataset.num_classes
 
 
 def test_more_images_than_the_classes_present_have(tiny: Path) -> None:
@@ -258,14 +258,14 @@ def test_planned_and_run(tiny: Path, tmp_path: Path) -> None:
     benchmark = load_benchmark(tmp_path / "b.yaml", catalogue).located(tiny)
     assert benchmark.resolved()["datasets"][0]["options"]["wnids"] == [FEW[0], FEW[2]]
     [task, *_] = plan(benchmark).tasks.values()
-    room = Room(catalogue, task.spec["setting"], tiny, torch.device("cpu"))
+    room = TaskEnvironment(catalogue, task.spec["setting"], tiny, torch.device("cpu"))
     assert room.module()(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
     path = tiny / "tiny-imagenet-200" / "val" / "images" / "val_1.JPEG"
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(
         UserError, match="data set 'tiny_imagenet' is not the one the task was made for: its fingerprint differs"
     ):
-        Room(catalogue, task.spec["setting"], tiny, torch.device("cpu"))
+        TaskEnvironment(catalogue, task.spec["setting"], tiny, torch.device("cpu"))
 
 
 def test_classes_named_but_missing(tiny: Path) -> None:
@@ -404,7 +404,7 @@ def test_cache_that_cannot_be_written(tiny: Path, decoded: list[int], monkeypatc
 
 
 def test_unpacks_the_archive(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The zip alone is enough; the unlabelled test pictures stay in it."""
+    """The zip alone is enough; the unlabeled test pictures stay in it."""
     root = tmp_path / "elsewhere"
     root.mkdir()
     with zipfile.ZipFile(root / "tiny-imagenet-200.zip", "w") as file:
@@ -455,14 +455,14 @@ def test_options_refused(values: dict[str, Any], message: str) -> None:
 def test_known_before_reading() -> None:
     """A plan needs no data: 200 classes of 500 images each."""
     dataset = TinyImageNet()
-    assert (dataset.shape, dataset.classes, dataset.train_size) == ((3, 64, 64), 200, 100_000)
+    assert (dataset.shape, dataset.num_classes, dataset.train_size) == ((3, 64, 64), 200, 100_000)
     assert dataset.fingerprint == "tiny-imagenet-200.zip:90528d7ca1a48142e341f4ef8d21d0de"
     assert len(set(WNIDS)) == len(WNIDS) == 200
     assert list(WNIDS) == sorted(WNIDS)
 
 
 def test_real_data(real_data: Callable[[str], Path]) -> None:
-    """The real classes that are there: whole, 64×64, of about the normalisation's mean and spread."""
+    """The real classes that are there: whole, 64×64, of about the normalization's mean and spread."""
     root = real_data("tiny-imagenet-200")
     here = [wnid for wnid in WNIDS if (root / "tiny-imagenet-200" / "train" / wnid).is_dir()]
     dataset = TinyImageNet(options(wnids=here))
@@ -470,7 +470,7 @@ def test_real_data(real_data: Callable[[str], Path]) -> None:
     assert set(train.labels.bincount().tolist()) == {500}
     assert set(test.labels.bincount().tolist()) == {50}
     pixels = train.images.transpose(0, 1).flatten(1).double() / 255
-    mean, std = dataset.normalisation
+    mean, std = dataset.normalization
     tolerance = 1e-4 if len(here) == 200 else 0.03
     assert pixels.mean(1).tolist() == pytest.approx(mean, abs=tolerance)
     assert pixels.std(1, correction=0).tolist() == pytest.approx(std, abs=tolerance)

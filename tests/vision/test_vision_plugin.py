@@ -35,7 +35,7 @@ def test_declarations_are_light() -> None:
         "import sys, json, harness; before = set(sys.modules); import harness_vision as v\n"
         "plugins = [v.ResNet20(), v.ViT(), v.TimmBackbone(), v.Cifar10(), v.Cifar100(), v.TinyImageNet(), v.Digits()]\n"
         "for p in plugins: p.identity, p.options, type(p).Options.model_json_schema()\n"
-        "for d in plugins[3:]: d.shape, d.classes, d.train_size, d.fingerprint, d.normalisation\n"
+        "for d in plugins[3:]: d.shape, d.num_classes, d.train_size, d.fingerprint, d.normalization\n"
         "print(json.dumps(sorted({m.split('.')[0] for m in set(sys.modules) - before})))"
     )
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The ViT: published sizes, a reference built on `nn.MultiheadAttention`, the tutorial's initialisation."""
+"""The ViT: published sizes, a reference built on `nn.MultiheadAttention`, the tutorial's initialization."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_dropout_is_where_the_tutorial_has_it() -> None:
     torch.testing.assert_close(ours, tutorial(x), rtol=1e-10, atol=1e-10)
 
 
-def test_initialisation() -> None:
+def test_initialization() -> None:
     """As the tutorial's: N(0, 1) for class token and positions, torch's defaults for the rest."""
     torch.manual_seed(0)
     network: Any = ViT().build((3, 32, 32), 10)

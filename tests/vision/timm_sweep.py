@@ -50,8 +50,8 @@ class Noise(Dataset):
     """Eight random images for a single step of training, and as many to predict."""
 
     name, version = "noise", 1
-    classes, train_size, fingerprint = 10, 8, "seed 0"
-    normalisation = normalization = ((0.5, 0.5, 0.5), (0.3, 0.3, 0.3))
+    num_classes, train_size, fingerprint = 10, 8, "seed 0"
+    normalization = normalization = ((0.5, 0.5, 0.5), (0.3, 0.3, 0.3))
 
     class Options(harness.Options):
         size: int = Field(32, description="height and width")
@@ -167,7 +167,7 @@ def _image_size(model: str) -> tuple[int, str]:
 
 def _build(model: str, size: int, stream: int = 0) -> nn.Module:
     from harness import streams
-    from harness.catalogue import load_catalogue
+    from harness.registry.catalogue import load_catalogue
 
     architecture = load_catalogue().create("architecture", f"timm/{model}")
     with streams.seeded(stream):

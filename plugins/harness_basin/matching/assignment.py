@@ -16,7 +16,7 @@ STEADY, REFINEMENTS = 0.1, 4
 
 
 def assign(gains: np.ndarray) -> np.ndarray:
-    """Return the permutation p (n,) that maximises Σ_i gains[i, p[i]]; gains (n, n)."""
+    """Return the permutation p (n,) that maximizes Σ_i gains[i, p[i]]; gains (n, n)."""
     return Assigner()(gains)
 
 
@@ -28,10 +28,10 @@ class Assigner:
         self._potentials: np.ndarray | None = None
 
     def __call__(self, gains: np.ndarray) -> np.ndarray:
-        """Return the permutation p (n,) that maximises Σ_i gains[i, p[i]]; gains (n, n)."""
-        favourites = gains.argmax(1)
-        if len(np.unique(favourites)) == len(gains):
-            return favourites
+        """Return the permutation p (n,) that maximizes Σ_i gains[i, p[i]]; gains (n, n)."""
+        favorites = gains.argmax(1)
+        if len(np.unique(favorites)) == len(gains):
+            return favorites
         if len(gains) < LARGE:
             return linear_sum_assignment(gains, maximize=True)[1]
         shift = _potentials(gains) if self._potentials is None else self._potentials

@@ -63,12 +63,12 @@ def coordinates(pair: Pair) -> list[Coordinate]:
 class Coordinate:
     """Groups that are permuted together: a root and what is within it (attention heads and the dimensions in each).
 
-    `neighbours` are the groups whose permutations the best choice here depends on.
+    `neighbors` are the groups whose permutations the best choice here depends on.
     """
 
     def __init__(self, pair: Pair, root: int, groups: Sequence[int], blocks: Sequence[Block]) -> None:
         self.pair, self.root, self.groups, self.blocks = pair, root, groups, blocks
-        self.neighbours = {g for block in blocks for g in block.groups if g is not None} - set(groups)
+        self.neighbors = {g for block in blocks for g in block.groups if g is not None} - set(groups)
         self.terms: list[tuple[int, _Term]] = []
         self.grams: Grams = {}
         self.assigner = Assigner()
@@ -91,7 +91,7 @@ class Coordinate:
         return rise if rise > rounding else 0.0, choice.written(permutations)
 
     def _follow(self, permutations: Permutations) -> None:
-        """Bring the Gram matrices up to date with the neighbours' permutations."""
+        """Bring the Gram matrices up to date with the neighbors' permutations."""
         if not self.terms:
             for block in self.blocks:
                 ((group, own),) = _innermost(self.pair.symmetry, block, self.groups)
@@ -113,7 +113,7 @@ class CoupledCoordinate(Coordinate):
 
     def __init__(self, pair: Pair, root: int, groups: Sequence[int], blocks: Sequence[Block]) -> None:
         super().__init__(pair, root, groups, blocks)
-        self.neighbours |= set(groups)
+        self.neighbors |= set(groups)
 
     def visit(self, permutations: Permutations) -> tuple[float, Permutations]:
         """Return by how much the objective rises, and the permutations with this coordinate's improved."""

@@ -72,7 +72,7 @@ def _descend(
 ) -> tuple[Permutations, tuple[float, ...]]:
     """Sweep until a sweep makes no progress; return the permutations and the objective at the start and after every sweep.
 
-    A coordinate whose neighbours have not moved since it was visited is where it would be put again: it is passed over.
+    A coordinate whose neighbors have not moved since it was visited is where it would be put again: it is passed over.
     """
     for coordinate in visited:
         coordinate.restart()
@@ -86,7 +86,7 @@ def _descend(
             due.discard(k)
             gain, now = visited[k].visit(permutations)
             moved = {g for g in visited[k].groups if not torch.equal(now[g], permutations[g])}
-            due |= {j for j, other in enumerate(visited) if moved & other.neighbours}
+            due |= {j for j, other in enumerate(visited) if moved & other.neighbors}
             permutations, rise, progress = now, rise + gain, progress or gain > PROGRESS
         rises.append(rise)
         if not progress:

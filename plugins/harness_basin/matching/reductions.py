@@ -1,4 +1,4 @@
-"""Rules for reductions, and for operations that normalise along axes."""
+"""Rules for reductions, and for operations that normalize along axes."""
 
 from __future__ import annotations
 

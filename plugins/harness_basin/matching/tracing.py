@@ -148,7 +148,7 @@ def _symmetry(used: Mapping[str, list[Index]], tensors: Mapping[str, Tensor], co
 
 
 def _merged(found: Sequence[Factor]) -> tuple[Factor, ...]:
-    """Return the factors with neighbours that nothing moves taken as one."""
+    """Return the factors with neighbors that nothing moves taken as one."""
     merged: list[Factor] = []
     for factor in found:
         outer = merged[-1] if merged else None

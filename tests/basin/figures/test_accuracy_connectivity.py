@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from harness.report import write_figures
-from harness.results import frame
+from harness.results.rows import frame
 from harness.testing import check_figure
 from harness_basin.figures import AccuracyConnectivity
 from run_folder import FACTS, PLAIN, figures_of, made, row, rows_of_method, table

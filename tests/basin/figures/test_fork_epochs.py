@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.results import frame
+from harness.results.rows import frame
 from harness.testing import check_figure
 from harness_basin.figures import ForkEpochs
 from run_folder import FACTS, PLAIN, figures_of, forked, made, rows_of_method, table

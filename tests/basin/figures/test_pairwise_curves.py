@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.results import frame
+from harness.results.rows import frame
 from harness.testing import check_figure
 from harness_basin.figures import PairwiseCurves
 from run_folder import PLAIN, figures_of, made, table

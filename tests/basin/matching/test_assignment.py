@@ -34,7 +34,7 @@ def test_degenerate_gains(gains: np.ndarray) -> None:
 
 
 def test_planted_permutation() -> None:
-    """Where every row has a favourite of its own, that is the answer."""
+    """Where every row has a favorite of its own, that is the answer."""
     planted = RANDOM.permutation(LARGE)
     gains = RANDOM.normal(size=(LARGE, LARGE))
     gains[np.arange(LARGE), planted] += 20

@@ -122,7 +122,7 @@ def test_grouped_convolution() -> None:
 
 def test_scale_that_heads_share() -> None:
     """Queries and keys of all heads permute alike; values do not have to."""
-    symmetry = derived(built(lambda: Transformer(normalised=True)))
+    symmetry = derived(built(lambda: Transformer(normalized=True)))
     inner = [group for group in symmetry.groups if group.size == 8]
     assert [bool(group.within) for group in inner] == [False, True, False, True]
 

@@ -13,7 +13,7 @@ from harness import streams
 
 
 def built(factory: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
-    """Return a network with random weights, normalisations and statistics included, no two alike."""
+    """Return a network with random weights, normalizations and statistics included, no two alike."""
     with streams.seeded(streams.key("toy", seed)):
         network = factory().eval()
         for parameter in network.parameters():
@@ -67,13 +67,13 @@ def grouped() -> nn.Sequential:
 
 
 class Attention(nn.Module):
-    """Self-attention over fused queries, keys and values; queries and keys may be normalised, with scales all heads share."""
+    """Self-attention over fused queries, keys and values; queries and keys may be normalized, with scales all heads share."""
 
-    def __init__(self, width: int, heads: int, normalised: bool = False) -> None:
+    def __init__(self, width: int, heads: int, normalized: bool = False) -> None:
         super().__init__()
         self.heads = heads
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.norm = nn.LayerNorm(width // heads) if normalised else nn.Identity()
+        self.norm = nn.LayerNorm(width // heads) if normalized else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
@@ -85,11 +85,11 @@ class Attention(nn.Module):
 class Transformer(nn.Module):
     """Patches, class token, positions, pre-norm blocks."""
 
-    def __init__(self, width: int = 24, heads: int = 3, hidden: int = 20, depth: int = 2, normalised: bool = False) -> None:
+    def __init__(self, width: int = 24, heads: int = 3, hidden: int = 20, depth: int = 2, normalized: bool = False) -> None:
         super().__init__()
         self.patches = nn.Conv2d(3, width, 4, 4)
         self.token, self.positions = nn.Parameter(torch.randn(1, 1, width)), nn.Parameter(torch.randn(1, 5, width))
-        self.attention = nn.ModuleList(Attention(width, heads, normalised) for _ in range(depth))
+        self.attention = nn.ModuleList(Attention(width, heads, normalized) for _ in range(depth))
         self.mlp = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
             for _ in range(depth)
@@ -169,7 +169,7 @@ FACTORIES: dict[str, Callable[[], nn.Module]] = {
     "convolutional": lambda: convolutional(6),
     "grouped": grouped,
     "transformer": Transformer,
-    "normalised attention": lambda: Transformer(normalised=True),
+    "normalized attention": lambda: Transformer(normalized=True),
     "torch transformer": TorchTransformer,
     "dense": Dense,
     "padded": Padded,

@@ -48,7 +48,7 @@ class WarmStart(EnsembleBuilder):
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return M runs from one start."""
         start = cell.trajectory(member=0).at(self.options.shared_epochs)
-        runs = (start.fork(order=j + 100, restarted=True, fresh_optimizer=True) for j in range(cell.size))
+        runs = (start.fork(order=j + 100, restart_schedule=True, fresh_optimizer=True) for j in range(cell.size))
         return [run.at(cell.epochs) for run in runs]
 
 

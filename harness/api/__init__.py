@@ -1,0 +1,1 @@
+"""What plugin authors use: options, interfaces, recipes, handles, ensembles, figures. Imports no torch."""

@@ -1,0 +1,1 @@
+"""Graph × engine × store → results: tasks, workers, engines, the run."""

@@ -1,0 +1,154 @@
+"""One dry pass of a setting and an objective before any of their training: data, network, loss, gradient, state.
+
+Everything is done on throwaway networks and a few images. What would otherwise fail after hours of training fails here, and the
+error names the plugin to blame and what is expected. Knows no task and no store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness import streams
+from harness.api.interfaces import Objective
+from harness.errors import PluginFailed, attribute_errors
+from harness.execution.environment import TaskEnvironment, missing_from_state
+from harness.execution.plugin_calls import check_logits
+from harness.networks.evaluation import differ, predict_batch
+from harness.networks.flat_network import FlatNetwork
+from harness.networks.state_checks import differing_constants, state_problem
+from harness.telemetry.stopwatch import Stopwatch
+from harness.training.step import StepInputs, TrainState, take_step
+
+IMAGES = 2
+"""Images of a dry pass's training step."""
+
+_RATE = 1e-3  # of the peak learning rate: enough to change every weight, too little to diverge
+
+
+@dataclass(frozen=True)
+class DryPass:
+    """What is tried: a setting on its device, an objective, and a network in the place of the teacher if it needs one.
+
+    `objective_label` is how messages call the objective.
+    """
+
+    room: TaskEnvironment
+    objective: Objective
+    objective_label: str
+    teacher: FlatNetwork | None = None
+
+    def run(self) -> None:
+        """Raise `PluginFailed` with the first promise that is broken, naming the plugin that broke it."""
+        room = self.room
+        network, again, other = self._fresh("one", gradient=True), self._fresh("one"), self._fresh("two")
+        if differ(network.vector, again.vector, 0.0):
+            raise PluginFailed(f"{room.who}: build gives other weights each time; draw them from torch's own generator")
+        self._check_evaluation(network, room.num_classes, room.who)
+        if self.teacher is not None:
+            self._check_evaluation(self.teacher, room.num_classes, f"the teacher's {room.who}")
+        self._check_same_function(network, other)
+        trainee = TrainState(network, room.augmenter, room.labels, room.recipe, self.objective, self.teacher)
+        network.module.train()
+        self._check_training(trainee)
+        self._take_step(trainee)
+        room.check_stored(network, network.state())
+
+    def _fresh(self, name: str, *, gradient: bool = False) -> FlatNetwork:
+        """Return a network from an initialization of its own, after looking at its tensors."""
+        module = self.room.module(streams.key("dry pass", name))
+        problem = state_problem(module)
+        if problem:
+            raise PluginFailed(f"{self.room.who}: {problem}")
+        return FlatNetwork(module, self.room.device, gradient=gradient)
+
+    def _check_evaluation(self, network: FlatNetwork, classes: int, who: str) -> None:
+        """Look at the logits of a network in evaluation mode, computed twice: they may not be random."""
+        images = self.room.probe_images[: len(self._indices)]
+        logits = []
+        for draw in range(2):
+            network.module.eval()
+            with streams.seeded(draw, self.room.device), attribute_errors(who, "forward"), torch.no_grad():
+                logits.append(network.module(images.clone()))
+        check_logits(who, logits[0], (len(images), classes), "in evaluation mode")
+        if differ(logits[0], logits[1]):
+            raise PluginFailed(f"{who}: is random in evaluation mode: two passes of the same images give different logits")
+
+    def _check_same_function(self, network: FlatNetwork, other: FlatNetwork) -> None:
+        """Load one network's state into another: then both must compute the same, in evaluation and in training mode."""
+        room = self.room
+        other.load(network.state())
+        logits, again = self._training_logits(network), self._training_logits(network)
+        check_logits(room.who, logits, (len(self._indices), room.num_classes), "in training mode")
+        if differ(logits, again):
+            raise PluginFailed(
+                f"{room.who}: is not repeatable in training mode: two passes with torch's generator in one state give "
+                "different logits; draw random numbers with torch alone, and keep what changes in buffers"
+            )
+        same = not differ(logits, self._training_logits(other))
+        with attribute_errors(room.who, "forward"):
+            same &= not differ(predict_batch(network, room.probe_images), predict_batch(other, room.probe_images))
+        if not same or differing_constants(network.module, other.module):
+            raise PluginFailed(f"{room.who}: {missing_from_state(network.module, other.module)}")
+
+    def _training_logits(self, network: FlatNetwork) -> Tensor:
+        """Return the logits of a pass in training mode; the network's state is put back."""
+        before = network.state()
+        network.module.train()
+        with streams.seeded(0, self.room.device), attribute_errors(self.room.who, "forward"), torch.no_grad():
+            logits: Tensor = network.module(self.room.augmenter.plain(self._indices))
+        network.load(before)
+        return logits
+
+    def _check_training(self, trainee: TrainState) -> None:
+        """Look at the logits in training mode, in the recipe's precision, and at the loss of them."""
+        room = self.room
+        before = trainee.network.state()
+        bf16 = trainee.recipe.precision == "bf16"
+        images = room.augmenter(self._indices, 0)
+        with (
+            attribute_errors(room.who, "forward"),
+            torch.autocast(room.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False),
+        ):
+            logits = trainee.forward(images)
+        check_logits(room.who, logits, (len(self._indices), room.num_classes), "in training mode")
+        trainee.network.load(before)
+        labels = room.labels[self._indices]
+        teacher_logits = None if self.teacher is None else torch.zeros_like(logits.detach().float())
+        loss = self.objective.loss(
+            logits.float(), labels, teacher_logits=teacher_logits, label_smoothing=room.recipe.label_smoothing
+        )
+        if not bool(torch.isfinite(loss)):
+            raise PluginFailed(
+                f"{self.objective_label}: loss is {float(loss.detach())} on {len(self._indices)} training images"
+            )
+        if not loss.requires_grad:
+            raise PluginFailed(f"{self.objective_label}: loss has no gradient: it does not depend on the logits")
+
+    def _take_step(self, trainee: TrainState) -> None:
+        """Take a step as training does."""
+        network = trainee.network
+        trained = {slot.name for slot in network.trained_slots}
+        fixed = {name: buffer.clone() for name, buffer in network.fixed_buffers.items()}
+        rate = _RATE * trainee.recipe.learning_rate
+        with streams.seeded(0, self.room.device), attribute_errors(self.room.who, "a training step"):
+            take_step(trainee, StepInputs(self._indices, augmentation=0, noise=0, rate=rate, count=1), Stopwatch())
+        for name, parameter in network.module.named_parameters():
+            if parameter.requires_grad != (name in trained):
+                raise PluginFailed(f"{self.room.who}: parameter '{name}' changes its requires_grad after build; set it there")
+        for name, buffer in network.fixed_buffers.items():
+            if buffer.is_floating_point() and not torch.equal(buffer, fixed[name]):
+                raise PluginFailed(
+                    f"{self.room.who}: buffer '{name}' is {buffer.dtype} and training changes it; only float32 buffers can be "
+                    "interpolated"
+                )
+        if network.gradient is not None and not bool(torch.isfinite(network.gradient).all()):
+            raise PluginFailed(f"{self.room.who}: its gradient of {self.objective_label} is not finite on training images")
+
+    @property
+    def _indices(self) -> Tensor:
+        """The images of the training step: two, or as many as there are or as a batch holds."""
+        count = min(IMAGES, len(self.room.train), self.room.recipe.batch_size)
+        return torch.arange(count, device=self.room.device)

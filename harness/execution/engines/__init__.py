@@ -1,0 +1,15 @@
+"""The engines that come with the harness; registered by entry point like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.api.engine import Engine
+from harness.execution.engines.local import LocalEngine
+from harness.registry.hookspecs import hookimpl
+
+
+@hookimpl
+def register_engines(register: Callable[[type[Engine]], None]) -> None:
+    """Register the local engine."""
+    register(LocalEngine)

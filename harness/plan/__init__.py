@@ -1,0 +1,1 @@
+"""Benchmark → graph of content-addressed tasks, and what it costs."""

@@ -1,0 +1,1 @@
+"""The hooks, the installed plugins, and the names they register."""
