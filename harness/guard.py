@@ -108,6 +108,8 @@ def built(architecture: Architecture, who: str, dataset: Dataset, stream: int) -
         module = architecture.build(dataset.shape, dataset.classes)
     if not isinstance(module, torch.nn.Module) or not any(True for _ in module.parameters()):
         raise PluginFailed(f"{who}: build gave {type(module).__name__}; a module with parameters is wanted")
+    with blamed(who, "train"):
+        module.train()  # networks that freeze parts of themselves do it here
     return module
 
 

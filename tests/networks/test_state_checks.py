@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from harness.networks.state_checks import differing_attributes, differing_constants, state_problem
+from harness.networks.differences import differing_attributes, differing_constants
+from harness.networks.state_checks import state_problem
 
 
 def with_parameter(tensor: torch.Tensor) -> nn.Module:
