@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from harness.networks.evaluation import differ
 
-_FAR = 10**6  # passes by which a counter is set forward
+_FAR = 10**6  # passes by which a counter is set forward; it is also set back to 0
 
 _PASSES = 3  # a counter has another value after each of them; a size that is noted once has not
 
@@ -33,11 +33,12 @@ def effective_counter(module: nn.Module, behavior: Callable[[], Sequence[Tensor]
         if not step or before[place] == values[-3].get(place):
             continue
         name, owner, attribute = place
-        setattr(owner, attribute, value + _FAR * step)
-        there = behavior()
-        setattr(owner, attribute, value)
-        if any(differ(one, other) for one, other in zip(found, there, strict=True)):
-            return name
+        for elsewhere in (value + _FAR * step, type(value)(0)):
+            setattr(owner, attribute, elsewhere)
+            there = behavior()
+            setattr(owner, attribute, value)
+            if any(differ(one, other) for one, other in zip(found, there, strict=True)):
+                return name
     return ""
 
 

@@ -91,7 +91,10 @@ _MANNERS = (_Manner(False, True), _Manner(False, False), _Manner(True, True), _M
 
 @dataclass(frozen=True)
 class _Stage:
-    """Moving averages that are measured at once. Their statistics may depend on those of the stages before."""
+    """Moving averages that are measured at once.
+
+    Their statistics may depend on those of earlier stages, which are held meanwhile, their modules in evaluation mode.
+    """
 
     averages: tuple[RunningBuffer, ...]
     manner: _Manner
