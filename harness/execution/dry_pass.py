@@ -14,16 +14,20 @@ from torch import Tensor
 from harness import streams
 from harness.api.interfaces import Objective
 from harness.errors import PluginFailed, attribute_errors
-from harness.execution.environment import TaskEnvironment, missing_from_state
+from harness.execution.environment import TaskEnvironment, listed, missing_from_state
 from harness.execution.plugin_calls import check_logits
+from harness.networks.counters import effective_counter
+from harness.networks.differences import differing_attributes, differing_constants
 from harness.networks.evaluation import differ, predict_batch
 from harness.networks.flat_network import FlatNetwork
-from harness.networks.state_checks import differing_constants, state_problem
+from harness.networks.state_checks import state_problem
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.step import StepInputs, TrainState, take_step
 
 IMAGES = 2
 """Images of a dry pass's training step."""
+
+_STEPS = 2  # what the first step leaves behind (a graph, a cache) may break the second
 
 _RATE = 1e-3  # of the peak learning rate: enough to change every weight, too little to diverge
 
@@ -49,11 +53,13 @@ class DryPass:
         self._check_evaluation(network, room.num_classes, room.who)
         if self.teacher is not None:
             self._check_evaluation(self.teacher, room.num_classes, f"the teacher's {room.who}")
-        self._check_same_function(network, other)
+        self._check_same_function(network, again, other)
+        self._check_counters(network)
         trainee = TrainState(network, room.augmenter, room.labels, room.recipe, self.objective, self.teacher)
         network.module.train()
         self._check_training(trainee)
-        self._take_step(trainee)
+        self._take_steps(trainee)
+        self._check_form(network, again)
         room.check_stored(network, network.state())
 
     def _fresh(self, name: str, *, gradient: bool = False) -> FlatNetwork:
@@ -76,16 +82,22 @@ class DryPass:
         if differ(logits[0], logits[1]):
             raise PluginFailed(f"{who}: is random in evaluation mode: two passes of the same images give different logits")
 
-    def _check_same_function(self, network: FlatNetwork, other: FlatNetwork) -> None:
-        """Load one network's state into another: then both must compute the same, in evaluation and in training mode."""
+    def _check_same_function(self, network: FlatNetwork, again: FlatNetwork, other: FlatNetwork) -> None:
+        """Load one network's state into another: then both must compute the same, in evaluation and in training mode.
+
+        `again` is the network as it was built.
+        """
         room = self.room
-        other.load(network.state())
-        logits, again = self._training_logits(network), self._training_logits(network)
+        with attribute_errors(room.who, "loading its own state"):
+            other.load(network.state())
+        logits, repeated = self._training_logits(network), self._training_logits(network)
         check_logits(room.who, logits, (len(self._indices), room.num_classes), "in training mode")
-        if differ(logits, again):
+        if differ(logits, repeated):
+            names = [*differing_constants(network.module, again.module), *differing_attributes(network.module, again.module)]
+            changed = f" ({listed(names)} changes)" if names else ""
             raise PluginFailed(
                 f"{room.who}: is not repeatable in training mode: two passes with torch's generator in one state give "
-                "different logits; draw random numbers with torch alone, and keep what changes in buffers"
+                f"different logits{changed}; draw random numbers with torch alone, and keep what changes in persistent buffers"
             )
         same = not differ(logits, self._training_logits(other))
         with attribute_errors(room.who, "forward"):
@@ -99,8 +111,47 @@ class DryPass:
         network.module.train()
         with streams.seeded(0, self.room.device), attribute_errors(self.room.who, "forward"), torch.no_grad():
             logits: Tensor = network.module(self.room.augmenter.plain(self._indices))
-        network.load(before)
+        with attribute_errors(self.room.who, "loading its own state"):
+            network.load(before)
         return logits
+
+    def _check_counters(self, network: FlatNetwork) -> None:
+        """Refuse a network that depends on a number which training counts up and no state holds."""
+        name = effective_counter(network.module, lambda: self._behavior(network))
+        if name:
+            raise PluginFailed(
+                f"{self.room.who}: it depends on '{name}', which training changes and the state dict does not hold; keep "
+                "that in a persistent buffer"
+            )
+
+    def _behavior(self, network: FlatNetwork) -> list[Tensor]:
+        """Return the logits in both modes and the buffers after a training-mode pass; the network's state is put back."""
+        before = network.state()
+        network.module.train()
+        with streams.seeded(0, self.room.device), attribute_errors(self.room.who, "forward"), torch.no_grad():
+            logits: Tensor = network.module(self.room.augmenter.plain(self._indices)).float()
+        buffers = [named.current.clone() for named in network.buffers]
+        with attribute_errors(self.room.who, "loading its own state"):
+            network.load(before)
+        with attribute_errors(self.room.who, "forward"):
+            evaluated = predict_batch(network, self.room.probe_images)
+        return [logits, evaluated, *buffers]
+
+    def _check_form(self, network: FlatNetwork, built: FlatNetwork) -> None:
+        """Refuse a network that has other tensors after a step than it was built with, or has put others in their place."""
+        now, before = network.module.state_dict(), built.module.state_dict()
+        for name in sorted({*now, *before}):
+            if _form(now.get(name)) != _form(before.get(name)):
+                raise PluginFailed(
+                    f"{self.room.who}: '{name}' of its state dict is {_form(before.get(name))} when built and "
+                    f"{_form(now.get(name))} after a training step; make it in build, and change it in place"
+                )
+        replaced = network.replaced_parameter
+        if replaced:
+            raise PluginFailed(
+                f"{self.room.who}: parameter '{replaced}' is replaced by another tensor in forward or train, which is not "
+                "trained; change it in place"
+            )
 
     def _check_training(self, trainee: TrainState) -> None:
         """Look at the logits in training mode, in the recipe's precision, and at the loss of them."""
@@ -127,16 +178,18 @@ class DryPass:
         if not loss.requires_grad:
             raise PluginFailed(f"{self.objective_label}: loss has no gradient: it does not depend on the logits")
 
-    def _take_step(self, trainee: TrainState) -> None:
-        """Take a step as training does."""
+    def _take_steps(self, trainee: TrainState) -> None:
+        """Take steps as training does."""
         network = trainee.network
         trained = {slot.name for slot in network.trained_slots}
+        known = {slot.name for slot in network.slots}
         fixed = {name: buffer.clone() for name, buffer in network.fixed_buffers.items()}
         rate = _RATE * trainee.recipe.learning_rate
         with streams.seeded(0, self.room.device), attribute_errors(self.room.who, "a training step"):
-            take_step(trainee, StepInputs(self._indices, augmentation=0, noise=0, rate=rate, count=1), Stopwatch())
+            for count in range(1, _STEPS + 1):
+                take_step(trainee, StepInputs(self._indices, augmentation=0, noise=0, rate=rate, count=count), Stopwatch())
         for name, parameter in network.module.named_parameters():
-            if parameter.requires_grad != (name in trained):
+            if name in known and parameter.requires_grad != (name in trained):
                 raise PluginFailed(f"{self.room.who}: parameter '{name}' changes its requires_grad after build; set it there")
         for name, buffer in network.fixed_buffers.items():
             if buffer.is_floating_point() and not torch.equal(buffer, fixed[name]):
@@ -152,3 +205,8 @@ class DryPass:
         """The images of the training step: two, or as many as there are or as a batch holds."""
         count = min(IMAGES, len(self.room.train), self.room.recipe.batch_size)
         return torch.arange(count, device=self.room.device)
+
+
+def _form(tensor: Tensor | None) -> str:
+    """Describe a tensor's type and shape for a message."""
+    return "missing" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from harness.api.recipe import Recipe
 from harness.errors import PluginFailed, UserError, attribute_errors
 from harness.execution.data_root import explained
 from harness.execution.plugin_calls import architecture_for, build_module, check_split, plugin_label
+from harness.networks.differences import differing_attributes, differing_constants, differing_tensors
 from harness.networks.evaluation import NormalizedImages, differ, predict_batch
 from harness.networks.flat_network import FlatNetwork, State
-from harness.networks.state_checks import differing_attributes, differing_constants
 from harness.registry.catalogue import Catalogue
 from harness.training.augmentation import Augmenter
 
@@ -82,7 +83,8 @@ class TaskEnvironment:
 
     def check_stored(self, trained: FlatNetwork, state: State) -> None:
         """Refuse a state from which a fresh network does not compute what the trained one does; name what the state lacks."""
-        self.probe.load(state)
+        with attribute_errors(self.who, "loading its own state"):
+            self.probe.load(state)
         with attribute_errors(self.who, "forward"):
             expected = predict_batch(trained, self.probe_images)
             found = predict_batch(self.probe, self.probe_images)
@@ -94,11 +96,19 @@ class TaskEnvironment:
 
 
 def missing_from_state(one: torch.nn.Module, other: torch.nn.Module) -> str:
-    """Say what two networks of equal state dicts differ in, and what to do about it."""
+    """Say what two networks differ in after one got the other's state dict, and what to do about it."""
     names = [*differing_constants(one, other), *differing_attributes(one, other)]
-    listed = ", ".join(f"'{name}'" for name in names[:5]) or "something"
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    if not names:
+        tensors = differing_tensors(one, other)
+        if tensors:
+            return f"its state dict cannot be loaded: {listed(tensors)} comes back as another tensor; change tensors in place"
     return (
-        f"it depends on {listed}{more}, which the state dict does not hold; "
+        f"it depends on {listed(names) or 'something'}, which the state dict does not hold; "
         "keep that in a parameter or a persistent buffer, or make it the same in every build"
     )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names for a message, five at most."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(f"'{name}'" for name in names[:5]) + more

@@ -108,6 +108,8 @@ def build_module(architecture: Architecture, who: str, dataset: Dataset, stream:
         module = architecture.build(dataset.shape, dataset.num_classes)
     if not isinstance(module, torch.nn.Module) or not any(True for _ in module.parameters()):
         raise PluginFailed(f"{who}: build gave {type(module).__name__}; a module with parameters is wanted")
+    with attribute_errors(who, "train"):
+        module.train()  # networks that freeze parts of themselves do it here
     return module
 
 

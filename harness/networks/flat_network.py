@@ -59,9 +59,11 @@ class NamedTensor:
         assert current is not None
         return current
 
-    def restore(self) -> None:
-        """Make `tensor` the module's buffer again."""
+    def restore(self, view: Tensor) -> None:
+        """Make `tensor` the module's buffer again, and a view of the vector."""
         self.owner._buffers[self.attribute] = self.tensor
+        if self.tensor.data_ptr() != view.data_ptr():
+            self.tensor.data = view
 
 
 class FlatNetwork:
@@ -85,7 +87,9 @@ class FlatNetwork:
         buffers = list(persistent_buffers(self.module))
         self.buffers = [named for named in buffers if named.tensor.dtype == dtype]
         self._fixed = [named for named in buffers if named.tensor.dtype != dtype]
+        self._parameters = [*trained, *frozen]
         self._trained = [named.tensor for named in trained]
+        self.unreached: tuple[Slot, ...] = ()
         in_vector = [*trained, *frozen, *self.buffers]
         self.slots = tuple(_slots(in_vector))
         self.trained_slots = self.slots[: len(trained)]
@@ -118,17 +122,39 @@ class FlatNetwork:
     @property
     def buffers_replaced(self) -> bool:
         """Whether the module has put new tensors in the place of its buffers."""
-        return any(named.current is not named.tensor for named in [*self.buffers, *self._fixed])
+        replaced = any(named.current is not named.tensor for named in [*self.buffers, *self._fixed])
+        return replaced or any(self._has_left(named, slot) for named, slot in zip(self.buffers, self.buffer_slots, strict=True))
+
+    @property
+    def replaced_parameter(self) -> str:
+        """The name of a parameter in whose place the module has put another tensor, which no optimizer moves; or nothing."""
+        for named, slot in zip(self._parameters, self.slots, strict=False):
+            if named.owner._parameters.get(named.attribute) is not named.tensor or self._has_left(named, slot):
+                return named.name
+        return ""
+
+    def _has_left(self, named: NamedTensor, slot: Slot) -> bool:
+        """Say whether a tensor's memory is no longer the vector's."""
+        return named.tensor.data_ptr() != slot.view(self.vector).data_ptr()
 
     def gradient_of(self, loss: Tensor) -> Tensor:
         """Overwrite `gradient` with that of a scalar, and return it; 0 for a parameter on which the loss does not depend.
 
-        One copy of all parts: `backward` would clear the vector and add to it, parameter by parameter.
+        `unreached` then holds the slots of those parameters. One copy of all parts: `backward` would clear the vector and add
+        to it, parameter by parameter. Raise `ValueError` if a parameter that is trained no longer requires a gradient.
         """
         if self.gradient is None:
             raise ValueError("the network was made without a gradient; make it with gradient=True")
-        parts = torch.autograd.grad(loss, self._trained, materialize_grads=True)
-        return torch.cat([slot.flat(part) for slot, part in zip(self.trained_slots, parts, strict=True)], out=self.gradient)
+        for slot, parameter in zip(self.trained_slots, self._trained, strict=True):
+            if not parameter.requires_grad:
+                raise ValueError(f"parameter '{slot.name}' changes its requires_grad during training; set it in build")
+        parts = torch.autograd.grad(loss, self._trained, allow_unused=True)
+        self.unreached = tuple(slot for slot, part in zip(self.trained_slots, parts, strict=True) if part is None)
+        flat = [self._flat_part(slot, part) for slot, part in zip(self.trained_slots, parts, strict=True)]
+        return torch.cat(flat, out=self.gradient)
+
+    def _flat_part(self, slot: Slot, part: Tensor | None) -> Tensor:
+        return self.vector.new_zeros(slot.shape.numel()) if part is None else slot.flat(part)
 
     def unflatten(self, vector: Tensor) -> State:
         """Return a vector of the trained parameters' (or the whole) length as named tensors in plain layout, on the CPU."""
@@ -160,8 +186,8 @@ class FlatNetwork:
 
     def restore_buffers(self) -> None:
         """Make the buffers views of the vector again, where the module has put new tensors in their place."""
-        for named in self.buffers:
-            named.restore()
+        for named, slot in zip(self.buffers, self.buffer_slots, strict=True):
+            named.restore(slot.view(self.vector))
 
     def load_fixed(self, state: State) -> None:
         """Take over what of a state is not in the vector: buffers of other dtypes, and extra state that is a tensor."""

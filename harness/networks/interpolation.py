@@ -103,8 +103,8 @@ class InterpolatedNetwork:
             if not torch.equal(own, predict_batch(self.network, images)):
                 names = ", ".join(f"'{name}'" for name in self._differing)
                 raise TaskFailed(
-                    f"{self._label}: members cannot be interpolated: they differ in {names}, which is not float32, and their "
-                    "logits depend on it; make it the same for all members"
+                    f"{self._label}: members cannot be interpolated: they differ in {names}, of which no mean can be taken, "
+                    "and their logits depend on it; make it the same for all members"
                 )
         self._differing = []
 

@@ -1,20 +1,14 @@
-"""Is a network's state dict all that its function depends on? Checked on the module itself, and by comparing two modules.
-
-A member is stored as its state dict and rebuilt by `build` and `load`. What is not in a state dict (attributes, buffers that
-are not persistent) must be the same in every build; what cannot be stored or trained as it is must be refused at once.
-"""
+"""Can a network be trained, stored and loaded as it is? Checked on the module itself; what cannot is refused by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from harness.networks.flat_network import EXTRA_STATE, constant_buffers, persistent_buffers
+from harness.networks.flat_network import EXTRA_STATE, persistent_buffers
 
 _STORED = {
     torch.float64,
@@ -29,9 +23,6 @@ _STORED = {
     torch.bool,
 }
 """The dtypes that safetensors files of every supported version hold."""
-
-_TORCH_ATTRIBUTES = set(vars(nn.Module())) | {"training"}
-_DEEPEST = 4  # containers within containers that are compared
 
 
 def state_problem(module: nn.Module) -> str:
@@ -60,6 +51,8 @@ def _parameter_problem(parameter: Tensor) -> str:
         return "has no shape yet (a lazy module); give the module its sizes"
     if parameter.dtype != torch.float32:
         return f"is {parameter.dtype}; parameters are torch.float32 (a complex one is two real ones and torch.view_as_complex)"
+    if getattr(parameter, "_post_accumulate_grad_hooks", None):
+        return "has a post-accumulate-grad hook, which is not called here; use register_hook"
     return _layout_problem(parameter)
 
 
@@ -79,15 +72,44 @@ def _layout_problem(tensor: Tensor) -> str:
 
 
 def _sharing_problem(tensors: Mapping[str, Tensor]) -> str:
-    """Name two tensors that are one piece of memory under two tensor objects: training would part them."""
-    owners: dict[int, str] = {}
+    """Name tensors with common memory: two tensor objects, which training would part, or elements of one tensor."""
+    stored: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
         if tensor.numel() == 0:
             continue
-        other = owners.setdefault(tensor.data_ptr(), name)
-        if other != name:
-            return f"'{other}' and '{name}' share memory; use one nn.Parameter in both places, or copies"
+        if _overlaps_itself(tensor):
+            return f"'{name}' has several elements in one place of memory (an expanded tensor); use .clone()"
+        neighbors = stored.setdefault(tensor.untyped_storage().data_ptr(), [])
+        for other in neighbors:
+            if _overlap(tensor, tensors[other]):
+                return f"'{other}' and '{name}' share memory; use one nn.Parameter in both places, or copies"
+        neighbors.append(name)
     return ""
+
+
+def _overlaps_itself(tensor: Tensor) -> bool:
+    """Say whether elements of a tensor lie in one place: whether a stride is shorter than what it steps over."""
+    reach = 0
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False
+
+
+def _overlap(one: Tensor, other: Tensor) -> bool:
+    """Say whether two tensors of one storage have common bytes."""
+    if one.element_size() != other.element_size():
+        return True
+    return bool(torch.isin(_elements(one), _elements(other)).any())
+
+
+def _elements(tensor: Tensor) -> Tensor:
+    """Return where in its storage the elements of a tensor are, int64 (elements,)."""
+    places = torch.tensor(tensor.storage_offset())
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        places = places.unsqueeze(-1) + stride * torch.arange(size)
+    return places.flatten()
 
 
 def _names_problem(module: nn.Module) -> str:
@@ -112,59 +134,3 @@ def _names_problem(module: nn.Module) -> str:
     if missing:
         return f"the state dict lacks '{missing[0]}'"
     return ""
-
-
-def differing_constants(one: nn.Module, other: nn.Module) -> list[str]:
-    """Return the names of buffers outside the state dict in which two networks of one architecture differ."""
-    theirs = {named.name: named.tensor for named in constant_buffers(other)}
-    names = []
-    for named in constant_buffers(one):
-        if not _equal(named.tensor, theirs.get(named.name)):
-            names.append(named.name)
-    return names
-
-
-def differing_attributes(one: nn.Module, other: nn.Module) -> list[str]:
-    """Return the names of plain attributes (numbers, tensors, arrays, containers of them) in which two networks differ."""
-    names = []
-    others = dict(other.named_modules())
-    for prefix, module in one.named_modules():
-        if prefix not in others:
-            continue
-        theirs = vars(others[prefix])
-        for attribute, value in vars(module).items():
-            if attribute in _TORCH_ATTRIBUTES or attribute not in theirs:
-                continue
-            if not _equal(value, theirs[attribute]):
-                names.append(f"{prefix}.{attribute}" if prefix else attribute)
-    return names
-
-
-def _equal(one: Any, other: Any, depth: int = 0) -> bool:
-    """Compare values; what is of another kind than numbers, texts, tensors, arrays and containers counts as equal."""
-    if isinstance(one, Tensor):
-        same_form = isinstance(other, Tensor) and one.shape == other.shape and one.dtype == other.dtype
-        return same_form and torch.equal(one.cpu(), other.cpu())
-    if isinstance(one, np.ndarray):
-        return isinstance(other, np.ndarray) and one.shape == other.shape and bool(np.array_equal(one, other))
-    if isinstance(one, bool | int | float | complex | str | bytes | np.generic):
-        return type(one) is type(other) and bool(one == other)
-    if depth == _DEEPEST or type(one) is not type(other):
-        return True
-    return all(_equal(mine, theirs, depth + 1) for mine, theirs in _items(one, other))
-
-
-def _items(one: Any, other: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield the items of two containers side by side; a difference in length as two numbers."""
-    if isinstance(one, dict):
-        yield from _pairs(one.values(), other.values())
-    elif isinstance(one, list | tuple):
-        yield from _pairs(one, other)
-    elif isinstance(one, set | frozenset):
-        yield from _pairs(sorted(map(repr, one)), sorted(map(repr, other)))
-
-
-def _pairs(ours: Iterable[Any], theirs: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    mine, others = list(ours), list(theirs)
-    yield len(mine), len(others)
-    yield from zip(mine, others, strict=False)

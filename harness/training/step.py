@@ -79,9 +79,22 @@ def take_step(trainee: TrainState, moment: StepInputs, watch: Stopwatch) -> None
     if recipe.clip_norm is not None:
         norm = torch.linalg.vector_norm(gradient)
         gradient.mul_((recipe.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+    unreached = _unreached(trainee)
     trainee.optimizer.step(network.trained, gradient, moment.rate, moment.count)
+    for place, value in unreached:
+        place.copy_(value)
     trainee.loss_sum += loss.detach()
     trainee.correct += correct
+
+
+def _unreached(trainee: TrainState) -> list[tuple[Tensor, Tensor]]:
+    """Return the parameters that no gradient has reached, and their part of the optimizer's memory, each with its value.
+
+    torch's optimizers leave a parameter without a gradient alone: no weight decay, no momentum.
+    """
+    vectors = [trainee.network.trained, *trainee.optimizer.memory.values()]
+    places = [slot.view(vector) for slot in trainee.network.unreached for vector in vectors]
+    return [(place, place.clone()) for place in places]
 
 
 def _teacher_images(trainee: TrainState, images: Tensor, moment: StepInputs) -> Tensor | None:

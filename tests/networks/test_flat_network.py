@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -171,3 +173,63 @@ def test_only_weights_of_convolutions_are_channels_last() -> None:
     assert {slot.name: slot.channels_last for slot in flat.slots} == {"table": False, "conv.weight": True, "conv.bias": False}
     assert module.table.is_contiguous()
     assert module.conv.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+class PointsElsewhere(nn.Module):
+    """Gives tensors new memory, as `.data =` does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.register_buffer("mean", torch.zeros(2))
+
+
+def test_buffer_whose_memory_is_replaced_is_put_back() -> None:
+    """It is said to be replaced, and is a view of the vector again after the next load."""
+    flat = FlatNetwork(PointsElsewhere())
+    flat.module.mean.data = torch.ones(2)
+    state = flat.state()
+    assert flat.buffers_replaced
+    assert torch.equal(state["mean"], torch.ones(2))
+    flat.load({**state, "mean": torch.full((2,), 3.0)})
+    assert not flat.buffers_replaced
+    assert torch.equal(flat.module.mean, torch.full((2,), 3.0))
+    assert torch.equal(flat.vector[-2:], torch.full((2,), 3.0))
+
+
+def replace_parameter(module: PointsElsewhere) -> None:
+    module.layer.weight = nn.Parameter(torch.ones(2, 2))
+
+
+def replace_memory(module: PointsElsewhere) -> None:
+    module.layer.weight.data = torch.ones(2, 2)
+
+
+def delete(module: PointsElsewhere) -> None:
+    del module.layer.weight
+
+
+@pytest.mark.parametrize("change", [replace_parameter, replace_memory, delete])
+def test_replaced_parameter_is_named(change: Callable[[PointsElsewhere], None]) -> None:
+    """No optimizer on the vector moves it."""
+    flat = FlatNetwork(PointsElsewhere())
+    assert flat.replaced_parameter == ""
+    change(flat.module)
+    assert flat.replaced_parameter == "layer.weight"
+
+
+def test_parameters_that_no_gradient_reaches_are_known() -> None:
+    """Their gradient is 0, and their slots are told apart from those of parameters with a gradient."""
+    flat = FlatNetwork(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), gradient=True)
+    gradient = flat.unflatten(flat.gradient_of(flat.module[1](torch.ones(1, 2)).sum()))
+    assert [slot.name for slot in flat.unreached] == ["0.weight", "0.bias"]
+    assert torch.equal(gradient["0.weight"], torch.zeros(2, 2))
+    assert torch.equal(gradient["1.weight"], torch.ones(2, 2))
+
+
+def test_parameter_that_is_frozen_later_is_named() -> None:
+    """A gradient is asked of all parameters that were trained at first."""
+    flat = FlatNetwork(nn.Linear(2, 2), gradient=True)
+    flat.module.bias.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"^parameter 'bias' changes its requires_grad during training; set it in build$"):
+        flat.gradient_of(flat.module(torch.ones(1, 2)).sum())

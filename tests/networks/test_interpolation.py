@@ -106,7 +106,8 @@ def test_buffers_that_differ_are_refused_by_name() -> None:
     """A mask that differs between members has no value in between: an error names the architecture and the buffer."""
     between = masked_members(0, 1, common=("order", "counter"))
     message = (
-        "architecture 'masked': members cannot be interpolated: they differ in 'mask', which is not float32, and their logits "
+        "architecture 'masked': members cannot be interpolated: they differ in 'mask', of which no mean can be taken, and "
+        "their logits "
         "depend on it; make it the same for all members"
     )
     labels = np.zeros(len(between.test), dtype=np.int64)

@@ -83,6 +83,14 @@ def test_recomputed_statistics_are_the_average_over_batches(name: str) -> None:
     assert statistics.unexplained == ()
 
 
+def test_small_momentum_is_a_moving_average() -> None:
+    """A momentum of 0.0005 (0.9995 in other libraries' words) is found, to what float32 tells of it."""
+    flat, statistics = found(network(nn.BatchNorm2d(3, momentum=0.0005)))
+    statistics.recompute()
+    variances = torch.stack([b.var((0, 2, 3)) for b in BATCHES]).mean(0)
+    torch.testing.assert_close(flat.state()["0.running_var"], variances, rtol=1e-3, atol=0)
+
+
 def test_instance_norm_that_tracks_statistics_is_found() -> None:
     """It is no BatchNorm by class, and keeps running statistics all the same."""
     flat, statistics = found(network(nn.InstanceNorm2d(3, track_running_stats=True)))

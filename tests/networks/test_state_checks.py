@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from harness.networks.state_checks import differing_attributes, differing_constants, state_problem
+from harness.networks.differences import differing_attributes, differing_constants, differing_tensors
+from harness.networks.state_checks import state_problem
 
 
 def with_parameter(tensor: torch.Tensor) -> nn.Module:
@@ -49,6 +52,29 @@ def sharing() -> nn.Module:
     return module
 
 
+def viewing() -> nn.Module:
+    module = nn.Sequential(nn.Linear(2, 2))
+    module.register_buffer("row", module[0].weight.data[1])
+    return module
+
+
+def hooked() -> nn.Module:
+    module = nn.Linear(2, 2)
+    module.weight.register_post_accumulate_grad_hook(lambda parameter: None)
+    return module
+
+
+def parts_of_one_tensor() -> nn.Module:
+    module = nn.Sequential(nn.Linear(2, 2))
+    module[0].even = nn.Parameter(torch.randn(6)[::2])
+    whole = torch.randn(2, 3)
+    for name, row in zip("ab", whole, strict=True):
+        module.register_buffer(name, row)
+    for name, column in zip("cd", torch.randn(3, 2).t(), strict=True):
+        module.register_buffer(name, column)
+    return module
+
+
 def renamed() -> nn.Module:
     module = nn.Linear(2, 2)
     module.register_state_dict_post_hook(lambda module, state, prefix, meta: state.update(other=state.pop("weight")))
@@ -77,6 +103,16 @@ PROBLEMS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "nothing to train": (frozen, "no parameter is trained: all have requires_grad=False"),
     "two parameters in one memory": (sharing, "'0.weight' and '1.weight' share memory; use one nn.Parameter in both places"),
+    "a buffer that is a row of a parameter": (viewing, "'0.weight' and 'row' share memory; use one nn.Parameter in both"),
+    "expanded parameter": (
+        lambda: with_parameter(torch.ones(1).expand(3)),
+        "'0.odd' has several elements in one place of memory (an expanded tensor); use .clone()",
+    ),
+    "expanded buffer": (
+        lambda: with_buffer(torch.ones(2, 1).expand(2, 3)),
+        "'0.odd' has several elements in one place of memory (an expanded tensor); use .clone()",
+    ),
+    "hook on an accumulated gradient": (hooked, "parameter 'weight' has a post-accumulate-grad hook, which is not called here"),
     "state dict with other names": (renamed, "the state dict has 'other', which is neither a parameter nor a buffer"),
 }
 
@@ -99,6 +135,7 @@ GOOD: dict[str, nn.Module] = {
     "complex constant": with_buffer(torch.zeros(2, dtype=torch.complex64), persistent=False),
     "extra state that is a tensor": WithExtraState(torch.ones(2)),
     "empty parameter": with_parameter(torch.zeros(0)),
+    "tensors in one memory that do not overlap": parts_of_one_tensor(),
     "BatchNorm": nn.BatchNorm2d(3),
     "weight normalization": torch.nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)),
     "some frozen parameters": nn.Sequential(nn.Linear(2, 2), frozen()),
@@ -130,6 +167,14 @@ VALUES: list[tuple[Any, Any]] = [
     ({"a": torch.ones(2)}, {"a": torch.zeros(2)}),
     ((1, [2.0, {"x": 3}]), (1, [2.0, {"x": 4}])),
     ({1, 2}, {1, 3}),
+    ([[[[[[[1]]]]]]], [[[[[[[2]]]]]]]),
+    (None, torch.ones(2)),
+    (torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)),
+    (random.Random(1), random.Random(2)),
+    (np.random.RandomState(1), np.random.RandomState(2)),
+    (np.random.default_rng(1), np.random.default_rng(2)),
+    (SimpleNamespace(a=[1]), SimpleNamespace(a=[2])),
+    ([nn.Linear(2, 2)], [nn.Linear(2, 2)]),
 ]
 
 
@@ -143,3 +188,22 @@ def test_attributes_that_differ_are_named(one: Any, other: Any) -> None:
         networks.append(module)
     assert differing_attributes(networks[0], networks[1]) == ["0.kept"]
     assert differing_attributes(networks[0], networks[2]) == []
+
+
+def test_attribute_that_holds_itself_is_compared() -> None:
+    """A list within itself ends the comparison where it comes back."""
+    networks = []
+    for number in (1, 2):
+        module = nn.Linear(2, 2)
+        module.kept = [number]
+        module.kept.insert(0, module.kept)
+        networks.append(module)
+    assert differing_attributes(networks[0], networks[1]) == ["kept"]
+    assert differing_attributes(networks[0], networks[0]) == []
+
+
+def test_tensors_that_differ_are_named() -> None:
+    """Also one that only one of two state dicts has."""
+    one, other = nn.Linear(2, 2), nn.Linear(2, 2, bias=False)
+    other.weight.data.copy_(one.weight)
+    assert differing_tensors(one, other) == ["bias"]
