@@ -222,7 +222,7 @@ def harness_run(tmp_path: Path, harness_catalogue: Catalogue) -> Callable[[str],
         from harness.execution.context import RunContext
         from harness.execution.engines.local import LocalEngine
         from harness.execution.runner import Runner
-        from harness.plan.graph import plan
+        from harness.plan.planner import plan
         from harness.results.rows import read_rows
         from harness.store import Store
         from harness.telemetry.events import EventLog

@@ -18,8 +18,10 @@ import toys
 from harness.benchmark import Benchmark, load_benchmark
 from harness.execution.context import RunContext
 from harness.execution.engines.local import LocalEngine
-from harness.execution.runner import Runner, RunState
-from harness.plan.graph import Graph, plan
+from harness.execution.run_state import RunState
+from harness.execution.runner import Runner
+from harness.plan.graph import Graph
+from harness.plan.planner import plan
 from harness.registry.catalogue import Catalogue
 from harness.store import Store
 from harness.telemetry.events import EventLog

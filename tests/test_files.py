@@ -14,7 +14,7 @@ import pytest
 import harness
 from harness.benchmark import load_benchmark
 from harness.cli import COMMANDS, cli
-from harness.plan.graph import plan
+from harness.plan.planner import plan
 from harness.registry.catalogue import load_catalogue
 from harness.registry.hookspecs import PROJECT
 

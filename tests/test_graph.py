@@ -12,7 +12,8 @@ import pytest
 import harness
 import toys
 from conftest import RECIPE, Lab
-from harness.plan.graph import Graph, plan
+from harness.plan.graph import Graph
+from harness.plan.planner import plan
 
 GraphOf = Callable[..., Graph]
 PAPER: dict[str, Any] = {"members": 5, "recipe": {**RECIPE, "epochs": 110}}

@@ -10,7 +10,7 @@ import torch
 
 from harness.benchmark import Benchmark
 from harness.execution.device import precision_on
-from harness.plan.graph import plan
+from harness.plan.planner import plan
 
 
 def test_precision_that_is_left_open_is_the_devices(benchmark_of: Callable[..., Benchmark]) -> None:

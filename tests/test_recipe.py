@@ -19,7 +19,7 @@ from harness import Recipe
 from harness.api.normalization import normalization_of
 from harness.benchmark import load_benchmark
 from harness.errors import BenchmarkError
-from harness.plan.graph import plan
+from harness.plan.planner import plan
 from harness.registry.catalogue import Catalogue
 from harness.results.rows import read_rows
 

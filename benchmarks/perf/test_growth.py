@@ -19,7 +19,7 @@ from harness.benchmark import Benchmark, load_benchmark
 from harness.execution.context import RunContext
 from harness.execution.engines.local import LocalEngine
 from harness.execution.runner import Runner
-from harness.plan.graph import plan
+from harness.plan.planner import plan
 from harness.store import Store
 
 STILL = {"crop_padding": 0, "horizontal_flip": False, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}

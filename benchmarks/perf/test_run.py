@@ -23,7 +23,7 @@ from harness.benchmark import load_benchmark
 from harness.execution.context import RunContext
 from harness.execution.engines.local import LocalEngine, worker_environment
 from harness.execution.runner import Runner
-from harness.plan.graph import plan
+from harness.plan.planner import plan
 from harness.registry.catalogue import Catalogue, Registration, load_catalogue
 from harness.registry.discovery import Source
 from harness.results.rows import read_rows

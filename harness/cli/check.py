@@ -18,7 +18,7 @@ from harness.errors import BenchmarkError, UserError
 @json_option
 def check(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check a benchmark file; nothing is trained and no data is read."""
-    from harness.plan.graph import plan
+    from harness.plan.planner import plan
 
     problems: list[str] = []
     cells = 0

@@ -36,7 +36,7 @@ def plan(file: Path, overrides: tuple[str, ...], store: Path | None, data: Path 
     benchmark = benchmark.located(data_folder(data))
 
     from harness.execution.device import precision_on, resolve_device
-    from harness.plan.graph import plan as make_graph
+    from harness.plan.planner import plan as make_graph
 
     precision = precision_on(resolve_device("auto")) if benchmark.leaves_precision_open else "fp32"
     facts = _facts(make_graph(benchmark, precision), store_folder(store))
@@ -55,7 +55,7 @@ class _Nothing:
 
 def _facts(graph: Any, folder: Path) -> dict[str, Any]:
     """Return the plan as JSON; planning makes no folder."""
-    from harness.execution.runner import place
+    from harness.execution.rows import place
     from harness.store import Store
 
     pending = graph.pending(Store(folder) if folder.is_dir() else _Nothing())

@@ -37,7 +37,8 @@ from harness.telemetry.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from harness.api.engine import Engine
-    from harness.execution.runner import Runner, RunState
+    from harness.execution.run_state import RunState
+    from harness.execution.runner import Runner
     from harness.plan.graph import Graph
     from harness.registry.catalogue import Catalogue
     from harness.store import Store
@@ -99,8 +100,10 @@ def run(
         check_places(folder, root, data, named="" if out else benchmark.name)
 
         from harness.execution.device import precision_on, resolve_device
-        from harness.execution.runner import Runner, RunState, rows
-        from harness.plan.graph import plan
+        from harness.execution.rows import rows
+        from harness.execution.run_state import RunState
+        from harness.execution.runner import Runner
+        from harness.plan.planner import plan
         from harness.store import Store
 
         device = resolve_device(device)
@@ -138,7 +141,7 @@ def run(
 
 def _run(runner: Runner, write: Callable[[RunState, str], None]) -> str:
     """Run, and write what there is beside the rows when it begins and when it ends, however it ends; return the status."""
-    from harness.execution.runner import failures
+    from harness.execution.rows import failures
 
     emit, watch = runner.context.emit, runner.context.watch
     emit({"event": "run_started", "time": time.time(), "benchmark": runner.graph.benchmark.name, "command": sys.argv})
@@ -188,7 +191,7 @@ def _engine(catalogue: Catalogue, name: str, options: Mapping[str, Any]) -> Engi
 
 def _write(folder: Path, graph: Graph, ledger: RunState, status: str, *, store: Path, device: str) -> None:
     """Write `run.json` and `leaderboard.md` beside the rows."""
-    from harness.execution.runner import failures, members
+    from harness.execution.rows import failures, members
     from harness.files import write_atomically
     from harness.leaderboard import board, render
     from harness.results.rows import read_rows
@@ -222,7 +225,7 @@ def _write_profile(folder: Path, profile: Profile) -> None:
 
 def _report(folder: Path, graph: Graph, ledger: RunState, store: Store) -> None:
     click.echo((folder / "leaderboard.md").read_text(encoding="utf-8"))
-    from harness.execution.runner import failures
+    from harness.execution.rows import failures
 
     failed = failures(graph, ledger)
     if not ledger.done and not failed:

@@ -113,7 +113,7 @@ def _describe(corruption: Corruption, moved_to: str) -> str:
 
 def _needed(files: Iterable[Path], data: Path) -> tuple[set[str], set[str]]:
     """Return the keys of all tasks and of all trajectories of some benchmarks."""
-    from harness.plan.graph import plan
+    from harness.plan.planner import plan
 
     tasks: set[str] = set()
     trajectories: set[str] = set()

@@ -94,7 +94,7 @@ def _work(
     if place.run_code is not None:
         require_same_code(CodeVersion.from_json(place.run_code), current_code_version(catalogue.problems))
     from harness.execution.context import RunContext
-    from harness.execution.runner import task_from_json
+    from harness.execution.task_files import task_from_json
     from harness.execution.worker import Worker
     from harness.store import Store
 

@@ -10,7 +10,7 @@ from harness.api.plugin import full_name
 from harness.benchmark import load_benchmark
 from harness.cli.progress import Lines
 from harness.execution.plugin_calls import plugin_label
-from harness.plan.graph import plan
+from harness.plan.planner import plan
 from harness.registry.catalogue import load_catalogue
 
 TWO_OF_TIMM = """

@@ -20,7 +20,7 @@ from harness.api.task import key_of
 from harness.benchmark import load_benchmark
 from harness.cli.store import store as command
 from harness.errors import UserError
-from harness.plan.graph import plan
+from harness.plan.planner import plan
 from harness.store import Store
 
 

@@ -33,7 +33,7 @@ def read_benchmark(data: bytes, folder: Path) -> None:
     """Load a benchmark file, and plan it if it is one; anything but a `BenchmarkError` of distinct lines escapes."""
     from harness.benchmark import load_benchmark
     from harness.errors import BenchmarkError
-    from harness.plan.graph import plan
+    from harness.plan.planner import plan
 
     path = folder / "b.yaml"
     path.write_bytes(data)

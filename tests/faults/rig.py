@@ -27,7 +27,8 @@ from harness.errors import Interrupted
 from harness.execution.context import RunContext
 from harness.execution.engines.local import LocalEngine
 from harness.execution.runner import Runner
-from harness.plan.graph import Graph, plan
+from harness.plan.graph import Graph
+from harness.plan.planner import plan
 from harness.store import Store
 from harness.telemetry.events import EventLog
 

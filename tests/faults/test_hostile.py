@@ -30,7 +30,7 @@ from harness.benchmark.yaml_source import read_source
 from harness.cli import cli
 from harness.cli.members import members as members_command
 from harness.errors import BenchmarkError, DamagedObject, StoreError, UserError
-from harness.execution.runner import task_from_json
+from harness.execution.task_files import task_from_json
 from harness.plan.graph import Graph
 from harness.store import Store, objects
 

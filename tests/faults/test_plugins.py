@@ -26,7 +26,7 @@ from faults import rogue
 from faults.rig import contents, events
 from faults.test_disk import FILE
 from faults.test_signals import gone, workers_of
-from harness.execution.runner import failures
+from harness.execution.rows import failures
 from harness.plan.graph import Graph
 from harness.results.rows import read_rows
 from harness.store import Store

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from harness import UserError
 from harness.benchmark import load_benchmark
 from harness.execution.plugin_calls import architecture_for
-from harness.plan.graph import plan
+from harness.plan.planner import plan
 from harness.registry.catalogue import load_catalogue
 from harness_vision.pretrained import read_digest
 from harness_vision.timm_backbones import TimmBackbone, TimmOptions

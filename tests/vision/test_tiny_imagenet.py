@@ -19,7 +19,7 @@ from PIL import Image
 from harness import DataError, UserError
 from harness.benchmark import load_benchmark
 from harness.execution.environment import TaskEnvironment
-from harness.plan.graph import plan
+from harness.plan.planner import plan
 from harness.registry.catalogue import load_catalogue
 from harness_vision import pictures, tiny_imagenet
 from harness_vision.tiny_imagenet import TinyImageNet, TinyImageNetOptions
