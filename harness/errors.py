@@ -47,6 +47,10 @@ class StoreError(UserError):
     """A store that cannot be read or written: permissions, a full disk."""
 
 
+class RunStopped(UserError):
+    """A run that had to stop before it was done: the store or the run's folder takes no more. What was computed is on disk."""
+
+
 class DamagedObject(HarnessError):
     """A stored object whose bytes no longer match their digests."""
 

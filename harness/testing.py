@@ -215,28 +215,23 @@ def harness_catalogue() -> Catalogue:
 
 @pytest.fixture
 def harness_run(tmp_path: Path, harness_catalogue: Catalogue) -> Callable[[str], Any]:
-    """A function that runs a benchmark, given as YAML text, and returns its rows as a DataFrame; nothing is kept."""
+    """A function that runs a benchmark, given as YAML text, and returns its rows as a DataFrame; nothing is kept.
+
+    Observers of installed plugins are called as in any run.
+    """
 
     def run(text: str) -> Any:
+        from harness.api.engine import Engine
         from harness.benchmark import load_benchmark
-        from harness.execution.context import RunContext
-        from harness.execution.engines.local import LocalEngine
-        from harness.execution.runner import Runner
-        from harness.plan.planner import plan
+        from harness.execution.run_benchmark import RunSettings, run_benchmark
         from harness.results.rows import read_rows
-        from harness.store import Store
-        from harness.telemetry.events import EventLog
 
         (tmp_path / "benchmark.yaml").write_text(text, encoding="utf-8")
-        graph = plan(load_benchmark(tmp_path / "benchmark.yaml", harness_catalogue).located(tmp_path))
-        log = EventLog(tmp_path / "events.jsonl", {})
-        context = RunContext(harness_catalogue, tmp_path / "store", tmp_path, "cpu", log, lambda: False)
-        try:
-            engine = LocalEngine(LocalEngine.Options(workers=1))
-            Runner(graph, Store(tmp_path / "store"), engine, context, tmp_path).run()
-        finally:
-            log.close()
-        return read_rows(tmp_path)
+        local = harness_catalogue.get("engine", "local")
+        engine: Engine = harness_catalogue.create("engine", "local", local.Options(workers=1))
+        settings = RunSettings(tmp_path / "run", tmp_path / "store", tmp_path, engine, device="cpu")
+        run_benchmark(load_benchmark(tmp_path / "benchmark.yaml", harness_catalogue), harness_catalogue, settings)
+        return read_rows(tmp_path / "run")
 
     return run
 

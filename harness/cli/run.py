@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,24 +25,19 @@ from harness.cli.arguments import (
     store_option,
 )
 from harness.cli.durations import Duration
+from harness.cli.engine_options import make_engine
 from harness.cli.paths import UserPath
 from harness.cli.progress import progress
 from harness.cli.stopping import Stopper
-from harness.errors import Interrupted, UserError
-from harness.execution.context import RunContext
-from harness.execution.earlier_run import keep_earlier_run
-from harness.execution.run_folder import check_places, open_folder
+from harness.errors import RunStopped, UserError
+from harness.execution.run_folder import check_places
 from harness.telemetry.profile import Profile, summarize
 from harness.telemetry.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from harness.api.engine import Engine
-    from harness.execution.run_state import RunState
-    from harness.execution.runner import Runner
+    from harness.execution.run_benchmark import FinishedRun
     from harness.plan.graph import Graph
-    from harness.registry.catalogue import Catalogue
-    from harness.store import Store
-    from harness.telemetry.events import EventLog
+    from harness.registry.catalogue import Observer
 
 
 @click.command()
@@ -51,6 +46,13 @@ if TYPE_CHECKING:
 @store_option
 @data_option
 @click.option("--engine", "engine_name", metavar="NAME", default="local", show_default=True, help="Who does the work.")
+@click.option(
+    "--engine-option",
+    "engine_options",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Set an option of the engine (`harness list engine`); may be repeated.",
+)
 @click.option(
     "--workers",
     metavar="N",
@@ -79,6 +81,7 @@ def run(
     store: Path | None,
     data: Path | None,
     engine_name: str,
+    engine_options: tuple[str, ...],
     workers: int | None,
     task_timeout: float | None,
     time_limit: float | None,
@@ -95,121 +98,50 @@ def run(
     watch = Stopwatch("starting")
     with Stopper(limit=time_limit) as stopper:
         benchmark, catalogue = open_benchmark(file, overrides)  # before torch is imported: mistakes are told at once
-
         folder, root, data = out or Path("runs") / benchmark.name, store_folder(store), data_folder(data)
         check_places(folder, root, data, named="" if out else benchmark.name)
+        engine = make_engine(catalogue, engine_name, engine_options, {"workers": workers, "task_timeout": task_timeout})
 
-        from harness.execution.device import precision_on, resolve_device
-        from harness.execution.rows import rows
-        from harness.execution.run_state import RunState
-        from harness.execution.runner import Runner
-        from harness.plan.planner import plan
-        from harness.store import Store
+        from harness.execution.run_benchmark import RunSettings, run_benchmark
 
-        device = resolve_device(device)
-        precision = precision_on(device)
-        if benchmark.leaves_precision_open and precision != "fp32":
-            click.echo(f"precision: {precision}, which this device has; recipe.precision fixes it", err=True)
-        engine = _engine(catalogue, engine_name, {"workers": workers, "task_timeout": task_timeout})
-        click.get_current_context().with_resource(open_folder(folder))  # until the command ends
-        with watch("planning"):
-            graph = plan(benchmark.located(data_folder(data)), precision)
-        with watch("store"):
-            shelf = Store(root)
-            shelf.prepare()
-        moved = keep_earlier_run(folder, rows(graph, RunState()))
-        if moved:
-            click.echo(moved, err=True)
-        watching = {"profile": Profile(os.getpid())} if profile else {}
-        with progress(graph) as show, _log(folder, {**watching, "progress": show, **catalogue.observers}) as log:
-            watch.turn("other")
-            context = RunContext(catalogue, shelf.root, data, device, log, stopper.stopping, threads, watch)
-            runner = Runner(graph, shelf, engine, context, folder)
-            try:
-                status = _run(runner, partial(_write, folder, graph, store=shelf.root, device=device))
-            finally:
-                log(watch.event())
-                for kept in watching.values():
-                    _write_profile(folder, kept)
-    if status == "interrupted":
+        settings = RunSettings(
+            folder=folder,
+            store=root,
+            data=data,
+            engine=engine,
+            device=device,
+            threads=threads,
+            stopping=stopper.stopping,
+            say=_say,
+            observers=partial(_observers, folder, profile),
+        )
+        try:
+            finished = run_benchmark(benchmark, catalogue, settings, watch)
+        except RunStopped:
+            _say(f"stopped; what was computed before is saved. To go on, once that is fixed:\n  {_again()}")
+            raise
+    if finished.status == "interrupted":
         why = "time is over" if stopper.time_is_over else "interrupted"
-        click.echo(f"{why}; what was computed is saved. To go on:\n  {_again()}", err=True)
+        _say(f"{why}; what was computed is saved. To go on:\n  {_again()}")
         sys.exit(stopper.exit_code)
-    _report(folder, graph, runner.ledger, shelf)
-    sys.exit(1 if status == "failed" else 0)
+    _report(finished)
+    sys.exit(1 if finished.status == "failed" else 0)
 
 
-def _run(runner: Runner, write: Callable[[RunState, str], None]) -> str:
-    """Run, and write what there is beside the rows when it begins and when it ends, however it ends; return the status."""
-    from harness.execution.rows import failures
-
-    emit, watch = runner.context.emit, runner.context.watch
-    emit({"event": "run_started", "time": time.time(), "benchmark": runner.graph.benchmark.name, "command": sys.argv})
-    status = "interrupted"
-    try:
-        runner.begin()
-        with watch("board"):
-            write(runner.ledger, "running")
-        runner.run()
-        status = "failed" if failures(runner.graph, runner.ledger) else "done"
-    except Interrupted:
-        pass
-    except UserError:
-        with contextlib.suppress(UserError):  # the disk may be full
-            write(runner.ledger, status)
-        click.echo(f"stopped; what was computed before is saved. To go on, once that is mended:\n  {_again()}", err=True)
-        raise
-    finally:
-        emit({"event": "run_ended", "time": time.time(), "status": status})
-    with watch("board"):
-        write(runner.ledger, status)
-    return status
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 @contextlib.contextmanager
-def _log(folder: Path, observers: Mapping[str, Callable[[dict[str, Any]], None]]) -> Iterator[EventLog]:
-    """Open the event log, and say at the end if it could not be written."""
-    from harness.telemetry.events import EventLog
-
-    log = EventLog(folder / "events.jsonl", observers)
-    try:
-        yield log
-    finally:
-        log.close()
-        if log.trouble:
-            click.echo(f"warning: {folder / 'events.jsonl'}: events are missing: {log.trouble}", err=True)
-
-
-def _engine(catalogue: Catalogue, name: str, options: Mapping[str, Any]) -> Engine:
-    cls = catalogue.get("engine", name)
-    given = {key: value for key, value in options.items() if value is not None}
-    for key in given:
-        if key not in cls.Options.model_fields:
-            raise UserError(f"--{key.replace('_', '-')}: engine '{name}' has no such option")
-    return catalogue.create("engine", name, cls.Options.model_validate(given))
-
-
-def _write(folder: Path, graph: Graph, ledger: RunState, status: str, *, store: Path, device: str) -> None:
-    """Write `run.json` and `leaderboard.md` beside the rows."""
-    from harness.execution.rows import failures, members
-    from harness.files import write_atomically
-    from harness.leaderboard import board, render
-    from harness.results.rows import read_rows
-    from harness.telemetry.provenance import provenance
-
-    facts = {
-        "benchmark": graph.benchmark.resolved(),
-        "status": status,
-        "failures": failures(graph, ledger),
-        "epochs_trained": ledger.trained,
-        "store": str(store.resolve()),
-        "device": device,
-        "command": sys.argv,
-        "provenance": provenance(),
-        "members": members(graph),
-    }
-    write_atomically(folder / "run.json", json.dumps(facts, indent=1))
-    write_atomically(folder / "leaderboard.md", render(board({str(folder): read_rows(folder)}), "markdown"))
+def _observers(folder: Path, profile: bool, graph: Graph) -> Iterator[dict[str, Observer]]:
+    """Show progress, and keep a profile if the user wants one."""
+    kept = Profile(os.getpid()) if profile else None
+    with progress(graph) as show:
+        try:
+            yield {"progress": show} if kept is None else {"profile": kept, "progress": show}
+        finally:
+            if kept is not None:
+                _write_profile(folder, kept)
 
 
 def _write_profile(folder: Path, profile: Profile) -> None:
@@ -223,21 +155,20 @@ def _write_profile(folder: Path, profile: Profile) -> None:
     click.echo(f"profile: {summarize(report)}", err=True)
 
 
-def _report(folder: Path, graph: Graph, ledger: RunState, store: Store) -> None:
+def _report(finished: FinishedRun) -> None:
+    folder, state = finished.folder, finished.state
     click.echo((folder / "leaderboard.md").read_text(encoding="utf-8"))
-    from harness.execution.rows import failures
-
-    failed = failures(graph, ledger)
-    if not ledger.done and not failed:
-        click.echo(f"nothing to train: all {len(graph.tasks)} tasks were in the store")
+    failed = finished.failures
+    if not state.done and not failed:
+        click.echo(f"nothing to train: all {len(finished.graph.tasks)} tasks were in the store")
     else:
-        click.echo(f"did {ledger.done} tasks, {ledger.trained:g} epochs of training; rows and board are in {folder}")
+        click.echo(f"did {state.done} tasks, {state.trained:g} epochs of training; rows and board are in {folder}")
     for message, cells in _by_message(failed).items():
         click.echo(f"failed: {message}", err=True)
         more = f" and {len(cells) - 3} more cells" if len(cells) > 3 else ""
         named = ("{dataset} × {architecture}, {method}, seed {seed}".format(**cell) for cell in cells[:3])
         click.echo(f"  in {'; '.join(named)}{more}", err=True)
-        kept = next((path for path in map(store.failure, (cell["key"] for cell in cells)) if path), None)
+        kept = next((path for path in map(finished.store.failure, (cell["key"] for cell in cells)) if path), None)
         if kept:
             click.echo(f"  traceback: {kept}", err=True)
 

@@ -19,15 +19,15 @@ from harness.results.rows import Better, Row
 _EPOCHS = ("training_epochs", "new_epochs")
 
 
-def rows(graph: Graph, ledger: RunState) -> list[Row]:
+def rows(graph: Graph, state: RunState) -> list[Row]:
     """Return all rows of a benchmark in its order: measured, failed and missing ones."""
     out: list[Row] = []
     for cell in graph.cells:
-        out += _cell_rows(cell, graph, ledger)
+        out += _cell_rows(cell, graph, state)
     return out
 
 
-def _cell_rows(cell: PlannedCell, graph: Graph, ledger: RunState) -> list[Row]:
+def _cell_rows(cell: PlannedCell, graph: Graph, state: RunState) -> list[Row]:
     options = canonical_json(cell.spec.method.plugin.identity["options"])
     where = {
         **place(cell),
@@ -38,10 +38,10 @@ def _cell_rows(cell: PlannedCell, graph: Graph, ledger: RunState) -> list[Row]:
         "cell": cell.key,
         "method_version": f"{cell.spec.method.plugin.name}@{cell.spec.method.plugin.version}",
         "objective": _version(cell.spec.objective),
-        "warning": "; ".join(_cell_warnings(cell, ledger)),
+        "warning": "; ".join(_cell_warnings(cell, state)),
     }
     out: list[Row] = []
-    for found in _measured(cell, graph, ledger):
+    for found in _measured(cell, graph, state):
         name, version = found.metric.name, _version(found.metric)
         if found.values:
             out += [_row(where, v, found.key, version, main=i == 0) for i, v in enumerate(found.values)]
@@ -56,11 +56,11 @@ def _cell_rows(cell: PlannedCell, graph: Graph, ledger: RunState) -> list[Row]:
     return out
 
 
-def _cell_warnings(cell: PlannedCell, ledger: RunState) -> tuple[str, ...]:
+def _cell_warnings(cell: PlannedCell, state: RunState) -> tuple[str, ...]:
     """Return why a cell's ensemble is degenerate: as its measurements found or, before any, as its members' keys say."""
     found = planned_warnings([member.key for member in cell.members])
     for measure in cell.measures.values():
-        found = ledger.warnings.get(measure.key, ()) or found
+        found = state.warnings.get(measure.key, ()) or found
     return found
 
 
@@ -82,7 +82,7 @@ class _Measured:
     cause: str = ""
 
 
-def _measured(cell: PlannedCell, graph: Graph, ledger: RunState) -> Iterator[_Measured]:
+def _measured(cell: PlannedCell, graph: Graph, state: RunState) -> Iterator[_Measured]:
     names = (named.plugin.name for named in graph.benchmark.metrics)
     taken = {name: f"metric '{name}'" for name in names} | dict.fromkeys(_EPOCHS, "the harness")
     for named in graph.benchmark.metrics:
@@ -91,12 +91,12 @@ def _measured(cell: PlannedCell, graph: Graph, ledger: RunState) -> Iterator[_Me
             yield _Measured(metric, message=cell.problem, cause=cell.key)
             continue
         key = cell.measures[named.label].key
-        values = ledger.values.get(key, [])
+        values = state.values.get(key, [])
         clash = _clash(metric.name, values, taken)
-        cause = "" if values else ledger.failed([key], graph)
+        cause = "" if values else state.failed([key], graph)
         if clash or cause:
-            message = clash or ledger.failures[cause]
-            yield _Measured(metric, key, message=message, cause=ledger.causes.get(cause, cause) or key)
+            message = clash or state.failures[cause]
+            yield _Measured(metric, key, message=message, cause=state.causes.get(cause, cause) or key)
         else:
             yield _Measured(metric, key, tuple(values))
 
@@ -149,12 +149,12 @@ def _row(where: dict[str, Any], value: dict[str, Any], key: str, version: str, m
     )
 
 
-def failures(graph: Graph, ledger: RunState) -> list[dict[str, Any]]:
+def failures(graph: Graph, state: RunState) -> list[dict[str, Any]]:
     """Return the cells that failed, each reason once: with the metrics that lack a value for it, and `key`, under which the
     store keeps the traceback if there is one."""
     found: dict[tuple[int, str], dict[str, Any]] = {}
     for number, cell in enumerate(graph.cells):
-        for measured in _measured(cell, graph, ledger):
+        for measured in _measured(cell, graph, state):
             if measured.message:
                 facts = {**place(cell), "message": measured.message, "key": measured.cause, "metrics": []}
                 found.setdefault((number, measured.cause), facts)["metrics"].append(measured.metric.name)

@@ -62,7 +62,7 @@ class Runner:
 
     def __init__(self, graph: Graph, store: Store, engine: Engine, context: RunContext, out: Path) -> None:
         self.graph, self.store, self.engine, self.context, self.out = graph, store, engine, context, out
-        self.ledger = RunState()
+        self.state = RunState()
         self._damaged: dict[str, int] = defaultdict(int)
         self._written = 0.0
         self._begun = False
@@ -85,7 +85,7 @@ class Runner:
                 self.write_rows()
             raise
         self.write_rows()
-        return self.ledger
+        return self.state
 
     def begin(self) -> None:
         """Collect what is in the store, and write rows: what an earlier run left in the folder is not to be taken for this
@@ -113,7 +113,7 @@ class Runner:
         stack, seen = [root], set()
         while stack:
             key = stack.pop()
-            if key in self.ledger.failures:
+            if key in self.state.failures:
                 return True
             seen.add(key)
             stack.extend(p for p in self.graph.tasks[key].parents if p in pending and p not in seen)
@@ -181,8 +181,8 @@ class Runner:
             return
         for key in pending:
             if self._checked.get(key) == outcome.key:
-                self.ledger.failures[key] = outcome.message
-                self.ledger.causes[key] = outcome.key
+                self.state.failures[key] = outcome.message
+                self.state.causes[key] = outcome.key
 
     def _settle(self, outcome: Outcome, pending: dict[str, Task], queue: TaskQueue) -> bool:
         """Take note of how a task ended; return False if a parent of it was damaged."""
@@ -193,8 +193,8 @@ class Runner:
             self._settle_check(outcome, pending, queue)
             return True
         if outcome.status == "done":
-            self.ledger.done += 1
-            self.ledger.trained += task.cost
+            self.state.done += 1
+            self.state.trained += task.cost
             queue.finish(task.key)
             with self.context.watch("store"):
                 self._collect([task])
@@ -206,16 +206,16 @@ class Runner:
             if self.store.damage(outcome.damaged):  # else another run has made it anew meanwhile
                 self._set_aside(outcome.damaged, outcome.message)
             return False
-        self.ledger.failures[task.key] = outcome.message
+        self.state.failures[task.key] = outcome.message
         return True
 
     def _collect(self, tasks: Iterable[Task]) -> None:
         """Read the values of measurements that are in the store; one that is damaged counts as missing."""
         for task in tasks:
-            if task.kind == "measure" and task.key not in self.ledger.values and self.store.present(task.key):
+            if task.kind == "measure" and task.key not in self.state.values and self.store.present(task.key):
                 try:
                     meta = self.store.meta(task.key)
-                    self.ledger.values[task.key], self.ledger.warnings[task.key] = values_of(meta), warnings_of(meta)
+                    self.state.values[task.key], self.state.warnings[task.key] = values_of(meta), warnings_of(meta)
                 except DamagedObject as error:
                     self._set_aside(task.key, str(error))
                 except (KeyError, TypeError, ValueError, OverflowError):
@@ -234,5 +234,5 @@ class Runner:
     def write_rows(self) -> None:
         """Write what is known to `results.csv`, every cell and metric of the benchmark in it."""
         with self.context.watch("board"):
-            write_rows(self.out / "results.csv", rows(self.graph, self.ledger))
+            write_rows(self.out / "results.csv", rows(self.graph, self.state))
         self._written = time.monotonic()

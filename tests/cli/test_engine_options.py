@@ -1,0 +1,46 @@
+"""`--engine-option`: values become validated options of the engine, mistakes are one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.cli.engine_options import make_engine
+from harness.errors import UserError
+from harness.registry.catalogue import load_catalogue
+
+CATALOGUE = load_catalogue()
+
+
+def test_values_become_options() -> None:
+    """YAML's numbers and nulls, beside those of options with a name of their own."""
+    engine = make_engine(CATALOGUE, "local", ["task_timeout=1.5"], {"workers": 3, "task_timeout": None})
+    assert engine.options.model_dump() == {"workers": 3, "task_timeout": 1.5}
+    assert make_engine(CATALOGUE, "local", ["workers=null"], {}).options.workers is None
+
+
+MISTAKES: list[tuple[list[str], dict[str, Any], str]] = [
+    (["workers"], {}, "--engine-option workers: expected KEY=VALUE, such as workers=2"),
+    (["=2"], {}, "--engine-option =2: expected KEY=VALUE, such as workers=2"),
+    (["wokers=2"], {}, "--engine-option local: unknown key 'wokers'; did you mean 'workers'? known: task_timeout, workers"),
+    (["workers=two"], {}, "--engine-option workers: 'two' is not an integer; an integer of at least 1 and at most 1024"),
+    (["workers=0"], {}, "--engine-option workers: 0 is out of range; an integer of at least 1 and at most 1024"),
+    (["workers=2", "workers=3"], {}, "--engine-option workers: given twice"),
+    (["workers=2"], {"workers": 3}, "--engine-option workers: given twice"),
+    ([], {"nodes": 3}, "--nodes: engine 'local' has no such option"),
+]
+
+
+@pytest.mark.parametrize(("pairs", "own", "message"), MISTAKES, ids=lambda value: str(value))
+def test_mistake_is_a_line(pairs: list[str], own: dict[str, Any], message: str) -> None:
+    """The option, what is wrong with its value, and what is allowed."""
+    with pytest.raises(UserError) as error:
+        make_engine(CATALOGUE, "local", pairs, own)
+    assert str(error.value).startswith(message)
+
+
+def test_engine_that_nobody_registered_is_named() -> None:
+    """With the nearest known one."""
+    with pytest.raises(UserError, match="unknown engine 'lokal'; did you mean 'local'"):
+        make_engine(CATALOGUE, "lokal", [], {})
