@@ -16,7 +16,7 @@ class HarnessError(Exception):
 
 
 class UserError(HarnessError):
-    """A mistake that the user can mend. The command line prints it without a traceback and exits with 2."""
+    """A mistake that the user can fix. The command line prints it without a traceback and exits with 2."""
 
 
 class BenchmarkError(UserError):

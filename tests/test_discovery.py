@@ -51,7 +51,7 @@ def test_plugin_that_does_not_import_is_named(install: Install) -> None:
     found = discover()
     assert found.problems == (
         "plugin 'broken_module' of distribution 'broken-dist 1.0' does not import: ModuleNotFoundError: No module named "
-        f"'no_such_library' (broken_module.py:1); mend it, or leave it out with {DISABLED}=broken_module",
+        f"'no_such_library' (broken_module.py:1); fix it, or leave it out with {DISABLED}=broken_module",
     )
     assert {"basin", "vision", "metrics", "engines"} <= set(found.sources)
 

@@ -227,8 +227,8 @@ def objective(compute: Callable[[Tensor, Tensor], Any]) -> type[Objective]:
 LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Any], str]] = {
     "not finite": (lambda logits, labels: logits.sum() / 0, "loss is "),
     "without gradient": (lambda logits, labels: logits.detach().sum(), "loss has no gradient: it does not depend on the"),
-    "per image": (lambda logits, labels: logits.sum(1), "loss gave a tensor (2,); a scalar tensor is wanted"),
-    "a number": (lambda logits, labels: 0.5, "loss gave float; a scalar tensor is wanted"),
+    "per image": (lambda logits, labels: logits.sum(1), "loss gave a tensor (2,); a scalar tensor is expected"),
+    "a number": (lambda logits, labels: 0.5, "loss gave float; a scalar tensor is expected"),
     "raises": (lambda logits, labels: labels["class"], "loss raised IndexError"),
 }
 

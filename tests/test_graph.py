@@ -129,7 +129,7 @@ def test_builder_that_fails_fails_its_cells_only(graph_of: GraphOf, capsys: pyte
     where = "method 'broken' on blobs × perceptron: "
     assert broken.problem.startswith(f"{where}its builder fails: RuntimeError: no idea (test_graph.py:")
     assert 'raise RuntimeError("no idea")' in broken.traceback
-    assert wrong.problem.endswith("its builder returns (3,); at least one handle of weights is wanted")
+    assert wrong.problem.endswith("its builder returns (3,); at least one handle of weights is expected")
     assert endless.problem.endswith("its builder returns more than 10000 members")
     assert foreign.problem.endswith("a handle of type Strange is not one the planner knows")
     assert not deep.problem

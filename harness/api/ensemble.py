@@ -103,7 +103,7 @@ class EvaluatedEnsemble:
         """
         points = np.ascontiguousarray(points, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != self.size:
-            raise ValueError(f"points have shape {points.shape}; (points, {self.size}) is wanted")
+            raise ValueError(f"points have shape {points.shape}; (points, {self.size}) is expected")
         rows = []
         for point in points:
             key = (batchnorm, point.tobytes())

@@ -78,7 +78,7 @@ def watch_loss(objective: Objective, who: str) -> Objective:
             given: Any = plain(*args, **kwargs)
         if not isinstance(given, Tensor) or given.dim():
             shape = f"a tensor {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
-            raise PluginFailed(f"{who}: loss gave {shape}; a scalar tensor is wanted")
+            raise PluginFailed(f"{who}: loss gave {shape}; a scalar tensor is expected")
         return given
 
     vars(objective)["loss"] = loss
@@ -107,7 +107,7 @@ def build_module(architecture: Architecture, who: str, dataset: Dataset, stream:
     with streams.seeded(stream), attribute_errors(who, "build"):
         module = architecture.build(dataset.shape, dataset.num_classes)
     if not isinstance(module, torch.nn.Module) or not any(True for _ in module.parameters()):
-        raise PluginFailed(f"{who}: build gave {type(module).__name__}; a module with parameters is wanted")
+        raise PluginFailed(f"{who}: build gave {type(module).__name__}; a module with parameters is expected")
     with attribute_errors(who, "train"):
         module.train()  # networks that freeze parts of themselves do it here
     return module
@@ -154,14 +154,14 @@ def check_logits(who: str, logits: Any, shape: tuple[int, int], where: str) -> N
 def check_values(what: str, values: Sequence[Any], name: str) -> None:
     """Refuse values that cannot become rows."""
     if not values or not all(isinstance(v, MetricValue) for v in values) or values[0].metric != name:
-        raise PluginFailed(f"{what} {values!r:.80}; its own MetricValue first is wanted")
+        raise PluginFailed(f"{what} {values!r:.80}; its own MetricValue first is expected")
     if len(values) > MAX_VALUES:
         raise PluginFailed(f"{what} more than {MAX_VALUES} values")
     for value in values:
         right = isinstance(value.metric, str) and value.metric.isprintable() and 0 < len(value.metric) <= 100
         right = right and isinstance(value.unit, str) and len(value.unit) <= 100 and value.better in get_args(Better)
         if not (right and _is_number(value.value) and (value.standard_error is None or _is_number(value.standard_error))):
-            raise PluginFailed(f"{what} {value!r:.200}; a name, numbers, a unit and higher, lower or nothing are wanted")
+            raise PluginFailed(f"{what} {value!r:.200}; a name, numbers, a unit and higher, lower or nothing are expected")
     names = [value.metric for value in values]
     if len(set(names)) < len(names):
         raise PluginFailed(f"{what} two values named '{next(n for n in names if names.count(n) > 1)}'")

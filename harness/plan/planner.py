@@ -63,7 +63,7 @@ class _Planner:
     def _members(self, spec: CellSpec, cell: Cell) -> tuple[Weights, ...]:
         members = tuple(itertools.islice(spec.method.plugin.build(cell), MAX_MEMBERS + 1))
         if not members or not all(isinstance(member, Weights) for member in members):
-            raise PluginError(f"its builder returns {members!r:.80}; at least one handle of weights is wanted")
+            raise PluginError(f"its builder returns {members!r:.80}; at least one handle of weights is expected")
         if len(members) > MAX_MEMBERS:
             raise PluginError(f"its builder returns more than {MAX_MEMBERS} members")
         found: dict[str, Weights] = {}

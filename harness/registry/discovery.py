@@ -57,7 +57,7 @@ def discover(disabled: Iterable[str] | None = None) -> Discovery:
         if problem is None:
             sources[source.plugin] = source
         else:
-            problems.append(f"{source} {problem}; mend it, or leave it out with {DISABLED}={source.plugin}")
+            problems.append(f"{source} {problem}; fix it, or leave it out with {DISABLED}={source.plugin}")
     return Discovery(manager, sources, (*_unknown_names(names), *problems))
 
 

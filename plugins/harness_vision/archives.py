@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Archive:
-    """A published archive: its name, its address, its md5, the folder it unpacks to and which members are wanted."""
+    """A published archive: its name, its address, its md5, the folder it unpacks to and which members are expected."""
 
     filename: str
     url: str

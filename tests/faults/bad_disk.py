@@ -26,7 +26,7 @@ class BadDisk:
     `crash` says how the n-th operation ends everything: "before" it, "after" it, or with "half" of it done (of the next write,
     that is). In a process of its own the process exits; with `stay`, `Crashed` is raised, and nothing after it has an effect.
     `power_cut`: what was not synced is lost as well. Without `syncs` nothing is really synced, which takes most of the time.
-    `refuse`: from the n-th operation on, the operations named fail with this errno, until `mended`.
+    `refuse`: from the n-th operation on, the operations named fail with this errno, until `fixed`.
     `under`: only what lies in this folder is on the disk; operations elsewhere are not counted and do not fail.
     """
 
@@ -45,7 +45,7 @@ class BadDisk:
     ) -> None:
         self.at, self.crash, self.stay, self.power_cut, self.syncs = at, crash, stay, power_cut, syncs
         self.refuse, self.refused, self.delay, self.under = refuse, refused, delay, under
-        self.count, self.dead, self.mended = 0, False, False
+        self.count, self.dead, self.fixed = 0, False, False
         self.seen: list[str] = []
         self.refusals = 0
         self._paths: dict[int, Path] = {}
@@ -81,7 +81,7 @@ class BadDisk:
         self.seen.append(name)
         time.sleep(self.delay)
         here = self.count == self.at
-        if self.refuse and self.count >= self.at and name in self.refused and not self.mended:
+        if self.refuse and self.count >= self.at and name in self.refused and not self.fixed:
             self.refusals += 1
             if name == "write" and len(args[1]) > 1:
                 real(args[0], args[1][: len(args[1]) // 2])  # a full disk takes what fits

@@ -1,5 +1,5 @@
 """Disks as they are: full, read-only, forbidden, slow, moved, with a clock that goes back. A clear line, nothing corrupted, and
-the run goes on when the trouble is mended."""
+the run goes on when the trouble is fixed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ TROUBLES = [(FULL, 300), (FULL, 1), (QUOTA, 200), (READ_ONLY, 250), (FULL, 120),
 def test_disk_that_takes_no_more_stops_the_run_in_a_line(
     tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, trouble: int, at: int
 ) -> None:
-    """The run ends with the reason and what to do; what was done stays, the rows are whole, and mended it goes on."""
+    """The run ends with the reason and what to do; what was done stays, the rows are whole, and fixed it goes on."""
     with monkeypatch.context() as patch:
         patch.setattr(files, "os", BadDisk(at, refuse=trouble, under=tmp_path / "store"))
         with pytest.raises(StoreError) as caught:
@@ -290,7 +290,7 @@ def test_really_full_and_really_read_only(tmp_path: Path, small_disk: Path) -> N
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(FILE))
     done = command_line("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=2)
     assert "no space left on the device; free some" in done.stderr
-    assert "To go on, once that is mended:\n  harness run small.yaml --store" in done.stderr
+    assert "To go on, once that is fixed:\n  harness run small.yaml --store" in done.stderr
     assert set(read_rows(tmp_path / "runs" / "small")["status"]) <= {"done", "missing"}
     remount(small_disk, "size=20m")
     assert list(Store(small_disk / "store").maintenance.find_corruption()) == []
