@@ -67,6 +67,7 @@ class DryPass:
         if differ(network.vector, again.vector, 0.0):
             raise PluginFailed(f"{room.who}: build gives other weights each time; draw them from torch's own generator")
         self._check_evaluation(network, room.classes, room.who)
+        self._check_whole_batch(network)
         if self.teacher is not None:
             self._check_evaluation(self.teacher, room.classes, f"the teacher's {room.who}")
         self._check_same_function(network, again, other)
@@ -98,6 +99,13 @@ class DryPass:
         check_logits(who, logits[0], (len(images), classes), "in evaluation mode")
         if differ(logits[0], logits[1]):
             raise PluginFailed(f"{who}: is random in evaluation mode: two passes of the same images give different logits")
+
+    def _check_whole_batch(self, network: FlatNetwork) -> None:
+        """Look at the logits of a batch of test images that is as large as the one that members are evaluated on."""
+        images = next(self.room.test_images.batches())
+        with blamed(self.room.who, "forward"):
+            logits = predict_batch(network, images)
+        check_logits(self.room.who, logits, (len(images), self.room.classes), "in evaluation mode")
 
     def _check_same_function(self, network: FlatNetwork, again: FlatNetwork, other: FlatNetwork) -> None:
         """Load one network's state into another: then both must compute the same, in evaluation and in training mode.
