@@ -77,12 +77,12 @@ class CountsItsSteps(Net):
 
     def __init__(self, per: int) -> None:
         super().__init__()
-        self.steps, self.per = 0, per
+        self.steps, self.per = [0], per
 
     def forward(self, x: Tensor) -> Any:
         if self.training and torch.is_grad_enabled():
-            self.steps += 1
-        return super().forward(x) * (1 + self.steps // self.per)
+            self.steps[0] += 1
+        return super().forward(x) * (1 + self.steps[0] // self.per)
 
 
 class DoubleStatistics(Net):
@@ -228,6 +228,12 @@ LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Any], str]] = {
     "not finite": (lambda logits, labels: logits.sum() / 0, "loss is "),
     "without gradient": (lambda logits, labels: logits.detach().sum(), "loss has no gradient: it does not depend on the"),
     "per image": (lambda logits, labels: logits.sum(1), "loss gave a tensor (2,); a scalar tensor is expected"),
+    "an integer": (lambda logits, labels: labels.sum(), "loss gave torch.int64; a floating-point scalar is expected"),
+    "complex": (lambda logits, labels: logits.sum().to(torch.complex64), "loss gave torch.complex64; a floating-point scalar"),
+    "random": (
+        lambda logits, labels: logits.sum() * (1 + random.random()),
+        "loss is not repeatable: with torch's generator in one state it is ",
+    ),
     "a number": (lambda logits, labels: 0.5, "loss gave float; a scalar tensor is expected"),
     "raises": (lambda logits, labels: labels["class"], "loss raised IndexError"),
 }

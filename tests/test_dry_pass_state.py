@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import toys
+from harness import Split
 from harness.plan.graph import Graph
 from test_dry_pass import WHO, Net, architecture, failure_of
 
@@ -86,7 +89,36 @@ class Anneals(Net):
 REPLACED = "is replaced by another tensor in forward or train, which is not trained; change it in place"
 FORM = "; make it in build, and change it in place"
 
+
+class Reentrant(Net):
+    """Computes its first layer in a reentrant checkpoint, whose gradients come by `backward` alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = checkpoint(lambda y: self.first(y.flatten(1)).relu(), x.requires_grad_(), use_reentrant=True)
+        return self.last(features)
+
+
+def nan_somewhere(net: Net, x: Tensor) -> Tensor:
+    return torch.where(x[:, :1] > x[:, :1].median(), x / 0, x) if len(x) > 2 else x
+
+
+def at_most_sixteen(net: Net, x: Tensor) -> Tensor:
+    return x + torch.zeros(16, 4)[: len(x)]
+
+
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "batches up to a size": (lambda: Net(at_most_sixteen), "forward raised RuntimeError: The size of tensor a ("),
+    "reentrant checkpoint": (
+        Reentrant,
+        "parameter 'first.weight' gets another gradient by torch.autograd.grad than by backward; checkpoints need "
+        "use_reentrant=False",
+    ),
+    "no gradient": (lambda: Net(lambda net, x: x.detach()), "gives logits without a gradient in training mode"),
+    "sparse logits": (
+        lambda: Net(lambda net, x: x.to_sparse()),
+        "gives a tensor of layout torch.sparse_coo in evaluation mode",
+    ),
+    "not finite on some images": (lambda: Net(nan_somewhere), "gives logits that are not finite in evaluation mode"),
     "replaces a parameter": (lambda: InTraining(replace_parameter), f"parameter 'last.weight' {REPLACED}"),
     "replaces a parameter's memory": (lambda: InTraining(replace_memory), f"parameter 'last.weight' {REPLACED}"),
     "fills a buffer": (
@@ -183,3 +215,60 @@ def test_counter_without_effect_is_trained(lab: Any, graph_of: Callable[..., Gra
     found = toys.catalogue(("architecture", architecture(lambda: InTraining(count))))
     ledger = lab.run(graph_of(found, architectures=["odd"], methods=["deep"], members=1), found)
     assert ledger.failures == {}
+
+
+class NeedsFour(Net):
+    """Compares the images of a batch in fours."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        return logits.view(len(x) // 4, 4, 4).mul(1).reshape(-1, 4) if self.training else logits
+
+
+def test_network_that_needs_a_whole_batch_is_trained(lab: Any, graph_of: Callable[..., Graph]) -> None:
+    """What fails on two images is tried on a batch."""
+    found = toys.catalogue(("architecture", architecture(NeedsFour)))
+    ledger = lab.run(graph_of(found, architectures=["odd"], methods=["deep"], members=1), found)
+    assert ledger.failures == {}
+    assert lab.trained() != []
+
+
+def loads(give: Callable[[Any], Any]) -> type[toys.Blobs]:
+    """Return a data set that gives a function of its good splits."""
+
+    class Odd(toys.Blobs):
+        """A data set that does not keep its promises."""
+
+        name = "odd_data"
+
+        def load(self, root: Path) -> Any:
+            return give(super().load(root))
+
+    return Odd
+
+
+def trained_on(change: Callable[[Split], Any]) -> Callable[[Any], Any]:
+    return lambda splits: (change(splits[0]), splits[1])
+
+
+WANTED = "load gave a training split that is not images uint8 (n, 1, 4, 4) with labels int64 (n,) below 4: "
+
+DATA: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "nothing": (lambda splits: None, "load gave a NoneType; a training and a test split are expected"),
+    "three splits": (lambda splits: (*splits, splits[1]), "load gave a tuple; a training and a test split are expected"),
+    "a pair of tensors": (trained_on(lambda s: (s.images, s.labels)), f"{WANTED}it is a tuple"),
+    "floats": (trained_on(lambda s: Split(s.images.float(), s.labels)), f"{WANTED}its images are torch.float32"),
+    "arrays": (trained_on(lambda s: Split(s.images.numpy(), s.labels)), f"{WANTED}its images are a ndarray"),
+    "no channel": (trained_on(lambda s: Split(s.images[:, 0], s.labels)), f"{WANTED}its images are ("),
+    "no image": (trained_on(lambda s: Split(s.images[:0], s.labels[:0])), f"{WANTED}it is empty"),
+    "labels from 1": (trained_on(lambda s: Split(s.images, s.labels + 1)), f"{WANTED}its labels go from 1 to 4"),
+    "fewer images": (trained_on(lambda s: Split(s.images[:9], s.labels[:9])), "load gave 9 training images; train_size is "),
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_set_that_breaks_its_promises_is_named(lab: Any, graph_of: Callable[..., Graph], name: str) -> None:
+    """One line names the data set and says what it gave; no epoch is trained."""
+    give, text = DATA[name]
+    (message,) = failure_of(lab, graph_of, ("dataset", loads(give)), datasets=["odd_data"])
+    assert message.startswith(f"dataset 'odd_data' of plugin 'toys' of distribution 'tests 0': {text}")

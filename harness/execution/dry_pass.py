@@ -6,7 +6,7 @@ error names the plugin to blame and what is expected. Knows no task and no store
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,6 +29,8 @@ IMAGES = 2
 
 _STEPS = 2  # what the first step leaves behind (a graph, a cache) may break the second
 
+_LIKE = 0.01  # of a gradient's norm; rounding makes less
+
 _RATE = 1e-3  # of the peak learning rate: enough to change every weight, too little to diverge
 
 
@@ -43,14 +45,28 @@ class DryPass:
     objective: Objective
     objective_label: str
     teacher: FlatNetwork | None = None
+    images: int = IMAGES
 
     def run(self) -> None:
-        """Raise `PluginFailed` with the first promise that is broken, naming the plugin that broke it."""
+        """Raise `PluginFailed` with the first promise that is broken, naming the plugin that broke it.
+
+        Where a plugin's code raises an error on a few images, it is tried on as many as a batch has: it may need them.
+        """
+        try:
+            self._try()
+        except PluginFailed as error:
+            batch = self.room.recipe.batch_size
+            if error.__cause__ is None or batch <= self.images:
+                raise
+            replace(self, images=batch)._try()
+
+    def _try(self) -> None:
         room = self.room
         network, again, other = self._fresh("one", gradient=True), self._fresh("one"), self._fresh("two")
         if differ(network.vector, again.vector, 0.0):
             raise PluginFailed(f"{room.who}: build gives other weights each time; draw them from torch's own generator")
         self._check_evaluation(network, room.num_classes, room.who)
+        self._check_whole_batch(network)
         if self.teacher is not None:
             self._check_evaluation(self.teacher, room.num_classes, f"the teacher's {room.who}")
         self._check_same_function(network, again, other)
@@ -61,6 +77,7 @@ class DryPass:
         self._take_steps(trainee)
         self._check_form(network, again)
         room.check_stored(network, network.state())
+        self._check_backward(network)
 
     def _fresh(self, name: str, *, gradient: bool = False) -> FlatNetwork:
         """Return a network from an initialization of its own, after looking at its tensors."""
@@ -82,6 +99,13 @@ class DryPass:
         if differ(logits[0], logits[1]):
             raise PluginFailed(f"{who}: is random in evaluation mode: two passes of the same images give different logits")
 
+    def _check_whole_batch(self, network: FlatNetwork) -> None:
+        """Look at the logits of a batch of test images that is as large as the one that members are evaluated on."""
+        images = next(self.room.test_images.batches())
+        with attribute_errors(self.room.who, "forward"):
+            logits = predict_batch(network, images)
+        check_logits(self.room.who, logits, (len(images), self.room.num_classes), "in evaluation mode")
+
     def _check_same_function(self, network: FlatNetwork, again: FlatNetwork, other: FlatNetwork) -> None:
         """Load one network's state into another: then both must compute the same, in evaluation and in training mode.
 
@@ -101,7 +125,9 @@ class DryPass:
             )
         same = not differ(logits, self._training_logits(other))
         with attribute_errors(room.who, "forward"):
-            same &= not differ(predict_batch(network, room.probe_images), predict_batch(other, room.probe_images))
+            expected, found = (predict_batch(either, room.probe_images) for either in (network, other))
+        check_logits(room.who, expected, (len(room.probe_images), room.num_classes), "in evaluation mode")
+        same &= not differ(expected, found)
         if not same or differing_constants(network.module, other.module):
             raise PluginFailed(f"{room.who}: {missing_from_state(network.module, other.module)}")
 
@@ -128,8 +154,8 @@ class DryPass:
         """Return the logits in both modes and the buffers after a training-mode pass; the network's state is put back."""
         before = network.state()
         network.module.train()
-        with streams.seeded(0, self.room.device), attribute_errors(self.room.who, "forward"), torch.no_grad():
-            logits: Tensor = network.module(self.room.augmenter.plain(self._indices)).float()
+        with streams.seeded(0, self.room.device), attribute_errors(self.room.who, "forward"), torch.enable_grad():
+            logits: Tensor = network.module(self.room.augmenter.plain(self._indices)).detach().float()
         buffers = [named.current.clone() for named in network.buffers]
         with attribute_errors(self.room.who, "loading its own state"):
             network.load(before)
@@ -165,18 +191,61 @@ class DryPass:
         ):
             logits = trainee.forward(images)
         check_logits(room.who, logits, (len(self._indices), room.num_classes), "in training mode")
+        if not logits.requires_grad:
+            raise PluginFailed(f"{room.who}: gives logits without a gradient in training mode: no parameter can be trained")
         trainee.network.load(before)
-        labels = room.labels[self._indices]
-        teacher_logits = None if self.teacher is None else torch.zeros_like(logits.detach().float())
-        loss = self.objective.loss(
-            logits.float(), labels, teacher_logits=teacher_logits, label_smoothing=room.recipe.label_smoothing
-        )
+        self._check_loss(logits.float())
+
+    def _check_loss(self, logits: Tensor) -> None:
+        """Look at the loss of logits in training mode, computed twice."""
+        losses = [self._loss(logits) for _ in range(2)]
+        loss = losses[0]
         if not bool(torch.isfinite(loss)):
             raise PluginFailed(
                 f"{self.objective_label}: loss is {float(loss.detach())} on {len(self._indices)} training images"
             )
         if not loss.requires_grad:
             raise PluginFailed(f"{self.objective_label}: loss has no gradient: it does not depend on the logits")
+        if differ(losses[0].detach(), losses[1].detach()):
+            raise PluginFailed(
+                f"{self.objective_label}: loss is not repeatable: with torch's generator in one state it is "
+                f"{float(losses[0].detach()):.6g} and {float(losses[1].detach()):.6g}; draw random numbers with torch alone"
+            )
+
+    def _loss(self, logits: Tensor) -> Tensor:
+        """Return the loss of a copy of logits: an objective may change its arguments in place."""
+        teacher_logits = None if self.teacher is None else torch.zeros_like(logits.detach())
+        smoothing = self.room.recipe.label_smoothing
+        with streams.seeded(0, self.room.device):
+            return self.objective.loss(
+                logits.clone(), self.room.labels[self._indices], teacher_logits=teacher_logits, label_smoothing=smoothing
+            )
+
+    def _check_backward(self, network: FlatNetwork) -> None:
+        """Compare gradients as training computes them with those of `backward`, which some code relies on."""
+        assert network.gradient is not None
+        room = self.room
+        before = network.state()
+        gradients = []
+        for backward in (False, True):
+            with streams.seeded(0, room.device), attribute_errors(room.who, "forward"):
+                total = network.module(room.augmenter.plain(self._indices)).float().square().sum()
+            if backward:
+                network.gradient.zero_()
+                with attribute_errors(room.who, "backward"):
+                    total.backward()
+            else:
+                with attribute_errors(room.who, "torch.autograd.grad"):
+                    network.gradient_of(total)
+            gradients.append(network.gradient.clone())
+            network.load(before)
+        for slot in network.trained_slots:
+            ours, theirs = (slot.view(gradient) for gradient in gradients)
+            if float((ours - theirs).norm()) > _LIKE * float(theirs.norm()):
+                raise PluginFailed(
+                    f"{room.who}: parameter '{slot.name}' gets another gradient by torch.autograd.grad than by backward; "
+                    "checkpoints need use_reentrant=False"
+                )
 
     def _take_steps(self, trainee: TrainState) -> None:
         """Take steps as training does."""
@@ -202,8 +271,8 @@ class DryPass:
 
     @property
     def _indices(self) -> Tensor:
-        """The images of the training step: two, or as many as there are or as a batch holds."""
-        count = min(IMAGES, len(self.room.train), self.room.recipe.batch_size)
+        """The images of the training step: `images`, or as many as there are or as a batch holds."""
+        count = min(self.images, len(self.room.train), self.room.recipe.batch_size)
         return torch.arange(count, device=self.room.device)
 
 

@@ -47,9 +47,14 @@ class TaskEnvironment:
             )
         self.architecture = architecture_for(catalogue, spec["architecture"], data)
         with explained(self.dataset.full_name, data), attribute_errors(who, "load"):
-            self.train, self.test = self.dataset.load(data)
+            splits = self.dataset.load(data)
+        if not isinstance(splits, tuple | list) or len(splits) != 2:
+            raise PluginFailed(f"{who}: load gave a {type(splits).__name__}; a training and a test split are expected")
+        self.train, self.test = splits
         for name, split in (("training", self.train), ("test", self.test)):
             check_split(f"{who}: load gave a {name} split", split, self.dataset)
+        if len(self.train) != self.dataset.train_size:
+            raise PluginFailed(f"{who}: load gave {len(self.train)} training images; train_size is {self.dataset.train_size}")
         self.who = plugin_label(catalogue, "architecture", self.architecture)
         self.labels = self.train.labels.to(device)
         self.normalization = normalization_of(self.recipe, self.dataset)

@@ -79,6 +79,8 @@ def watch_loss(objective: Objective, who: str) -> Objective:
         if not isinstance(given, Tensor) or given.dim():
             shape = f"a tensor {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
             raise PluginFailed(f"{who}: loss gave {shape}; a scalar tensor is expected")
+        if not given.is_floating_point():
+            raise PluginFailed(f"{who}: loss gave {given.dtype}; a floating-point scalar is expected")
         return given
 
     vars(objective)["loss"] = loss
@@ -115,12 +117,27 @@ def build_module(architecture: Architecture, who: str, dataset: Dataset, stream:
 
 def check_split(what: str, split: Any, dataset: Dataset) -> None:
     """Refuse a split that is not what every later step takes for granted; a label out of range would end a CUDA process."""
-    wanted = f"images uint8 (n, {', '.join(map(str, dataset.shape))}) with labels int64 (n,) below {dataset.num_classes}"
-    good = isinstance(split, Split) and all(isinstance(t, Tensor) for t in (split.images, split.labels))
-    good = good and (split.images.dtype, split.labels.dtype) == (torch.uint8, torch.int64)
-    good = good and split.images.shape == (len(split.labels), *dataset.shape) and split.labels.dim() == 1
-    if not (good and len(split) and int(split.labels.min()) >= 0 and int(split.labels.max()) < dataset.num_classes):
-        raise PluginFailed(f"{what} that is not {wanted}")
+    problem = _split_problem(split, dataset)
+    if problem:
+        wanted = f"images uint8 (n, {', '.join(map(str, dataset.shape))}) with labels int64 (n,) below {dataset.num_classes}"
+        raise PluginFailed(f"{what} that is not {wanted}: {problem}")
+
+
+def _split_problem(split: Any, dataset: Dataset) -> str:
+    """Say what is wrong with a split, or nothing."""
+    if not isinstance(split, Split):
+        return f"it is a {type(split).__name__}"
+    for name, tensor, dtype in (("images", split.images, torch.uint8), ("labels", split.labels, torch.int64)):
+        if not isinstance(tensor, Tensor):
+            return f"its {name} are a {type(tensor).__name__}"
+        if tensor.dtype != dtype:
+            return f"its {name} are {tensor.dtype}"
+    if split.labels.dim() != 1 or split.images.shape != (len(split.labels), *dataset.shape):
+        return f"its images are {tuple(split.images.shape)} and its labels {tuple(split.labels.shape)}"
+    if not len(split):
+        return "it is empty"
+    least, most = int(split.labels.min()), int(split.labels.max())
+    return "" if least >= 0 and most < dataset.num_classes else f"its labels go from {least} to {most}"
 
 
 def check_states(what: str, states: Sequence[dict[str, Any]], outputs: int, like: State) -> None:
@@ -145,6 +162,8 @@ def check_logits(who: str, logits: Any, shape: tuple[int, int], where: str) -> N
         raise PluginFailed(f"{who}: gives a {type(logits).__name__} {where}; {expected}")
     if tuple(logits.shape) != shape:
         raise PluginFailed(f"{who}: gives a tensor {tuple(logits.shape)} {where}; {expected}")
+    if logits.layout != torch.strided:
+        raise PluginFailed(f"{who}: gives a tensor of layout {logits.layout} {where}; {expected}")
     if not logits.is_floating_point():
         raise PluginFailed(f"{who}: gives {logits.dtype} {where}; {expected}")
     if not bool(torch.isfinite(logits).all()):

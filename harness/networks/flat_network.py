@@ -123,19 +123,22 @@ class FlatNetwork:
     def buffers_replaced(self) -> bool:
         """Whether the module has put new tensors in the place of its buffers."""
         replaced = any(named.current is not named.tensor for named in [*self.buffers, *self._fixed])
-        return replaced or any(self._has_left(named, slot) for named, slot in zip(self.buffers, self.buffer_slots, strict=True))
+        return replaced or any(
+            self._has_left(named.tensor, slot) for named, slot in zip(self.buffers, self.buffer_slots, strict=True)
+        )
 
     @property
     def replaced_parameter(self) -> str:
         """The name of a parameter in whose place the module has put another tensor, which no optimizer moves; or nothing."""
         for named, slot in zip(self._parameters, self.slots, strict=False):
-            if named.owner._parameters.get(named.attribute) is not named.tensor or self._has_left(named, slot):
+            current = getattr(named.owner, named.attribute, None)
+            if not isinstance(current, Tensor) or self._has_left(current, slot):
                 return named.name
         return ""
 
-    def _has_left(self, named: NamedTensor, slot: Slot) -> bool:
-        """Say whether a tensor's memory is no longer the vector's."""
-        return named.tensor.data_ptr() != slot.view(self.vector).data_ptr()
+    def _has_left(self, tensor: Tensor, slot: Slot) -> bool:
+        """Say whether a tensor's memory is not the vector's."""
+        return tensor.data_ptr() != slot.view(self.vector).data_ptr()
 
     def gradient_of(self, loss: Tensor) -> Tensor:
         """Overwrite `gradient` with that of a scalar, and return it; 0 for a parameter on which the loss does not depend.
