@@ -2,10 +2,11 @@
 
     python tests/vision/timm_sweep.py choose             # timm_models.csv: the smallest model of each module
     python tests/vision/timm_sweep.py run [MODEL …]      # a line of the table for each model; run again, it goes on
-    python tests/vision/timm_sweep.py try MODEL          # one line as JSON
+    python tests/vision/timm_sweep.py try MODEL          # a line as JSON after each stage
 
-Each model is tried in a process of its own, with a time limit and a memory limit: built for the smallest images that it takes,
-trained for a step by `harness run`, stored, loaded into fresh networks, interpolated, and traced for its symmetry.
+Each model is tried in a process of its own, with a time limit, a memory limit and one thread: built for the smallest images
+that it takes, trained for a step by `harness run`, stored, loaded into fresh networks, interpolated, and traced for its
+symmetry. `timm_page.py` writes the table as a page.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +50,10 @@ from harness import Dataset, Split, hookimpl
 
 
 class Noise(Dataset):
-    """Eight random images for a single step of training, and as many to predict."""
+    """Four random images for a single step of training, and as many to predict."""
 
     name, version = "noise", 1
-    classes, train_size, fingerprint = 10, 8, "seed 0"
+    classes, train_size, fingerprint = 10, 4, "seed 0"
     normalisation = normalization = ((0.5, 0.5, 0.5), (0.3, 0.3, 0.3))
 
     class Options(harness.Options):
@@ -62,9 +65,9 @@ class Noise(Dataset):
 
     def load(self, root):
         generator = torch.Generator().manual_seed(0)
-        images = torch.randint(256, (16, *self.shape), generator=generator, dtype=torch.uint8)
-        labels = torch.arange(16) % 10
-        return Split(images[:8], labels[:8]), Split(images[8:], labels[8:])
+        images = torch.randint(256, (8, *self.shape), generator=generator, dtype=torch.uint8)
+        labels = torch.arange(8)
+        return Split(images[:4], labels[:4]), Split(images[4:], labels[4:])
 
 
 @hookimpl
@@ -82,7 +85,7 @@ methods: [deep]
 metrics: [mean_member_accuracy, joint_connectivity: {{draws: 2}}]
 recipe:
   epochs: 1
-  batch_size: 8
+  batch_size: 4
   learning_rate: 0.001
   augmentation: {{crop_padding: 0, horizontal_flip: false}}
 """
@@ -102,8 +105,12 @@ class Line:
     interpolate: str = ""
     symmetry: str = ""
     seconds: float = 0.0
+    timm: str = ""
+    torch: str = ""
+    cpu: str = ""
 
 
+STAGES = ("build", "train", "reload", "interpolate", "symmetry")
 COLUMNS = [field.name for field in fields(Line)]
 
 
@@ -144,15 +151,18 @@ def chosen(names: Iterable[str] = ()) -> list[dict[str, str]]:
 # One model
 
 
-def try_model(line: Line) -> Line:
-    """Fill in a line; what fails leaves the rest to be tried where that is possible."""
+def try_model(line: Line) -> Iterator[Line]:
+    """Fill in a line, and yield it after each stage; what fails leaves the rest to be tried where that is possible."""
     size, line.build = _image_size(line.model)
-    if size:
-        line.image_size = str(size)
-        line.symmetry = _outcome(lambda: _trace(line.model, size))
-        with tempfile.TemporaryDirectory() as folder:
-            _run(line, size, Path(folder))
-    return line
+    line.image_size = str(size or "")
+    yield line
+    if not size:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        _run(line, size, Path(folder))
+    yield line
+    line.symmetry = _outcome(lambda: _trace(line.model, size))
+    yield line
 
 
 def _image_size(model: str) -> tuple[int, str]:
@@ -260,51 +270,68 @@ def _last_line(text: str) -> str:
 # All models
 
 
-def run(names: Iterable[str], table: Path, timeout: float, memory: float) -> None:
-    """Try the models that the table lacks, one after another, and add a line for each as it comes."""
-    done = set()
-    if table.is_file():
-        with table.open(newline="") as file:
-            done = {row["model"] for row in csv.DictReader(file)}
-    else:
-        table.parent.mkdir(parents=True, exist_ok=True)
-        table.write_text(",".join(COLUMNS) + "\n")
-    for row in chosen(names):
-        if row["model"] not in done:
-            line = try_apart(row, timeout, memory)
-            with table.open("a", newline="") as file:
-                csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(asdict(line))
-            stages = ", ".join(f"{name} {getattr(line, name)[:60] or '-'}" for name in COLUMNS[4:9])
+def run(names: Iterable[str], table: Path, workers: int, timeout: float, memory: float) -> None:
+    """Try the models that the table lacks, some at a time, and add a line for each as it comes."""
+    lines = _lines(table)
+    missing = [row for row in chosen(names) if row["model"] not in lines]
+    with ThreadPoolExecutor(workers) as pool:
+        for future in as_completed([pool.submit(try_apart, row, timeout, memory) for row in missing]):
+            line = future.result()
+            lines[line.model] = {name: str(value) for name, value in asdict(line).items()}
+            _write(table, lines)
+            stages = ", ".join(f"{name} {getattr(line, name)[:60] or '-'}" for name in STAGES)
             print(f"{line.model}: {stages}; {line.seconds} s", flush=True)
+
+
+def _lines(table: Path) -> dict[str, dict[str, str]]:
+    if not table.is_file():
+        return {}
+    with table.open(newline="") as file:
+        return {row["model"]: row for row in csv.DictReader(file)}
+
+
+def _write(table: Path, lines: dict[str, dict[str, str]]) -> None:
+    """Write all lines, ordered by module, in the place of the table."""
+    table.parent.mkdir(parents=True, exist_ok=True)
+    beside = table.with_suffix(".new")
+    with beside.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(lines.values(), key=lambda line: line["module"]))
+    beside.replace(table)
 
 
 def try_apart(row: dict[str, str], timeout: float, memory: float) -> Line:
     """Try a model in a process of its own, which may not take longer (seconds) or more memory (GiB)."""
     line = Line(row["module"], row["model"], int(row["parameters"]))
-    limit = int(memory * 2**30)
-    command = [sys.executable, __file__, "try", line.model]
+    command = [sys.executable, __file__, "try", line.model, "--memory", str(memory)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
     began = time.monotonic()
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
-    ) as process:
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True) as process:
         try:
             said, errors = process.communicate(timeout=timeout)
+            problem = (_last_line(errors) or f"ended with {process.returncode}") if process.returncode else ""
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)  # the harness that it started, too
-            process.communicate()
-            line.build = f"not done after {timeout:g} s"
-        else:
-            if process.returncode == 0:
-                line = Line(**json.loads(said.splitlines()[-1]))
-            else:
-                line.build = _last_line(errors) or f"ended with {process.returncode}"
+            said, _ = process.communicate()
+            problem = f"not done after {timeout:g} s"
+    if said:
+        line = Line(**json.loads(said.splitlines()[-1]))
+    if problem:
+        unfinished = [stage for stage in ("build", "train", "symmetry") if not getattr(line, stage)]
+        setattr(line, unfinished[0], problem)
     line.seconds = round(time.monotonic() - began, 1)
+    line.timm, line.torch, line.cpu = version("timm"), version("torch"), _cpu()
     return line
+
+
+def _cpu() -> str:
+    """Return the processor's name as Linux tells it."""
+    for text in Path("/proc/cpuinfo").read_text().splitlines():
+        if text.startswith("model name"):
+            return text.split(":", 1)[1].strip()
+    return "unknown"
 
 
 def main() -> None:
@@ -312,7 +339,8 @@ def main() -> None:
     parser.add_argument("what", choices=["choose", "run", "try"])
     parser.add_argument("models", nargs="*")
     parser.add_argument("--table", type=Path, default=TABLE)
-    parser.add_argument("--timeout", type=float, default=600, help="seconds for each model")
+    parser.add_argument("--workers", type=int, default=1, help="models at a time")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds for each model")
     parser.add_argument("--memory", type=float, default=8, help="GiB for each process")
     given = parser.parse_args()
     if given.what == "choose":
@@ -321,10 +349,13 @@ def main() -> None:
             writer.writeheader()
             writer.writerows(choose())
     elif given.what == "run":
-        run(given.models, given.table, given.timeout, given.memory)
+        run(given.models, given.table, given.workers, given.timeout, given.memory)
     else:
+        limit = int(given.memory * 2**30)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         [row] = chosen(given.models)
-        print(json.dumps(asdict(try_model(Line(row["module"], row["model"], int(row["parameters"]))))))
+        for line in try_model(Line(row["module"], row["model"], int(row["parameters"]))):
+            print(json.dumps(asdict(line)), flush=True)
 
 
 if __name__ == "__main__":
