@@ -118,7 +118,7 @@ COLUMNS = [field.name for field in fields(Line)]
 
 
 def choose() -> Iterator[dict[str, Any]]:
-    """Yield module, name and parameters of the smallest model of each module of timm."""
+    """Yield module, name and parameters of the smallest classifier of each module of timm."""
     import timm
 
     for module in sorted(timm.list_modules()):
@@ -129,15 +129,16 @@ def choose() -> Iterator[dict[str, Any]]:
 
 
 def _parameters(name: str) -> int:
-    """Return the number of a model's parameters, 0 where it cannot be made without memory."""
+    """Return the number of a classifier's parameters; 0 for an encoder, and for what cannot be made without memory."""
     import timm
     import torch
 
     try:
         with torch.device("meta"):
-            return sum(p.numel() for p in timm.create_model(name, num_classes=CLASSES).parameters())
+            model = timm.create_model(name, num_classes=CLASSES)
     except Exception:  # some draw numbers from tensors as they are made
         return 0
+    return sum(p.numel() for p in model.parameters()) if model.num_classes == CLASSES else 0
 
 
 def chosen(names: Iterable[str] = ()) -> list[dict[str, str]]:
