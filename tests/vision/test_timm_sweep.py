@@ -79,8 +79,8 @@ def test_page_of_other_lines(tmp_path: Path) -> None:
     assert text[text.index("<!-- end") :] == committed[committed.index("<!-- end") :]
     assert "- 1 of 3 are built, trained, stored, reloaded and interpolated." in text
     assert "- 1 of 3 are aligned by permutations" in text
-    assert "- `a_tiny`, train: is random \\| in evaluation mode\n" in text
-    assert "- `b_tiny`, symmetry: no rule for `aten.lstm.input`\n" in text
+    assert "- `a_tiny`, train: is random \\| in evaluation mode.\n" in text
+    assert "- `b_tiny`, symmetry: no rule for `aten.lstm.input`.\n" in text
     assert text[text.index("| a | ") : text.index("<!-- end")].splitlines()[:3] == [
         "| a | `a_tiny` | 20 | 64² | **no** | – | – | yes | 7 |",
         "| b | `b_tiny` | 1,234,567 | 32² | yes | yes | yes | no rule for `aten.lstm.input` | 8 |",
