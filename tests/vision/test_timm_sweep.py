@@ -11,10 +11,11 @@ import pytest
 import timm
 
 SWEEP = Path(__file__).with_name("timm_sweep.py")
+PAGE = SWEEP.with_name("timm_page.py")
 MODELS = SWEEP.with_name("timm_models.csv")
 TABLE = Path(__file__).parents[2] / "benchmarks" / "results" / "timm.csv"
 NETWORKS = ("build", "train", "reload", "interpolate")
-COLUMNS = ["module", "model", "parameters", "image_size", *NETWORKS, "symmetry", "seconds"]
+COLUMNS = ["module", "model", "parameters", "image_size", *NETWORKS, "symmetry", "seconds", "timm", "torch", "cpu"]
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -43,6 +44,58 @@ def test_committed_table() -> None:
     assert len({row["model"] for row in rows}) == len(rows)
     assert {row["model"] for row in rows} <= {row["model"] for row in rows_of(MODELS)}
     assert all(row["build"] for row in rows)
+
+
+def write_page(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(PAGE), *words], capture_output=True, text=True)
+
+
+def test_page_says_what_the_table_says() -> None:
+    """The committed page is the one that the committed table makes."""
+    ended = write_page("--check")
+    assert ended.returncode == 0, f"run python {PAGE.relative_to(PAGE.parents[2])} {ended.stderr}"
+
+
+def test_page_of_other_lines(tmp_path: Path) -> None:
+    """The section is made anew: counts, reasons, and a line per module; the text around it stays."""
+    table, page = tmp_path / "timm.csv", tmp_path / "timm.md"
+    no_rule = (
+        "UnknownOperation: rnn: the effect of operation 'aten.lstm.input' on permutations of hidden units is not known; no"
+    )
+    lines = [
+        ["b", "b_tiny", 1234567, 32, "yes", "yes", "yes", "yes", no_rule, 7.6, "1.0", "2.6", "EPYC"],
+        ["a", "a_tiny", 20, 64, "yes", "is random | in evaluation mode", "", "", "yes", 7.4, "1.0", "2.6", "EPYC"],
+        ["c", "c_tiny", 20, "", "not done after 3 s", "", "", "", "", 3.1, "1.0", "2.6", "EPYC"],
+    ]
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *lines])
+    committed = (PAGE.parents[2] / "docs" / "timm.md").read_text(encoding="utf-8")
+    page.write_text(committed, encoding="utf-8")
+    assert write_page("--check", "--table", str(table), "--page", str(page)).returncode == 1
+    assert write_page("--table", str(table), "--page", str(page)).returncode == 0
+    assert write_page("--check", "--table", str(table), "--page", str(page)).returncode == 0
+    text = page.read_text(encoding="utf-8")
+    assert text[: text.index("<!-- from")] == committed[: committed.index("<!-- from")]
+    assert text[text.index("<!-- end") :] == committed[committed.index("<!-- end") :]
+    assert "- 1 of 3 are built, trained, stored, reloaded and interpolated." in text
+    assert "- 1 of 3 are aligned by permutations" in text
+    assert "- `a_tiny`, train: is random \\| in evaluation mode.\n" in text
+    assert "- `b_tiny`, symmetry: no rule for `aten.lstm.input`.\n" in text
+    assert text[text.index("| a | ") : text.index("<!-- end")].splitlines()[:3] == [
+        "| a | `a_tiny` | 20 | 64² | **no** | – | – | yes | 7 |",
+        "| b | `b_tiny` | 1,234,567 | 32² | yes | yes | yes | no rule for `aten.lstm.input` | 8 |",
+        "| c | `c_tiny` | 20 | **no** | – | – | – | – | 3 |",
+    ]
+
+
+def test_page_without_a_place_for_the_table(tmp_path: Path) -> None:
+    """It is refused, and left as it is."""
+    page = tmp_path / "timm.md"
+    page.write_text("# Networks\n")
+    ended = write_page("--page", str(page))
+    assert ended.returncode == 1
+    assert "the table goes between them" in ended.stderr
+    assert page.read_text() == "# Networks\n"
 
 
 @pytest.mark.slow
