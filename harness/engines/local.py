@@ -43,6 +43,8 @@ class LocalEngine(Engine):
 
     name, version = "local", 1
 
+    _code: CodeVersion | None = None  # that all workers of the run must run
+
     class Options(interfaces.Options):
         """Options of the local engine."""
 
@@ -69,9 +71,13 @@ class LocalEngine(Engine):
         device = resolve_device(session.device)
         workers = self.options.workers or (_cuda_devices() if device == "cuda" else count_cpus().usable)
         alone = workers == 1 and self.options.task_timeout is None  # nobody can end a task in its own process
-        self._backend: _InProcess | _Pool = (
-            _InProcess(session) if alone else _Pool(session, workers, device, self.options.task_timeout)
-        )
+        self._backend: _InProcess | _Pool
+        if alone:
+            self._backend = _InProcess(session)
+        else:
+            if self._code is None:  # else opened again, after a damaged object: the run's code is what it was
+                self._code = current_code_version(session.catalogue.problems)
+            self._backend = _Pool(session, workers, device, self.options.task_timeout, self._code)
         facts = {"engine": self.name, "workers": workers, "device": device, "threads": session.threads}
         message = _choice(workers, alone, device, session.threads)
         session.emit({"event": "engine_opened", "time": time.time(), **facts, "message": message})
@@ -158,10 +164,9 @@ class _Pool:
     What they say is read by a thread each, which only passes it on; everything is decided in `wait`.
     """
 
-    def __init__(self, session: Session, workers: int, device: str, timeout: float | None) -> None:
+    def __init__(self, session: Session, workers: int, device: str, timeout: float | None, code: CodeVersion) -> None:
         self._limit = workers
-        self._session, self._device, self._timeout = session, device, timeout
-        self._code = current_code_version(session.catalogue.problems)  # all workers of the run must run this code
+        self._session, self._device, self._timeout, self._code = session, device, timeout, code
         self._waiting: deque[Sequence[Task]] = deque()
         self._workers: list[_Process] = []
         self._inbox: queue.Queue[_Message] = queue.Queue()
