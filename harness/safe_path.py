@@ -12,7 +12,7 @@ def drop_working_folder() -> None:
     A file `random.py` or `numpy.py` beside the benchmark file would be imported in place of the library. What the user puts on
     PYTHONPATH, the working folder too, has an entry of its own and stays.
     """
-    if not _started_as_module() or sys.flags.safe_path or not sys.path:
+    if not started_as_module() or sys.flags.safe_path or not sys.path:
         return
     try:
         working_folder = os.getcwd()  # noqa: PTH109 - pathlib is not imported yet, and a file could replace it
@@ -22,7 +22,7 @@ def drop_working_folder() -> None:
         del sys.path[0]
 
 
-def _started_as_module() -> bool:
+def started_as_module() -> bool:
     """Say whether Python is about to run `-m harness`: it imports the package first, and calls the program `-m` until then."""
     if not sys.argv or sys.argv[0] != "-m":
         return False

@@ -53,6 +53,25 @@ def best(board: Board) -> list[str]:
     return [entries[0].method for entries in board.tables[0].entries if entries[0].best]
 
 
+def test_one_member_in_rows_of_an_older_run() -> None:
+    """They hold no warning, but the number of members says it; a failed row needs none."""
+    found = made([*seeds("deep", -60.0, -61.0), *seeds("alone", 0.0, 0.0, members=1), *seeds("lost", None, members=1)])
+    assert best(found) == ["deep"]
+    assert "- seeds 0, 1 of alone: the ensemble has one member" in render(found)
+    assert "seed 0 of lost: the ensemble" not in render(found)
+
+
+def test_methods_with_one_trouble_share_a_note() -> None:
+    """Each message stands once, with all methods it is true of."""
+    rows = [*seeds("deep", -60.0, -61.0)]
+    for method in ("copies", "twice"):
+        rows += [*seeds(method, 0.0, 0.0, warning=COPIES), *seeds(method, None, metric="r", message="no luck")]
+    text = render(made([*rows, *seeds("copies", 1.0, metric="s"), *seeds("twice", 1.0, metric="s")]))
+    assert f"- seeds 0, 1 of copies, twice (q): {COPIES}" in text
+    assert text.count("no luck") == 1
+    assert "- seed 0 of copies, twice (r): failed: no luck" in text
+
+
 MIXED = [*seeds("deep", -60.0, -61.0), *seeds("copies", 0.0, 0.0, warning=COPIES)]
 
 

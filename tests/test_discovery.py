@@ -106,6 +106,17 @@ def test_two_distributions_with_one_entry_point_name_are_refused(install: Instal
         discover()
 
 
+def test_one_module_under_two_names_is_registered_once(install: Install) -> None:
+    """The second is named with its module, in a line without Python objects."""
+    install("first", "shared_module", "")
+    install("second", "shared_module", "", entry="zweite")
+    (problem,) = discover().problems
+    assert problem == (
+        "plugin 'zweite' of distribution 'second 1.0' is the module of plugin 'shared_module' once more: 'shared_module'; "
+        "mend it, or leave it out with HARNESS_DISABLED_PLUGINS=zweite"
+    )
+
+
 def test_two_plugins_with_one_name_are_refused(install: Install) -> None:
     """Both distributions are named, and how to leave one out."""
     install("mine", "mine_module", METRIC.format(name="brier_score"))

@@ -98,6 +98,17 @@ class DoubleStatistics(Net):
         return x - self.mean.float()
 
 
+class Answer(nn.Module):
+    """Gives one answer whatever it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.randn(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits.expand(len(x), -1)
+
+
 def hidden() -> nn.Module:
     """Return a network whose random numbers no comparison of attributes finds."""
     kept = torch.rand(4)
@@ -272,6 +283,13 @@ def test_one_check_per_setting_and_objective(lab: Any, graph_of: Callable[..., G
     lab.events.clear()
     lab.run(graph)
     assert not [e for e in lab.events if e["event"] == "task_ended"]
+
+
+def test_network_whose_logits_are_its_parameters_is_trained(lab: Any, graph_of: Callable[..., Graph]) -> None:
+    """Nothing is wrong with it, and torch warns of nothing."""
+    found = toys.catalogue(("architecture", architecture(Answer)))
+    ledger = lab.run(graph_of(found, architectures=["odd"], methods=["deep"]), found)
+    assert not ledger.failures
 
 
 def test_good_setting_beside_a_bad_one_is_trained(lab: Any, graph_of: Callable[..., Graph]) -> None:

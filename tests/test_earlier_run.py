@@ -99,6 +99,25 @@ def test_an_array_of_jobs_one_after_another(out: Path) -> None:
     assert "One seed (2)" in CliRunner().invoke(leaderboard, [str(out)]).output
 
 
+def test_other_settings_between_jobs_of_an_array(out: Path) -> None:
+    """The command that is named works: without the earlier folder that does not fit."""
+    other = row(0, setting="6e" * 32, cell="77" * 32)
+    assert ALONE in keep_earlier_run(out, planned(other))
+    fill(out, [other])
+    third = row(1, setting="6e" * 32)
+    told = keep_earlier_run(out, planned(third))
+    assert "`harness leaderboard out out/earlier-2` shows them" in told
+    fill(out, [third])
+    assert "seeds (0, 1)" in CliRunner().invoke(leaderboard, ["out", "out/earlier-2"]).output
+
+
+def test_an_earlier_folder_holds_the_same_seed(out: Path) -> None:
+    """One ensemble in two folders is no contradiction."""
+    for seed in (1, 0, 1):
+        assert HINT in keep_earlier_run(out, planned(row(seed)))
+        fill(out, [row(seed)])
+
+
 def test_fewer_seeds(out: Path) -> None:
     """Of three, the two that would be lost are named."""
     write_rows(out / "results.csv", [row(0), row(1), row(2)])

@@ -22,6 +22,7 @@ PLUGINS = ROOT / "plugins"
 # From the bottom up: a module imports packages of lower layers, or its own. Annotations count.
 LAYERS = [
     ["safe_path", "text"],
+    ["early_interrupt"],
     ["errors", "streams"],
     ["files"],
     ["telemetry", "results"],

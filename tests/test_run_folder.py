@@ -181,6 +181,18 @@ def test_a_file_system_that_refuses_locks(here: Path) -> None:
     assert {path.name for path in (here / "out").iterdir()} == {"events.jsonl", ".run.lock"}
 
 
+@pytest.mark.parametrize("name", ["results.csv", "events.jsonl", "report.html"])
+def test_a_folder_or_pipe_named_as_a_file_of_a_run(here: Path, name: str) -> None:
+    """One line before anything is trained; a pipe would be waited for without end."""
+    for make, what in ((Path.mkdir, "a folder"), (os.mkfifo, "a pipe or socket")):
+        out = Path(what.split()[1])
+        out.mkdir()
+        make(out / name)
+        said = f"^--out {out}: {name} there is {what}, and a run writes a file of that name; choose another folder$"
+        with pytest.raises(UserError, match=said), open_folder(out):
+            pass
+
+
 def test_a_folder_that_cannot_be_written(here: Path) -> None:
     """A file is in the way."""
     (here / "file").touch()

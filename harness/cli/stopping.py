@@ -16,9 +16,9 @@ from harness.execution.stop_signals import STOP_SIGNALS, WARNINGS
 class Stopper:
     """Within its block a stop signal sets a flag that the work looks at after every step; a second one ends the process.
 
-    Only SIGINT, SIGTERM and SIGHUP insist: a scheduler's warning (SIGUSR1, SIGUSR2, SIGXCPU) may come many times, and before a
-    SIGTERM. A signal that is ignored when the block begins (`nohup`, a job in the background) stays ignored. An engine's worker
-    is quiet, and not hurried: everybody may signal it, its engine kills it if need be.
+    Only SIGINT, SIGTERM and SIGHUP insist: a scheduler's warning (SIGUSR1, SIGUSR2, SIGXCPU) or a timer (SIGALRM) may come many
+    times, and before a SIGTERM. A signal that is ignored when the block begins (`nohup`, a job in the background) stays so.
+    An engine's worker is quiet, and not hurried: everybody may signal it, its engine kills it if need be.
 
     The store writes aside and renames, so ending at any moment loses nothing that was reported.
     """

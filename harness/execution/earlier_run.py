@@ -8,9 +8,11 @@ import os
 import secrets
 import shlex
 import shutil
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import UserError
 from harness.execution.run_folder import FILES
@@ -18,6 +20,10 @@ from harness.leaderboard import board
 from harness.results.rows import FILE_NAME, Row, frame, load_rows
 from harness.text import escape_unprintable
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NO_KEY = "0" * 64
 _NAMED = 5  # names of a kind that a message lists
 
 
@@ -37,13 +43,20 @@ def keep_earlier_run(folder: Path, planned: Sequence[Row]) -> str:
         return ""
     differences = _differences(foreign, planned)
     target = _move(folder)
-    shown = [shlex.quote(str(target))]
-    if _fit_one_board(foreign, planned):
-        shown = [shlex.quote(str(folder)), f"{shlex.quote(str(folder))}/earlier-*"]
     return escape_unprintable(
         f"{folder}: held results that this run does not have ({differences}); they are now in {target}, and "
-        f"`harness leaderboard {' '.join(shown)}` shows them; --out chooses another folder for a run"
+        f"`harness leaderboard {_shown(folder, target, planned)}` shows them; --out chooses another folder for a run"
     )
+
+
+def _shown(folder: Path, target: Path, planned: Sequence[Row]) -> str:
+    """Return the folders of one board that has the moved rows: with this run's, and all earlier ones', where they fit."""
+    here = shlex.quote(str(folder))
+    if not _fit_one_board([target], planned):
+        return shlex.quote(str(target))
+    if _fit_one_board(folder.glob("earlier-*"), planned):
+        return f"{here} {here}/earlier-*"
+    return f"{here} {shlex.quote(str(target))}"
 
 
 def _rows_to_be_lost(rows: Iterable[Row], planned: Sequence[Row]) -> list[Row]:
@@ -78,14 +91,23 @@ def _differences(foreign: Sequence[Row], planned: Sequence[Row]) -> str:
     return "; ".join(found)
 
 
-def _fit_one_board(foreign: Sequence[Row], planned: Sequence[Row]) -> bool:
-    """Say whether the earlier rows and this run's can stand on one board, once this run is done."""
-    done = [replace(row, status="done", value=0.0, message="", key=row.cell) for row in planned]
+def _fit_one_board(folders: Iterable[Path], planned: Sequence[Row]) -> bool:
+    """Say whether the rows in some folders and this run's can stand on one board, once this run is done."""
     try:
-        board({"earlier": frame(foreign), "now": frame(done)})
+        earlier = {str(folder): _without_values(load_rows(folder)) for folder in folders}
+        board({"now": _without_values(planned), **earlier})
     except UserError:
         return False
     return True
+
+
+def _without_values(rows: Iterable[Row]) -> pd.DataFrame:
+    """Return rows as if all were done. This run's values are not known yet: what was measured stands for the value."""
+    done = []
+    for row in rows:
+        value = float(zlib.crc32(f"{row.cell} {row.metric_version}".encode()))
+        done.append(replace(row, status="done", value=value, message="", cell=row.cell or _NO_KEY, key=row.key or _NO_KEY))
+    return frame(done)
 
 
 def _move(folder: Path) -> Path:

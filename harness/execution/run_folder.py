@@ -83,11 +83,22 @@ def open_folder(folder: Path) -> Iterator[None]:
     """
     with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        _check_files(folder)
     with _locked(folder):
         with _explained(folder):
             (folder / "events.jsonl").open("a").close()
             _remove_half_written(folder)
         yield
+
+
+def _check_files(folder: Path) -> None:
+    """Raise `UserError` if a folder or a pipe has the name of a file that a run writes."""
+    for name in FILES:
+        path = folder / name
+        if path.is_dir() or path.is_fifo() or path.is_socket():
+            what = "a folder" if path.is_dir() else "a pipe or socket"
+            message = f"--out {folder}: {name} there is {what}, and a run writes a file of that name; choose another folder"
+            raise UserError(escape_unprintable(message))
 
 
 @contextlib.contextmanager

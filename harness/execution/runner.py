@@ -68,6 +68,7 @@ class Runner:
         self._begun = False
         self._checked: dict[str, str] = {}  # training → the check that comes before it
         self._passed: set[str] = set()
+        self._engine_context = engine_context(context)  # made once: all workers of a run use the code that it began with
 
     def run(self) -> RunState:
         """Do all that is missing. Raise `Interrupted` when asked to stop, `StoreError` when the store takes no more; rows are
@@ -125,7 +126,7 @@ class Runner:
         pending = self._with_checks(pending)
         queue = TaskQueue(pending)
         with self.context.watch("starting"):
-            self.engine.open(engine_context(self.context))
+            self.engine.open(self._engine_context)
         in_work, intact = 0, True
         try:
             while in_work or (queue and intact):

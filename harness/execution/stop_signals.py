@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGALRM")
 STOP_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
-"""SIGUSR1, SIGUSR2 and SIGXCPU are what schedulers (Slurm, LSF, Grid Engine) send some time before they end a job."""
+"""SIGUSR1, SIGUSR2 and SIGXCPU are what schedulers (Slurm, LSF, Grid Engine) send some time before they end a job,
+SIGALRM what `timeout -s ALRM` and `perl -e 'alarm …; exec …'` send."""
 
 WARNINGS = frozenset(STOP_SIGNALS) - {signal.SIGINT, signal.SIGTERM} - {getattr(signal, "SIGHUP", None)}
 """Those that warn: they may come again and again (SIGXCPU: every second) and before a SIGTERM, so they never insist."""

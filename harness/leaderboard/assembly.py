@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from harness.errors import UserError, did_you_mean
 from harness.leaderboard.numerals import format_number
 from harness.leaderboard.tables import Board, Column, Entry, Method, Problem, Table
+from harness.results.ensemble_warnings import ONE_MEMBER
 from harness.results.rows import Row, rows_of
 
 if TYPE_CHECKING:
@@ -226,8 +227,13 @@ def _trouble(row: Row | None) -> str:
 
 
 def _warning(row: Row | None) -> str:
-    """Return why the ensemble that a value is of is degenerate, or nothing; a row without a value needs no warning."""
-    return row.warning if row is not None and row.status == "done" else ""
+    """Return why the ensemble that a value is of is degenerate, or nothing; a row without a value needs no warning.
+
+    Rows of older runs hold no warnings, but the number of members.
+    """
+    if row is None or row.status != "done":
+        return ""
+    return row.warning or (ONE_MEMBER if row.members == 1 else "")
 
 
 def _folders(a: str, b: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.leaderboard.numerals import entry_text, format_number, with_spread
@@ -54,11 +54,11 @@ def _board_grid(table: Table) -> Grid:
         (Cell(method.name), *(_cell(entry, column) for entry, column in zip(entries, table.columns)))
         for method, entries in zip(table.methods, table.entries)
     )
-    notes = [_note(problem) for problem in table.problems]
+    notes = _notes(table.problems)
     if any(entry.status == "nan" for entries in table.entries for entry in entries):
         notes.insert(0, "† not a number: a value among the seeds is nan or infinite")
     if any(entry.warnings for entries in table.entries for entry in entries):
-        notes += [_DEGENERATE, *(_note(warning) for warning in table.warnings)]
+        notes += [_DEGENERATE, *_notes(table.warnings)]
     title = f"{table.benchmark}: {table.dataset}, {table.architecture}"
     return Grid("board", title, _caption(table), header, 1, rows, tuple(notes))
 
@@ -119,9 +119,18 @@ def _heading(column: Column) -> str:
     return column.metric + (f" ({unit})" if unit else "") + arrow
 
 
-def _note(problem: Problem) -> str:
-    seeds = f"seed{'s' if len(problem.seeds) > 1 else ''} {', '.join(map(str, problem.seeds))}"
-    return f"{seeds} of {', '.join((problem.method, *problem.metrics))}: {problem.message}"
+def _notes(problems: Iterable[Problem]) -> list[str]:
+    """Return a line per problem; methods that share seeds, metrics and message share a line."""
+    methods: dict[tuple[tuple[int, ...], tuple[str, ...], str], list[str]] = {}
+    for problem in problems:
+        methods.setdefault((problem.seeds, problem.metrics, problem.message), []).append(problem.method)
+    notes = []
+    for (seeds, metrics, message), names in methods.items():
+        of = ", ".join([*names, *metrics])
+        if len(names) > 1 and metrics:
+            of = f"{', '.join(names)} ({', '.join(metrics)})"
+        notes.append(f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))} of {of}: {message}")
+    return notes
 
 
 def _caption(table: Table) -> str:

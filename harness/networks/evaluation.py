@@ -83,4 +83,5 @@ def differ(one: Tensor, other: Tensor, tolerance: float = 1e-4) -> bool:
     """Say whether logits differ by more than rounding, in units of the largest one, or in shape."""
     if one.shape != other.shape:
         return True
-    return not float((one - other).abs().max()) <= tolerance * max(1.0, float(one.abs().max()))
+    difference, size = (one - other).detach().abs().max(), one.detach().abs().max()
+    return not float(difference) <= tolerance * max(1.0, float(size))

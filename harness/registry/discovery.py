@@ -124,6 +124,9 @@ def _load(manager: pluggy.PluginManager, point: EntryPoint, source: Source) -> s
         raise
     except BaseException as error:
         return f"does not import: {describe_error(error)}"
+    twin = manager.get_name(module)
+    if twin is not None:
+        return f"is the module of plugin '{twin}' once more: '{point.value}'"
     try:
         manager.register(module, name=source.plugin)
         manager.check_pending()

@@ -120,6 +120,35 @@ def test_characters_that_standard_output_lacks(undisturbed: Path) -> None:
     assert "ensemble_accuracy (%) \\u2191" in done.stdout
 
 
+UNWRITABLE = {"full": "2>/dev/full", "read-only": "2</dev/null", "nobody reads": "2> >(exec true)"}
+
+
+@LINUX
+@pytest.mark.parametrize("redirection", UNWRITABLE.values(), ids=UNWRITABLE)
+def test_standard_error_that_cannot_be_written(undisturbed: Path, redirection: str) -> None:
+    """Neither the work nor the exit code depends on it."""
+    environment = {**os.environ, "HARNESS_DISABLED_PLUGINS": "no_such_plugin"}  # warned of before anything else
+    codes = []
+    for words in ("plan small.yaml", "plan missing.yaml"):
+        command = f"exec {' '.join(COMMAND)} {words} {redirection}"
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=undisturbed, env=environment, stdout=subprocess.PIPE, text=True, check=False
+        )
+        codes.append((done.returncode, "epochs to train" in done.stdout))
+    assert codes == [(0, True), (2, False)]
+
+
+def test_interrupted_while_modules_are_imported(tmp_path: Path) -> None:
+    """No traceback, and the exit code of every interrupted command."""
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = harness("list", cwd=tmp_path, code=130, PYTHONPATH=path)
+    assert (done.stdout, done.stderr) == ("", "")
+    library = [sys.executable, "-c", "import harness.cli"]
+    other = subprocess.run(library, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False)
+    assert "KeyboardInterrupt" in other.stderr
+
+
 @LINUX
 def test_full_disk_behind_standard_output(undisturbed: Path) -> None:
     """One line."""

@@ -13,7 +13,7 @@ import pytest
 from harness.cli.stopping import Stopper
 from harness.execution.stop_signals import STOP_SIGNALS, asked_to_stop, ended_by_stop_signal
 
-CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGUSR1": 138, "SIGUSR2": 140, "SIGXCPU": 152}
+CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGUSR1": 138, "SIGUSR2": 140, "SIGXCPU": 152, "SIGALRM": 142}
 TWICE = """
 import os, signal, sys, time
 from harness.cli.stopping import Stopper
