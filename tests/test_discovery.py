@@ -113,7 +113,7 @@ def test_one_module_under_two_names_is_registered_once(install: Install) -> None
     (problem,) = discover().problems
     assert problem == (
         "plugin 'zweite' of distribution 'second 1.0' is the module of plugin 'shared_module' once more: 'shared_module'; "
-        "mend it, or leave it out with HARNESS_DISABLED_PLUGINS=zweite"
+        "fix it, or leave it out with HARNESS_DISABLED_PLUGINS=zweite"
     )
 
 
