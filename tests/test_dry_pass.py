@@ -98,6 +98,15 @@ class DoubleStatistics(Net):
         return x - self.mean.float()
 
 
+class Clamped(Net):
+    """Clamps its logits to bounds that are buffers, infinite ones."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda net, x: x.clamp(net.low, net.high))
+        self.register_buffer("low", torch.tensor(-torch.inf))
+        self.register_buffer("high", torch.tensor(torch.inf))
+
+
 def hidden() -> nn.Module:
     """Return a network whose random numbers no comparison of attributes finds."""
     kept = torch.rand(4)
@@ -266,6 +275,14 @@ def test_one_check_per_setting_and_objective(lab: Any, graph_of: Callable[..., G
     lab.events.clear()
     lab.run(graph)
     assert not [e for e in lab.events if e["event"] == "task_ended"]
+
+
+def test_infinite_buffers_are_values_like_others(lab: Any, graph_of: Callable[..., Graph]) -> None:
+    """A network with infinite bounds is repeatable, does not count as diverged, and is measured."""
+    found = toys.catalogue(("architecture", architecture(Clamped)))
+    ledger = lab.run(graph_of(found, architectures=["odd"], methods=["deep"]), found)
+    assert ledger.failures == {}
+    assert lab.trained()
 
 
 def test_good_setting_beside_a_bad_one_is_trained(lab: Any, graph_of: Callable[..., Graph]) -> None:
