@@ -109,6 +109,15 @@ class Answer(nn.Module):
         return self.logits.expand(len(x), -1)
 
 
+class Clamped(Net):
+    """Clamps its logits to bounds that are buffers, infinite ones."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda net, x: x.clamp(net.low, net.high))
+        self.register_buffer("low", torch.tensor(-torch.inf))
+        self.register_buffer("high", torch.tensor(torch.inf))
+
+
 def hidden() -> nn.Module:
     """Return a network whose random numbers no comparison of attributes finds."""
     kept = torch.rand(4)
@@ -290,6 +299,14 @@ def test_network_whose_logits_are_its_parameters_is_trained(lab: Any, graph_of: 
     found = toys.catalogue(("architecture", architecture(Answer)))
     ledger = lab.run(graph_of(found, architectures=["odd"], methods=["deep"]), found)
     assert not ledger.failures
+
+
+def test_infinite_buffers_are_values_like_others(lab: Any, graph_of: Callable[..., Graph]) -> None:
+    """A network with infinite bounds is repeatable, does not count as diverged, and is measured."""
+    found = toys.catalogue(("architecture", architecture(Clamped)))
+    ledger = lab.run(graph_of(found, architectures=["odd"], methods=["deep"]), found)
+    assert ledger.failures == {}
+    assert lab.trained()
 
 
 def test_good_setting_beside_a_bad_one_is_trained(lab: Any, graph_of: Callable[..., Graph]) -> None:

@@ -80,8 +80,14 @@ def predict_batch(network: FlatNetwork, images: Tensor) -> Tensor:
 
 
 def differ(one: Tensor, other: Tensor, tolerance: float = 1e-4) -> bool:
-    """Say whether logits differ by more than rounding, in units of the largest one, or in shape."""
+    """Say whether tensors differ by more than rounding, in units of the largest finite value, or in shape.
+
+    Equal infinities do not differ, nor do two NaNs: their difference is NaN.
+    """
     if one.shape != other.shape:
         return True
-    difference, size = (one - other).detach().abs().max(), one.detach().abs().max()
-    return not float(difference) <= tolerance * max(1.0, float(size))
+    one, other = one.detach(), other.detach()
+    same = (one == other) | (one.isnan() & other.isnan())
+    gap = (one - other).abs().masked_fill(same, 0)
+    size = one.abs().masked_fill(~one.isfinite(), 0)
+    return not float(gap.max()) <= tolerance * max(1.0, float(size.max()))

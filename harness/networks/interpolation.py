@@ -39,6 +39,7 @@ class InterpolatedNetwork:
         self.network, self.test, self._train = network, test, train
         self._label, self._stopping = label, stopping
         self.matrix = torch.stack([network.flatten(state).to(network.vector.device) for state in states])
+        self._infinite = torch.nonzero((~self.matrix.isfinite()).any(0)).flatten()
         names = [name for name in states[0] if name in network.fixed_buffers or name.rpartition(".")[2] == EXTRA_STATE]
         self._fixed = [{name: state[name] for name in names} for state in states]
         self._differing = [name for name in names if _differ([fixed[name] for fixed in self._fixed])]
@@ -68,6 +69,9 @@ class InterpolatedNetwork:
         weights = torch.tensor(point, dtype=self.matrix.dtype, device=self.matrix.device)
         with full_precision():
             torch.mv(self.matrix.t(), weights, out=self.network.vector)
+            if len(self._infinite):  # bounds of a clamp, say; a member without weight would make them 0 · ∞
+                present = weights > 0
+                self.network.vector[self._infinite] = weights[present] @ self.matrix[present][:, self._infinite]
             self.network.restore_buffers()
             if batchnorm == "recompute":
                 self.statistics.recompute()

@@ -119,6 +119,7 @@ class Trainer:
         recipe, objective = self.rules.recipe, self.rules.objective
         self.trainee = TrainState(self.network, self.augmenter, self.labels, recipe, objective, self.teacher)
         self.network.load(start.weights)
+        self._infinite = self.network.vector.isinf()
         self.network.module.train()
         for name, memory in start.memory.items():
             self.trainee.optimizer.memory[name].copy_(self.network.flatten_trained(memory))
@@ -147,7 +148,7 @@ class Trainer:
         """Read the epoch's sums from the device, once an epoch, and start new ones. Raise `TaskFailed` if it has diverged."""
         epoch = self.step // self.steps_per_epoch
         loss = float(self.trainee.loss_sum) / self.steps_per_epoch
-        if not (math.isfinite(loss) and bool(torch.isfinite(self.network.vector).all())):
+        if not (math.isfinite(loss) and self._weights_are_finite()):
             raise TaskFailed(f"diverged in epoch {epoch}: the training loss is {loss}; lower the learning rate")
         accuracy = 100 * int(self.trainee.correct) / (self.steps_per_epoch * self.batch)
         record = EpochRecord(epoch, loss, accuracy, self.rules.rate(self.step - 1), time.monotonic() - began)
@@ -155,6 +156,11 @@ class Trainer:
         self.trainee.loss_sum.zero_()
         self.trainee.correct.zero_()
         return record
+
+    def _weights_are_finite(self) -> bool:
+        """Say whether all values are finite but those that were infinite at the start (bounds of a clamp, say)."""
+        vector = self.network.vector
+        return bool((vector.isfinite() | (vector.isinf() & self._infinite)).all())
 
     def point(self) -> Point:
         """Return a copy of where it is."""
