@@ -24,6 +24,7 @@ from harness.api.interfaces import Architecture, Dataset, Derivation, Derivation
 from harness.api.normalization import normalization_of
 from harness.api.recipe import Recipe
 from harness.api.trajectory import Cell, Checkpoint, DerivedWeights, Setting, Weights
+from harness.errors import PluginFailed
 from harness.report.contract import check_figure, figure_data
 
 if TYPE_CHECKING:
@@ -34,9 +35,13 @@ if TYPE_CHECKING:
 
 
 def check_architecture(architecture: Architecture, shape: tuple[int, int, int], classes: int) -> None:
-    """Check that a network is a function of its stream alone, gives (batch, classes) logits and can be trained whole."""
+    """Check that a network is a function of its stream alone, gives (batch, classes) logits and can be trained whole.
+
+    It goes through the dry pass that comes before every training: its state dict must hold all that its function depends on.
+    """
     import torch
 
+    from harness.execution.contract import try_architecture
     from harness.networks.flat_network import FlatNetwork
 
     def fresh(seed: int) -> nn.Module:
@@ -51,6 +56,10 @@ def check_architecture(architecture: Architecture, shape: tuple[int, int, int], 
     assert all(same), f"{architecture.full_name}: two networks of one stream differ"
     differ = [not torch.equal(a, b) for a, b in zip(first.state_dict().values(), other.state_dict().values(), strict=True)]
     assert any(differ), f"{architecture.full_name}: networks of two streams are equal"
+    try:
+        try_architecture(architecture, shape, classes)
+    except PluginFailed as error:
+        raise AssertionError(str(error)) from error
     images = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
     logits = first.eval()(images)
     assert logits.shape == (4, classes), (
