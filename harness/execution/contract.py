@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness import streams
+from harness.api import options
 from harness.api.interfaces import Architecture, Dataset, Objective, Split
-from harness.api.options import Options
 from harness.api.recipe import Augmentation, Recipe
 from harness.api.trajectory import Setting
 from harness.execution.dry_pass import DryPass
@@ -27,7 +27,7 @@ class RandomImages(Dataset):
     name, version, fingerprint = "random_images", 1, "random"
     train_size = _IMAGES
 
-    class Options(Options):
+    class Options(options.Options):
         """The shape, (channels, height, width), and the number of classes."""
 
         shape: tuple[int, int, int]
