@@ -97,6 +97,16 @@ def test_a_folder_in_another_store(here: Path) -> None:
     assert refusal("runs/store/objects/x", store="elsewhere") == told
 
 
+def test_a_store_in_another_store(here: Path) -> None:
+    """Its objects would be taken for the other's."""
+    for name in ("objects", "trajectories", "tasks"):
+        (here / "st" / name).mkdir(parents=True)
+    told = f"lies in the store {here.resolve() / 'st'}; choose another folder with --store"
+    assert refusal("out", store="st/objects") == f"--store st/objects: {told}"
+    assert refusal("out", store="st/mine/deep") == f"--store st/mine/deep: {told}"
+    assert refusal("out", store="st") == ""
+
+
 @pytest.mark.parametrize("name", [*FILES, "earlier-1", "earlier-12", "Results.csv", "EARLIER-3", ".run.lock", ".run.owner"])
 @pytest.mark.parametrize("rest", ["", "/deeper"])
 def test_a_store_or_data_under_a_name_of_ours(here: Path, name: str, rest: str) -> None:

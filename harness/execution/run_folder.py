@@ -41,6 +41,8 @@ def check_places(out: Path, store: Path, data: Path, *, named: str = "") -> None
         if inside is not None:
             what = f"lies in the store {root}" if inside else f"is the store's folder {root}"
             raise UserError(escape_unprintable(f"{where} {what}; {remedy}"))
+    for root in _stores_around(Path(os.path.realpath(store)).parent):
+        raise UserError(escape_unprintable(f"--store {store}: lies in the store {root}; choose another folder with --store"))
     if _path_within(out, data) == ():
         raise UserError(escape_unprintable(f"{where} is the data root {data}; {remedy}"))
     for option, root in (("--store", store), ("--data", data)):
