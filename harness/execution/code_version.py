@@ -21,8 +21,8 @@ from harness.registry.discovery import installed_plugins
 
 _SUFFIXES = (".py", *EXTENSION_SUFFIXES)
 _NEXT_STEP = (
-    "install what the run uses where workers find it (a folder that only a script puts on sys.path belongs on PYTHONPATH), "
-    "and run the same command again: it goes on"
+    "install what the run uses where workers find it (a folder that only a script or `python -m` puts on sys.path belongs on "
+    "PYTHONPATH), and run the same command again: it goes on"
 )
 
 
