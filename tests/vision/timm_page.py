@@ -21,9 +21,17 @@ WORKS = "yes"
 NETWORK_STAGES = ("build", "train", "reload", "interpolate")
 HEADER = ("module", "model", "parameters", "image size", "trains", "reloads", "interpolates", "aligned", "s")
 NOTES = {
+    ("deepseek_vit_412m", "train"): (
+        "A network of 412 million parameters takes 1.6 GB, and the dry pass holds several at once: they did not fit into the "
+        "14 GiB that a process was given."
+    ),
+    ("deepseek_vit_412m", "symmetry"): "The check takes copies in float64, 3.3 GB each, within the same 14 GiB.",
     ("efficientvit_b0", "symmetry"): (
         "The model casts its attention to float32 (`LiteMLA._attn`), so that the check in float64 sees float32's rounding. "
         "Without the casts the symmetry is derived."
+    ),
+    ("gemma4_vit_167m", "symmetry"): (
+        "The model looks its positions up by `one_hot`, which reads the extremes of what it is given."
     ),
     ("sequencer2d_s", "symmetry"): "The tracing of symmetries has no rule for an LSTM.",
 }

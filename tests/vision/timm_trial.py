@@ -146,13 +146,20 @@ def _run(line: Line, size: int, folder: Path) -> None:
     _write_plugin(folder)
     (folder / "sweep.yaml").write_text(BENCHMARK.format(size=size, model=line.model))
     ended = _harness(folder, "run", "sweep.yaml", "--workers", "1", "--device", "cpu", "--store", "store", "--out", "out")
+    if ended.returncode < 0:  # its rows, if any, say nothing of it
+        line.train = f"harness run was ended by signal {-ended.returncode}"
+        return
     if not (folder / "out" / "results.csv").is_file():
         line.train = last_line(ended.stderr) or f"harness run ended with {ended.returncode}"
         return
     with (folder / "out" / "results.csv").open(newline="") as file:
         rows = {row["metric"]: row for row in csv.DictReader(file)}
-    listed = json.loads(_harness(folder, "members", "out", "--json").stdout)
-    paths = [Path(member["path"]) for member in listed if Path(member["path"]).is_file()]
+    members = _harness(folder, "members", "out", "--json")
+    if members.returncode:
+        line.train = last_line(members.stderr) or f"harness members ended with {members.returncode}"
+        return
+    paths = [Path(member["path"]) for member in json.loads(members.stdout)]
+    paths = [path for path in paths if path.is_file()]
     line.train = WORKS if len(paths) == 2 else _status(rows["mean_member_accuracy"])
     if line.train == WORKS:
         line.reload = _status(rows["mean_member_accuracy"])
