@@ -24,7 +24,7 @@ from harness.api.interfaces import (
     MetricValue,
     Objective,
     Split,
-    State,
+    StateDict,
 )
 from harness.api.options import Options
 from harness.api.recipe import Augmentation, Recipe
@@ -63,7 +63,7 @@ __all__ = [
     "Recipe",
     "Setting",
     "Split",
-    "State",
+    "StateDict",
     "Task",
     "TaskFailed",
     "Training",

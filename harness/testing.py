@@ -20,7 +20,16 @@ import pytest
 from harness import streams
 from harness.api.builder import EnsembleBuilder
 from harness.api.ensemble import EvaluatedEnsemble
-from harness.api.interfaces import Architecture, Dataset, Derivation, DerivationContext, Metric, MetricValue, Objective, State
+from harness.api.interfaces import (
+    Architecture,
+    Dataset,
+    Derivation,
+    DerivationContext,
+    Metric,
+    MetricValue,
+    Objective,
+    StateDict,
+)
 from harness.api.normalization import normalization_of
 from harness.api.recipe import Recipe
 from harness.api.trajectory import Cell, Checkpoint, DerivedWeights, Setting, Weights
@@ -145,7 +154,7 @@ def check_objective(objective: Objective) -> None:
     torch.testing.assert_close(twice, loss, msg=f"{objective.full_name}: the loss is not a mean over the batch")
 
 
-def check_derivation(derivation: Derivation, parents: Sequence[State], context: DerivationContext) -> Sequence[State]:
+def check_derivation(derivation: Derivation, parents: Sequence[StateDict], context: DerivationContext) -> Sequence[StateDict]:
     """Check that a derivation gives as many whole states as it declares, twice the same, and leaves its parents alone."""
     import torch
 

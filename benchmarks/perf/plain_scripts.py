@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 
 class ChannelNorm(nn.Module):
@@ -145,7 +145,9 @@ def train_script(
 
 
 @torch.no_grad()
-def correct_between(model: nn.Module, states: Sequence[State], weights: Sequence[float], images: Tensor, labels: Tensor) -> int:
+def correct_between(
+    model: nn.Module, states: Sequence[StateDict], weights: Sequence[float], images: Tensor, labels: Tensor
+) -> int:
     """Return how many images the network at Σ_i weights[i] states[i] is right on."""
     model.load_state_dict({name: sum(w * state[name] for w, state in zip(weights, states)) for name in states[0]})
     model.eval()

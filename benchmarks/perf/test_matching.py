@@ -27,7 +27,7 @@ from harness_basin.matching import Symmetry, derive_symmetry, match, permute
 from harness_basin.matching.descent import Precision
 from harness_vision.resnet20_network import LayerNorm2d, ResNet20Network
 
-State = dict[str, torch.Tensor]
+StateDict = dict[str, torch.Tensor]
 STREAM, ROUNDS = 1, 9
 EXAMPLE = torch.zeros(1, 3, 8, 8)
 
@@ -85,7 +85,7 @@ def read(file: str) -> tuple[Symmetry, ResNet20Network, ResNet20Network]:
     return derive_symmetry(a, EXAMPLE), a, b
 
 
-def git_re_basin(places: Sequence[Sequence[tuple[str, int]]], a: State, b: State, stream: int) -> list[np.ndarray]:
+def git_re_basin(places: Sequence[Sequence[tuple[str, int]]], a: StateDict, b: StateDict, stream: int) -> list[np.ndarray]:
     """Weight matching as it is published: every visit permutes the float64 weights anew and multiplies them."""
     weights_a, weights_b = ({name: tensor.numpy().astype(np.float64) for name, tensor in state.items()} for state in (a, b))
     permutations = [np.arange(weights_a[place[0][0]].shape[place[0][1]]) for place in places]
@@ -125,7 +125,7 @@ def their_match(file: str) -> Callable[[], Sequence[torch.Tensor]]:
     return lambda: [torch.from_numpy(p) for p in git_re_basin(places, a, b, key)]
 
 
-def our_way(file: str, precision: Precision, sweeps: int) -> Callable[[], State]:
+def our_way(file: str, precision: Precision, sweeps: int) -> Callable[[], StateDict]:
     """Return a function that brings the second network close to the first, and gives its weights."""
     symmetry, a, b = read(file)
     a, b = a.state_dict(), b.state_dict()
@@ -134,7 +134,7 @@ def our_way(file: str, precision: Precision, sweeps: int) -> Callable[[], State]
     )
 
 
-def rebasins_way(file: str) -> Callable[[], State]:
+def rebasins_way(file: str) -> Callable[[], StateDict]:
     """Return that of `rebasin`; it reads the networks here, once for every call that will come."""
     import rebasin
 
@@ -142,7 +142,7 @@ def rebasins_way(file: str) -> Callable[[], State]:
     a, b = map(written_out, read(file)[1:])
     waiting = [rebasin.PermutationCoordinateDescent(a, copy.deepcopy(b), EXAMPLE) for _ in range(3 + ROUNDS)]
 
-    def align() -> State:
+    def align() -> StateDict:
         descent = waiting.pop()
         descent.rebasin()
         return descent.model_b.state_dict()

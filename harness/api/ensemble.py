@@ -37,14 +37,14 @@ class EvaluatedEnsemble:
         logits: np.ndarray,
         labels: np.ndarray,
         seed: int,
-        between: Callable[[], InterpolatedWeights],
+        interpolated: Callable[[], InterpolatedWeights],
     ) -> None:
         self.logits = _shared(logits)
         """float32 (members, examples, classes)."""
         self.labels = _shared(labels)
         """int64 (examples,)."""
         self.seed = seed
-        self._make_between = between
+        self._make_interpolated = interpolated
         self._known: dict[tuple[str, bytes], np.ndarray] = {}
 
     @property
@@ -74,14 +74,14 @@ class EvaluatedEnsemble:
         return _shared(self.logits.argmax(axis=2) == self.labels)
 
     @cached_property
-    def between(self) -> InterpolatedWeights:
+    def interpolated(self) -> InterpolatedWeights:
         """The network between the members; made when a metric first asks for it."""
-        return self._make_between()
+        return self._make_interpolated()
 
     @property
     def has_running_statistics(self) -> bool:
         """Whether the network keeps running statistics (BatchNorm's, say)."""
-        return self.between.has_running_statistics
+        return self.interpolated.has_running_statistics
 
     def uniform(self, purpose: str, *shape: int) -> np.ndarray:
         """Return numbers in [0, 1), float64, a pure function of the seed and the purpose.
@@ -108,7 +108,7 @@ class EvaluatedEnsemble:
         for point in points:
             key = (batchnorm, point.tobytes())
             if key not in self._known:
-                self._known[key] = self.between.correct(point, self.labels, batchnorm)
+                self._known[key] = self.interpolated.correct(point, self.labels, batchnorm)
             rows.append(self._known[key])
         return np.stack(rows) if rows else np.zeros((0, len(self.labels)), dtype=bool)
 

@@ -126,6 +126,8 @@ class Dataset(Plugin):
 class Objective(Plugin):
     """What a training minimizes."""
 
+    default: ClassVar[bool] = False
+    """Whether it is the objective of benchmarks that name none. Subclasses do not inherit it."""
     needs_teacher: ClassVar[bool] = False
     teacher_view: Literal["augmented", "plain"] = (
         "augmented"  # what the teacher sees: the student's images, or those as they are
@@ -147,7 +149,7 @@ class Objective(Plugin):
         return self
 
 
-State = dict[str, "torch.Tensor"]
+StateDict = dict[str, "torch.Tensor"]
 """A network's state dict: parameters and buffers by name, on the CPU."""
 
 
@@ -169,7 +171,7 @@ class Derivation(Plugin):
     outputs: int = 1
 
     @abstractmethod
-    def derive(self, parents: Sequence[State], context: DerivationContext) -> tuple[Sequence[State], Mapping[str, Any]]:
+    def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the derived states (as many as `outputs`; may not alias the parents) and facts for the object's
         meta-data (JSON)."""
 
@@ -187,6 +189,9 @@ class MetricValue:
 
 class Metric(Plugin):
     """Turns an evaluated ensemble into numbers. The metric's `name` is the name of its main value."""
+
+    default: ClassVar[bool] = False
+    """Whether benchmarks that name no metrics measure it. Subclasses do not inherit it."""
 
     @abstractmethod
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:

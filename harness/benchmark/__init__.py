@@ -3,15 +3,12 @@
 Knows the format of the file; knows nothing of training. `docs/benchmark-file.md` is the reference for users.
 """
 
-from harness.benchmark.format import DEFAULT_METRICS, DEFAULT_OBJECTIVE
 from harness.benchmark.loader import load_benchmark
 from harness.benchmark.schema import json_schema
 from harness.benchmark.spec import Benchmark, CellSpec, LabeledPlugin, Setup
 from harness.benchmark.validation import ValidationIssue, validate_options
 
 __all__ = [
-    "DEFAULT_METRICS",
-    "DEFAULT_OBJECTIVE",
     "Benchmark",
     "CellSpec",
     "LabeledPlugin",

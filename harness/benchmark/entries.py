@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.api.plugin import Plugin
-from harness.benchmark.format import DEFAULT_METRICS, DEFAULT_OBJECTIVE, RESERVED, SECTIONS, WORDS, is_family
+from harness.benchmark.format import RESERVED, SECTIONS, WORDS, is_family
 from harness.benchmark.formatting import format_key, format_value
 from harness.benchmark.grids import GridValue, expand_grid
 from harness.benchmark.problems import KeyPath
@@ -59,8 +59,11 @@ class EntryReader:
     def read_list(self, kind: str) -> list[Variant]:
         """Return the entries of a kind's list as labeled variants."""
         section = SECTIONS[kind]
-        default = list(DEFAULT_METRICS) if kind == "metric" else []
-        items = self._values.get(section, default)
+        items = self._values.get(section, [])
+        if kind == "metric" and section not in self._values:
+            items = self._catalogue.defaults(kind)
+            if not items:
+                self._report_no_default(kind, section)
         if not isinstance(items, list):
             return []
         variants = []
@@ -71,7 +74,20 @@ class EntryReader:
 
     def read_objective(self) -> list[Variant]:
         """Return the objective, or nothing if it is no entry."""
-        return self._read_entry("objective", self._values.get("objective", DEFAULT_OBJECTIVE), ("objective",))
+        if "objective" in self._values:
+            return self._read_entry("objective", self._values["objective"], ("objective",))
+        defaults = self._catalogue.defaults("objective")
+        if len(defaults) != 1:
+            self._report_no_default("objective", "objective")
+            return []
+        return self._read_entry("objective", defaults[0], ("objective",))
+
+    def _report_no_default(self, kind: str, section: str) -> None:
+        """Report a section that is left out although the installed plugins do not mark exactly one default for it."""
+        marked = self._catalogue.defaults(kind)
+        found = f"plugins mark {len(marked)} defaults: {', '.join(marked)}" if marked else "no plugin marks a default"
+        known = ", ".join(self._catalogue.names(kind)) or "none is registered"
+        self._reporter.report((), f"'{section}' is missing, and {found}; give one of: {known}")
 
     def _read_entry(self, kind: str, item: Any, path: KeyPath) -> list[Variant]:
         if isinstance(item, str):

@@ -10,8 +10,6 @@ from pydantic import Field, field_validator
 
 from harness.api.options import Options
 
-DEFAULT_METRICS = ("ensemble_accuracy", "mean_member_accuracy", "joint_connectivity")
-DEFAULT_OBJECTIVE = "cross_entropy"
 MAX_CELLS = 100_000
 MAX_VARIANTS = 1_000
 
@@ -56,9 +54,15 @@ class BenchmarkFile(Options):
         min_length=1, description=f"ensemble builders, {_ENTRIES}; 'grid' gives one method per value", examples=[["deep"]]
     )
     metrics: tuple[Any, ...] = Field(
-        DEFAULT_METRICS, min_length=1, description=f"metrics, {_ENTRIES}", examples=[["ensemble_accuracy"]]
+        (),
+        min_length=1,
+        description=f"metrics, {_ENTRIES}; left out: those that plugins mark as default",
+        examples=[["ensemble_accuracy"]],
     )
-    objective: Any = Field(DEFAULT_OBJECTIVE, description="the loss of plain training: a name, or 'name: {option: value}'")
+    objective: Any = Field(
+        None,
+        description="the loss of plain training: a name, or 'name: {option: value}'; left out: the plugins' default",
+    )
     recipe: dict[str, Any] = Field({}, description="how every network is trained")
     settings: tuple[SettingsBlock, ...] = Field((), description="changes for some dataset × architecture; later ones win")
 

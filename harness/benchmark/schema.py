@@ -43,7 +43,11 @@ class _SchemaBuilder:
         properties = schema["properties"]
         for kind, section in SECTIONS.items():
             properties[section]["items"] = self._entry(kind)
+        properties["metrics"]["default"] = self._catalogue.defaults("metric")
         properties["objective"] |= self._entry("objective")
+        properties["objective"].pop("default", None)
+        for name in self._catalogue.defaults("objective"):
+            properties["objective"]["default"] = name
         self._definitions["recipe"] = self._model_schema(Recipe, "recipe")
         properties["recipe"] = {"description": properties["recipe"]["description"], "$ref": "#/$defs/recipe"}
         block = self._definitions["file.SettingsBlock"]["properties"]

@@ -20,7 +20,7 @@ from harness.execution.data_root import explained
 from harness.execution.plugin_calls import architecture_for, build_module, check_split, plugin_label
 from harness.networks.differences import differing_attributes, differing_constants, differing_tensors
 from harness.networks.evaluation import NormalizedImages, differ, predict_batch
-from harness.networks.flat_network import FlatNetwork, State
+from harness.networks.flat_network import FlatNetwork, StateDict
 from harness.registry.catalogue import Catalogue
 from harness.training.augmentation import Augmenter
 
@@ -86,7 +86,7 @@ class TaskEnvironment:
         """Some training images, normalized, float32 (batch, channels, height, width)."""
         return self.train_images.take(torch.arange(min(PROBE_IMAGES, len(self.train))))
 
-    def check_stored(self, trained: FlatNetwork, state: State) -> None:
+    def check_stored(self, trained: FlatNetwork, state: StateDict) -> None:
         """Refuse a state from which a fresh network does not compute what the trained one does; name what the state lacks."""
         with attribute_errors(self.who, "loading its own state"):
             self.probe.load(state)

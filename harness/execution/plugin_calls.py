@@ -20,7 +20,7 @@ from harness import streams
 from harness.api.interfaces import Architecture, Dataset, MetricValue, Objective, Split
 from harness.api.plugin import Plugin
 from harness.errors import PluginFailed, attribute_errors
-from harness.networks.flat_network import State
+from harness.networks.flat_network import StateDict
 from harness.registry.catalogue import Catalogue
 from harness.results.rows import Better
 
@@ -140,7 +140,7 @@ def _split_problem(split: Any, dataset: Dataset) -> str:
     return "" if least >= 0 and most < dataset.num_classes else f"its labels go from {least} to {most}"
 
 
-def check_states(what: str, states: Sequence[dict[str, Any]], outputs: int, like: State) -> None:
+def check_states(what: str, states: Sequence[dict[str, Any]], outputs: int, like: StateDict) -> None:
     """Refuse derived weights that are not as many as declared, or do not fit the network."""
     if len(states) != outputs:
         raise PluginFailed(f"{what} {len(states)} states; it declares {outputs}")

@@ -16,7 +16,7 @@ from harness.errors import DamagedObject, Interrupted
 from harness.execution.context import RunContext
 from harness.execution.environment import TaskEnvironment
 from harness.execution.plugin_calls import architecture_for, build_module, plugin_label, watch_loss
-from harness.networks.flat_network import FlatNetwork, State
+from harness.networks.flat_network import FlatNetwork, StateDict
 from harness.registry.catalogue import Catalogue
 from harness.store import Store
 from harness.telemetry.provenance import provenance
@@ -156,5 +156,5 @@ def teacher_network(catalogue: Catalogue, setting: dict[str, Any], room: TaskEnv
     return network
 
 
-def _parts(point: Point) -> dict[str, State]:
+def _parts(point: Point) -> dict[str, StateDict]:
     return {"weights": point.weights, **{f"optimizer-{name}": state for name, state in point.memory.items()}}

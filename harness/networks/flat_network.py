@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 EXTRA_STATE = "_extra_state"
 """What torch calls a module's extra state in a state dict (`nn.Module.get_extra_state`)."""
@@ -159,25 +159,25 @@ class FlatNetwork:
     def _flat_part(self, slot: Slot, part: Tensor | None) -> Tensor:
         return self.vector.new_zeros(slot.shape.numel()) if part is None else slot.flat(part)
 
-    def unflatten(self, vector: Tensor) -> State:
+    def unflatten(self, vector: Tensor) -> StateDict:
         """Return a vector of the trained parameters' (or the whole) length as named tensors in plain layout, on the CPU."""
         slots = self.trained_slots if len(vector) == self.trained_size else self.slots
         on_cpu = vector.detach().to("cpu", copy=True)
         return {slot.name: slot.view(on_cpu).clone(memory_format=torch.contiguous_format) for slot in slots}
 
-    def flatten(self, state: State) -> Tensor:
+    def flatten(self, state: StateDict) -> Tensor:
         """Return a state's parameters and floating-point buffers as a vector in this network's order, on the CPU."""
         vector = torch.empty(len(self.vector), dtype=self.vector.dtype)
         _fill(vector, self.slots, state)
         return vector
 
-    def flatten_trained(self, named: State) -> Tensor:
+    def flatten_trained(self, named: StateDict) -> Tensor:
         """Return tensors named as the trained parameters (gradients, momenta) as a vector, on the CPU."""
         vector = torch.empty(self.trained_size, dtype=self.vector.dtype)
         _fill(vector, self.trained_slots, named)
         return vector
 
-    def load(self, state: State) -> None:
+    def load(self, state: StateDict) -> None:
         """Take over a state dict. Raise `ValueError` naming the first tensor that is missing or has another shape."""
         self.set_vector(self.flatten(state))
         self.load_fixed(state)
@@ -192,7 +192,7 @@ class FlatNetwork:
         for named, slot in zip(self.buffers, self.buffer_slots, strict=True):
             named.restore(slot.view(self.vector))
 
-    def load_fixed(self, state: State) -> None:
+    def load_fixed(self, state: StateDict) -> None:
         """Take over what of a state is not in the vector: buffers of other dtypes, and extra state that is a tensor."""
         for named in self._fixed:
             named.current.copy_(_found(state, named.name, named.tensor.shape))
@@ -201,7 +201,7 @@ class FlatNetwork:
             if attribute == EXTRA_STATE:
                 self.module.get_submodule(path).set_extra_state(value)
 
-    def state(self) -> State:
+    def state(self) -> StateDict:
         """Return a copy of the state dict on the CPU in plain layout: what `module.load_state_dict` takes."""
         tensors = {name: tensor for name, tensor in self.module.state_dict().items() if isinstance(tensor, Tensor)}
         return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
@@ -247,12 +247,12 @@ def _slots(tensors: Sequence[NamedTensor]) -> Iterator[Slot]:
         offset += shape.numel()
 
 
-def _fill(vector: Tensor, slots: Iterable[Slot], state: State) -> None:
+def _fill(vector: Tensor, slots: Iterable[Slot], state: StateDict) -> None:
     for slot in slots:
         slot.view(vector).copy_(_found(state, slot.name, slot.shape))
 
 
-def _found(state: State, name: str, shape: torch.Size) -> Tensor:
+def _found(state: StateDict, name: str, shape: torch.Size) -> Tensor:
     if name not in state:
         raise ValueError(f"the state has no tensor '{name}'")
     if state[name].shape != shape:

@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.api.ensemble import BatchNorm
 from harness.errors import Interrupted, TaskFailed, attribute_errors
 from harness.networks.evaluation import NormalizedImages, full_precision, predict, predict_batch
-from harness.networks.flat_network import EXTRA_STATE, FlatNetwork, State
+from harness.networks.flat_network import EXTRA_STATE, FlatNetwork, StateDict
 from harness.networks.running_statistics import RunningStatistics, sample_batches
 
 _PROBED = 64  # test images on which a buffer that differs between members is shown to be without effect
@@ -29,7 +29,7 @@ class InterpolatedNetwork:
     def __init__(
         self,
         network: FlatNetwork,
-        states: Sequence[State],
+        states: Sequence[StateDict],
         test: NormalizedImages,
         train: NormalizedImages,
         *,

@@ -80,6 +80,10 @@ class Catalogue:
         """Return the registered names of a kind, sorted."""
         return sorted(name for k, name in self._by_name if k == kind)
 
+    def defaults(self, kind: str) -> list[str]:
+        """Return the names of the metrics, or objectives, that benchmarks use if they name none, in registration order."""
+        return [registration.name for registration in self.in_order(kind) if vars(registration.cls).get("default", False)]
+
     def registration(self, kind: str, name: str) -> Registration:
         """Return who registered a name; raise `UnknownName` with the nearest ones."""
         if (kind, name) in self._by_name:

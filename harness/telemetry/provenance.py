@@ -45,7 +45,7 @@ def _processor() -> str:
 
 def _git() -> dict[str, Any] | None:
     """Return commit and cleanliness of the working copy this package runs from, if it does."""
-    here = Path(__file__).resolve().parent.parent
+    here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None
     ask = partial(subprocess.run, capture_output=True, text=True, cwd=here, timeout=10, check=True)

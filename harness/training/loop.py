@@ -20,7 +20,7 @@ from harness import streams
 from harness.api.interfaces import Objective
 from harness.api.recipe import Recipe
 from harness.errors import TaskFailed
-from harness.networks.flat_network import FlatNetwork, State
+from harness.networks.flat_network import FlatNetwork, StateDict
 from harness.streams import Name
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
@@ -51,8 +51,8 @@ class Point:
     """
 
     step: int
-    weights: State
-    memory: dict[str, State] = field(default_factory=dict)
+    weights: StateDict
+    memory: dict[str, StateDict] = field(default_factory=dict)
     optimizer_steps: int = 0
     loss_sum: float = 0.0
     correct: int = 0

@@ -14,6 +14,7 @@ class CrossEntropy(Objective):
     """−log of the true class's softmax probability, with the recipe's label smoothing."""
 
     name, version = "cross_entropy", 1
+    default = True
 
     def loss(
         self, logits: Tensor, labels: Tensor, *, teacher_logits: Tensor | None = None, label_smoothing: float = 0.0

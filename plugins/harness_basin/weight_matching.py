@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 import harness
-from harness import Derivation, DerivationContext, State, TaskFailed
+from harness import Derivation, DerivationContext, StateDict, TaskFailed
 
 if TYPE_CHECKING:
     from harness_basin.matching import Symmetry
@@ -33,7 +33,7 @@ class WeightMatching(Derivation):
     name, version = "weight_matching", 1
     Options = MatchingOptions
 
-    def derive(self, parents: Sequence[State], context: DerivationContext) -> tuple[Sequence[State], Mapping[str, Any]]:
+    def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the permuted state, with the objective's trace; fail if the function has changed."""
         from harness_basin.matching import match, permute
 
@@ -74,7 +74,7 @@ class JointWeightMatching(Derivation):
         """One permuted network per parent."""
         return self.options.members
 
-    def derive(self, parents: Sequence[State], context: DerivationContext) -> tuple[Sequence[State], Mapping[str, Any]]:
+    def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the permuted states, with the objective's trace; fail if a function has changed."""
         from harness_basin.matching import match_jointly, permute
 
@@ -92,7 +92,7 @@ def _symmetry(context: DerivationContext) -> Symmetry:
     return derive_symmetry(context.network().eval(), context.normalize(context.test.images[:2]).cpu())
 
 
-def _checked(context: DerivationContext, before: State, after: State) -> float:
+def _checked(context: DerivationContext, before: StateDict, after: StateDict) -> float:
     """Return how far the outputs on real images moved in float64; a permutation that changes the function is an error."""
     from harness_basin.matching import functional_difference
 

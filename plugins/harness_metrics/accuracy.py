@@ -41,6 +41,7 @@ class EnsembleAccuracy(Metric):
     """Test accuracy of the averaged members, in percent; the two ways of averaging not chosen are extra values."""
 
     name, version = "ensemble_accuracy", 1
+    default = True
     Options = EnsembleAccuracyOptions
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
@@ -57,6 +58,7 @@ class MeanMemberAccuracy(Metric):
     """Test accuracy of a single member, in percent: mean over members, and the worst and the best of them."""
 
     name, version = "mean_member_accuracy", 1
+    default = True
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
         """Return the mean (its standard error knows that members see the same examples), the worst and the best member's."""

@@ -130,6 +130,7 @@ class JointConnectivity(Metric):
     """
 
     name, version = "joint_connectivity", 1
+    default = True
     Options = JointConnectivityOptions
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:

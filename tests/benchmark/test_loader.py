@@ -15,7 +15,20 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmark.toy_catalogue import CATALOGUE, KNOWN_AT_TOP, KNOWN_IN_RECIPE, file_text, load, problems
+from benchmark.toy_catalogue import (
+    CATALOGUE,
+    KNOWN_AT_TOP,
+    KNOWN_IN_RECIPE,
+    PLUGINS,
+    CrossEntropy,
+    Marked,
+    Unmarked,
+    catalogue_of,
+    file_text,
+    load,
+    problems,
+    write,
+)
 from harness.api.recipe import Recipe
 from harness.benchmark import json_schema, load_benchmark
 from harness.errors import BenchmarkError
@@ -33,6 +46,20 @@ def test_smallest_file(tmp_path: Path) -> None:
     [cell] = benchmark.cells()
     assert cell.recipe == Recipe()
     assert (cell.dataset.label, cell.architecture.label, cell.method.label) == ("cifar10", "resnet20", "deep")
+
+
+def test_no_default_objective_or_metric(tmp_path: Path) -> None:
+    """Where no plugin marks a default, or several do, what is missing is named with what there is."""
+    without = {**PLUGINS, "metric": [Unmarked], "objective": []}
+    with pytest.raises(BenchmarkError) as error:
+        load_benchmark(write(tmp_path, file_text()), catalogue_of(without))
+    assert "'metrics' is missing, and no plugin marks a default; give one of: unmarked" in str(error.value)
+    assert "'objective' is missing, and no plugin marks a default; give one of: none is registered" in str(error.value)
+    twice = {**PLUGINS, "objective": [CrossEntropy, Marked, Unmarked]}
+    with pytest.raises(
+        BenchmarkError, match=r"plugins mark 2 defaults: cross_entropy, marked; give one of: cross_entropy, mar"
+    ):
+        load_benchmark(write(tmp_path, file_text()), catalogue_of(twice))
 
 
 def test_empty_sections(tmp_path: Path) -> None:

@@ -126,19 +126,19 @@ class Refusing(EnsembleBuilder):
 class Accuracy(Metric):
     """Accuracy of the average."""
 
-    name, measure = "ensemble_accuracy", None
+    name, measure, default = "ensemble_accuracy", None, True
 
 
 class MeanAccuracy(Accuracy):
     """Average of the accuracies."""
 
-    name = "mean_member_accuracy"
+    name, default = "mean_member_accuracy", True
 
 
 class Connectivity(Accuracy):
     """Connectivity."""
 
-    name = "joint_connectivity"
+    name, default = "joint_connectivity", True
 
     class Options(harness.Options):
         """Options."""
@@ -153,7 +153,7 @@ class Connectivity(Accuracy):
 class CrossEntropy(Objective):
     """Plain."""
 
-    name, loss = "cross_entropy", None
+    name, loss, default = "cross_entropy", None, True
 
 
 class Smoothed(CrossEntropy):
@@ -173,6 +173,18 @@ class Distillation(CrossEntropy):
     name, needs_teacher = "distillation", True
 
 
+class Marked(CrossEntropy):
+    """A second default."""
+
+    name, default = "marked", True
+
+
+class Unmarked(CrossEntropy):
+    """A subclass of a default is none."""
+
+    name = "unmarked"
+
+
 PLUGINS: dict[str, list[Any]] = {
     "dataset": [Plain, Sized],
     "architecture": [Network, Family],
@@ -180,7 +192,7 @@ PLUGINS: dict[str, list[Any]] = {
     "metric": [Accuracy, MeanAccuracy, Connectivity],
     "objective": [CrossEntropy, Smoothed, Distillation],
 }
-for classes in PLUGINS.values():
+for classes in (*PLUGINS.values(), [Marked, Unmarked]):
     for cls in classes:
         cls.__abstractmethods__ = frozenset()  # they do nothing
 

@@ -13,7 +13,7 @@ from harness.api.task import Task, canonical_json
 from harness.execution.context import RunContext
 from harness.execution.device import resolve_device
 from harness.execution.environment import TaskEnvironment
-from harness.networks.flat_network import State
+from harness.networks.flat_network import StateDict
 from harness.store import Store
 from harness.telemetry.provenance import provenance
 
@@ -49,7 +49,7 @@ class TaskResources:
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
 
-    def put(self, task: Task, began: float, parts: dict[str, State], **facts: Any) -> None:
+    def put(self, task: Task, began: float, parts: dict[str, StateDict], **facts: Any) -> None:
         """Store a task's object; `began` is `time.monotonic()` at its start."""
         seconds = round(time.monotonic() - began, 3)
         meta = {"kind": task.kind, "spec": task.spec, "seconds": seconds, "provenance": provenance()}

@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from harness import State, streams
+from harness import StateDict, streams
 from harness_basin.matching.coordinate import Coordinate, Pair, coordinates
 from harness_basin.matching.symmetry import Permutations, Symmetry, identity, random_permutations
 
@@ -42,8 +42,8 @@ class Matching:
 
 def match(
     symmetry: Symmetry,
-    reference: State,
-    other: State,
+    reference: StateDict,
+    other: StateDict,
     *,
     stream: int,
     restarts: int = 1,

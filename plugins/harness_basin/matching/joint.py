@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from harness import State, streams
+from harness import StateDict, streams
 from harness_basin.matching.descent import PROGRESS, Precision, match
 from harness_basin.matching.symmetry import Permutations, Symmetry, compose, identity, inverse, permute
 
@@ -31,7 +31,7 @@ class JointMatching:
 
 def match_jointly(
     symmetry: Symmetry,
-    states: Sequence[State],
+    states: Sequence[StateDict],
     *,
     stream: int,
     max_sweeps: int = 100,
@@ -68,11 +68,11 @@ def match_jointly(
     return JointMatching(tuple(compose(symmetry, p, undo) for p in found), trace[-1], tuple(trace))
 
 
-def _mean(states: Sequence[State]) -> State:
+def _mean(states: Sequence[StateDict]) -> StateDict:
     return {name: torch.stack([state[name] for state in states]).mean(0, dtype=torch.float64) for name in states[0]}
 
 
-def _objective(symmetry: Symmetry, states: Sequence[State]) -> float:
+def _objective(symmetry: Symmetry, states: Sequence[StateDict]) -> float:
     """Return Σ_{i≠j} ⟨θ_i, θ_j⟩ = |Σ_i θ_i|² - Σ_i |θ_i|² over the weights that permutations move."""
     total = 0.0
     for block in symmetry.blocks:

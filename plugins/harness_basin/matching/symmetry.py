@@ -16,7 +16,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from harness import State, streams
+from harness import StateDict, streams
 from harness_basin.matching.errors import Mismatch
 
 Permutations = tuple[Tensor, ...]
@@ -101,7 +101,7 @@ class Symmetry:
             lines.append(f"{g:3}  {group.size} units{where}: " + " ".join(f"{name}[{axis}]" for name, axis in self.places(g)))
         return "\n".join(lines)
 
-    def checked(self, state: State, whose: str = "weights") -> State:
+    def checked(self, state: StateDict, whose: str = "weights") -> StateDict:
         """Return the parameters that are permuted, contiguous; refuse weights of another network."""
         for name, shape in self.shapes.items():
             if name not in state:
@@ -172,7 +172,7 @@ def moved(symmetry: Symmetry, block: Block, view: Tensor, permutations: Permutat
     return view
 
 
-def permute(symmetry: Symmetry, permutations: Permutations, state: State) -> State:
+def permute(symmetry: Symmetry, permutations: Permutations, state: StateDict) -> StateDict:
     """Return new weights that compute the same function, with their units at the places that the permutations say."""
     result = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
     given = symmetry.checked(state)

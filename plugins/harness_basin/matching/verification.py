@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from harness import State, streams
+from harness import StateDict, streams
 from harness_basin.matching.errors import SymmetryViolated
 from harness_basin.matching.symmetry import Symmetry, permute, random_permutations
 
 
-def functional_difference(network: nn.Module, state: State, permuted_state: State, images: Tensor) -> float:
+def functional_difference(network: nn.Module, state: StateDict, permuted_state: StateDict, images: Tensor) -> float:
     """Return max |f(x) - f_π(x)| / max |f(x)| over images (batch, channels, height, width), computed in float64."""
     before, after = _outputs(network, state, images), _outputs(network, permuted_state, images)
     return float((before - after).abs().max() / before.abs().max().clamp_min(1e-300))
 
 
-def _outputs(network: nn.Module, state: State, images: Tensor) -> Tensor:
+def _outputs(network: nn.Module, state: StateDict, images: Tensor) -> Tensor:
     """Return all outputs in one row, of a copy of the network: it may keep things it computed from its weights."""
     network = copy.deepcopy(network).to(images.device, torch.float64).eval()
     network.load_state_dict(state)
@@ -49,7 +49,7 @@ def verify(network: nn.Module, symmetry: Symmetry, example: Tensor, *, stream: i
     return difference
 
 
-def _noisy(state: State, stream: int) -> State:
+def _noisy(state: StateDict, stream: int) -> StateDict:
     """Return float64 weights near the given ones, no two alike; what is not negative (a variance) stays so."""
     result = {}
     for name, tensor in state.items():

@@ -28,7 +28,7 @@ from harness_basin.matching.descent import Precision
 from harness_vision.resnet20_network import ResNet20Network
 from harness_vision.vit_network import ViTNetwork
 
-State = dict[str, torch.Tensor]
+StateDict = dict[str, torch.Tensor]
 
 WIDE: dict[str, Callable[[], nn.Module]] = {
     **FACTORIES,
@@ -39,13 +39,13 @@ WIDE: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def of(factory: Callable[[], nn.Module], members: int = 2) -> tuple[Symmetry, list[State]]:
+def of(factory: Callable[[], nn.Module], members: int = 2) -> tuple[Symmetry, list[StateDict]]:
     """Return a network's symmetry and some independent weights."""
     networks = [built(factory, seed) for seed in range(members)]
     return derive_symmetry(networks[0], torch.randn(SHAPE)), [network.state_dict() for network in networks]
 
 
-def inner_product(symmetry: Symmetry, a: State, b: State) -> float:
+def inner_product(symmetry: Symmetry, a: StateDict, b: StateDict) -> float:
     """Return ⟨θ_a, θ_b⟩ over parameters that permutations move."""
     names = {block.parameter for block in symmetry.blocks if block.counts}
     return sum(float((a[name].double() * b[name].double()).sum()) for name in names)
@@ -163,7 +163,7 @@ def test_against_git_re_basins_rules(name: str, precision: Precision) -> None:
         assert found.sweeps == sweeps
 
 
-def weight_matching(symmetry: Symmetry, a: State, b: State, stream: int) -> tuple[list[np.ndarray], int]:
+def weight_matching(symmetry: Symmetry, a: StateDict, b: StateDict, stream: int) -> tuple[list[np.ndarray], int]:
     """git-re-basin's weight matching as its rules say: every visit permutes all weights anew and multiplies them."""
     places = [[(n, k) for n, k in symmetry.places(g) if "running" not in n] for g in range(len(symmetry.groups))]
     permutations = [np.arange(group.size) for group in symmetry.groups]

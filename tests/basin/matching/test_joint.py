@@ -23,21 +23,21 @@ from harness_basin.matching import (
 )
 from harness_vision.resnet20_network import ResNet20Network
 
-State = dict[str, torch.Tensor]
+StateDict = dict[str, torch.Tensor]
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     **{name: FACTORIES[name] for name in ("perceptron", "convolutional", "grouped", "transformer")},
     "resnet20": lambda: ResNet20Network(8, (3, 8, 8), 10),
 }
 
 
-def of(name: str, members: int) -> tuple[nn.Module, Symmetry, list[State]]:
+def of(name: str, members: int) -> tuple[nn.Module, Symmetry, list[StateDict]]:
     """Return a network, its symmetry and the weights of an ensemble."""
     networks = [built(NETWORKS[name], seed) for seed in range(members)]
     symmetry = derive_symmetry(networks[0], torch.randn(SHAPE))
     return networks[0], symmetry, [network.state_dict() for network in networks]
 
 
-def objective(symmetry: Symmetry, states: Sequence[State]) -> float:
+def objective(symmetry: Symmetry, states: Sequence[StateDict]) -> float:
     """Return Σ_{i≠j} ⟨θ_i, θ_j⟩, summed as it is written."""
     names = {block.parameter for block in symmetry.blocks if block.counts}
     pairs = itertools.permutations(states, 2)

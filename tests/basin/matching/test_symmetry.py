@@ -17,16 +17,16 @@ from harness_basin.matching import (
     random_permutations,
 )
 
-State = dict[str, torch.Tensor]
+StateDict = dict[str, torch.Tensor]
 
 
-def of(name: str) -> tuple[Symmetry, State]:
+def of(name: str) -> tuple[Symmetry, StateDict]:
     """Return a network's symmetry and weights."""
     network = built(FACTORIES[name])
     return derive_symmetry(network, torch.randn(SHAPE)), network.state_dict()
 
 
-def equal(x: State, y: State) -> bool:
+def equal(x: StateDict, y: StateDict) -> bool:
     return x.keys() == y.keys() and all(torch.equal(x[name], y[name]) for name in x)
 
 
