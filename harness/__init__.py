@@ -12,6 +12,7 @@ quiet_interrupts()
 from harness import leaderboard, streams
 from harness.api import drawing
 from harness.api.builder import EnsembleBuilder
+from harness.api.cell import Cell
 from harness.api.engine import Engine, EngineContext
 from harness.api.ensemble import EvaluatedEnsemble
 from harness.api.figure import Epoch, Figure, FigureData, Plot, Training
@@ -28,10 +29,12 @@ from harness.api.interfaces import (
 )
 from harness.api.options import Options
 from harness.api.recipe import Augmentation, Recipe
+from harness.api.setting import Setting
 from harness.api.task import Outcome, Task
-from harness.api.trajectory import Cell, Checkpoint, DerivedWeights, Setting, Trajectory, Weights
+from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
 from harness.errors import DataError, HarnessError, PluginError, TaskFailed, UserError
 from harness.registry.hookspecs import hookimpl
+from harness.telemetry import events
 
 __version__ = "0.1.0"
 
@@ -71,6 +74,7 @@ __all__ = [
     "UserError",
     "Weights",
     "drawing",
+    "events",
     "hookimpl",
     "leaderboard",
     "streams",

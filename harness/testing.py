@@ -19,6 +19,7 @@ import pytest
 
 from harness import streams
 from harness.api.builder import EnsembleBuilder
+from harness.api.cell import Cell
 from harness.api.ensemble import EvaluatedEnsemble
 from harness.api.interfaces import (
     Architecture,
@@ -32,7 +33,8 @@ from harness.api.interfaces import (
 )
 from harness.api.normalization import normalization_of
 from harness.api.recipe import Recipe
-from harness.api.trajectory import Cell, Checkpoint, DerivedWeights, Setting, Weights
+from harness.api.setting import Setting
+from harness.api.trajectory import Checkpoint, DerivedWeights, Weights
 from harness.errors import PluginFailed
 from harness.report.contract import check_figure, figure_data
 

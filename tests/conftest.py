@@ -16,15 +16,18 @@ import yaml
 
 import toys
 from harness.benchmark import Benchmark, load_benchmark
+from harness.execution.annotator import EventAnnotator
 from harness.execution.context import RunContext
 from harness.execution.engines.local import LocalEngine
 from harness.execution.run_state import RunState
 from harness.execution.runner import Runner
+from harness.execution.siblings import SiblingPolicy
 from harness.plan.graph import Graph
 from harness.plan.planner import plan
 from harness.registry.catalogue import Catalogue
 from harness.store import Store
-from harness.telemetry.events import EventLog
+from harness.telemetry.event_log import EventLog
+from harness.telemetry.events import Event, TaskEnded, TrainingStarted
 
 RECIPE = {
     "epochs": 4,
@@ -71,7 +74,7 @@ class Lab:
         self.out = folder / "out"
         self.out.mkdir()
         self.store = Store(folder / "store")
-        self.events: list[dict[str, Any]] = []
+        self.events: list[Event] = []
 
     def run(
         self,
@@ -79,31 +82,51 @@ class Lab:
         catalogue: Catalogue | None = None,
         stopping: Callable[[], bool] = lambda: False,
         store: Store | None = None,
-        observe: Callable[[dict[str, Any]], None] = lambda event: None,
+        observe: Callable[[Event], None] = lambda event: None,
         device: str = "cpu",
+        siblings: SiblingPolicy | None = None,
     ) -> RunState:
-        log = EventLog(self.out / "events.jsonl", {"test": self.events.append, "more": observe})
-        shelf = store or self.store
-        session = RunContext(catalogue or toys.catalogue(), shelf.root, self.folder, device, log, stopping)
+        """Run a graph in this process."""
+        observers = {"test": self.events.append, "more": observe}
+        log = EventLog(self.out / "events.jsonl", observers, EventAnnotator(graph, self.out))
+        store = store or self.store
+        context = RunContext(
+            catalogue or toys.catalogue(),
+            store.root,
+            self.folder,
+            device,
+            log,
+            stopping,
+            siblings=siblings or SiblingPolicy(),
+        )
         try:
             engine = LocalEngine(LocalEngine.Options(workers=1))
-            return Runner(graph, shelf, engine, session, self.out).run()
+            return Runner(graph, store, engine, context, self.out).run()
         finally:
             log.close()
 
-    def run_with_another(self, graph: Graph) -> Lab:
+    def run_with_another(self, graph: Graph, siblings: SiblingPolicy | None = None) -> Lab:
         """Run a graph twice at once on this lab's store; return the other run's lab."""
         (self.folder / "second").mkdir()
         other = Lab(self.folder / "second")
-        thread = threading.Thread(target=lambda: other.run(graph, store=Store(self.store.root)))
+        thread = threading.Thread(target=lambda: other.run(graph, store=Store(self.store.root), siblings=siblings))
         thread.start()
-        self.run(graph)
+        self.run(graph, siblings=siblings)
         thread.join()
         return other
 
     def trained(self) -> list[str]:
         """Return the keys of the trainings that were done, in order."""
-        return [e["task"] for e in self.events if e["event"] == "task_ended" and e["kind"] == "train" and e["status"] == "done"]
+        ended = [event for event in self.events if isinstance(event, TaskEnded)]
+        return [event.task for event in ended if event.kind == "train" and event.status == "done"]
+
+    def trainings_started(self) -> list[str]:
+        """Return the keys of the trainings that were begun or resumed, in order."""
+        return [event.task for event in self.events if isinstance(event, TrainingStarted)]
+
+    def messages(self, kind: type[Event]) -> list[str]:
+        """Return the messages of the events of a class, in order."""
+        return [event.message for event in self.events if isinstance(event, kind)]  # type: ignore[attr-defined]
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import harness
 import toys
 from harness import Architecture, Objective
 from harness.plan.graph import Graph
+from harness.telemetry.events import TaskEnded
 
 WHO = "architecture 'odd' of plugin 'toys' of distribution 'tests 0'"
 
@@ -280,18 +281,18 @@ def test_data_that_does_not_load_is_said_once(lab: Any, graph_of: Callable[..., 
 
     messages = failure_of(lab, graph_of, ("dataset", Missing), datasets=["missing"], seeds=[0, 1, 2])
     assert messages == ["missing: put it somewhere"]
-    assert [e["kind"] for e in lab.events if e["event"] == "task_ended"] == ["check"]
+    assert [event.kind for event in lab.events if isinstance(event, TaskEnded)] == ["check"]
 
 
 def test_one_check_per_setting_and_objective(lab: Any, graph_of: Callable[..., Graph]) -> None:
     """Seeds and methods share it; distillation has one of its own; a run with nothing to train makes none."""
     graph = graph_of(seeds=[0, 1], methods=["deep", {"distilled": {"fork_epoch": 1}}])
     lab.run(graph)
-    checks = [e for e in lab.events if e["event"] == "task_ended" and e["kind"] == "check"]
-    assert [e["status"] for e in checks] == ["done", "done"]
+    checks = [event for event in lab.events if isinstance(event, TaskEnded) and event.kind == "check"]
+    assert [event.status for event in checks] == ["done", "done"]
     lab.events.clear()
     lab.run(graph)
-    assert not [e for e in lab.events if e["event"] == "task_ended"]
+    assert not [event for event in lab.events if isinstance(event, TaskEnded)]
 
 
 def test_network_whose_logits_are_its_parameters_is_trained(lab: Any, graph_of: Callable[..., Graph]) -> None:

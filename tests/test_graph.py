@@ -86,8 +86,8 @@ def test_training_starts_from_the_latest_stored_epoch(graph_of: GraphOf, lab: La
     """A tap that is new on a stored trajectory is trained from the last checkpoint before it."""
     lab.run(graph_of(methods=[{"constrained": {"fork_epoch": 2}}]))
     pending = graph_of(methods=[{"constrained": {"fork_epoch": 3}}]).pending(lab.store)
-    trunk = [t for t in pending.values() if t.kind == "train" and t.spec["trajectory"]["start"] is None]
-    assert [(t.spec["from"]["epoch"], t.spec["epoch"], t.cost) for t in trunk] == [(2, 3, 1.0)]
+    trunk = [t for t in pending.values() if t.kind == "train" and t.spec.trajectory.start is None]
+    assert [(t.spec.start.epoch, t.spec.epoch, t.cost) for t in trunk] == [(2, 3, 1.0)]
 
 
 def test_builder_that_fails_fails_its_cells_only(graph_of: GraphOf, capsys: pytest.CaptureFixture[str]) -> None:

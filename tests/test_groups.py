@@ -1,4 +1,4 @@
-"""Siblings that a worker trains side by side, as it does on a GPU: what comes out is what each gives alone."""
+"""Siblings that a worker trains side by side, as it does on a GPU: each comes out as if trained alone."""
 
 from __future__ import annotations
 
@@ -9,31 +9,50 @@ from typing import Any
 import pytest
 import torch
 
-import harness.execution.worker
 from conftest import RECIPE, Lab
+from harness.api.task import Task
 from harness.errors import Interrupted
-from harness.execution.worker import Worker
+from harness.execution.siblings import SiblingPolicy, TrainTogether
 from harness.plan.graph import Graph
 from harness.results.rows import read_rows
 from harness.store import Store
+from harness.telemetry.events import OutOfMemory, SiblingsSeparated
+from harness.training.loop import train_together
 
 GraphOf = Callable[..., Graph]
 METHODS = ["deep", {"constrained": {"fork_epoch": 1}}, "swe", {"distilled": {"fork_epoch": 1}}, "distilled_deep"]
 
 
-@pytest.fixture
-def together(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Have siblings trained side by side on the CPU too; return the sizes of what was trained at once."""
-    sizes: list[int] = []
-    train = harness.execution.worker.train_together
+def always(group: Sequence[Task], device: torch.device) -> bool:
+    """Train siblings side by side on the CPU, too."""
+    return True
 
-    def counted(trainers: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+
+def never(group: Sequence[Task], device: torch.device) -> bool:
+    """Train siblings one by one."""
+    return False
+
+
+def counting(sizes: list[int]) -> TrainTogether:
+    """Return the training of siblings, which also notes how many were trained at once."""
+
+    def train(trainers: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         sizes.append(len(trainers))
+        return train_together(trainers, *args, **kwargs)
+
+    return train
+
+
+def failing_above(most: int, error: Exception, sizes: list[int]) -> TrainTogether:
+    """Return a training of siblings that raises an error for more than `most` of them."""
+    train = counting(sizes)
+
+    def train_few(trainers: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+        if len(trainers) > most:
+            raise error
         return train(trainers, *args, **kwargs)
 
-    monkeypatch.setattr(harness.execution.worker, "train_together", counted)
-    monkeypatch.setattr(Worker, "_siblings_pay", lambda self, group: len(group) > 1 and group[0].kind == "train")
-    return sizes
+    return train_few
 
 
 def contents(store: Store, graph: Graph) -> dict[str, Any]:
@@ -47,8 +66,10 @@ def contents(store: Store, graph: Graph) -> dict[str, Any]:
 
 
 def equal(left: dict[str, Any], right: dict[str, Any]) -> bool:
-    """Say whether two stores hold the same trainings, to the bit."""
-    return left.keys() == right.keys() and all(torch.equal(left[k][n], right[k][n]) for k in left for n in left[k])
+    """Return whether two stores hold the same trainings, to the bit."""
+    if left.keys() != right.keys():
+        return False
+    return all(torch.equal(left[key][name], right[key][name]) for key in left for name in left[key])
 
 
 @pytest.fixture
@@ -61,92 +82,72 @@ def alone(graph_of: GraphOf, lab: Lab, tmp_path: Path) -> dict[str, Any]:
 
 
 def rows(lab: Lab) -> torch.Tensor:
-    """Return the bytes of the rows, as something that can be compared with the rest."""
+    """Return the bytes of the rows as a tensor, to compare them like the rest."""
     return torch.frombuffer(bytearray((lab.out / "results.csv").read_bytes()), dtype=torch.uint8)
 
 
-def test_siblings_side_by_side_are_siblings_alone(
-    graph_of: GraphOf, lab: Lab, alone: dict[str, Any], together: list[int]
-) -> None:
+def outcome(lab: Lab, graph: Graph) -> dict[str, Any]:
+    """Return all trainings of a lab's store, and the rows."""
+    return contents(lab.store, graph) | {"rows": {"rows": rows(lab)}}
+
+
+def test_siblings_side_by_side_equal_siblings_alone(graph_of: GraphOf, lab: Lab, alone: dict[str, Any]) -> None:
     """Weights, optimizer states and rows are equal to the bit; members of a method were trained at once."""
     graph = graph_of(methods=METHODS)
-    lab.run(graph)
-    assert equal(contents(lab.store, graph) | {"rows": {"rows": rows(lab)}}, alone)
-    assert max(together) == 3
-    started = [event["task"] for event in lab.events if event["event"] == "train_started"]
+    sizes: list[int] = []
+    lab.run(graph, siblings=SiblingPolicy(always, counting(sizes)))
+    assert equal(outcome(lab, graph), alone)
+    assert max(sizes) == 3
+    started = lab.trainings_started()
     assert len(started) == len(set(started)) == sum(task.kind == "train" for task in graph.tasks.values())
 
 
 @pytest.mark.parametrize("steps", [3, 17])
-@pytest.mark.usefixtures("together")
-def test_stopped_group_goes_on(
-    graph_of: GraphOf, lab: Lab, alone: dict[str, Any], steps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stopped again and again, siblings are kept each by itself, and go on together or, every other time, alone."""
+def test_stopped_group_is_resumed(graph_of: GraphOf, lab: Lab, alone: dict[str, Any], steps: int) -> None:
+    """Stopped again and again, each sibling's state is saved; they are resumed together or, every other time, alone."""
     graph = graph_of(methods=METHODS)
-    pay, stops = Worker._siblings_pay, 0
+    stops = 0
     while True:
         looks = iter(range(10**6))
-        monkeypatch.setattr(Worker, "_siblings_pay", pay if stops % 2 == 0 else lambda self, group: False)
+        policy = SiblingPolicy(always if stops % 2 == 0 else never)
         try:
-            lab.run(graph, stopping=lambda looks=looks, last=steps + 31 * stops: next(looks) >= last)
+            lab.run(graph, stopping=lambda looks=looks, last=steps + 31 * stops: next(looks) >= last, siblings=policy)
             break
         except Interrupted:
             stops += 1
     assert stops > 1
-    assert equal(contents(lab.store, graph) | {"rows": {"rows": rows(lab)}}, alone)
+    assert equal(outcome(lab, graph), alone)
 
 
-def test_group_that_does_not_fit_is_halved(
-    graph_of: GraphOf, lab: Lab, alone: dict[str, Any], together: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the device's memory does not suffice for three, two and one are trained; it is found out and said once for each
-    objective."""
-    train = harness.execution.worker.train_together
-
-    def narrow(trainers: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
-        if len(trainers) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return train(trainers, *args, **kwargs)
-
-    monkeypatch.setattr(harness.execution.worker, "train_together", narrow)
+def test_group_that_does_not_fit_is_halved(graph_of: GraphOf, lab: Lab, alone: dict[str, Any]) -> None:
+    """If three siblings exhaust the memory, two and one are trained; that is learned and reported once per objective."""
     graph = graph_of(methods=METHODS)
-    lab.run(graph)
-    assert equal(contents(lab.store, graph) | {"rows": {"rows": rows(lab)}}, alone)
-    assert set(together) == {1, 2}
-    halved = [e["message"] for e in lab.events if e["event"] == "out_of_memory"]
-    assert halved == 2 * ["out of memory; tried 3 tasks in halves"]
+    sizes: list[int] = []
+    train = failing_above(2, torch.OutOfMemoryError("CUDA out of memory"), sizes)
+    lab.run(graph, siblings=SiblingPolicy(always, train))
+    assert equal(outcome(lab, graph), alone)
+    assert set(sizes) == {1, 2}
+    assert lab.messages(OutOfMemory) == 2 * ["out of memory; tried 3 tasks in halves"]
 
 
-@pytest.mark.usefixtures("together")
-def test_whatever_goes_wrong_with_several_is_left_to_each(
-    graph_of: GraphOf, lab: Lab, alone: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An error that only several at once have costs nobody anything but time, and is said."""
-    train = harness.execution.worker.train_together
-
-    def shy(trainers: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
-        if len(trainers) > 1:
-            raise RuntimeError("too many")
-        return train(trainers, *args, **kwargs)
-
-    monkeypatch.setattr(harness.execution.worker, "train_together", shy)
+def test_error_of_several_siblings_leaves_each_alone(graph_of: GraphOf, lab: Lab, alone: dict[str, Any]) -> None:
+    """After an error that only several at once have, each is trained alone; the error is reported."""
     graph = graph_of(methods=METHODS)
-    assert not lab.run(graph).failures
-    assert equal(contents(lab.store, graph) | {"rows": {"rows": rows(lab)}}, alone)
-    parted = [event["message"] for event in lab.events if event["event"] == "siblings_parted"]
-    assert parted
-    assert all(message.startswith("siblings are trained one by one: RuntimeError: too many") for message in parted)
+    train = failing_above(1, RuntimeError("too many"), [])
+    assert not lab.run(graph, siblings=SiblingPolicy(always, train)).failures
+    assert equal(outcome(lab, graph), alone)
+    reported = lab.messages(SiblingsSeparated)
+    assert reported
+    assert all(message.startswith("siblings are trained one by one: RuntimeError: too many") for message in reported)
 
 
-@pytest.mark.usefixtures("together")
 def test_diverging_siblings_fail_their_cells(graph_of: GraphOf, lab: Lab) -> None:
-    """Each is told with its epoch, as alone."""
+    """Each failure names the epoch, as alone."""
     hot = {"learning_rate": 1e12, "warmup": 0.0}
     graph = graph_of(methods=["deep"], settings=[{"architecture": "perceptron", "recipe": hot}])
-    ledger = lab.run(graph)
-    assert len(ledger.failures) == 3
-    assert all(message.startswith("diverged in epoch 1") for message in ledger.failures.values())
+    state = lab.run(graph, siblings=SiblingPolicy(always))
+    assert len(state.failures) == 3
+    assert all(message.startswith("diverged in epoch 1") for message in state.failures.values())
 
 
 @pytest.mark.gpu
@@ -154,32 +155,25 @@ def test_diverging_siblings_fail_their_cells(graph_of: GraphOf, lab: Lab) -> Non
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_whole_runs_on_a_device(graph_of: GraphOf, lab: Lab, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Siblings are trained side by side there, and the board is near that of one by one and that of the CPU."""
-    monkeypatch.setattr("harness.training.cuda_graph.CAPTURE_FROM", 0)
-    graph = graph_of(methods=METHODS, recipe={**RECIPE, "precision": precision})
+    recipe = {**RECIPE, "precision": precision, "epochs": 40}  # steps enough for a captured step to pay
+    graph = graph_of(methods=METHODS, recipe=recipe)
     boards, sizes = [], []
-    train = harness.execution.worker.train_together
-
-    def counted(trainers: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
-        sizes.append(len(trainers))
-        return train(trainers, *args, **kwargs)
-
-    monkeypatch.setattr(harness.execution.worker, "train_together", counted)
     for name, device in (("side by side", "cuda"), ("one by one", "cuda"), ("on the CPU", "cpu")):
         if name == "one by one":
             assert max(sizes) == 3
             monkeypatch.setenv("HARNESS_EAGER", "1")
-        assert not lab.run(graph, store=Store(lab.folder / name), device=device).failures
-        rows = read_rows(lab.out)
-        boards.append(rows[rows["metric"] == "ensemble_accuracy"].set_index("method")["value"])
+        siblings = SiblingPolicy(train=counting(sizes))
+        assert not lab.run(graph, store=Store(lab.folder / name), device=device, siblings=siblings).failures
+        found = read_rows(lab.out)
+        boards.append(found[found["metric"] == "ensemble_accuracy"].set_index("method")["value"])
     assert (boards[0] - boards[1]).abs().max() < 10
     assert (boards[0] - boards[2]).abs().max() < 10
 
 
-@pytest.mark.usefixtures("together")
 def test_two_runs_share_siblings(graph_of: GraphOf, lab: Lab, alone: dict[str, Any]) -> None:
-    """Of two runs on one store each trains the siblings that it got the leases of, and waits for the others."""
+    """Of two runs on one store each trains the siblings whose leases it acquired, and waits for the others."""
     graph = graph_of(methods=METHODS)
-    other = lab.run_with_another(graph)
-    assert equal(contents(lab.store, graph) | {"rows": {"rows": rows(lab)}}, alone)
-    begun = [e["task"] for e in [*lab.events, *other.events] if e["event"] == "train_started"]
-    assert len(begun) == len(set(begun))
+    other = lab.run_with_another(graph, SiblingPolicy(always))
+    assert equal(outcome(lab, graph), alone)
+    started = [*lab.trainings_started(), *other.trainings_started()]
+    assert len(started) == len(set(started))

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from harness.execution.engines.local import worker_environment
+from harness.execution.engines.worker_process import worker_environment
 
 TEN_BLOCKS = """
 import resource, numpy

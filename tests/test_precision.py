@@ -27,7 +27,7 @@ def test_precision_that_is_left_open_is_the_devices(benchmark_of: Callable[..., 
     keys = {p: [cell.key for cell in graph.cells] for p, graph in graphs.items()}
     assert [a == b for a, b in zip(*keys.values(), strict=True)] == [False, False, True, True]
     assert plan(benchmark).tasks.keys() == graphs["fp32"].tasks.keys()
-    assert '"auto"' not in json.dumps([task.spec for task in plan(benchmark).tasks.values()])
+    assert '"auto"' not in json.dumps([task.spec.to_json() for task in plan(benchmark).tasks.values()])
 
 
 @pytest.mark.parametrize(("capability", "precision"), [((7, 5), "fp32"), ((8, 0), "bf16"), ((9, 0), "bf16")])

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from harness.telemetry.events import PhasesMeasured, WorkerEnded, WorkerReady, WorkerStarted
 from harness.telemetry.profile import Profile, summarize
 from harness.telemetry.stopwatch import Stopwatch
 
@@ -34,10 +35,9 @@ def test_every_second_has_one_phase() -> None:
     clock.now += 16
     assert watch.lap() == {"waiting": 9.0, "training": 2.0, "store": 4.0, "rest": 16.0}
     clock.now += 1
-    event = watch.event()
-    assert event["event"] == "phases"
-    assert event["process"] == os.getpid()
-    assert event["seconds"] == {"rest": 1.0}
+    phases = watch.phases()
+    assert phases.process == os.getpid()
+    assert phases.seconds == {"rest": 1.0}
 
 
 def test_phase_ends_with_an_error() -> None:
@@ -52,7 +52,7 @@ def test_phase_ends_with_an_error() -> None:
 
 
 def tell(profile: Profile, process: int, **seconds: float) -> None:
-    profile({"event": "phases", "process": process, "time": 0.0, "seconds": seconds})
+    profile(PhasesMeasured(process=process, seconds=seconds))
 
 
 def test_run_that_works_itself_is_its_own_profile() -> None:
@@ -72,13 +72,13 @@ def test_workers_are_added_up_and_the_killed_ones_time_is_lost() -> None:
     profile = Profile(1)
     tell(profile, 1, waiting=20.0)
     for worker, began in ((2, 1000.0), (3, 1000.0), (4, 1005.0)):
-        profile({"event": "worker_started", "process": worker, "time": began})
+        profile(WorkerStarted(process=worker, time=began))
     for worker in (2, 3):
-        profile({"event": "worker_ready", "process": worker, "time": 1004.0})
+        profile(WorkerReady(process=worker, time=1004.0))
         tell(profile, worker, starting=1.0, training=10.0, waiting=2.0)
     tell(profile, 2, waiting=2.0)
     for worker, code in ((2, 0), (3, -9)):
-        profile({"event": "worker_ended", "process": worker, "time": 1018.5, "code": code})
+        profile(WorkerEnded(process=worker, time=1018.5, code=code))
     report = profile.report(1020.0)
     assert report["phases"] == {"ending": 0.5, "lost": 17.5, "starting": 8.0, "training": 20.0, "waiting": 6.0}
     assert [process["role"] for process in report["processes"]] == ["run", "worker", "worker", "worker"]

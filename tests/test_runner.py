@@ -18,6 +18,7 @@ from harness.errors import Interrupted
 from harness.plan.graph import Graph
 from harness.results.rows import read_rows
 from harness.store import Store
+from harness.telemetry.events import Event, TaskEnded
 
 GraphOf = Callable[..., Graph]
 METHODS = ["deep", {"constrained": {"fork_epoch": 1}}, "swe", {"distilled": {"fork_epoch": 1}}, "distilled_deep"]
@@ -26,7 +27,7 @@ METHODS = ["deep", {"constrained": {"fork_epoch": 1}}, "swe", {"distilled": {"fo
 def weights(store: Store, graph: Graph) -> dict[str, dict[str, torch.Tensor]]:
     """Return every member's weights."""
     members = {m.key: m.location for cell in graph.cells for m in cell.members}
-    return {key: store.tensors(where["object"], where["part"]) for key, where in members.items()}
+    return {key: store.tensors(where.object, where.part) for key, where in members.items()}
 
 
 def equal(left: dict[str, dict[str, torch.Tensor]], right: dict[str, dict[str, torch.Tensor]]) -> bool:
@@ -175,8 +176,8 @@ def test_object_damaged_for_good_fails_its_cells(graph_of: GraphOf, lab: Lab) ->
     graph = graph_of(methods=["deep"], metrics=["ensemble_accuracy"])
     victim = graph.cells[0].members[0].key
 
-    def spoil(event: dict[str, Any]) -> None:
-        if event["event"] == "task_ended" and event["task"] == victim and event["status"] == "done":
+    def spoil(event: Event) -> None:
+        if isinstance(event, TaskEnded) and event.task == victim and event.status == "done":
             path = lab.store.path(victim)
             path.write_bytes(path.read_bytes()[:-1] + b"\xff")
 
@@ -188,7 +189,7 @@ def test_two_runs_at_once_share_the_work(graph_of: GraphOf, lab: Lab) -> None:
     """Two runs on one store do no training twice, and both have all rows."""
     graph = graph_of(methods=METHODS)
     other = lab.run_with_another(graph)
-    started = [e["task"] for e in [*lab.events, *other.events] if e["event"] == "train_started"]
+    started = [*lab.trainings_started(), *other.trainings_started()]
     assert len(started) == len(set(started)) == sum(task.kind == "train" for task in graph.tasks.values())
     assert (lab.out / "results.csv").read_bytes() == (other.out / "results.csv").read_bytes()
 
@@ -196,7 +197,7 @@ def test_two_runs_at_once_share_the_work(graph_of: GraphOf, lab: Lab) -> None:
 def test_failing_observer_stops_nobody(graph_of: GraphOf, lab: Lab) -> None:
     """An observer that raises is named once in the log and left out."""
 
-    def angry(event: dict[str, Any]) -> None:
+    def angry(event: Event) -> None:
         raise KeyError("no")
 
     lab.run(graph_of(methods=["deep"]), observe=angry)

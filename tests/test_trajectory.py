@@ -117,7 +117,7 @@ def test_derived_outputs_share_one_task() -> None:
     first, second = c.derive(Twice(), [c.trajectory(0).at(10)])
     assert first.task_key == second.task_key
     assert first.key != second.key
-    assert (first.location["part"], second.location["part"]) == ("weights-0", "weights-1")
+    assert (first.location.part, second.location.part) == ("weights-0", "weights-1")
     assert c.derive(Twice(), [c.trajectory(1).at(10)])[0].task_key != first.task_key
 
 

@@ -65,6 +65,9 @@ class Perceptron(Architecture):
 
 
 def catalogue(*more: tuple[str, type]) -> Catalogue:
-    """Return the installed plugins with the toys, and more (kind, class) pairs, beside them."""
-    toys = (("dataset", Blobs), ("architecture", Perceptron), *more)
-    return Catalogue([*load_catalogue(), *(Registration(kind, cls.name, cls, PLUGIN) for kind, cls in toys)])
+    """Return the installed plugins, the toys, and more (kind, class) pairs. The last class of a kind and name is registered."""
+    toys: dict[tuple[str, str], type] = {}
+    for kind, cls in (("dataset", Blobs), ("architecture", Perceptron), *more):
+        toys[kind, cls.name] = cls
+    registrations = [Registration(kind, name, cls, PLUGIN) for (kind, name), cls in toys.items()]
+    return Catalogue([*load_catalogue(), *registrations])

@@ -21,6 +21,7 @@ from harness.execution.engines.local import LocalEngine
 from harness.execution.runner import Runner
 from harness.plan.planner import plan
 from harness.store import Store
+from harness.telemetry.events import Event, TaskEnded
 
 STILL = {"crop_padding": 0, "horizontal_flip": False, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
 ONE_STEP = {"epochs": 1, "batch_size": 96, "augmentation": STILL}
@@ -96,8 +97,8 @@ def test_memory_does_not_grow_with_the_members_done(benchmark, tmp_path):
     wide = [{"perceptron": {"width": 25_000}}]
     asked, after = benchmark_file(tmp_path, 30, architectures=wide), []
 
-    def note(event: dict[str, Any]) -> None:
-        if event["event"] == "task_ended" and event["kind"] == "train":
+    def note(event: Event) -> None:
+        if isinstance(event, TaskEnded) and event.kind == "train":
             after.append(resident())
 
     benchmark.pedantic(run, args=(asked, tmp_path / "run", note), rounds=1)

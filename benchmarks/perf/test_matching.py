@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from harness import streams
-from harness.execution.engines.local import worker_environment
+from harness.execution.engines.worker_process import worker_environment
 from harness_basin.matching import Symmetry, derive_symmetry, match, permute
 from harness_basin.matching.descent import Precision
 from harness_vision.resnet20_network import LayerNorm2d, ResNet20Network

@@ -21,7 +21,8 @@ from plain_scripts import PlainResNet20, PlainViT, train_script
 from harness import Dataset, Split, streams
 from harness.benchmark import load_benchmark
 from harness.execution.context import RunContext
-from harness.execution.engines.local import LocalEngine, worker_environment
+from harness.execution.engines.local import LocalEngine
+from harness.execution.engines.worker_process import worker_environment
 from harness.execution.runner import Runner
 from harness.plan.planner import plan
 from harness.registry.catalogue import Catalogue, Registration, load_catalogue

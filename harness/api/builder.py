@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
+from harness.api.cell import Cell
 from harness.api.plugin import Plugin
 from harness.api.recipe import Recipe
-from harness.api.trajectory import Cell, Weights
+from harness.api.trajectory import Weights
 
 
 class EnsembleBuilder(Plugin):

@@ -6,25 +6,26 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.api.plugin import Plugin
 from harness.api.task import Outcome, Task
+from harness.telemetry.events import Event
 
 
 @dataclass(frozen=True)
 class EngineContext:
-    """What an engine needs to know to get tasks done, and whom to tell.
+    """What an engine needs to know to get tasks done, and where events go.
 
-    `run_here` does a group of tasks in this process, as `harness worker` does in another. `code` describes the code that the
-    run uses, for `harness worker --run-code`, which refuses to run other code. `threads` are the CPU threads of each task: part
-    of the numerics, so never what happens to be free.
+    `emit` gets every event, those of worker processes too (`harness.events.event_from_json` reads their lines). `run_here` does
+    a group of tasks in this process, as `harness worker` does in another. `code` describes the code that the run uses, for
+    `harness worker --run-code`, which refuses to run other code. `threads` are the CPU threads of each task: part of the
+    numerics, so never the number of cores that happen to be free.
     """
 
     store: Path
     data: Path
     device: str
-    emit: Callable[[dict[str, Any]], None]
+    emit: Callable[[Event], None]
     stopping: Callable[[], bool]
     run_here: Callable[[Sequence[Task]], Sequence[Outcome]]
     code: str

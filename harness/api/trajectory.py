@@ -1,67 +1,22 @@
 """Handles: trajectories, checkpoints on them, weights derived from weights. Values with keys; nothing here computes or trains.
 
-θ(epoch) is a function of its trajectory, so a handle can be made, compared, forked and hashed before a single step was taken.
+θ(epoch) is a function of its trajectory, so a handle can be made, compared, forked and hashed before any training step.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from harness.api.interfaces import Architecture, Dataset, Derivation, Objective
-from harness.api.options import options_json
-from harness.api.recipe import Recipe
+from harness.api.interfaces import Derivation, Objective
 from harness.api.scalars import integer, number, truth
+from harness.api.setting import ContentAddressed, Setting
+from harness.api.specs import CheckpointSpec, DerivationSpec, DerivedSpec, TrajectorySpec, WeightsLocation
 from harness.api.task import FORMAT, key_of
 from harness.streams import Name
-
-
-def _name(parts: Sequence[Any]) -> Name:
-    """Return a stream's name of texts and integers."""
-    return tuple(str(part) if isinstance(part, str) else integer(part, "a part of a stream's name") for part in parts)
-
-
-class ContentAddressed(ABC):
-    """A value that is its spec: the key is the spec's sha256, and equality is that of keys."""
-
-    @property
-    @abstractmethod
-    def spec(self) -> dict[str, Any]:
-        """What the value is a function of, as JSON; other keyed values in it by their keys."""
-
-    @cached_property
-    def key(self) -> str:
-        """sha256 of the spec's canonical JSON, in hex."""
-        return key_of(self.spec)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ContentAddressed) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-
-@dataclass(frozen=True, eq=False)
-class Setting(ContentAddressed):
-    """What all trajectories of a cell have in common: data set, architecture, recipe."""
-
-    dataset: Dataset
-    architecture: Architecture
-    recipe: Recipe
-
-    @cached_property
-    def spec(self) -> dict[str, Any]:
-        """The setting as JSON."""
-        return {
-            "kind": "setting",
-            "format": FORMAT,
-            "dataset": {**self.dataset.identity, "fingerprint": self.dataset.fingerprint},
-            "architecture": self.architecture.identity,
-            "recipe": options_json(self.recipe),
-        }
 
 
 class Weights(ContentAddressed):
@@ -71,8 +26,8 @@ class Weights(ContentAddressed):
 
     @property
     @abstractmethod
-    def location(self) -> dict[str, str]:
-        """Where the store keeps them: `object` (a key) and `part` (a file of it)."""
+    def location(self) -> WeightsLocation:
+        """Where the store keeps them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,17 +52,21 @@ class Trajectory(ContentAddressed):
 
     def __post_init__(self) -> None:
         self._check_teacher()
-        object.__setattr__(self, "objective", self.objective.simplified())
+        self._set("objective", self.objective.simplified())
         if not self.objective.needs_teacher:
-            object.__setattr__(self, "teacher", None)
-        object.__setattr__(self, "order", _name(self.order))
+            self._set("teacher", None)
+        self._set("order", _stream_name(self.order))
         if self.init is not None:
-            object.__setattr__(self, "init", _name(self.init))
+            self._set("init", _stream_name(self.init))
         if self.constant_learning_rate is not None:
-            object.__setattr__(self, "constant_learning_rate", number(self.constant_learning_rate, "learning_rate"))
+            self._set("constant_learning_rate", number(self.constant_learning_rate, "learning_rate"))
         if self.restart_epoch is not None:
-            object.__setattr__(self, "restart_epoch", integer(self.restart_epoch, "restart_epoch"))
-        object.__setattr__(self, "fresh_optimizer", truth(self.fresh_optimizer, "fresh_optimizer"))
+            self._set("restart_epoch", integer(self.restart_epoch, "restart_epoch"))
+        self._set("fresh_optimizer", truth(self.fresh_optimizer, "fresh_optimizer"))
+
+    def _set(self, field: str, value: Any) -> None:
+        """Replace a field while the value is made; afterwards it is frozen."""
+        object.__setattr__(self, field, value)
 
     def _check_teacher(self) -> None:
         teacher = self.teacher
@@ -124,39 +83,37 @@ class Trajectory(ContentAddressed):
 
     @property
     def start_epoch(self) -> int:
-        """The epoch at which it parts from the trajectory it was forked from; 0 from initialization."""
+        """The epoch of the checkpoint it was forked from; 0 from initialization."""
         return 0 if self.start is None else self.start.epoch
 
     @cached_property
-    def spec(self) -> dict[str, Any]:
-        """The trajectory as JSON; parents by their keys."""
-        teacher = self.teacher
-        return {
-            "kind": "trajectory",
-            "format": FORMAT,
-            "setting": self.setting.key,
-            "objective": {**self.objective.identity, "teacher": None if teacher is None else teacher.key},
-            "order": list(self.order),
-            "init": None if self.init is None else list(self.init),
-            "start": None if self.start is None else self.start.key,
-            "start_epoch": self.start_epoch,
-            "constant_learning_rate": self.constant_learning_rate,
-            "restart_epoch": self.restart_epoch,
-            "fresh_optimizer": self.fresh_optimizer,
-        }
+    def spec(self) -> TrajectorySpec:
+        """What the training is a function of; setting, teacher and start by their keys."""
+        return TrajectorySpec(
+            format=FORMAT,
+            setting=self.setting.key,
+            objective=self.objective.identity,
+            teacher=None if self.teacher is None else self.teacher.key,
+            order=self.order,
+            init=self.init,
+            start=None if self.start is None else self.start.key,
+            start_epoch=self.start_epoch,
+            constant_learning_rate=self.constant_learning_rate,
+            restart_epoch=self.restart_epoch,
+            fresh_optimizer=self.fresh_optimizer,
+        )
 
     def at(self, epoch: int) -> Checkpoint:
         """Return the handle of θ(epoch), epochs counted from initialization.
 
-        At the epoch of a fork this is the checkpoint that was forked. Raise `ValueError` before it, beyond T on a cosine, or
-        between two epochs.
+        At the epoch of a fork this is the checkpoint that was forked. Raise `ValueError` before that epoch, beyond T on a
+        cosine, or for an epoch that is not an integer.
         """
         epoch = integer(epoch, "epoch")
         last = None if self.constant_learning_rate is not None else self.setting.recipe.epochs
         if epoch < self.start_epoch or (last is not None and epoch > last):
-            raise ValueError(
-                f"epoch {epoch} is not on this trajectory; {self.start_epoch} to {'any' if last is None else last}"
-            )
+            allowed = f"{self.start_epoch} to {'any' if last is None else last}"
+            raise ValueError(f"epoch {epoch} is not on this trajectory; {allowed}")
         if self.start is not None and epoch == self.start_epoch:
             return self.start
         return Checkpoint(self, epoch)
@@ -178,14 +135,14 @@ class Checkpoint(Weights):
         return self.trajectory.setting
 
     @property
-    def spec(self) -> dict[str, Any]:
-        """What the checkpoint is, as JSON."""
-        return {"kind": "checkpoint", "trajectory": self.trajectory.key, "epoch": self.epoch}
+    def spec(self) -> CheckpointSpec:
+        """The trajectory, by its key, and the epoch."""
+        return CheckpointSpec(trajectory=self.trajectory.key, epoch=self.epoch)
 
     @cached_property
-    def location(self) -> dict[str, str]:
+    def location(self) -> WeightsLocation:
         """A checkpoint is an object of its own."""
-        return {"object": self.key, "part": "weights"}
+        return WeightsLocation(object=self.key, part="weights")
 
     def fork(
         self,
@@ -217,13 +174,19 @@ class Checkpoint(Weights):
             init=None,
             start=self,
         )
-        unchanged = (fork.order, fork.constant_learning_rate, fork.restart_epoch) == (
-            own.order,
-            own.constant_learning_rate,
-            own.restart_epoch,
-        ) and not fork.fresh_optimizer
-        same_objective = (fork.objective.identity, fork.teacher) == (own.objective.identity, own.teacher)
-        return own if unchanged and same_objective else fork
+        return own if _continues_unchanged(own, fork) else fork
+
+
+def _continues_unchanged(own: Trajectory, fork: Trajectory) -> bool:
+    """Return whether a fork trains exactly as the trajectory that it was forked from."""
+    return (
+        fork.order == own.order
+        and fork.constant_learning_rate == own.constant_learning_rate
+        and fork.restart_epoch == own.restart_epoch
+        and not fork.fresh_optimizer
+        and fork.objective.identity == own.objective.identity
+        and fork.teacher == own.teacher
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +199,7 @@ class DerivedWeights(Weights):
     output: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stream", _name(self.stream))
+        object.__setattr__(self, "stream", _stream_name(self.stream))
         object.__setattr__(self, "output", integer(self.output, "output"))
 
     @property
@@ -245,73 +208,35 @@ class DerivedWeights(Weights):
         return self.parents[0].setting
 
     @cached_property
-    def task_spec(self) -> dict[str, Any]:
+    def task_spec(self) -> DerivationSpec:
         """What all outputs of the derivation are a function of."""
-        return {
-            "kind": "derive",
-            "format": FORMAT,
-            "setting": self.setting.key,
-            "derivation": self.derivation.identity,
-            "parents": [parent.key for parent in self.parents],
-            "stream": list(self.stream),
-        }
+        return DerivationSpec(
+            format=FORMAT,
+            setting=self.setting.key,
+            derivation=self.derivation.identity,
+            parents=tuple(parent.key for parent in self.parents),
+            stream=self.stream,
+        )
 
     @cached_property
     def task_key(self) -> str:
         """The key of the object that holds all outputs."""
-        return key_of(self.task_spec)
+        return key_of(self.task_spec.to_json())
 
     @property
-    def spec(self) -> dict[str, Any]:
-        """Which output of which derivation this is, as JSON."""
-        return {"kind": "derived", "task": self.task_key, "output": self.output}
+    def spec(self) -> DerivedSpec:
+        """Which output of which derivation this is."""
+        return DerivedSpec(task=self.task_key, output=self.output)
 
     @cached_property
-    def location(self) -> dict[str, str]:
+    def location(self) -> WeightsLocation:
         """A part of the derivation's object."""
-        return {"object": self.task_key, "part": f"weights-{self.output}"}
+        return WeightsLocation(object=self.task_key, part=f"weights-{self.output}")
 
 
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """One dataset × architecture × method × seed, as an ensemble builder sees it."""
-
-    setting: Setting
-    objective: Objective
-    seed: int
-    size: int
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "seed", integer(self.seed, "seed"))
-        object.__setattr__(self, "size", integer(self.size, "size"))
-
-    @property
-    def epochs(self) -> int:
-        """T, the epochs of one training."""
-        return self.setting.recipe.epochs
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe of this data set and architecture."""
-        return self.setting.recipe
-
-    def trajectory(self, member: int, objective: Objective | None = None, teacher: Weights | None = None) -> Trajectory:
-        """Return member j's training from its own initialization, with its own order of batches.
-
-        `objective` is the benchmark's unless another is given; `teacher` is what it learns from, if it needs one.
-
-        Equal calls give equal handles, whatever method they are made for: that is how methods share training.
-        """
-        member = integer(member, "member")
-        return Trajectory(
-            self.setting,
-            self.objective if objective is None else objective,
-            order=("order", self.seed, member),
-            init=("init", self.seed, member),
-            teacher=teacher,
-        )
-
-    def derive(self, derivation: Derivation, parents: Sequence[Weights], name: str | int = "") -> tuple[DerivedWeights, ...]:
-        """Return the handles of weights derived from others; `name` tells apart the random streams of equal derivations."""
-        stream: Name = (derivation.name, self.seed, name)
-        return tuple(DerivedWeights(derivation, tuple(parents), stream, i) for i in range(derivation.outputs))
+def _stream_name(parts: Sequence[Any]) -> Name:
+    """Return a stream's name, made of texts and integers."""
+    name: list[str | int] = []
+    for part in parts:
+        name.append(str(part) if isinstance(part, str) else integer(part, "a part of a stream's name"))
+    return tuple(name)

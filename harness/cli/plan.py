@@ -94,7 +94,7 @@ def _shared(graph: Any) -> list[dict[str, Any]]:
     """Return the trainings that more than one cell stands on, as counts by the methods that share them."""
     users: dict[str, set[int]] = defaultdict(set)
     for index, cell in enumerate(graph.cells):
-        stack = [member.location["object"] for member in cell.members]
+        stack = [member.location.object for member in cell.members]
         while stack:
             key = stack.pop()
             if index not in users[key]:

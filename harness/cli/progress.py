@@ -1,32 +1,33 @@
-"""Progress of a run on the screen: rich bars on a terminal, a line now and then elsewhere. Sees events, and nothing else."""
+"""Progress of a run on the screen: bars on a terminal, a line now and then elsewhere. Driven by events."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections import ChainMap, Counter
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from harness.api.plugin import full_name
+from harness.api.specs import TrainSpec
+from harness.telemetry import events
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from harness.api.task import Task
     from harness.plan.graph import Graph
 
-Show = Callable[[dict[str, Any]], None]
+Show = Callable[[events.Event], None]
 Say = Callable[[str], None]
 
-_EVERY_SECONDS = 60.0  # a log gets a line so often while trainings are under way,
-_SHARES = 20  # and one for each of so many equal shares of the run's epochs
-_NOTES = 20  # lines about single tasks (failures, retries) of one kind; the event log has them all
+_EVERY_SECONDS = 60.0  # between two lines about trainings in progress in a log
+_SHARES = 20  # equal shares of the run's epochs; the end of each gets a line, too
+_NOTES = 20  # lines about single tasks (failures, retries) of one kind, at most; the event log has them all
 
 
 def _say_on_standard_error(line: str) -> None:
@@ -67,7 +68,9 @@ class Clock:
 
     def epoch(self, task: Task, epoch: int) -> None:
         """Note that a training has reached an epoch."""
-        first, last = task.spec["from"]["epoch"], task.spec["epoch"]
+        spec = task.spec
+        assert isinstance(spec, TrainSpec)
+        first, last = spec.start.epoch, spec.epoch
         self._under_way[task.key] = task.cost * (epoch - first) / max(1, last - first)
 
     def ended(self, task: Task, done: bool) -> None:
@@ -95,85 +98,72 @@ class Clock:
         return f"{_number(self.done)} of {_number(self.total)} epochs, {self.left} left"
 
 
-def describe(task: Task) -> str:
-    """Return in words what a task is."""
-    spec = task.spec
-    where = f"{full_name(spec['setting']['architecture'])} on {full_name(spec['setting']['dataset'])}"
-    if task.kind != "train":
-        return f"{task.kind} {full_name(spec['metric']) + ' ' if task.kind == 'measure' else ''}{where}"
-    trajectory = spec["trajectory"]
-    _, seed, member = trajectory["order"]
-    objective = full_name(trajectory["objective"]).replace("_", "-")
-    rate = trajectory["constant_learning_rate"]
-    constant = "" if rate is None else f", constant learning rate {rate:g}"
-    return f"{where}, seed {seed} member {member}, {objective}{constant}"
-
-
 class Lines:
-    """Plain lines for a log: at the start, once a minute or every few per cent, and for what is unusual."""
+    """Plain lines for a log: at the start, once a minute or every few percent, and for what is unusual."""
 
     def __init__(self, graph: Graph, say: Say = _say_on_standard_error, now: Callable[[], float] = time.monotonic) -> None:
-        self._tasks, self._say, self._now = ChainMap(graph.tasks, graph.checks), say, now
+        self._tasks, self._say, self._now = graph.tasks, say, now
         self._clock = Clock(now)
-        self._last: dict[str, dict[str, Any]] = {}
+        self._last_epochs: dict[str, events.EpochEnded] = {}
         self._notes: Counter[str] = Counter()
         self._failures: set[str] = set()
         self._planned = self._ended = 0
         self._said_at = now()
         self._said_shares = 0
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: events.Event) -> None:
         """Print what is worth a line."""
-        kind = event["event"]
-        if kind == "planned":
-            self._plan(event)
-        elif kind == "engine_opened":
-            self._say(f"{event['engine']} engine: {event['message']}")
-        elif kind == "epoch":
-            self._epoch(event)
-        elif kind == "set_aside":
-            self._note(kind, f"{event['message']}; set aside at {event['path']} and computed again")
-        elif kind == "warning":
-            self._note(kind, f"warning: {event['message']}")
-        elif kind in ("waiting", "out_of_memory", "tried_again"):
-            prefix = "waiting: " if kind == "waiting" else ""
-            self._note(kind, f"{prefix}{describe(self._tasks[event['task']])}: {event['message']}")
-        elif kind == "observer_failed":
-            self._say(f"observer {event['observer']} failed and is left out: {event['message']}")
-        elif kind == "task_ended":
-            self._end(event)
+        if isinstance(event, events.RunPlanned):
+            self._show_plan(event)
+        elif isinstance(event, events.EngineOpened):
+            self._say(f"{event.engine} engine: {event.message}")
+        elif isinstance(event, events.EpochEnded):
+            self._show_epoch(event)
+        elif isinstance(event, events.ObjectQuarantined):
+            self._note(event, f"{event.message}; moved to {event.path} and computed again")
+        elif isinstance(event, events.RunWarning):
+            self._note(event, f"warning: {event.message}")
+        elif isinstance(event, events.TaskWaiting):
+            self._note(event, f"waiting: {event.description}: {event.message}")
+        elif isinstance(event, events.OutOfMemory | events.TaskRetried):
+            self._note(event, f"{event.description}: {event.message}")
+        elif isinstance(event, events.ObserverFailed):
+            self._say(f"observer {event.observer} failed and gets no more events: {event.message}")
+        elif isinstance(event, events.TaskEnded):
+            self._show_end(event)
 
-    def _plan(self, event: dict[str, Any]) -> None:
-        self._clock.plan(event["epochs"])
-        self._planned, self._ended = event["tasks"], 0
+    def _show_plan(self, event: events.RunPlanned) -> None:
+        self._clock.plan(event.epochs)
+        self._planned, self._ended = event.tasks, 0
         self._said_at, self._said_shares = self._now(), 0
-        self._say(f"{event['cells']} cells: {event['tasks']} tasks to do, {_number(event['epochs'])} epochs to train")
+        self._say(f"{event.cells} cells: {event.tasks} tasks to do, {_number(event.epochs)} epochs to train")
 
-    def _epoch(self, event: dict[str, Any]) -> None:
-        task = self._tasks[event["task"]]
-        self._clock.epoch(task, event["epoch"])
-        self._last[task.key] = event
+    def _show_epoch(self, event: events.EpochEnded) -> None:
+        self._clock.epoch(self._tasks[event.task], event.epoch)
+        self._last_epochs[event.task] = event
         if self._minute_is_over():
-            where = f"epoch {event['epoch']} of {task.spec['epoch']}"
-            self._say_progress(f"training {describe(task)}, {where}{_facts(event)} ({self._clock.describe()})")
+            where = f"epoch {event.epoch} of {event.until}{_facts(event)}"
+            self._say_progress(f"training {event.description}, {where} ({self._clock.describe()})")
 
-    def _end(self, event: dict[str, Any]) -> None:
-        task, status = self._tasks[event["task"]], event["status"]
-        self._ended += task.kind != "check"
-        last = self._last.pop(task.key, None)
-        if task.kind == "train":
-            self._clock.ended(task, status == "done")
-        if status == "failed":
-            message = event["message"]
-            reason = "for the same reason" if message in self._failures else message
-            self._failures.add(message)
-            self._note("failed", f"failed: {describe(task)}: {reason}")
-        elif status == "done" and task.kind == "train" and (self._share_is_done() or self._minute_is_over()):
-            self._say_progress(
-                f"trained {describe(task)}, to epoch {task.spec['epoch']}{_facts(last)} ({self._clock.describe()})"
-            )
+    def _show_end(self, event: events.TaskEnded) -> None:
+        self._ended += event.kind != "check"
+        last = self._last_epochs.pop(event.task, None)
+        if event.kind == "train":
+            self._clock.ended(self._tasks[event.task], event.status == "done")
+        if event.status == "failed":
+            reason = "for the same reason" if event.message in self._failures else event.message
+            self._failures.add(event.message)
+            self._note(event, f"failed: {event.description}: {reason}")
+        elif event.status == "done" and event.kind == "train" and (self._share_is_done() or self._minute_is_over()):
+            self._say_training(event, last)
         elif self._minute_is_over():
             self._say_progress(f"{self._ended} of {self._planned} tasks have ended ({self._clock.describe()})")
+
+    def _say_training(self, event: events.TaskEnded, last: events.EpochEnded | None) -> None:
+        spec = self._tasks[event.task].spec
+        assert isinstance(spec, TrainSpec)
+        reached = f"to epoch {spec.epoch}{_facts(last)}"
+        self._say_progress(f"trained {event.description}, {reached} ({self._clock.describe()})")
 
     def _minute_is_over(self) -> bool:
         return self._now() - self._said_at >= _EVERY_SECONDS
@@ -182,14 +172,18 @@ class Lines:
         return self._shares() > self._said_shares
 
     def _shares(self) -> int:
-        """Return how many of the run's shares have been trained."""
-        return int(_SHARES * self._clock.done / self._clock.total + 1e-9) if self._clock.total else 0
+        """Return how many of the run's equal shares have been trained."""
+        if not self._clock.total:
+            return 0
+        return int(_SHARES * self._clock.done / self._clock.total + 1e-9)
 
     def _say_progress(self, line: str) -> None:
         self._said_at, self._said_shares = self._now(), self._shares()
         self._say(line)
 
-    def _note(self, kind: str, line: str) -> None:
+    def _note(self, event: events.Event, line: str) -> None:
+        """Print a line about a single event, unless there were many of its kind; failures are a kind of their own."""
+        kind = "failed" if isinstance(event, events.TaskEnded) else event.event
         self._notes[kind] += 1
         if self._notes[kind] <= _NOTES:
             self._say(line)
@@ -201,49 +195,52 @@ def _number(epochs: float) -> str:
     return f"{epochs:.1f}".removesuffix(".0")
 
 
-def _facts(epoch: dict[str, Any] | None) -> str:
-    return f": loss {epoch['loss']:.4f}, accuracy {epoch['accuracy']:.1f} %" if epoch else ""
+def _facts(epoch: events.EpochEnded | None) -> str:
+    if epoch is None:
+        return ""
+    return f": loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.1f} %"
 
 
 class Bars:
-    """A bar for the whole graph and one for each training that is under way."""
+    """A bar for the whole run and one for each training in progress."""
 
     def __init__(self, graph: Graph, screen: Progress) -> None:
-        self._tasks, self._screen, self._clock = ChainMap(graph.tasks, graph.checks), screen, Clock()
+        self._tasks, self._screen, self._clock = graph.tasks, screen, Clock()
         self._whole = screen.add_task("epochs", total=None, note="")
-        self._bars: dict[str, Any] = {}
+        self._bars: dict[str, TaskID] = {}
         say = partial(screen.console.print, markup=False, highlight=False, soft_wrap=True)  # above the bars
-        self._words = Lines(graph, say)
+        self._lines = Lines(graph, say)
 
-    def show(self, event: dict[str, Any]) -> None:
-        """Move the bars; what is worth a line stands above them."""
-        kind = event["event"]
-        if kind == "planned":
-            self._clock.plan(event["epochs"])
-            self._screen.update(self._whole, total=round(event["epochs"]), completed=0)
-        elif kind == "train_started":
-            label = describe(self._tasks[event["task"]])
-            self._bars[event["task"]] = self._screen.add_task(
-                label, total=event["until"], completed=int(event["epoch"]), note=""
-            )
-        elif kind == "epoch" and event["task"] in self._bars:
-            note = f"loss {event['loss']:.3f}  accuracy {event['accuracy']:.1f} %"
-            self._screen.update(self._bars[event["task"]], completed=event["epoch"], note=note)
-            self._clock.epoch(self._tasks[event["task"]], event["epoch"])
-            self._whole_bar()
-        elif kind == "task_ended":
-            self._end(event)
-        elif kind in ("engine_opened", "waiting", "set_aside", "observer_failed", "out_of_memory", "tried_again", "warning"):
-            self._words.show(event)
+    def show(self, event: events.Event) -> None:
+        """Move the bars; what is worth a line appears above them."""
+        if isinstance(event, events.RunPlanned):
+            self._clock.plan(event.epochs)
+            self._screen.update(self._whole, total=round(event.epochs), completed=0)
+        elif isinstance(event, events.TrainingStarted):
+            bar = self._screen.add_task(event.description, total=event.until, completed=int(event.epoch), note="")
+            self._bars[event.task] = bar
+        elif isinstance(event, events.EpochEnded):
+            self._show_epoch(event)
+        elif isinstance(event, events.TaskEnded):
+            self._show_end(event)
+        else:
+            self._lines.show(event)
 
-    def _end(self, event: dict[str, Any]) -> None:
-        if event["task"] in self._bars:
-            self._screen.remove_task(self._bars.pop(event["task"]))
-        if event["status"] == "failed":
-            self._words.show(event)
-        if event["kind"] == "train":
-            self._clock.ended(self._tasks[event["task"]], event["status"] == "done")
-        self._whole_bar()
+    def _show_epoch(self, event: events.EpochEnded) -> None:
+        if event.task in self._bars:
+            note = f"loss {event.loss:.3f}  accuracy {event.accuracy:.1f} %"
+            self._screen.update(self._bars[event.task], completed=event.epoch, note=note)
+            self._clock.epoch(self._tasks[event.task], event.epoch)
+            self._update_whole()
 
-    def _whole_bar(self) -> None:
+    def _show_end(self, event: events.TaskEnded) -> None:
+        if event.task in self._bars:
+            self._screen.remove_task(self._bars.pop(event.task))
+        if event.status == "failed":
+            self._lines.show(event)
+        if event.kind == "train":
+            self._clock.ended(self._tasks[event.task], event.status == "done")
+        self._update_whole()
+
+    def _update_whole(self) -> None:
         self._screen.update(self._whole, completed=round(self._clock.done), note=f"{self._clock.left} left")

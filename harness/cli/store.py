@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import click
 
+from harness.api.specs import TrainSpec
 from harness.cli.arguments import data_folder, data_option, json_option, open_benchmark, store_folder, store_option
 from harness.cli.paths import UserPath
 from harness.errors import StoreError, UserError
@@ -124,7 +125,9 @@ def _needed(files: Iterable[Path], data: Path) -> tuple[set[str], set[str]]:
             if cell.problem:
                 raise UserError(f"{file}: what it needs cannot be told: {cell.problem}")
         tasks |= graph.tasks.keys()
-        trajectories |= {task.spec["trajectory_key"] for task in graph.tasks.values() if task.kind == "train"}
+        for task in graph.tasks.values():
+            if isinstance(task.spec, TrainSpec):
+                trajectories.add(task.spec.trajectory_key)
     return tasks, trajectories
 
 

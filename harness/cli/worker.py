@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +18,8 @@ from harness.cli.arguments import data_folder, data_option, json_option, open_ca
 from harness.cli.stopping import Stopper
 from harness.errors import Interrupted, StoreError, UserError
 from harness.execution.code_version import CodeVersion, OtherCode, current_code_version, require_same_code
+from harness.execution.worker_messages import Message, Refusal, message_json
+from harness.telemetry.events import PhasesMeasured, WorkerReady
 from harness.telemetry.stopwatch import Stopwatch
 
 _GRACE_SECONDS = 60.0  # seconds in which a worker whose engine has died must have saved what it has under way
@@ -50,9 +52,9 @@ def worker(
     """
     if not tasks and not from_stdin:
         raise UserError("no task given; name one with --task KEY, or send keys with --stdin")
-    lines, said = _private_streams() if as_json else (sys.stdin, sys.stdout)
+    lines, out = _private_streams() if as_json else (sys.stdin, sys.stdout)
     with Stopper(quiet=from_stdin) as stopper:
-        emit = _emitter(said, as_json, stopper)
+        emit = _emitter(out, as_json, stopper)
         if parent is not None:
             threading.Thread(target=_watch, args=(parent, stopper), daemon=True).start()
         groups = _groups(lines, stopper) if from_stdin else [list(tasks)]
@@ -64,12 +66,12 @@ def worker(
         except OtherCode as error:
             if not (as_json and from_stdin):
                 raise
-            emit({"event": "code_refused", "message": str(error)})  # the engine that listens tells the user
+            emit(Refusal("code_refused", str(error)))  # the engine that listens tells the user
             sys.exit(1)
         except StoreError as error:
             if not (as_json and from_stdin):
                 raise
-            emit({"event": "store_refused", "message": str(error)})  # the engine that listens tells the user
+            emit(Refusal("store_refused", str(error)))  # the engine that listens tells the user
             sys.exit(2)
     sys.exit(0 if all_done or from_stdin else 1)
 
@@ -85,57 +87,59 @@ class _Place:
     run_code: str | None
 
 
-def _work(
-    groups: Iterable[list[str]], place: _Place, emit: Callable[[dict[str, Any]], None], stopping: Callable[[], bool]
-) -> bool:
+def _work(groups: Iterable[list[str]], place: _Place, emit: Callable[[Message], None], stopping: Callable[[], bool]) -> bool:
     """Do groups of tasks; say whether all of them succeeded. Raise `OtherCode` if the run uses other code than this process."""
     watch = Stopwatch("starting")
     catalogue = open_catalogue()
     if place.run_code is not None:
         require_same_code(CodeVersion.from_json(place.run_code), current_code_version(catalogue.problems))
+    from harness.execution.batching import GroupRunner
     from harness.execution.context import RunContext
     from harness.execution.task_files import task_from_json
-    from harness.execution.worker import Worker
     from harness.store import Store
 
-    shelf = Store(place.store)
-    workman = Worker(RunContext(catalogue, place.store, place.data, place.device, emit, stopping, place.threads, watch))
+    store = Store(place.store)
+    context = RunContext(catalogue, place.store, place.data, place.device, emit, stopping, place.threads, watch)
+    group_runner = GroupRunner(context)
     watch.turn("waiting")
-    emit({"event": "worker_ready"})
+    emit(WorkerReady(process=os.getpid()))
     all_done = True
     try:
         for keys in groups:
             with watch("store"):
-                group = [task_from_json(shelf.read_task(shelf.resolve(key))) for key in keys]
-            for outcome in workman.run(group):
-                emit({"event": "outcome", **asdict(outcome)})
+                group = [task_from_json(store.read_task(store.resolve(key))) for key in keys]
+            for outcome in group_runner.run(group):
+                emit(outcome)
                 all_done &= outcome.status == "done"
     finally:
-        emit(watch.event())
+        emit(watch.phases())
     return all_done
 
 
 def _private_streams() -> tuple[IO[str], IO[str]]:
     """Take standard input and output for the protocol alone: a plugin reads nothing, and prints to standard error."""
-    lines, said = os.dup(0), os.dup(1)
+    lines, out = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
-    return os.fdopen(lines, encoding="utf-8"), os.fdopen(said, "w", encoding="utf-8")
+    return os.fdopen(lines, encoding="utf-8"), os.fdopen(out, "w", encoding="utf-8")
 
 
-def _emitter(said: IO[str], as_json: bool, stopper: Stopper) -> Callable[[dict[str, Any]], None]:
+def _emitter(out: IO[str], as_json: bool, stopper: Stopper) -> Callable[[Message], None]:
+    """Return a function that writes messages to a stream, as JSON or as text; once nobody reads it, the worker stops."""
     lock = threading.Lock()
 
-    def emit(event: dict[str, Any]) -> None:
-        if not as_json and event["event"] in ("worker_ready", "phases"):
+    def emit(message: Message) -> None:
+        if not as_json and isinstance(message, WorkerReady | PhasesMeasured):
             return
+        facts = message_json(message)
+        line = json.dumps(facts, default=str) if as_json else _line(facts)
         try:
             with lock:
-                said.write((json.dumps(event, default=str) if as_json else _line(event)) + "\n")
-                said.flush()
-        except (OSError, ValueError):  # nobody listens any more
+                out.write(line + "\n")
+                out.flush()
+        except (OSError, ValueError):  # nobody reads any more
             stopper.stop()
 
     return emit
@@ -161,6 +165,10 @@ def _groups(lines: Iterable[str], stopper: Stopper) -> Iterator[list[str]]:
             raise Interrupted
 
 
-def _line(event: dict[str, Any]) -> str:
-    facts = " ".join(f"{k}={v}" for k, v in event.items() if k not in ("event", "time") and v not in ("", None))
-    return f"{event['event']}: {facts}"
+def _line(facts: dict[str, Any]) -> str:
+    """Return a message as a line of text: its name, then what it says."""
+    words = []
+    for name, value in facts.items():
+        if name not in ("event", "time") and value not in ("", None, ()):
+            words.append(f"{name}={value}")
+    return f"{facts['event']}: {' '.join(words)}"

@@ -12,7 +12,7 @@ from harness import streams
 from harness.api import options
 from harness.api.interfaces import Architecture, Dataset, Objective, Split
 from harness.api.recipe import Augmentation, Recipe
-from harness.api.trajectory import Setting
+from harness.api.setting import Setting
 from harness.execution.dry_pass import DryPass
 from harness.execution.environment import TaskEnvironment
 from harness.registry.catalogue import Catalogue, Registration

@@ -2,60 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness import streams
-from harness.api.interfaces import Dataset
+from harness.api.interfaces import Dataset, Split
 from harness.api.normalization import normalization_of
 from harness.api.options import options_from_json
 from harness.api.recipe import Recipe
+from harness.api.specs import Identity, SettingSpec
 from harness.errors import PluginFailed, UserError, attribute_errors
 from harness.execution.data_root import explained
-from harness.execution.plugin_calls import architecture_for, build_module, check_split, plugin_label
-from harness.networks.differences import differing_attributes, differing_constants, differing_tensors
+from harness.execution.plugin_calls import build_module, make_architecture, plugin_label
+from harness.execution.plugin_results import check_split
+from harness.execution.state_differences import missing_from_state
 from harness.networks.evaluation import NormalizedImages, differ, predict_batch
 from harness.networks.flat_network import FlatNetwork, StateDict
 from harness.registry.catalogue import Catalogue
 from harness.training.augmentation import Augmenter
 
 PROBE_IMAGES = 16
-"""Training images on which a stored network is compared with the trained one."""
+"""Training images on which a network with stored weights is compared with the trained one."""
 
-_TOLERANCE = 1e-3  # of the largest logit; what rounding changes is a thousand times smaller
+_TOLERANCE = 1e-3  # of the largest logit; differences by rounding are a thousand times smaller
 
 
 class TaskEnvironment:
-    """A data set, an architecture and a recipe on a device. Kept by the worker from task to task."""
+    """A data set, an architecture and a recipe on a device. The worker keeps it from task to task.
 
-    def __init__(self, catalogue: Catalogue, spec: dict[str, Any], data: Path, device: torch.device) -> None:
+    `architecture_label` is what messages call the architecture.
+    """
+
+    def __init__(self, catalogue: Catalogue, spec: SettingSpec, data: Path, device: torch.device) -> None:
         self.device = device
-        self.recipe: Recipe = options_from_json(Recipe, spec["recipe"])
-        identity = {k: v for k, v in spec["dataset"].items() if k != "fingerprint"}
-        named: Dataset = catalogue.from_identity("dataset", identity)
-        who = plugin_label(catalogue, "dataset", named)
-        with attribute_errors(who, "located"):
-            self.dataset = named.located(data)
-        if self.dataset.fingerprint != spec["dataset"]["fingerprint"]:
-            raise UserError(
-                f"data set '{self.dataset.full_name}' is not the one the task was made for: its fingerprint differs"
-            )
-        self.architecture = architecture_for(catalogue, spec["architecture"], data)
-        with explained(self.dataset.full_name, data), attribute_errors(who, "load"):
-            splits = self.dataset.load(data)
-        if not isinstance(splits, tuple | list) or len(splits) != 2:
-            raise PluginFailed(f"{who}: load gave a {type(splits).__name__}; a training and a test split are expected")
-        self.train, self.test = splits
-        for name, split in (("training", self.train), ("test", self.test)):
-            check_split(f"{who}: load gave a {name} split", split, self.dataset)
-        if len(self.train) != self.dataset.train_size:
-            raise PluginFailed(f"{who}: load gave {len(self.train)} training images; train_size is {self.dataset.train_size}")
-        self.who = plugin_label(catalogue, "architecture", self.architecture)
+        self.recipe: Recipe = options_from_json(Recipe, spec.recipe)
+        self.dataset = _located_dataset(catalogue, spec.dataset, data)
+        self.architecture = make_architecture(catalogue, spec.architecture, data)
+        self.architecture_label = plugin_label(catalogue, "architecture", self.architecture)
+        self.train, self.test = _load(self.dataset, plugin_label(catalogue, "dataset", self.dataset), data)
         self.labels = self.train.labels.to(device)
         self.normalization = normalization_of(self.recipe, self.dataset)
         mean, std = self.normalization
@@ -70,7 +57,7 @@ class TaskEnvironment:
 
     def module(self, stream: int = 0) -> torch.nn.Module:
         """Return a freshly initialized network."""
-        return build_module(self.architecture, self.who, self.dataset, stream)
+        return build_module(self.architecture, self.architecture_label, self.dataset, stream)
 
     def network(self, stream: int = 0, *, gradient: bool = False) -> FlatNetwork:
         """Return a freshly initialized network on the device, in one vector."""
@@ -78,7 +65,7 @@ class TaskEnvironment:
 
     @cached_property
     def probe(self) -> FlatNetwork:
-        """A network of its own initialization, into which states are loaded to see what they compute."""
+        """A network with its own initialization. States are loaded into it to check what they compute."""
         return self.network(streams.key("probe"))
 
     @cached_property
@@ -87,33 +74,40 @@ class TaskEnvironment:
         return self.train_images.take(torch.arange(min(PROBE_IMAGES, len(self.train))))
 
     def check_stored(self, trained: FlatNetwork, state: StateDict) -> None:
-        """Refuse a state from which a fresh network does not compute what the trained one does; name what the state lacks."""
-        with attribute_errors(self.who, "loading its own state"):
+        """Raise `PluginFailed` if a fresh network with a state does not compute what the trained network does."""
+        label = self.architecture_label
+        with attribute_errors(label, "loading its own state"):
             self.probe.load(state)
-        with attribute_errors(self.who, "forward"):
+        with attribute_errors(label, "forward"):
             expected = predict_batch(trained, self.probe_images)
             found = predict_batch(self.probe, self.probe_images)
         if bool(expected.isfinite().all()) and differ(expected, found, _TOLERANCE):
+            missing = missing_from_state(trained.module, self.probe.module)
             raise PluginFailed(
-                f"{self.who}: a fresh network with the stored weights gives other logits than the trained one: "
-                f"{missing_from_state(trained.module, self.probe.module)}"
+                f"{label}: a fresh network with the stored weights gives other logits than the trained one: {missing}"
             )
 
 
-def missing_from_state(one: torch.nn.Module, other: torch.nn.Module) -> str:
-    """Say what two networks differ in after one got the other's state dict, and what to do about it."""
-    names = [*differing_constants(one, other), *differing_attributes(one, other)]
-    if not names:
-        tensors = differing_tensors(one, other)
-        if tensors:
-            return f"its state dict cannot be loaded: {listed(tensors)} comes back as another tensor; change tensors in place"
-    return (
-        f"it depends on {listed(names) or 'something'}, which the state dict does not hold; "
-        "keep that in a parameter or a persistent buffer, or make it the same in every build"
-    )
+def _located_dataset(catalogue: Catalogue, identity: Identity, data: Path) -> Dataset:
+    """Return the data set that a spec describes, as it lies under the data root."""
+    own = {name: value for name, value in identity.items() if name != "fingerprint"}
+    named: Dataset = catalogue.from_identity("dataset", own)
+    with attribute_errors(plugin_label(catalogue, "dataset", named), "located"):
+        dataset = named.located(data)
+    if dataset.fingerprint != identity["fingerprint"]:
+        raise UserError(f"data set '{dataset.full_name}' is not the one the task was made for: its fingerprint differs")
+    return dataset
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names for a message, five at most."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(f"'{name}'" for name in names[:5]) + more
+def _load(dataset: Dataset, label: str, data: Path) -> tuple[Split, Split]:
+    """Return the training and the test split, checked."""
+    with explained(dataset.full_name, data), attribute_errors(label, "load"):
+        splits = dataset.load(data)
+    if not isinstance(splits, tuple | list) or len(splits) != 2:
+        raise PluginFailed(f"{label}: load gave a {type(splits).__name__}; a training and a test split are expected")
+    train, test = splits
+    check_split(f"{label}: load gave a training split", train, dataset)
+    check_split(f"{label}: load gave a test split", test, dataset)
+    if len(train) != dataset.train_size:
+        raise PluginFailed(f"{label}: load gave {len(train)} training images; train_size is {dataset.train_size}")
+    return train, test

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any, Literal
 from harness.api.engine import Engine
 from harness.benchmark import Benchmark
 from harness.errors import Interrupted, RunStopped, UserError
+from harness.execution.annotator import EventAnnotator
 from harness.execution.context import RunContext
 from harness.execution.device import precision_on, resolve_device
 from harness.execution.earlier_run import keep_earlier_run
@@ -32,7 +32,8 @@ from harness.plan.planner import plan
 from harness.registry.catalogue import Catalogue, Observer
 from harness.results.rows import read_rows
 from harness.store import Store
-from harness.telemetry.events import EventLog
+from harness.telemetry.event_log import EventLog
+from harness.telemetry.events import RunEnded, RunStarted
 from harness.telemetry.provenance import provenance
 from harness.telemetry.stopwatch import Stopwatch
 
@@ -112,14 +113,14 @@ def run_benchmark(
         moved = keep_earlier_run(settings.folder, rows(graph, RunState()))
         if moved:
             settings.say(moved)
-        with settings.observers(graph) as observers, _event_log(settings, {**observers, **catalogue.observers}) as log:
+        with settings.observers(graph) as observers, _event_log(settings, graph, {**observers, **catalogue.observers}) as log:
             watch.turn("other")
             context = RunContext(catalogue, store.root, settings.data, device, log, settings.stopping, settings.threads, watch)
             runner = Runner(graph, store, settings.engine, context, settings.folder)
             try:
                 status = _run(runner, settings)
             finally:
-                log(watch.event())
+                log(watch.phases())
     return FinishedRun(settings.folder, graph, runner.state, store, status)
 
 
@@ -127,7 +128,7 @@ def _run(runner: Runner, settings: RunSettings) -> Status:
     """Run, and write what there is beside the rows when it begins and when it ends, however it ends; return the status."""
     emit, watch = runner.context.emit, runner.context.watch
     name = runner.graph.benchmark.name
-    emit({"event": "run_started", "time": time.time(), "benchmark": name, "command": list(settings.command)})
+    emit(RunStarted(benchmark=name, command=tuple(settings.command)))
     status: Status = "interrupted"
     try:
         runner.begin()
@@ -142,7 +143,7 @@ def _run(runner: Runner, settings: RunSettings) -> Status:
             _write(runner, settings, status)
         raise RunStopped(str(error)) from error
     finally:
-        emit({"event": "run_ended", "time": time.time(), "status": status})
+        emit(RunEnded(status=status))
     with watch("board"):
         _write(runner, settings, status)
     return status
@@ -167,10 +168,10 @@ def _write(runner: Runner, settings: RunSettings, status: str) -> None:
 
 
 @contextlib.contextmanager
-def _event_log(settings: RunSettings, observers: Mapping[str, Observer]) -> Iterator[EventLog]:
+def _event_log(settings: RunSettings, graph: Graph, observers: Mapping[str, Observer]) -> Iterator[EventLog]:
     """Open the event log, and say at the end if it could not be written."""
     path = settings.folder / "events.jsonl"
-    log = EventLog(path, observers)
+    log = EventLog(path, observers, EventAnnotator(graph, settings.folder))
     try:
         yield log
     finally:

@@ -1,22 +1,33 @@
-"""A task as JSON: what a worker reads from the store."""
+"""A task as JSON: what the store keeps for workers to read."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from harness.api.specs import task_spec_from_json
 from harness.api.task import Task
 from harness.errors import StoreError
-from harness.execution.queue import URGENCY
 
 
 def task_json(task: Task) -> dict[str, Any]:
-    """Return a task as JSON; its key is the file's name."""
-    return {"kind": task.kind, "spec": task.spec, "parents": list(task.parents), "group": task.group, "cost": task.cost}
+    """Return a task as JSON."""
+    return {
+        "key": task.key,
+        "kind": task.kind,
+        "spec": task.spec.to_json(),
+        "parents": list(task.parents),
+        "group": task.group,
+        "cost": task.cost,
+    }
 
 
-def task_from_json(kept: dict[str, Any]) -> Task:
-    """Return the task that a task file describes; raise `StoreError` if it describes none."""
-    kind = kept.get("kind")
-    if not isinstance(kind, str) or kind not in URGENCY or not isinstance(kept.get("spec"), dict):
-        raise StoreError(f"task {kept.get('key')}: its file describes no task; `harness run` writes it anew")
-    return Task(kept["key"], kept["kind"], kept["spec"], (), str(kept.get("group", "")))  # what a worker needs
+def task_from_json(facts: Mapping[str, Any]) -> Task:
+    """Return the task that a task file describes, as far as a worker needs it; raise `StoreError` if it describes none."""
+    try:
+        spec = task_spec_from_json(facts["spec"])
+    except (KeyError, ValueError):
+        spec = None
+    if spec is None or spec.kind != facts.get("kind"):
+        raise StoreError(f"task {facts.get('key')}: its file describes no task; `harness run` writes it anew")
+    return Task(str(facts["key"]), spec, (), str(facts.get("group", "")))

@@ -5,28 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
+from harness.plan.ancestors import ancestors
 
 
 def epochs_alone(members: Iterable[Weights]) -> float:
     """Return the epochs of training that weights need if built alone, in epochs of plain training.
 
-    What the members share among themselves counts once. Their teachers are another ensemble, trained beforehand: their
-    epochs are added, and nothing is shared with the students.
+    Training that several members share counts once. Teachers are another ensemble, trained before: their epochs are added, and
+    nothing is shared with the students.
     """
-    reach: dict[Trajectory, int] = {}
+    last_epochs: dict[Trajectory, int] = {}
     teachers: dict[Weights, None] = {}
-    stack = list(members)
-    while stack:
-        weights = stack.pop()
-        if isinstance(weights, DerivedWeights):
-            stack.extend(weights.parents)
-        elif isinstance(weights, Checkpoint):
+    for weights in ancestors(members, _trained_from):
+        if isinstance(weights, Checkpoint):
             trajectory = weights.trajectory
+            last_epochs[trajectory] = max(last_epochs.get(trajectory, 0), weights.epoch)
             if trajectory.teacher is not None:
                 teachers.setdefault(trajectory.teacher)
-            known = trajectory in reach
-            reach[trajectory] = max(reach.get(trajectory, 0), weights.epoch)
-            if trajectory.start is not None and not known:
-                stack.append(trajectory.start)
-    own = sum((end - t.start_epoch) * t.objective.epoch_cost for t, end in reach.items())
+    own = 0.0
+    for trajectory, last in last_epochs.items():
+        own += (last - trajectory.start_epoch) * trajectory.objective.epoch_cost
     return own + (epochs_alone(teachers) if teachers else 0.0)
+
+
+def _trained_from(weights: Weights) -> tuple[Weights, ...]:
+    """Return the weights that others were derived from or forked at; teachers are left out."""
+    if isinstance(weights, DerivedWeights):
+        return weights.parents
+    if isinstance(weights, Checkpoint) and weights.trajectory.start is not None:
+        return (weights.trajectory.start,)
+    return ()

@@ -1,23 +1,27 @@
-"""All tasks of a benchmark and its cells. What of it is still to do is a function of the graph and the store."""
+"""All tasks of a benchmark and its cells. Which tasks are pending is a function of the graph and the store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from harness.api.setting import Setting
 from harness.api.task import Task, key_of
-from harness.api.trajectory import Setting, Weights
+from harness.api.trajectory import Weights
 from harness.benchmark import Benchmark, CellSpec
+from harness.plan.ancestors import ancestors
 from harness.plan.store_view import StoreView
 from harness.plan.tasks import ensemble_key, shortened
 
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """A cell with its members and the tasks that measure it; `epochs_alone` is what its ensemble costs if built alone, and
-    `epochs_new` what remains of that after the cells before it, as if the store were empty.
+    """A cell with its members and the tasks that measure it.
 
-    A cell whose plugins fail at planning has neither members nor tasks; `problem` says why, in a line, and `traceback` where.
+    `epochs_alone` is what its ensemble costs if built alone; `epochs_new` is what it costs after the cells before it, with an
+    empty store. Both are in epochs of plain training.
+
+    A cell whose plugins fail at planning has neither members nor tasks; `problem` says why in one line, and `traceback` where.
     """
 
     spec: CellSpec
@@ -31,7 +35,7 @@ class PlannedCell:
 
     @property
     def key(self) -> str:
-        """The key of the ensemble: of its members, in order. Of a cell without members: of what it was to be."""
+        """The key of the ensemble: of its members, in order. Without members: of setting, method, label and seed."""
         if self.members:
             return ensemble_key(self.members)
         method = self.spec.method.plugin
@@ -43,52 +47,83 @@ class PlannedCell:
 class Graph:
     """All tasks of a benchmark by key, parents before children, and its cells in order.
 
-    `checks` are the tasks that a run does before its trainings; nothing is stored of them.
+    `checks` are the tasks that a run does before its trainings, `checked` the keys of the trainings behind each check. The
+    results of checks are not stored.
     """
 
     benchmark: Benchmark
     tasks: dict[str, Task] = field(default_factory=dict)
     checks: dict[str, Task] = field(default_factory=dict)
+    checked: dict[str, list[str]] = field(default_factory=dict)
     cells: list[PlannedCell] = field(default_factory=list)
 
-    def pending(self, store: StoreView) -> dict[str, Task]:
-        """Return the tasks that must still be done, parents before children: what the measurements need and the store lacks.
+    def task(self, key: str) -> Task | None:
+        """Return the task or check with a key, if there is one."""
+        return self.tasks.get(key) or self.checks.get(key)
 
-        A training is cut short where the store already holds a later epoch of it.
+    def cells_by_task(self) -> dict[str, list[PlannedCell]]:
+        """Return the cells that need each task, in order, by the task's key."""
+        found: dict[str, list[PlannedCell]] = {}
+        for cell in self.cells:
+            for key in ancestors(_cell_roots(cell), self._parents):
+                found.setdefault(key, []).append(cell)
+        return found
+
+    def _parents(self, key: str) -> tuple[str, ...]:
+        return self.tasks[key].parents
+
+    def failed_ancestor(self, roots: Iterable[str], failed: Collection[str]) -> str:
+        """Return the key of a failed task among some tasks and all that they depend on; an empty text if there is none."""
+        if failed:
+            for key in ancestors(roots, self._parents):
+                if key in failed:
+                    return key
+        return ""
+
+    def pending(self, store: StoreView) -> dict[str, Task]:
+        """Return the tasks that the measurements need and the store lacks, parents before children.
+
+        A training is shortened where the store already holds a later epoch of its trajectory.
         """
         needed: dict[str, Task] = {}
-        stored: dict[str, bool] = {}
-        for cell in self.cells:
-            for measure in cell.measures.values():
-                self._collect(measure.key, store, needed, stored)
-            for member in cell.members:
-                self._collect(member.location["object"], store, needed, stored)
-        return {key: needed[key] for key in self.tasks if key in needed}
 
-    def _collect(self, root: str, store: StoreView, needed: dict[str, Task], stored: dict[str, bool]) -> None:
-        stack = [root]
-        while stack:
-            key = stack.pop()
-            if key in stored:
-                continue
-            stored[key] = store.has(key)
-            if not stored[key]:
-                task = shortened(self.tasks[key], store) if self.tasks[key].kind == "train" else self.tasks[key]
-                needed[key] = task
-                stack.extend(task.parents)
+        def missing_parents(key: str) -> Iterable[str]:
+            if store.has(key):
+                return ()
+            task = self.tasks[key]
+            needed[key] = shortened(task, store) if task.kind == "train" else task
+            return needed[key].parents
+
+        roots: list[str] = []
+        for cell in self.cells:
+            roots += _cell_roots(cell)
+        for _ in ancestors(roots, missing_parents):
+            pass
+        return {key: needed[key] for key in self.tasks if key in needed}
 
     def new_epochs(self, pending: dict[str, Task]) -> list[float]:
         """Return for each cell the epochs that are trained for it first, of those that are pending."""
         counted: set[str] = set()
-        return [sum(t.cost for t in self._closure(cell, pending, counted)) for cell in self.cells]
+        return [self.cost_of_members(cell, pending, counted) for cell in self.cells]
 
-    def _closure(self, cell: PlannedCell, among: dict[str, Task], seen: set[str]) -> Iterator[Task]:
-        """Yield the tasks of a cell's members that nobody has seen before."""
-        stack = [member.location["object"] for member in cell.members]
-        while stack:
-            key = stack.pop()
-            if key in seen or key not in among:
-                continue
-            seen.add(key)
-            yield among[key]
-            stack.extend(among[key].parents)
+    def cost_of_members(self, cell: PlannedCell, tasks: dict[str, Task], counted: set[str]) -> float:
+        """Return the cost of the tasks that make a cell's members, without those already counted; count them."""
+
+        def parents(key: str) -> Iterable[str]:
+            return [parent for parent in tasks[key].parents if parent in tasks]
+
+        roots = [key for key in member_objects(cell) if key in tasks]
+        return sum(tasks[key].cost for key in ancestors(roots, parents, counted))
+
+
+def member_objects(cell: PlannedCell) -> Iterator[str]:
+    """Yield the keys of the objects that hold a cell's members."""
+    for member in cell.members:
+        yield member.location.object
+
+
+def _cell_roots(cell: PlannedCell) -> Iterator[str]:
+    """Yield the keys of what a cell is for: its measurements, and the objects that hold its members."""
+    for measure in cell.measures.values():
+        yield measure.key
+    yield from member_objects(cell)

@@ -1,18 +1,25 @@
-"""Cells → handles → deduplicated tasks. Merges equal keys, cuts trajectories at their checkpoints and counts the cost."""
+"""Cells → handles → deduplicated tasks. Merges equal keys, splits trajectories at their checkpoints and counts the cost."""
 
 from __future__ import annotations
 
 import contextlib
+import graphlib
 import itertools
 import sys
 import traceback
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from harness.api.trajectory import Cell, Checkpoint, DerivedWeights, Setting, Weights
+from harness.api.cell import Cell
+from harness.api.setting import Setting
+from harness.api.task import Task
+from harness.api.trajectory import Checkpoint, DerivedWeights, Weights
 from harness.benchmark import Benchmark, CellSpec
 from harness.errors import PluginError
+from harness.plan.ancestors import ancestors
 from harness.plan.cost import epochs_alone
 from harness.plan.graph import Graph, PlannedCell
 from harness.plan.tasks import derive_task, measure_task, predict_task, train_task
@@ -23,8 +30,11 @@ MAX_MEMBERS = 10_000
 
 
 def plan(benchmark: Benchmark, precision: Literal["fp32", "bf16"] = "fp32") -> Graph:
-    """Build the graph of a benchmark. Linear in the number of cells. A builder that fails, or does not return handles, fails
-    its cells only: they are in the graph with a `problem`. `precision` is that of recipes that say `auto`."""
+    """Return the graph of a benchmark. `precision` is that of recipes that say `auto`.
+
+    A builder that raises, or that does not return handles, fails its cells only: they are in the graph with a `problem`. The
+    time taken is linear in the number of cells.
+    """
     benchmark = benchmark.in_precision(precision)
     graph = Graph(benchmark)
     planner = _Planner(graph)
@@ -37,103 +47,113 @@ def plan(benchmark: Benchmark, precision: Literal["fp32", "bf16"] = "fp32") -> G
 
 
 class _Planner:
-    """Collects handles, then makes tasks of them."""
+    """Collects the handles of all cells, then makes tasks of them."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.settings: dict[tuple[int, int, int], Setting] = {}
         self.handles: dict[str, Weights] = {}  # parents before children
-        self.taps: dict[str, dict[int, Checkpoint]] = {}  # trajectory → epoch → checkpoint
+        self.checkpoints: dict[str, dict[int, Checkpoint]] = defaultdict(dict)  # trajectory → epoch → checkpoint
         self.counted: set[str] = set()
 
     def draft(self, spec: CellSpec) -> PlannedCell:
-        """Ask a cell's builder for its members and note every handle they stand on; the rest of the cell is still to come."""
+        """Return a cell with the members that its builder returns, without tasks; collect all handles they depend on."""
         setting = self._setting(spec)
         where = f"method '{spec.method.label}' on {spec.dataset.label} × {spec.architecture.label}"
         try:
             members = self._members(spec, Cell(setting, spec.objective, spec.seed, spec.members))
+            self._collect(members)
         except PluginError as error:
             return PlannedCell(spec, setting, problem=f"{where}: {error}")
         except (Exception, SystemExit) as error:  # a builder is a plugin: name it, whatever it raises
-            return PlannedCell(
-                spec, setting, problem=f"{where}: its builder fails: {describe_error(error)}", traceback=_trace(error)
-            )
+            problem = f"{where}: its builder fails: {describe_error(error)}"
+            return PlannedCell(spec, setting, problem=problem, traceback="".join(traceback.format_exception(error)))
         return PlannedCell(spec, setting, members)
 
+    def _setting(self, spec: CellSpec) -> Setting:
+        """Return the setting of a cell: one object for all cells of a dataset × architecture × recipe."""
+        dataset, architecture = spec.dataset.plugin, spec.architecture.plugin
+        key = (id(dataset), id(architecture), id(spec.recipe))
+        if key not in self.settings:
+            self.settings[key] = Setting(dataset, architecture, spec.recipe)
+        return self.settings[key]
+
     def _members(self, spec: CellSpec, cell: Cell) -> tuple[Weights, ...]:
+        """Return what a cell's builder returns, checked."""
         members = tuple(itertools.islice(spec.method.plugin.build(cell), MAX_MEMBERS + 1))
         if not members or not all(isinstance(member, Weights) for member in members):
             raise PluginError(f"its builder returns {members!r:.80}; at least one handle of weights is expected")
         if len(members) > MAX_MEMBERS:
             raise PluginError(f"its builder returns more than {MAX_MEMBERS} members")
-        found: dict[str, Weights] = {}
-        for member in members:
-            self._visit(member, found)
-        for handle in found.values():
-            self.handles[handle.key] = handle
-            if isinstance(handle, Checkpoint):
-                self.taps.setdefault(handle.trajectory.key, {})[handle.epoch] = handle
+        _require_known_types(members)
         return members
 
-    def _setting(self, spec: CellSpec) -> Setting:
-        parts = (spec.dataset.plugin, spec.architecture.plugin, spec.recipe)
-        key = (id(parts[0]), id(parts[1]), id(parts[2]))
-        if key not in self.settings:
-            self.settings[key] = Setting(*parts)
-        return self.settings[key]
+    def _collect(self, members: Sequence[Weights]) -> None:
+        """Add the members and all handles that they depend on, parents before children."""
+        sorter: graphlib.TopologicalSorter[Weights] = graphlib.TopologicalSorter()
+        for handle in ancestors(reversed(members), self._new_parents):  # the first member first
+            sorter.add(handle, *self._new_parents(handle))
+        for handle in sorter.static_order():
+            self.handles[handle.key] = handle
+            if isinstance(handle, Checkpoint):
+                self.checkpoints[handle.trajectory.key][handle.epoch] = handle
 
-    def _visit(self, weights: Weights, found: dict[str, Weights]) -> None:
-        """Find the handles that nobody has noted yet, each after all that it is a function of."""
-        stack: list[tuple[Weights, bool]] = [(weights, False)]
-        while stack:
-            handle, parents_done = stack.pop()
-            if handle.key in self.handles or handle.key in found:
-                continue
-            if not parents_done:
-                stack.append((handle, True))
-                stack.extend((parent, False) for parent in _parents(handle))
-                continue
-            found[handle.key] = handle
+    def _new_parents(self, handle: Weights) -> list[Weights]:
+        """Return what a handle depends on, without handles that were collected before."""
+        if handle.key in self.handles:
+            return []
+        return [parent for parent in _parents(handle) if parent.key not in self.handles]
 
     def add_trainings(self) -> None:
-        """Make the tasks that train and derive, every parent before its children."""
+        """Add the tasks that train and derive, parents before children."""
         for handle in self.handles.values():
             if isinstance(handle, Checkpoint):
-                for epoch in sorted(e for e in self.taps[handle.trajectory.key] if e <= handle.epoch):
-                    self._train(self.taps[handle.trajectory.key][epoch])
+                checkpoints = self.checkpoints[handle.trajectory.key]
+                for epoch in sorted(checkpoints):
+                    if epoch <= handle.epoch:
+                        self._add_training(checkpoints[epoch])
             elif isinstance(handle, DerivedWeights) and handle.task_key not in self.graph.tasks:
                 self.graph.tasks[handle.task_key] = derive_task(handle)
 
-    def _train(self, checkpoint: Checkpoint) -> None:
+    def _add_training(self, checkpoint: Checkpoint) -> None:
+        """Add the task that trains from the checkpoint before this one, or from the start of the trajectory."""
         if checkpoint.key in self.graph.tasks:
             return
-        earlier = [e for e in self.taps[checkpoint.trajectory.key] if e < checkpoint.epoch]
-        start = self.taps[checkpoint.trajectory.key][max(earlier)] if earlier else checkpoint.trajectory.start
+        checkpoints = self.checkpoints[checkpoint.trajectory.key]
+        earlier = [epoch for epoch in checkpoints if epoch < checkpoint.epoch]
+        start = checkpoints[max(earlier)] if earlier else checkpoint.trajectory.start
         self.graph.tasks[checkpoint.key] = train_task(checkpoint, start)
 
     def add_cell(self, draft: PlannedCell) -> None:
-        """Make the tasks that predict and measure, and count what the cell costs."""
+        """Add a cell to the graph, with the tasks that predict and measure, and its cost."""
         members, tasks = draft.members, self.graph.tasks
         if not members:
             self.graph.cells.append(draft)
             return
         predictions = [predict_task(member) for member in members]
-        metrics = self.graph.benchmark.metrics
-        measures = {named.label: measure_task(named, members, predictions, draft.spec.seed) for named in metrics}
+        measures: dict[str, Task] = {}
+        for metric in self.graph.benchmark.metrics:
+            measures[metric.label] = measure_task(metric, members, predictions, draft.spec.seed)
         for task in (*predictions, *measures.values()):
             tasks.setdefault(task.key, task)
-        new = sum(task.cost for task in self.graph._closure(draft, tasks, self.counted))
+        new = self.graph.cost_of_members(draft, tasks, self.counted)
         self.graph.cells.append(replace(draft, measures=measures, epochs_alone=epochs_alone(members), epochs_new=new))
 
 
-def _trace(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
-
-
-def _parents(weights: Weights) -> list[Weights]:
+def _parents(weights: Weights) -> Sequence[Weights]:
+    """Return the weights that a handle is a function of."""
+    parents: list[Weights] = []
     if isinstance(weights, DerivedWeights):
-        return list(weights.parents)
-    if isinstance(weights, Checkpoint):
+        parents += weights.parents
+    elif isinstance(weights, Checkpoint):
         trajectory = weights.trajectory
-        return [w for w in (trajectory.start, trajectory.teacher) if w is not None]
-    raise PluginError(f"a handle of type {type(weights).__name__} is not one the planner knows")
+        parents += [parent for parent in (trajectory.start, trajectory.teacher) if parent is not None]
+    _require_known_types(parents)
+    return parents
+
+
+def _require_known_types(handles: Sequence[Weights]) -> None:
+    """Refuse handles of a plugin's own type: nobody knows how to make such weights."""
+    for handle in handles:
+        if not isinstance(handle, Checkpoint | DerivedWeights):
+            raise PluginError(f"a handle of type {type(handle).__name__} is not one the planner knows")

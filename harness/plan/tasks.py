@@ -1,96 +1,113 @@
-"""Handles → tasks: what a worker is told, and the key of what it makes."""
+"""Handles → tasks: what a worker is told, and the key of the object that it makes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from harness.api.interfaces import Metric
+from harness.api.specs import CheckSpec, DeriveSpec, MeasureSpec, PredictSpec, TeacherSpec, TrainingStart, TrainSpec
 from harness.api.task import FORMAT, Task, key_of
-from harness.api.trajectory import Checkpoint, DerivedWeights, Weights
+from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
 from harness.benchmark import LabeledPlugin
 from harness.plan.store_view import StoreView
 
 
 def train_task(checkpoint: Checkpoint, start: Checkpoint | None) -> Task:
-    """Return the task that trains up to a checkpoint, from an earlier one of the same trajectory, from the one it was forked
-    at, or from initialization."""
+    """Return the task that trains up to a checkpoint.
+
+    It starts from an earlier checkpoint of the same trajectory, from the one that the trajectory was forked at, or from
+    initialization.
+    """
     trajectory = checkpoint.trajectory
-    teacher = trajectory.teacher
-    begin = 0 if start is None else start.epoch
-    spec = {
-        "kind": "train",
-        "setting": trajectory.setting.spec,
-        "trajectory": trajectory.spec,
-        "trajectory_key": trajectory.key,
-        "epoch": checkpoint.epoch,
-        "from": {
-            "epoch": begin,
-            "object": None if start is None else start.location["object"],
-            "part": None if start is None else start.location["part"],
-            "own": start is not None and start.trajectory == trajectory,
-        },
-        "teacher": None if teacher is None else {**teacher.location, "setting": teacher.setting.spec},
-    }
-    parents = tuple(w.location["object"] for w in (start, teacher) if w is not None)
-    siblings = key_of(
-        ["train", trajectory.setting.key, begin, checkpoint.epoch, trajectory.objective.name, trajectory.constant_learning_rate]
+    begin = _training_start(trajectory, start)
+    spec = TrainSpec(
+        setting=trajectory.setting.spec,
+        trajectory=trajectory.spec,
+        trajectory_key=trajectory.key,
+        epoch=checkpoint.epoch,
+        start=begin,
+        teacher=_teacher(trajectory),
     )
-    cost = (checkpoint.epoch - begin) * trajectory.objective.epoch_cost
-    return Task(checkpoint.key, "train", spec, parents, siblings, cost)
+    sources = [weights for weights in (start, trajectory.teacher) if weights is not None]
+    cost = (checkpoint.epoch - begin.epoch) * trajectory.objective.epoch_cost
+    return Task(checkpoint.key, spec, _objects(sources), _siblings(checkpoint, begin.epoch), cost)
+
+
+def _training_start(trajectory: Trajectory, start: Checkpoint | None) -> TrainingStart:
+    if start is None:
+        return TrainingStart(epoch=0)
+    where = start.location
+    return TrainingStart(epoch=start.epoch, object=where.object, part=where.part, own=start.trajectory == trajectory)
+
+
+def _teacher(trajectory: Trajectory) -> TeacherSpec | None:
+    teacher = trajectory.teacher
+    if teacher is None:
+        return None
+    return TeacherSpec(object=teacher.location.object, part=teacher.location.part, setting=teacher.setting.spec)
+
+
+def _siblings(checkpoint: Checkpoint, begin: int) -> str:
+    """Return the group of a training: equal for trainings that can be done side by side."""
+    trajectory = checkpoint.trajectory
+    name, rate = trajectory.objective.name, trajectory.constant_learning_rate
+    return key_of(["train", trajectory.setting.key, begin, checkpoint.epoch, name, rate])
 
 
 def shortened(task: Task, store: StoreView) -> Task:
     """Return a training task that starts from the latest epoch of its trajectory that is stored."""
     spec = task.spec
-    later = {e: key for e, key in store.epochs(spec["trajectory_key"]).items() if spec["from"]["epoch"] < e < spec["epoch"]}
+    assert isinstance(spec, TrainSpec)
+    stored = store.epochs(spec.trajectory_key)
+    later = [epoch for epoch in stored if spec.start.epoch < epoch < spec.epoch]
     if not later:
         return task
     epoch = max(later)
-    start = {"epoch": epoch, "object": later[epoch], "part": "weights", "own": True}
-    teacher = task.parents[1:] if task.spec["from"]["object"] else task.parents
-    cost = task.cost * (spec["epoch"] - epoch) / (spec["epoch"] - spec["from"]["epoch"])
-    return Task(task.key, task.kind, {**spec, "from": start}, (later[epoch], *teacher), task.group, cost)
+    start = TrainingStart(epoch=epoch, object=stored[epoch], part="weights", own=True)
+    parents = [stored[epoch]]
+    if spec.teacher is not None:
+        parents.append(spec.teacher.object)
+    cost = task.cost * (spec.epoch - epoch) / (spec.epoch - spec.start.epoch)
+    return Task(task.key, spec.model_copy(update={"start": start}), tuple(parents), task.group, cost)
 
 
-def check_task(train: Task) -> Task:
+def check_task(spec: TrainSpec) -> Task:
     """Return the task that tries a training's setting and objective on two images, before any training of them."""
-    teacher = train.spec["teacher"]
-    spec = {
-        "kind": "check",
-        "format": FORMAT,
-        "setting": train.spec["setting"],
-        "objective": {**train.spec["trajectory"]["objective"], "teacher": None},
-        "teacher": None if teacher is None else teacher["setting"],
-    }
-    key = key_of(spec)
-    return Task(key, "check", spec, (), key)
+    check = CheckSpec(
+        format=FORMAT,
+        setting=spec.setting,
+        objective=spec.trajectory.objective,
+        teacher=None if spec.teacher is None else spec.teacher.setting,
+    )
+    key = key_of(check.to_json())
+    return Task(key, check, (), key)
 
 
 def derive_task(weights: DerivedWeights) -> Task:
     """Return the task that computes all outputs of a derivation."""
-    spec = {
-        **weights.task_spec,
-        "setting": weights.setting.spec,
-        "parent_locations": [parent.location for parent in weights.parents],
-    }
-    parents = tuple(dict.fromkeys(parent.location["object"] for parent in weights.parents))
-    return Task(weights.task_key, "derive", spec, parents, key_of(["derive", weights.setting.key]))
+    made_of = weights.task_spec
+    spec = DeriveSpec(
+        format=made_of.format,
+        setting=weights.setting.spec,
+        derivation=made_of.derivation,
+        parents=made_of.parents,
+        stream=made_of.stream,
+        parent_locations=tuple(parent.location for parent in weights.parents),
+    )
+    return Task(weights.task_key, spec, _objects(weights.parents), key_of(["derive", weights.setting.key]))
 
 
 def predict_task(weights: Weights) -> Task:
     """Return the task that computes a network's logits on the test split, once for all metrics."""
-    identity = {"kind": "predict", "format": FORMAT, "weights": weights.key, "setting": weights.setting.key, "split": "test"}
-    spec = {"kind": "predict", "setting": weights.setting.spec, "weights": weights.key, "location": weights.location}
-    parent = weights.location["object"]
-    return Task(
-        key_of(identity), "predict", {**spec, "identity": identity}, (parent,), key_of(["predict", weights.setting.key])
-    )
+    setting = weights.setting
+    identity = {"kind": "predict", "format": FORMAT, "weights": weights.key, "setting": setting.key, "split": "test"}
+    spec = PredictSpec(setting=setting.spec, weights=weights.key, location=weights.location, identity=identity)
+    return Task(key_of(identity), spec, (weights.location.object,), key_of(["predict", setting.key]))
 
 
-def measure_task(named: LabeledPlugin, members: Sequence[Weights], predictions: Sequence[Task], seed: int) -> Task:
+def measure_task(labeled: LabeledPlugin, members: Sequence[Weights], predictions: Sequence[Task], seed: int) -> Task:
     """Return the task that measures an ensemble with a metric."""
-    metric: Metric = named.plugin
+    metric: Metric = labeled.plugin
     setting = members[0].setting
     identity = {
         "kind": "measure",
@@ -100,20 +117,24 @@ def measure_task(named: LabeledPlugin, members: Sequence[Weights], predictions: 
         "setting": setting.key,
         "seed": seed,
     }
-    spec: dict[str, Any] = {
-        "kind": "measure",
-        "setting": setting.spec,
-        "metric": metric.identity,
-        "seed": seed,
-        "members": [member.location for member in members],
-        "predictions": [task.key for task in predictions],
-        "identity": identity,
-    }
-    objects = (member.location["object"] for member in members)
-    parents = tuple(dict.fromkeys((*(task.key for task in predictions), *objects)))
-    return Task(key_of(identity), "measure", spec, parents, key_of(["measure", ensemble_key(members), seed]))
+    prediction_keys = tuple(task.key for task in predictions)
+    spec = MeasureSpec(
+        setting=setting.spec,
+        metric=metric.identity,
+        seed=seed,
+        members=tuple(member.location for member in members),
+        predictions=prediction_keys,
+        identity=identity,
+    )
+    parents = tuple(dict.fromkeys((*prediction_keys, *_objects(members))))
+    return Task(key_of(identity), spec, parents, key_of(["measure", ensemble_key(members), seed]))
 
 
 def ensemble_key(members: Sequence[Weights]) -> str:
     """Return the key of an ensemble."""
     return key_of({"kind": "ensemble", "members": [member.key for member in members]})
+
+
+def _objects(weights: Iterable[Weights]) -> tuple[str, ...]:
+    """Return the keys of the objects that hold weights, each once."""
+    return tuple(dict.fromkeys(one.location.object for one in weights))

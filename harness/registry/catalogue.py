@@ -18,6 +18,7 @@ from harness.api.options import Options, first_difference, options_from_json
 from harness.api.plugin import Plugin, full_name
 from harness.errors import PluginError, UnknownName, did_you_mean
 from harness.registry.discovery import Discovery, Source, discover
+from harness.telemetry.events import Event
 from harness.text import describe_error
 
 KINDS: dict[str, tuple[str, type[Plugin]]] = {
@@ -34,7 +35,7 @@ WORDS = {"ensemble_builder": "method"}
 """What a kind is called in messages, where it is not simply its name."""
 
 
-Observer = Callable[[dict[str, Any]], None]
+Observer = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def load_catalogue(discovery: Discovery | None = None) -> Catalogue:
     return Catalogue(registrations, tuple(problems), observers)
 
 
-def _show(hook_caller: Any, event: dict[str, Any]) -> None:
+def _show(hook_caller: Any, event: Event) -> None:
     hook_caller(event=event)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pluggy
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from harness.api.builder import EnsembleBuilder
     from harness.api.figure import Figure
     from harness.api.interfaces import Architecture, Dataset, Derivation, Metric, Objective
+    from harness.telemetry.events import Event
 
 PROJECT = "harness"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -58,8 +59,9 @@ def register_figures(register: Callable[[type[Figure]], None]) -> None:
 
 
 @hookspec
-def observe_event(event: dict[str, Any]) -> None:
-    """See an event of a run or a task as it happens (`event["event"]` says which; the lines of `events.jsonl`).
+def observe_event(event: Event) -> None:
+    """Observe an event of a run or a task as it happens: an instance of one of the classes of `harness.events`.
 
-    Called in the process that runs the benchmark. An observer that raises is reported once and never stops the run.
+    Called in the process that runs the benchmark, which waits for it. An observer that raises is reported once and gets no more
+    events; it never stops the run.
     """

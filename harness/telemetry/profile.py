@@ -1,14 +1,16 @@
-"""Where the time of a run went: adds up what its processes tell, by phase. Sees events, and nothing else.
+"""Where the time of a run went, by phase. Computed from the run's events alone.
 
-At the end of every piece of work a process reports how many seconds it spent on what (`phases`, by the stopwatch). The engine
-reports when worker processes start, are ready and end. So every second of every process has a phase, is known to be unexplained
-("other"), or was lost with a process that was killed.
+After every group of tasks a process reports how many seconds it spent in which phase. The engine reports when worker processes
+start, are ready and end. Every second of every process has a phase, is unexplained ("other"), or was lost with a process that
+was killed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from harness.telemetry.events import Event, PhasesMeasured, WorkerEnded, WorkerReady, WorkerStarted
 
 Seconds = Mapping[str, float]
 """By phase."""
@@ -29,19 +31,18 @@ class Profile:
         self._ended: dict[int, float] = {}
         self._orderly: set[int] = set()
 
-    def __call__(self, event: Mapping[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         """Take note of an event."""
-        kind = event["event"]
-        if kind == "phases":
-            self._phases[event["process"]] = _sum([self._phases.get(event["process"], {}), event["seconds"]])
-        elif kind == "worker_started":
-            self._began[event["process"]] = event["time"]
-        elif kind == "worker_ready":
-            self._ready[event["process"]] = event["time"]
-        elif kind == "worker_ended":
-            self._ended[event["process"]] = event["time"]
-            if event["code"] in _ORDERLY:
-                self._orderly.add(event["process"])
+        if isinstance(event, PhasesMeasured):
+            self._phases[event.process] = _sum([self._phases.get(event.process, {}), event.seconds])
+        elif isinstance(event, WorkerStarted):
+            self._began[event.process] = event.time
+        elif isinstance(event, WorkerReady):
+            self._ready[event.process] = event.time
+        elif isinstance(event, WorkerEnded):
+            self._ended[event.process] = event.time
+            if event.code in _ORDERLY:
+                self._orderly.add(event.process)
 
     def report(self, now: float) -> dict[str, Any]:
         """Return the profile of a run that is over, as `profile.json` holds it.

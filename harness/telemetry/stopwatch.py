@@ -13,11 +13,11 @@ microsecond; work on a GPU counts where the process waits for it.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+
+from harness.telemetry.events import PhasesMeasured
 
 
 class Stopwatch:
@@ -49,6 +49,6 @@ class Stopwatch:
         lap, self._seconds = self._seconds, {}
         return lap
 
-    def event(self) -> dict[str, Any]:
+    def phases(self) -> PhasesMeasured:
         """Return a lap as an event of this process."""
-        return {"event": "phases", "process": os.getpid(), "time": time.time(), "seconds": self.lap()}
+        return PhasesMeasured(seconds=self.lap())

@@ -26,7 +26,7 @@ GraphOf = Callable[..., Graph]
 def files(lab: Lab, graph: Graph, method: str) -> list[str]:
     """Return where a method's members lie."""
     cell = next(c for c in graph.cells if c.spec.method.label == method)
-    return [str(lab.store.path(m.location["object"], m.location["part"])) for m in cell.members]
+    return [str(lab.store.path(m.location.object, m.location.part)) for m in cell.members]
 
 
 def value(lab: Lab, method: str, metric: str) -> float:
@@ -115,7 +115,7 @@ def test_permuted_ensembles_have_the_deep_ensembles_accuracy(graph_of: GraphOf, 
         assert value(lab, method, "joint_connectivity") > value(lab, "deep", "joint_connectivity")
         assert files(lab, graph, method)[1:] != files(lab, graph, "deep")[1:]
     cell = graph.cells[1]
-    meta = lab.store.meta(cell.members[1].location["object"])
+    meta = lab.store.meta(cell.members[1].location.object)
     assert meta["facts"]["function_difference"] < 1e-9
     assert meta["facts"]["trace"]
 

@@ -9,9 +9,11 @@ import pytest
 from harness.api.plugin import full_name
 from harness.benchmark import load_benchmark
 from harness.cli.progress import Lines
+from harness.execution.annotator import describe
 from harness.execution.plugin_calls import plugin_label
 from harness.plan.planner import plan
 from harness.registry.catalogue import load_catalogue
+from harness.telemetry.events import TaskEnded
 
 TWO_OF_TIMM = """
 seeds: [0]
@@ -30,7 +32,8 @@ def test_two_networks_of_timm_fail_alike(tmp_path: Path, capsys: pytest.CaptureF
     lines = Lines(graph)
     trainings = [key for key, task in graph.tasks.items() if task.kind == "train"]
     for key, message in zip([*trainings, trainings[0]], ["no data", "no data", "no memory"], strict=True):
-        lines.show({"event": "task_ended", "task": key, "kind": "train", "status": "failed", "message": message})
+        named = describe(graph.tasks[key])
+        lines.show(TaskEnded(task=key, kind="train", description=named, status="failed", message=message))
     words = "on digits, seed 0 member 0, cross-entropy"
     assert capsys.readouterr().err.splitlines() == [
         f"failed: timm/resnet18 {words}: no data",

@@ -9,7 +9,9 @@ import pytest
 
 from harness.api.task import Task
 from harness.cli.progress import Lines
+from harness.execution.annotator import describe
 from harness.plan.graph import Graph
+from harness.telemetry import events
 
 
 class Log:
@@ -21,17 +23,29 @@ class Log:
         self._graph = graph
         self._show = Lines(graph, self.lines.append, lambda: self.seconds).show
         epochs = sum(task.cost for task in graph.tasks.values())
-        self._show({"event": "planned", "cells": 1, "tasks": len(graph.tasks), "epochs": epochs})
+        self._show(events.RunPlanned(cells=1, tasks=len(graph.tasks), epochs=epochs, epochs_in_all=epochs))
 
     def trainings(self) -> list[Task]:
         return [task for task in self._graph.tasks.values() if task.kind == "train"]
 
     def epoch(self, task: Task, epoch: int) -> None:
-        self._show({"event": "epoch", "task": task.key, "epoch": epoch, "loss": 1.0, "accuracy": 50.0})
+        self._show(
+            events.EpochEnded(
+                task=task.key,
+                kind=task.kind,
+                description=describe(task),
+                epoch=epoch,
+                until=100,
+                loss=1.0,
+                accuracy=50.0,
+                learning_rate=0.1,
+                seconds=10.0,
+            )
+        )
 
     def end(self, task: Task, status: str = "done", message: str = "") -> None:
-        facts = {"task": task.key, "kind": task.kind, "status": status, "message": message, "cost": task.cost}
-        self._show({"event": "task_ended", **facts})
+        ended = events.TaskEnded(task=task.key, kind=task.kind, description=describe(task), status=status, message=message)
+        self._show(ended)
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import torch._dynamo  # noqa: F401 - which torch.manual_seed imports
 
-import harness.execution.worker
 import toys
 from conftest import RECIPE, toy_file
 from faults.bad_disk import BadDisk
@@ -30,7 +29,7 @@ from harness.execution.runner import Runner
 from harness.plan.graph import Graph
 from harness.plan.planner import plan
 from harness.store import Store
-from harness.telemetry.events import EventLog
+from harness.telemetry.event_log import EventLog
 
 SMALL: dict[str, Any] = {
     "members": 2,
@@ -57,13 +56,12 @@ def graph_in(folder: Path, **changes: Any) -> Graph:
 
 def run_here(folder: Path, store: Path | None = None, out: str = "out", save_every: float = 0.0, **changes: Any) -> int:
     """Run the small benchmark as `harness run` does, and return its exit code; states are saved after every epoch."""
-    harness.execution.worker.SAVE_EVERY = save_every
     (folder / out).mkdir(exist_ok=True)
     shelf = Store(store or folder / "store")
     shelf.prepare()
     log = EventLog(folder / out / "events.jsonl", {})
     with Stopper(quiet=True) as stopper:
-        session = RunContext(toys.catalogue(), shelf.root, folder, "cpu", log, stopper.stopping)
+        session = RunContext(toys.catalogue(), shelf.root, folder, "cpu", log, stopper.stopping, save_every=save_every)
         engine = LocalEngine(LocalEngine.Options(workers=1))
         try:
             ledger = Runner(graph_in(folder, **changes), shelf, engine, session, folder / out).run()

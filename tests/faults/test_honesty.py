@@ -96,7 +96,7 @@ def test_board_and_facts_are_those_of_the_run_that_began_last(tmp_path: Path, mo
     import harness.cli.arguments
     from conftest import toy_file
     from harness.cli.run import run
-    from harness.execution.runner import Runner
+    from harness.telemetry.events import Event, RunPlanned
 
     monkeypatch.setattr(harness.cli.arguments, "open_catalogue", toys.catalogue)
     monkeypatch.chdir(tmp_path)
@@ -106,11 +106,14 @@ def test_board_and_facts_are_those_of_the_run_that_began_last(tmp_path: Path, mo
     assert json.loads((out / "run.json").read_text())["status"] == "done"
     seen: dict[str, str] = {}
 
-    def killed(self: Runner, pending: Any) -> bool:
-        seen.update(status=json.loads((out / "run.json").read_text())["status"], board=(out / "leaderboard.md").read_text())
-        raise KeyboardInterrupt
+    def interrupt(event: Event) -> None:
+        if isinstance(event, RunPlanned):
+            seen.update(status=json.loads((out / "run.json").read_text())["status"], board=(out / "leaderboard.md").read_text())
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(Runner, "_pass", killed)
+    catalogue = toys.catalogue()
+    catalogue.observers["interrupts"] = interrupt
+    monkeypatch.setattr(harness.cli.arguments, "open_catalogue", lambda: catalogue)
     CliRunner().invoke(run, [*words, "--set", "recipe.epochs=3"])
     assert seen["status"] == "running"
     assert "not computed yet" in seen["board"]

@@ -24,15 +24,19 @@ from click.testing import CliRunner
 import harness
 import toys
 from conftest import Lab, toy_file
+from faults.forged_specs import SETTING, SPECS
 from faults.rig import some
 from harness.api.task import canonical_json, key_of
 from harness.benchmark.yaml_source import read_source
 from harness.cli import cli
 from harness.cli.members import members as members_command
 from harness.errors import BenchmarkError, DamagedObject, StoreError, UserError
+from harness.execution.batching import GroupRunner
+from harness.execution.context import RunContext
 from harness.execution.task_files import task_from_json
 from harness.plan.graph import Graph
 from harness.store import Store, objects
+from harness.telemetry.events import ObjectQuarantined
 
 ROOT = Path(__file__).resolve().parents[2]
 GraphOf = Callable[..., Graph]
@@ -208,9 +212,9 @@ def test_forged_task_calls_nothing(tmp_path: Path, task: dict[str, Any]) -> None
 
 
 def test_forged_task_says_no_more_than_what_to_do(tmp_path: Path) -> None:
-    """Of parents, groups and costs a worker needs nothing, and nothing is made of them."""
+    """A worker needs no parents, groups and costs, and does not read them."""
     store = Store(tmp_path)
-    store.write_task(KEY, {"key": KEY, "kind": "train", "spec": {}, "parents": 5, "group": {}, "cost": "x"})
+    store.write_task(KEY, {"key": KEY, "kind": "check", "spec": SPECS["check"], "parents": 5, "group": {}, "cost": "x"})
     assert task_from_json(store.read_task(KEY)).parents == ()
 
 
@@ -226,7 +230,7 @@ def test_forged_values_are_measured_again(graph_of: GraphOf, lab: Lab, value: An
     lab.events.clear()
     lab.run(graph)
     assert (lab.out / "results.csv").read_bytes() == rows
-    assert [event["key"] for event in lab.events if event["event"] == "set_aside"] == [key]
+    assert [event.key for event in lab.events if isinstance(event, ObjectQuarantined)] == [key]
 
 
 @pytest.mark.parametrize("key", ["", "x", "../../../etc/passwd", "A" * 64, "0" * 65])
@@ -238,19 +242,25 @@ def test_forged_notes_name_nothing_but_keys(tmp_path: Path, key: str) -> None:
     assert [damage.path for damage in store.maintenance.find_corruption()] == [f"trajectories/{KEY[:2]}/{KEY}"]
 
 
-@pytest.mark.parametrize(
-    "spec", [{}, {"setting": None}, {"setting": {"dataset": {}}}, {"setting": {"recipe": {"epochs": 1e9}}}]
-)
-def test_forged_spec_fails_in_a_line(lab: Lab, spec: dict[str, Any]) -> None:
-    """A worker that is handed nonsense says so, and goes on."""
-    from harness.execution.context import RunContext
-    from harness.execution.worker import Worker
+@pytest.mark.parametrize("kind", ["check", "train", "derive", "predict", "measure"])
+@pytest.mark.parametrize("setting", [{}, {"dataset": {"name": "blobs"}}, {"recipe": {"epochs": 1e9}}])
+def test_forged_spec_fails_in_a_line(lab: Lab, kind: str, setting: dict[str, Any]) -> None:
+    """A worker that is given a task of the right form that makes no sense reports it in a line, and goes on."""
+    context = RunContext(toys.catalogue(), lab.store.root, lab.folder, "cpu", lambda event: None, lambda: False)
+    forged = {**SPECS[kind], "setting": {**SETTING, **setting}}
+    [outcome] = GroupRunner(context).run([task_from_json({"key": KEY, "kind": kind, "spec": forged})])
+    assert outcome.status == "failed"
+    assert "\n" not in outcome.message
 
-    session = RunContext(toys.catalogue(), lab.store.root, lab.folder, "cpu", lambda event: None, lambda: False)
-    for kind in ("train", "derive", "predict", "measure"):
-        [outcome] = Worker(session).run([task_from_json({"key": KEY, "kind": kind, "spec": spec})])
-        assert outcome.status == "failed"
-        assert "\n" not in outcome.message
+
+@pytest.mark.parametrize("kind", ["train", "derive", "predict", "measure"])
+@pytest.mark.parametrize("spec", [{}, {"setting": None}, {"setting": {"dataset": {}}}])
+def test_spec_of_another_form_is_refused(tmp_path: Path, kind: str, spec: dict[str, Any]) -> None:
+    """A task file whose spec lacks fields, or has others, is named before any work."""
+    store = Store(tmp_path)
+    store.write_task(KEY, {"key": KEY, "kind": kind, "spec": {"kind": kind, **spec}})
+    with pytest.raises(StoreError, match="its file describes no task"):
+        task_from_json(store.read_task(KEY))
 
 
 @pytest.mark.parametrize(

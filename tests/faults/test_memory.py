@@ -14,44 +14,51 @@ import harness
 import toys
 from conftest import Lab
 from faults.rig import contents
+from harness.api.specs import CheckSpec, SettingSpec
 from harness.api.task import Outcome, Task
 from harness.errors import TaskFailed, is_out_of_memory
+from harness.execution.batching import GroupRunner
 from harness.execution.context import RunContext
-from harness.execution.worker import OutOfMemory, Worker
+from harness.execution.worker import MemoryExhausted
 from harness.plan.graph import Graph
 from harness.store import Store
+from harness.telemetry.events import Event, OutOfMemory
 
 GraphOf = Callable[..., Graph]
 
 
-def worker(lab: Lab, events: list[dict[str, Any]]) -> Worker:
-    return Worker(RunContext(toys.catalogue(), lab.store.root, lab.folder, "cpu", events.append, lambda: False))
+def group_runner(lab: Lab, events: list[Event]) -> GroupRunner:
+    """Return what does groups of tasks in this process."""
+    return GroupRunner(RunContext(toys.catalogue(), lab.store.root, lab.folder, "cpu", events.append, lambda: False))
 
 
 def tasks(count: int) -> list[Task]:
-    return [Task(f"{i:064x}", "train", {}, (), "group") for i in range(count)]
+    """Return tasks that are never done."""
+    setting = SettingSpec(format=2, dataset={}, architecture={}, recipe={})
+    spec = CheckSpec(format=2, setting=setting, objective={}, teacher=None)
+    return [Task(f"{number:064x}", spec, (), "group") for number in range(count)]
 
 
 @pytest.mark.parametrize(
-    ("room", "sizes"), [(8, [8]), (4, [8, 4, 4]), (3, [8, 4, 2, 2, 4, 2, 2]), (1, [8, 4, 2, 1, 1, 2, 1, 1])]
+    ("fits", "sizes"), [(8, [8]), (4, [8, 4, 4]), (3, [8, 4, 2, 2, 4, 2, 2]), (1, [8, 4, 2, 1, 1, 2, 1, 1])]
 )
-def test_group_is_halved_until_it_fits(lab: Lab, room: int, sizes: list[int]) -> None:
+def test_group_is_halved_until_it_fits(lab: Lab, fits: int, sizes: list[int]) -> None:
     """Whatever there is room for, all tasks are done, in their order, and every halving is said."""
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     asked: list[int] = []
 
     def do(group: Sequence[Task], last: bool) -> list[Outcome]:
         asked.append(len(group))
-        if len(group) > room:
-            raise OutOfMemory
+        if len(group) > fits:
+            raise MemoryExhausted
         return [Outcome(task.key, "done") for task in group]
 
-    outcomes = worker(lab, events).run_with_oom_backoff(tasks(8), do)
+    outcomes = group_runner(lab, events).run_with_oom_backoff(tasks(8), do)
     assert [outcome.key for outcome in outcomes] == [task.key for task in tasks(8)]
     assert asked[: len(sizes)] == sizes[: len(asked)]
-    halved = [event["message"] for event in events]
+    halved = [event.message for event in events if isinstance(event, OutOfMemory)]
     assert all("out of memory; tried" in message for message in halved)
-    assert len(halved) == sum(size > room for size in asked)
+    assert len(halved) == sum(size > fits for size in asked)
 
 
 def test_one_task_is_tried_twice_and_then_fails(lab: Lab) -> None:
@@ -61,10 +68,10 @@ def test_one_task_is_tried_twice_and_then_fails(lab: Lab) -> None:
     def do(group: Sequence[Task], last: bool) -> list[Outcome]:
         lasts.append(last)
         if not last:
-            raise OutOfMemory
+            raise MemoryExhausted
         return [Outcome(group[0].key, "failed", "out of memory")]
 
-    [outcome] = worker(lab, []).run_with_oom_backoff(tasks(1), do)
+    [outcome] = group_runner(lab, []).run_with_oom_backoff(tasks(1), do)
     assert lasts == [False, True]
     assert outcome.status == "failed"
 
@@ -79,26 +86,24 @@ def test_one_task_is_tried_twice_and_then_fails(lab: Lab) -> None:
     ],
     ids=["host", "device", "torch's host", "cublas"],
 )
-def test_training_that_runs_out_of_memory_once_is_the_same_training(
-    graph_of: GraphOf, lab: Lab, error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_that_runs_out_of_memory_once_is_the_same_training(graph_of: GraphOf, lab: Lab, error: Exception) -> None:
     """Weights and values are those of a run with memory enough; the user reads that it was tried again."""
     assert is_out_of_memory(error)
-    build, calls = toys.Perceptron.build, itertools.count()
+    calls = itertools.count()
 
-    def hungry(self: toys.Perceptron, shape: tuple[int, int, int], classes: int) -> Any:
-        if next(calls) in (1, 7):
-            raise error
-        return build(self, shape, classes)
+    class Hungry(toys.Perceptron):
+        def build(self, shape: tuple[int, int, int], classes: int) -> Any:
+            if next(calls) in (1, 7):
+                raise error
+            return super().build(shape, classes)
 
     graph = graph_of(methods=["deep"])
     whole = Store(lab.folder / "whole")
     lab.run(graph, store=whole)
     lab.events.clear()
-    monkeypatch.setattr(toys.Perceptron, "build", hungry)
-    assert not lab.run(graph).failures
+    assert not lab.run(graph, toys.catalogue(("architecture", Hungry))).failures
     assert contents(lab.store) == contents(whole)
-    assert [e["message"] for e in lab.events if e["event"] == "out_of_memory"]
+    assert lab.messages(OutOfMemory)
 
 
 def test_memory_is_really_let_go_for_the_second_try(graph_of: GraphOf, lab: Lab) -> None:
@@ -120,7 +125,7 @@ def test_memory_is_really_let_go_for_the_second_try(graph_of: GraphOf, lab: Lab)
     assert not lab.run(graph, catalogue).failures
     assert len(seen) == 2
     assert seen[0] == seen[1]  # the first one is not alive any more
-    assert [e["message"] for e in lab.events if e["event"] == "out_of_memory"] == ["out of memory; tried alone, once more"]
+    assert lab.messages(OutOfMemory) == ["out of memory; tried alone, once more"]
 
 
 def test_other_errors_are_not_taken_for_memory() -> None:

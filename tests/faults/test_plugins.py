@@ -362,7 +362,7 @@ def check_what_is_said(folder: Path, done: subprocess.CompletedProcess[str]) -> 
 def test_surroundings_load_no_compiler() -> None:
     """To watch over torch's settings must not cost more than torch: setting determinism would import its compiler."""
     code = (
-        "import sys; from harness.execution.plugin_calls import ProcessState; ProcessState(1).restore(); "
+        "import sys; from harness.execution.process_state import ProcessState; ProcessState(1).restore(); "
         "sys.exit('torch._inductor' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

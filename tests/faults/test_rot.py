@@ -16,6 +16,7 @@ from faults.rig import contents, events, graph_in, leftovers, run_here, some
 from harness.errors import DamagedObject, Interrupted
 from harness.plan.graph import Graph
 from harness.store import Store
+from harness.telemetry.events import ObjectQuarantined
 
 DAMAGES = ("flipped", "cut", "emptied", "swapped", "removed", "folder", "link")
 
@@ -89,7 +90,7 @@ def kinds(folder: Path) -> dict[str, Path]:
         for path in sorted(room.iterdir()):
             found.setdefault(f"{task.kind} {path.name}", path)
         if task.kind == "train":
-            way = task.spec["trajectory_key"]
+            way = task.spec.trajectory_key
             found.setdefault("notes", folder / "store" / "trajectories" / way[:2] / way)
         found["task"] = folder / "store" / "tasks" / task.key[:2] / f"{task.key}.json"
     return found
@@ -162,8 +163,8 @@ def test_damaged_state_of_a_training_is_not_gone_on_from(lab: Lab, tmp_path: Pat
     whole = Store(tmp_path / "whole")
     lab.run(graph, store=whole)
     assert contents(lab.store)[key] == contents(whole)[key]
-    [told] = [event for event in lab.events if event["event"] == "set_aside"]
-    assert f"step {state.name}: {file}" in told["message"] or "its digest" in told["message"]
+    [quarantined] = [event for event in lab.events if isinstance(event, ObjectQuarantined)]
+    assert f"step {state.name}: {file}" in quarantined.message or "its digest" in quarantined.message
     assert [entry for entry in (lab.store.root / "set_aside").iterdir() if entry.name.startswith(state.parent.name)]
     assert list((lab.store.root / "progress").glob("*/*")) == []
 
@@ -185,9 +186,9 @@ def test_notes_swapped_between_trajectories_are_not_used(tmp_path: Path, finishe
     """A trajectory's notes under another's name would continue the wrong training: they are passed over, and then replaced."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     graph = graph_in(tmp_path, methods=[{"constrained": {"fork_epoch": 1}}])
-    trunk = next(task for task in graph.tasks.values() if task.kind == "train" and task.spec["epoch"] == 1)
+    trunk = next(task for task in graph.tasks.values() if task.kind == "train" and task.spec.epoch == 1)
     store = Store(tmp_path / "store")
-    own = store.base / "trajectories" / trunk.spec["trajectory_key"][:2] / trunk.spec["trajectory_key"]
+    own = store.base / "trajectories" / trunk.spec.trajectory_key[:2] / trunk.spec.trajectory_key
     other = next(path for path in (store.base / "trajectories").glob("*/*") if path != own)
     assert store.epochs(own.name)[1] == trunk.key
     shutil.copy(other, own)

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from harness import UserError
 from harness.benchmark import load_benchmark
-from harness.execution.plugin_calls import architecture_for
+from harness.execution.plugin_calls import make_architecture
 from harness.plan.planner import plan
 from harness.registry.catalogue import load_catalogue
 from harness_vision.pretrained import read_digest
@@ -200,10 +200,10 @@ def test_worker_with_other_bytes(hub: Path) -> None:
     expected = sha256(put_weights(hub, 0))
     identity = located().identity
     catalogue = load_catalogue()
-    assert architecture_for(catalogue, identity, Path()).identity == identity
+    assert make_architecture(catalogue, identity, Path()).identity == identity
     path = put_weights(hub, 1)
     with pytest.raises(UserError) as caught:
-        architecture_for(catalogue, identity, Path())
+        make_architecture(catalogue, identity, Path())
     assert str(caught.value) == (
         f"timm/{TAGGED}: the task was made for pretrained weights sha256:{expected}, {path} holds sha256:{sha256(path)}; "
         "copy the file from the machine that planned, or start the run again"

@@ -258,14 +258,14 @@ def test_planned_and_run(tiny: Path, tmp_path: Path) -> None:
     benchmark = load_benchmark(tmp_path / "b.yaml", catalogue).located(tiny)
     assert benchmark.resolved()["datasets"][0]["options"]["wnids"] == [FEW[0], FEW[2]]
     [task, *_] = plan(benchmark).tasks.values()
-    room = TaskEnvironment(catalogue, task.spec["setting"], tiny, torch.device("cpu"))
+    room = TaskEnvironment(catalogue, task.spec.setting, tiny, torch.device("cpu"))
     assert room.module()(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
     path = tiny / "tiny-imagenet-200" / "val" / "images" / "val_1.JPEG"
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(
         UserError, match="data set 'tiny_imagenet' is not the one the task was made for: its fingerprint differs"
     ):
-        TaskEnvironment(catalogue, task.spec["setting"], tiny, torch.device("cpu"))
+        TaskEnvironment(catalogue, task.spec.setting, tiny, torch.device("cpu"))
 
 
 def test_classes_named_but_missing(tiny: Path) -> None:

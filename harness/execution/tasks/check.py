@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from harness.api.task import Task
+from harness.api.specs import CheckSpec
 from harness.execution.dry_pass import DryPass
+from harness.execution.plugin_calls import make_objective
 from harness.execution.tasks.resources import TaskResources
-from harness.execution.train_run import make_objective, teacher_network
+from harness.execution.tasks.train import teacher_network
 
 
-def check(task: Task, resources: TaskResources) -> None:
-    """Raise what would fail every training of the task's setting and objective, before hours are spent."""
-    environment = resources.environment(task.spec["setting"])
-    objective, label = make_objective(resources.catalogue, task.spec["objective"])
-    setting = task.spec["teacher"]
+def check(spec: CheckSpec, resources: TaskResources) -> None:
+    """Raise what would fail every training of a setting and an objective."""
+    environment = resources.environment(spec.setting)
+    objective, label = make_objective(resources.catalogue, spec.objective)
     teacher = None
-    if setting is not None:
-        teacher = teacher_network(resources.catalogue, setting, environment, resources.context.data)
+    if spec.teacher is not None:
+        teacher = teacher_network(resources.catalogue, spec.teacher, environment, resources.context.data)
     DryPass(environment, objective, label, teacher).run()

@@ -3,49 +3,69 @@
 from __future__ import annotations
 
 import time
-from functools import partial
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from harness import streams
 from harness.api.interfaces import Derivation, DerivationContext, Split
+from harness.api.specs import DeriveSpec
 from harness.api.task import Task, canonical_json
 from harness.errors import PluginFailed, attribute_errors
-from harness.execution.plugin_calls import check_states, plugin_label
+from harness.execution.environment import TaskEnvironment
+from harness.execution.plugin_calls import plugin_label
+from harness.execution.plugin_results import check_states
 from harness.execution.tasks.resources import TaskResources
 from harness.networks.evaluation import NormalizedImages
+from harness.networks.flat_network import StateDict
 
 
-def derive(task: Task, resources: TaskResources) -> None:
+def derive(task: Task, spec: DeriveSpec, resources: TaskResources) -> None:
     """Compute all outputs of a derivation and store them, one part each."""
     began = time.monotonic()
-    environment = resources.environment(task.spec["setting"])
-    derivation: Derivation = resources.catalogue.from_identity("derivation", task.spec["derivation"])
-    parents = [resources.store.tensors(where["object"], where["part"]) for where in task.spec["parent_locations"]]
-    context = DerivationContext(
-        environment.module,
-        environment.train,
-        environment.test,
-        partial(_normalize, normalization=environment.normalization, device=resources.device),
-        resources.device,
-        streams.key(*task.spec["stream"]),
-    )
-    who = plugin_label(resources.catalogue, "derivation", derivation)
-    shared = [split_tensor for split in (environment.train, environment.test) for split_tensor in (split.images, split.labels)]
-    versions = [tensor._version for tensor in shared]
-    with attribute_errors(who, "derive"):
-        given, facts = derivation.derive(parents, context)
-        states, facts = [dict(state) for state in given], dict(facts)
-        canonical_json(facts)
-    if versions != [tensor._version for tensor in shared]:
+    environment = resources.environment(spec.setting)
+    derivation: Derivation = resources.catalogue.from_identity("derivation", spec.derivation)
+    label = plugin_label(resources.catalogue, "derivation", derivation)
+    parents = [resources.tensors(location) for location in spec.parent_locations]
+    before = _data_versions(environment)
+    with attribute_errors(label, "derive"):
+        states, facts = derivation.derive(parents, _context(environment, spec))
+        states = [dict(state) for state in states]
+        facts = dict(facts)
+        canonical_json(facts)  # raises for what is no JSON
+    if _data_versions(environment) != before:
         resources.forget_environment()
-        raise PluginFailed(f"{who}: derive changes the data set's images or labels in place; work on a copy")
-    check_states(f"{who}: derive gave", states, derivation.outputs, parents[0])
-    resources.put(task, began, {f"weights-{i}": state for i, state in enumerate(states)}, facts=facts)
+        raise PluginFailed(f"{label}: derive changes the data set's images or labels in place; work on a copy")
+    check_states(f"{label}: derive gave", states, derivation.outputs, parents[0])
+    parts: dict[str, StateDict] = {}
+    for output, state in enumerate(states):
+        parts[f"weights-{output}"] = state
+    resources.put(task, began, parts, {"facts": facts})
 
 
-def _normalize(images: Tensor, *, normalization: Any, device: torch.device) -> Tensor:
-    split = Split(images, torch.zeros(len(images)))
-    return torch.cat(list(NormalizedImages(split, normalization, device).batches()))
+def _context(environment: TaskEnvironment, spec: DeriveSpec) -> DerivationContext:
+    return DerivationContext(
+        network=environment.module,
+        train=environment.train,
+        test=environment.test,
+        normalize=_normalizer(environment),
+        device=environment.device,
+        stream=streams.key(*spec.stream),
+    )
+
+
+def _normalizer(environment: TaskEnvironment) -> Callable[[Tensor], Tensor]:
+    """Return the function that turns uint8 images (batch, …) into normalized float32 images on the device."""
+
+    def normalize(images: Tensor) -> Tensor:
+        split = Split(images, torch.zeros(len(images)))
+        return torch.cat(list(NormalizedImages(split, environment.normalization, environment.device).batches()))
+
+    return normalize
+
+
+def _data_versions(environment: TaskEnvironment) -> list[int]:
+    """Return the counters with which torch counts in-place changes of the data set's tensors."""
+    train, test = environment.train, environment.test
+    return [tensor._version for tensor in (train.images, train.labels, test.images, test.labels)]

@@ -1,14 +1,16 @@
-"""What all kinds of tasks use: plugins, store, the environment of the last setting, the clock, whom to tell."""
+"""What all kinds of tasks use: plugins, the store, the environment of the last setting, the stopwatch."""
 
 from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from harness.api.ensemble import EvaluatedEnsemble
+from harness.api.specs import MeasureSpec, SettingSpec, WeightsLocation
 from harness.api.task import Task, canonical_json
 from harness.execution.context import RunContext
 from harness.execution.device import resolve_device
@@ -17,45 +19,64 @@ from harness.networks.flat_network import StateDict
 from harness.store import Store
 from harness.telemetry.provenance import provenance
 
+EnsembleId = tuple[tuple[str, ...], tuple[WeightsLocation, ...], int]
+"""Predictions, members and seed: what the ensemble of a measurement is made of."""
+
 
 class TaskResources:
-    """Kept from task to task, so that tasks of one setting share its data set, and metrics of one ensemble its predictions."""
+    """Kept from task to task: tasks of one setting share its data set, metrics of one ensemble share its predictions."""
 
     def __init__(self, context: RunContext) -> None:
-        self.context, self.catalogue, self.watch = context, context.catalogue, context.watch
+        self.context = context
+        self.catalogue = context.catalogue
+        self.watch = context.watch
         self.store = Store(context.store)
         self.device = torch.device(resolve_device(context.device))
-        self.ensemble: tuple[str, EvaluatedEnsemble] | None = None
         self._environment: tuple[str, TaskEnvironment] | None = None
+        self._ensemble: tuple[EnsembleId, EvaluatedEnsemble] | None = None
 
-    def environment(self, setting: dict[str, Any]) -> TaskEnvironment:
+    def environment(self, setting: SettingSpec) -> TaskEnvironment:
         """Return the environment of a setting: the last one if it is the same."""
-        name = canonical_json(setting)
+        name = canonical_json(setting.to_json())
         if self._environment is None or self._environment[0] != name:
-            self.forget_environment()  # its memory first
+            self.forget_environment()  # frees its memory before the next one needs it
             with self.watch("data"):
                 self._environment = name, TaskEnvironment(self.catalogue, setting, self.context.data, self.device)
         return self._environment[1]
 
     def forget_environment(self) -> None:
-        """Let the next task read its data anew."""
+        """Make the next task read its data again."""
         self._environment = None
 
+    def known_ensemble(self, spec: MeasureSpec) -> EvaluatedEnsemble | None:
+        """Return the last ensemble, with what it has computed so far, if a measurement is of the same one."""
+        if self._ensemble is None or self._ensemble[0] != _ensemble_id(spec):
+            return None
+        return self._ensemble[1]
+
+    def keep_ensemble(self, spec: MeasureSpec, ensemble: EvaluatedEnsemble) -> None:
+        """Keep an ensemble for the next metric."""
+        self._ensemble = _ensemble_id(spec), ensemble
+
     def release(self) -> None:
-        """Free all memory that is not needed for what comes next."""
-        self.ensemble = None
+        """Free all memory that the next task does not need."""
+        self._ensemble = None
         self.forget_environment()
         gc.collect()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
 
-    def put(self, task: Task, began: float, parts: dict[str, StateDict], **facts: Any) -> None:
-        """Store a task's object; `began` is `time.monotonic()` at its start."""
-        seconds = round(time.monotonic() - began, 3)
-        meta = {"kind": task.kind, "spec": task.spec, "seconds": seconds, "provenance": provenance()}
-        with self.watch("store"):
-            self.store.put(task.key, {**meta, **facts}, parts)
+    def tensors(self, location: WeightsLocation) -> StateDict:
+        """Return the weights at a location; raise `DamagedObject` if they cannot be read."""
+        return self.store.tensors(location.object, location.part)
 
-    def emit(self, event: str, task: Task, **facts: Any) -> None:
-        """Tell of an event of a task."""
-        self.context.emit({"event": event, "task": task.key, "kind": task.kind, "time": time.time(), **facts})
+    def put(self, task: Task, began: float, parts: Mapping[str, StateDict], facts: Mapping[str, Any]) -> None:
+        """Store a task's object: tensors by part, and facts (JSON). `began` is `time.monotonic()` at the task's start."""
+        seconds = round(time.monotonic() - began, 3)
+        meta = {"kind": task.kind, "spec": task.spec.to_json(), "seconds": seconds, "provenance": provenance()}
+        with self.watch("store"):
+            self.store.put(task.key, {**meta, **facts}, dict(parts))
+
+
+def _ensemble_id(spec: MeasureSpec) -> EnsembleId:
+    return spec.predictions, spec.members, spec.seed

@@ -1,0 +1,52 @@
+"""What all trainings of a cell have in common, and the base of all values that are identified by a key."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+from harness.api.interfaces import Architecture, Dataset
+from harness.api.options import options_json
+from harness.api.recipe import Recipe
+from harness.api.specs import SettingSpec, Spec
+from harness.api.task import FORMAT, key_of
+
+
+class ContentAddressed(ABC):
+    """A value that is identified by its key: the sha256 of its spec. Values with equal keys are equal."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> Spec:
+        """What the value is a function of; other content-addressed values in it by their keys."""
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 of the spec's canonical JSON, in hex."""
+        return key_of(self.spec.to_json())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ContentAddressed) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@dataclass(frozen=True, eq=False)
+class Setting(ContentAddressed):
+    """What all trajectories of a cell have in common: data set, architecture, recipe."""
+
+    dataset: Dataset
+    architecture: Architecture
+    recipe: Recipe
+
+    @cached_property
+    def spec(self) -> SettingSpec:
+        """The setting as a worker is told it."""
+        return SettingSpec(
+            format=FORMAT,
+            dataset={**self.dataset.identity, "fingerprint": self.dataset.fingerprint},
+            architecture=self.architecture.identity,
+            recipe=options_json(self.recipe),
+        )

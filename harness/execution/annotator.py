@@ -1,0 +1,124 @@
+"""Adds to the events of tasks what the tasks are about, in the words of the benchmark file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from harness.api.plugin import full_name
+from harness.api.specs import CheckSpec, MeasureSpec, PredictSpec, StreamName, TrainSpec
+from harness.api.task import Task
+from harness.plan.graph import Graph, PlannedCell
+from harness.telemetry.events import Event, TaskEnded, TaskEvent, TaskStarted
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """The fields of `TaskEvent` that the process running the benchmark adds."""
+
+    dataset: str
+    architecture: str
+    seed: int | None
+    member: int | None
+    methods: tuple[str, ...]
+    objective: str
+    metric: str
+    cost: float
+    description: str
+
+
+class EventAnnotator:
+    """Completes the events of one run: the run's folder, what tasks are about, how long they took."""
+
+    def __init__(self, graph: Graph, folder: Path) -> None:
+        self._graph = graph
+        self._folder = str(folder)
+        self._facts: dict[str, TaskFacts] = {}
+        self._began: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> Event:
+        """Return a complete event."""
+        if isinstance(event, TaskEvent):
+            event = self._complete(event)
+        return replace(event, folder=self._folder)
+
+    def _complete(self, event: TaskEvent) -> TaskEvent:
+        key = event.task
+        if isinstance(event, TaskStarted):
+            self._began[key] = event.time
+        if isinstance(event, TaskEnded) and key in self._began:
+            event = replace(event, seconds=round(event.time - self._began.pop(key), 3))
+        if key not in self._facts:
+            task = self._graph.task(key)
+            if task is None:  # of another benchmark: a store's task done by hand
+                return event
+            self._facts[key] = task_facts(task, self._cells(key))
+        return replace(event, **asdict(self._facts[key]))
+
+    @cached_property
+    def _cells_by_task(self) -> dict[str, list[PlannedCell]]:
+        return self._graph.cells_by_task()
+
+    def _cells(self, key: str) -> list[PlannedCell]:
+        """Return the cells that need a task; those of a check are those of the trainings behind it."""
+        found: dict[int, PlannedCell] = {}
+        for needed in self._graph.checked.get(key, (key,)):
+            for cell in self._cells_by_task.get(needed, ()):
+                found[id(cell)] = cell
+        return list(found.values())
+
+
+def task_facts(task: Task, cells: Sequence[PlannedCell]) -> TaskFacts:
+    """Return what a task is about. `cells` are those that need it."""
+    spec = task.spec
+    dataset, architecture = full_name(spec.setting.dataset), full_name(spec.setting.architecture)
+    seed = member = None
+    if cells:
+        first = cells[0].spec
+        dataset, architecture, seed = first.dataset.label, first.architecture.label, first.seed
+    objective = metric = ""
+    if isinstance(spec, TrainSpec):
+        seed, member = _seed_and_member(spec.trajectory.order)
+        objective = full_name(spec.trajectory.objective)
+    elif isinstance(spec, CheckSpec):
+        seed, objective = None, full_name(spec.objective)
+    elif isinstance(spec, PredictSpec):
+        member = _member_index(spec, cells)
+    elif isinstance(spec, MeasureSpec):
+        seed, metric = spec.seed, full_name(spec.metric)
+    methods = tuple(dict.fromkeys(cell.spec.method.label for cell in cells))
+    return TaskFacts(dataset, architecture, seed, member, methods, objective, metric, task.cost, describe(task))
+
+
+def describe(task: Task) -> str:
+    """Return what a task is in a line: `resnet20 on cifar10, seed 0 member 1, cross-entropy`."""
+    spec = task.spec
+    where = f"{full_name(spec.setting.architecture)} on {full_name(spec.setting.dataset)}"
+    if isinstance(spec, MeasureSpec):
+        return f"measure {full_name(spec.metric)} {where}"
+    if not isinstance(spec, TrainSpec):
+        return f"{spec.kind} {where}"
+    seed, member = _seed_and_member(spec.trajectory.order)
+    objective = full_name(spec.trajectory.objective).replace("_", "-")
+    rate = spec.trajectory.constant_learning_rate
+    constant = "" if rate is None else f", constant learning rate {rate:g}"
+    return f"{where}, seed {seed} member {member}, {objective}{constant}"
+
+
+def _seed_and_member(order: StreamName) -> tuple[int | None, int | None]:
+    """Return the seed and the member of an order stream, which is named ("order", seed, member)."""
+    if len(order) != 3:
+        return None, None
+    _, seed, member = order
+    return (seed if isinstance(seed, int) else None), (member if isinstance(member, int) else None)
+
+
+def _member_index(spec: PredictSpec, cells: Sequence[PlannedCell]) -> int | None:
+    """Return the index of the member that a prediction is for, in the first ensemble that has it."""
+    for cell in cells:
+        for index, member in enumerate(cell.members):
+            if member.key == spec.weights:
+                return index
+    return None

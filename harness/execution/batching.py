@@ -1,0 +1,151 @@
+"""Groups of tasks done by one worker: siblings side by side where that pays off, in halves where memory does not suffice."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from harness.api.specs import TrainSpec
+from harness.api.task import Outcome, Task, canonical_json
+from harness.errors import Interrupted, StoreError, TaskFailed, is_out_of_memory
+from harness.execution.context import RunContext
+from harness.execution.tasks.train import TrainTaskRun, train_side_by_side
+from harness.execution.worker import MemoryExhausted, Worker, lease_key
+from harness.telemetry.events import OutOfMemory, SiblingsSeparated
+from harness.text import describe_error
+
+DoGroup = Callable[[Sequence[Task], bool], list[Outcome]]
+"""Does a group of tasks. Raises `MemoryExhausted`, unless the second argument says that this is the last try."""
+
+
+class GroupRunner:
+    """Does groups of tasks. What a task computes does not depend on what it is done together with."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._worker = Worker(context)
+        self._resources = self._worker.resources
+        self._store = self._resources.store
+        self._max_batch: dict[str, int] = {}  # largest group that fits in memory, learned from out-of-memory errors
+
+    def run(self, group: Sequence[Task]) -> list[Outcome]:
+        """Do the tasks of a group; return how each ended, in order.
+
+        Raise `Interrupted` when asked to stop, and `StoreError` when the store cannot be written.
+        """
+        watch = self._context.watch
+        with watch("other"):
+            try:
+                if self._pays_side_by_side(group):
+                    return self._in_batches(group)
+                outcomes = []
+                for task in group:
+                    outcomes += self.run_with_oom_backoff([task], self._one_by_one)
+                return outcomes
+            finally:
+                self._context.emit(watch.phases())
+
+    def _pays_side_by_side(self, group: Sequence[Task]) -> bool:
+        several_trainings = len(group) > 1 and group[0].kind == "train"
+        return several_trainings and self._context.siblings.side_by_side(group, self._resources.device)
+
+    def _in_batches(self, group: Sequence[Task]) -> list[Outcome]:
+        """Train siblings side by side, as many at once as fitted in memory when similar ones were trained before."""
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(group):
+            left = group[len(outcomes) :]
+            batch = left[: self._max_batch.get(_memory_class(left[0]), len(left))]
+            outcomes += self.run_with_oom_backoff(batch, self._side_by_side)
+        return outcomes
+
+    def run_with_oom_backoff(self, group: Sequence[Task], do: DoGroup) -> list[Outcome]:
+        """Do a group at once; if memory does not suffice, in halves, down to single tasks.
+
+        A single task is tried once more after all other memory was freed; that is its last try.
+        """
+        with contextlib.suppress(MemoryExhausted):
+            return do(group, False)
+        self._resources.release()
+        again = "alone, once more" if len(group) == 1 else f"{len(group)} tasks in halves"
+        first = group[0]
+        self._context.emit(OutOfMemory(task=first.key, kind=first.kind, message=f"out of memory; tried {again}"))
+        if len(group) == 1:
+            return do(group, True)
+        half = (len(group) + 1) // 2
+        self._max_batch[_memory_class(first)] = half
+        return [*self.run_with_oom_backoff(group[:half], do), *self.run_with_oom_backoff(group[half:], do)]
+
+    def _one_by_one(self, group: Sequence[Task], last: bool) -> list[Outcome]:
+        return [self._worker.attempt(task, last=last) for task in group]
+
+    def _side_by_side(self, group: Sequence[Task], last: bool) -> list[Outcome]:
+        """Train siblings side by side where possible; then do the tasks that are left one by one.
+
+        A sibling that diverges fails alone. Out-of-memory errors are re-raised as `MemoryExhausted`. After any other error of
+        several siblings, each is tried alone.
+        """
+        ended: dict[str, Outcome] = {}
+        together = [] if last or len(group) == 1 else group
+        with contextlib.ExitStack() as leases, contextlib.redirect_stdout(sys.stderr):
+            try:
+                for runs in self._startable(together, leases):
+                    ended |= self._train_together(runs)
+            except (Interrupted, KeyboardInterrupt, StoreError):
+                raise
+            except BaseException as error:
+                if is_out_of_memory(error):
+                    raise MemoryExhausted from None
+                self._report_separation(group[0], error)
+            finally:
+                self._worker.process_state.restore()
+        outcomes = []
+        for task in group:
+            outcome = ended.get(task.key)
+            outcomes.append(outcome or self._worker.attempt(task, last=last))
+        return outcomes
+
+    def _startable(self, group: Sequence[Task], leases: contextlib.ExitStack) -> list[list[TrainTaskRun]]:
+        """Return the trainings that nobody else works on, in lists of several that start from the same step.
+
+        Their leases are held until `leases` is closed.
+        """
+        by_step: dict[int, list[TrainTaskRun]] = defaultdict(list)
+        for task in group:
+            if self._store.has(task.key) or not leases.enter_context(self._store.lease(lease_key(task))):
+                continue
+            if not self._store.present(task.key) and isinstance(task.spec, TrainSpec):
+                run = TrainTaskRun(task, task.spec, self._resources)
+                by_step[run.start.step].append(run)
+        return [runs for runs in by_step.values() if len(runs) > 1]
+
+    def _train_together(self, runs: Sequence[TrainTaskRun]) -> dict[str, Outcome]:
+        """Train siblings side by side; return how they ended, by key. Raise `Interrupted` once every state is saved."""
+        for run in runs:
+            self._worker.report_start(run.task)
+        outcomes: dict[str, Outcome] = {}
+        interrupted = False
+        for run, end in zip(runs, train_side_by_side(runs, self._resources), strict=True):
+            key = run.task.key
+            if isinstance(end, TaskFailed):
+                outcomes[key] = self._worker.failed(run.task, end)
+                continue
+            try:
+                run.finish(end)
+                outcomes[key] = Outcome(key, "done")
+            except Interrupted:
+                interrupted = True
+        if interrupted:
+            raise Interrupted
+        return outcomes
+
+    def _report_separation(self, first: Task, error: BaseException) -> None:
+        message = f"siblings are trained one by one: {describe_error(error)}"
+        self._context.emit(SiblingsSeparated(task=first.key, kind=first.kind, message=message))
+
+
+def _memory_class(task: Task) -> str:
+    """Return a text that is equal for tasks that need as much memory: kind, setting and objective."""
+    objective = task.spec.trajectory.objective["name"] if isinstance(task.spec, TrainSpec) else None
+    return canonical_json([task.kind, task.spec.setting.to_json(), objective])

@@ -1,0 +1,59 @@
+"""What the store holds of a run's measurements, read into the run's state; damaged objects are quarantined."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from harness.api.task import Task
+from harness.errors import DamagedObject
+from harness.execution.context import RunContext
+from harness.execution.measured_values import measured_from_json
+from harness.execution.rows import place
+from harness.execution.run_state import RunState
+from harness.plan.graph import PlannedCell
+from harness.store import Store
+from harness.telemetry.events import ObjectQuarantined
+
+MAX_DAMAGES = 3  # times that an object may turn out damaged before its cells fail
+
+
+class ResultCollector:
+    """Reads what is stored, and counts what turns out to be damaged."""
+
+    def __init__(self, store: Store, state: RunState, context: RunContext) -> None:
+        self._store, self._state, self._context = store, state, context
+        self._damages: dict[str, int] = {}
+
+    def collect(self, tasks: Iterable[Task]) -> None:
+        """Read the values of the measurements among tasks that are stored; a damaged one counts as missing."""
+        for task in tasks:
+            if task.kind != "measure" or task.key in self._state.measured or not self._store.present(task.key):
+                continue
+            try:
+                self._state.measured[task.key] = measured_from_json(self._store.meta(task.key))
+            except DamagedObject as error:
+                self._quarantine(task.key, str(error))
+            except ValueError:
+                self._quarantine(task.key, f"object {task.key[:12]} holds no measured values")
+
+    def may_be_replaced(self, key: str, message: str) -> bool:
+        """Quarantine an object that turned out damaged, and return True; False if that has happened too often."""
+        damages = self._damages.get(key, 0)
+        if damages >= MAX_DAMAGES:
+            return False
+        self._damages[key] = damages + 1
+        if self._store.damage(key):  # otherwise another run has replaced it meanwhile
+            self._quarantine(key, message)
+        return True
+
+    def record_unplanned(self, cells: Iterable[PlannedCell]) -> None:
+        """Keep the tracebacks of plugins that failed at planning."""
+        for cell in cells:
+            if cell.traceback:
+                facts = {"message": cell.problem, "traceback": cell.traceback, "time": time.time(), "cell": place(cell)}
+                self._store.record_failure(cell.key, facts)
+
+    def _quarantine(self, key: str, message: str) -> None:
+        path = self._store.quarantine(key)
+        self._context.emit(ObjectQuarantined(key=key, path=str(path), message=message))

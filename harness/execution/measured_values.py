@@ -1,0 +1,64 @@
+"""The values of a measurement, as the store keeps them and as rows need them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from harness.api.interfaces import MetricValue
+from harness.results.rows import Better
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the store holds of a measurement: a metric's values, its own first, and what the ensemble warns of."""
+
+    values: tuple[MetricValue, ...]
+    warnings: tuple[str, ...]
+
+
+def values_json(values: Sequence[MetricValue]) -> list[dict[str, Any]]:
+    """Return a metric's values as JSON."""
+    written = []
+    for value in values:
+        error = value.standard_error
+        written.append(
+            {
+                "metric": value.metric,
+                "value": _number_json(value.value),
+                "standard_error": None if error is None else _number_json(error),
+                "unit": value.unit,
+                "better": value.better,
+            }
+        )
+    return written
+
+
+def measured_from_json(meta: Mapping[str, Any]) -> Measured:
+    """Return what the meta-data of a measurement's object holds; raise `ValueError` if it holds no measured values."""
+    try:
+        values = tuple(_value_from_json(value) for value in meta["values"])
+        warnings = meta.get("warnings", [])  # objects of earlier versions have none
+    except (KeyError, TypeError, OverflowError) as error:
+        raise ValueError(str(error)) from None
+    if not values:
+        raise ValueError("no values")
+    if not isinstance(warnings, list) or not all(isinstance(warning, str) for warning in warnings):
+        raise ValueError("warnings are no list of texts")
+    return Measured(values, tuple(warnings))
+
+
+def _value_from_json(value: Mapping[str, Any]) -> MetricValue:
+    metric, unit, better = value["metric"], value["unit"], value["better"]
+    if not isinstance(metric, str) or not isinstance(unit, str) or better not in get_args(Better):
+        raise ValueError("a metric, a unit or a direction is no text")
+    error = value["standard_error"]
+    return MetricValue(metric, float(value["value"]), None if error is None else float(error), unit, better)
+
+
+def _number_json(value: float) -> float | str:
+    """Return a number, or the text of one that JSON lacks (NaN, infinities), which `float` reads."""
+    value = float(value)
+    return value if math.isfinite(value) else repr(value)

@@ -1,0 +1,94 @@
+"""What plugins return, checked before it is used. Knows no task and no store."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.api.interfaces import Dataset, MetricValue, Split
+from harness.errors import PluginFailed
+from harness.networks.flat_network import StateDict
+from harness.results.rows import Better
+
+MAX_VALUES = 100_000
+"""Values that a metric may return for one ensemble; one that yields without end is stopped there."""
+
+
+def check_split(what: str, split: Any, dataset: Dataset) -> None:
+    """Refuse a split that is not what every later step takes for granted; a label out of range would end a CUDA process."""
+    problem = _split_problem(split, dataset)
+    if problem:
+        wanted = f"images uint8 (n, {', '.join(map(str, dataset.shape))}) with labels int64 (n,) below {dataset.num_classes}"
+        raise PluginFailed(f"{what} that is not {wanted}: {problem}")
+
+
+def _split_problem(split: Any, dataset: Dataset) -> str:
+    """Say what is wrong with a split, or nothing."""
+    if not isinstance(split, Split):
+        return f"it is a {type(split).__name__}"
+    for name, tensor, dtype in (("images", split.images, torch.uint8), ("labels", split.labels, torch.int64)):
+        if not isinstance(tensor, Tensor):
+            return f"its {name} are a {type(tensor).__name__}"
+        if tensor.dtype != dtype:
+            return f"its {name} are {tensor.dtype}"
+    if split.labels.dim() != 1 or split.images.shape != (len(split.labels), *dataset.shape):
+        return f"its images are {tuple(split.images.shape)} and its labels {tuple(split.labels.shape)}"
+    if not len(split):
+        return "it is empty"
+    least, most = int(split.labels.min()), int(split.labels.max())
+    return "" if least >= 0 and most < dataset.num_classes else f"its labels go from {least} to {most}"
+
+
+def check_states(what: str, states: Sequence[dict[str, Any]], outputs: int, like: StateDict) -> None:
+    """Refuse derived weights that are not as many as declared, or do not fit the network."""
+    if len(states) != outputs:
+        raise PluginFailed(f"{what} {len(states)} states; it declares {outputs}")
+    for state in states:
+        for name, tensor in sorted(like.items()):
+            given = state.get(name)
+            if not isinstance(given, Tensor) or given.shape != tensor.shape:
+                raise PluginFailed(f"{what} no tensor '{name}' of shape {tuple(tensor.shape)}")
+            if given.dtype != tensor.dtype:
+                raise PluginFailed(f"{what} '{name}' as {given.dtype}; its parents have {tensor.dtype}")
+        if len(state) > len(like):
+            raise PluginFailed(f"{what} a tensor '{min(set(state) - set(like))}' that the network does not have")
+
+
+def check_logits(label: str, logits: Any, shape: tuple[int, int], where: str) -> None:
+    """Refuse outputs that are not finite logits of a shape (batch, classes); `where` says on what they were computed."""
+    expected = f"a tensor {shape} of logits is expected"
+    if not isinstance(logits, Tensor):
+        raise PluginFailed(f"{label}: gives a {type(logits).__name__} {where}; {expected}")
+    if tuple(logits.shape) != shape:
+        raise PluginFailed(f"{label}: gives a tensor {tuple(logits.shape)} {where}; {expected}")
+    if logits.layout != torch.strided:
+        raise PluginFailed(f"{label}: gives a tensor of layout {logits.layout} {where}; {expected}")
+    if not logits.is_floating_point():
+        raise PluginFailed(f"{label}: gives {logits.dtype} {where}; {expected}")
+    if not bool(torch.isfinite(logits).all()):
+        raise PluginFailed(f"{label}: gives logits that are not finite {where}")
+
+
+def check_values(what: str, values: Sequence[Any], name: str) -> None:
+    """Refuse values that cannot become rows."""
+    if not values or not all(isinstance(v, MetricValue) for v in values) or values[0].metric != name:
+        raise PluginFailed(f"{what} {values!r:.80}; its own MetricValue first is expected")
+    if len(values) > MAX_VALUES:
+        raise PluginFailed(f"{what} more than {MAX_VALUES} values")
+    for value in values:
+        right = isinstance(value.metric, str) and value.metric.isprintable() and 0 < len(value.metric) <= 100
+        right = right and isinstance(value.unit, str) and len(value.unit) <= 100 and value.better in get_args(Better)
+        if not (right and _is_number(value.value) and (value.standard_error is None or _is_number(value.standard_error))):
+            raise PluginFailed(f"{what} {value!r:.200}; a name, numbers, a unit and higher, lower or nothing are expected")
+    names = [value.metric for value in values]
+    if len(set(names)) < len(names):
+        raise PluginFailed(f"{what} two values named '{next(n for n in names if names.count(n) > 1)}'")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real | np.number) or (isinstance(value, Tensor | np.ndarray) and value.size == 1)

@@ -1,0 +1,65 @@
+"""The state of a process that results depend on, and that a plugin may change."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import torch
+
+_MAIN_THREAD = threading.main_thread()  # only there may handlers of signals be set
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM") if hasattr(signal, name)]
+_CUDNN_FLAGS = ("enabled", "benchmark", "deterministic")
+
+
+class ProcessState:
+    """Threads, torch's and NumPy's defaults, the working folder and signal handlers, as they were when this was made.
+
+    Global random generators are left out: nothing draws from them.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._folder = Path.cwd()
+        self._numpy_errors = np.geterr()
+        self._recursion_limit = sys.getrecursionlimit()
+        self._determinism = _determinism()
+        self._matmul_precision = torch.get_float32_matmul_precision()
+        self._cudnn = {name: getattr(torch.backends.cudnn, name) for name in _CUDNN_FLAGS}
+        self._handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+        self.restore()
+
+    def restore(self) -> None:
+        """Set everything back."""
+        self._restore_torch()
+        np.seterr(**self._numpy_errors)
+        sys.setrecursionlimit(self._recursion_limit)
+        os.chdir(self._folder)
+        if threading.current_thread() is _MAIN_THREAD:
+            self._restore_handlers()
+
+    def _restore_torch(self) -> None:
+        torch.set_num_threads(self._threads)
+        torch.set_default_dtype(torch.float32)
+        torch.set_grad_enabled(True)
+        torch.set_default_device(None)
+        if _determinism() != self._determinism:  # setting it imports torch's compiler, which takes longer than torch itself
+            enabled, warn_only = self._determinism
+            torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.set_float32_matmul_precision(self._matmul_precision)
+        for name, value in self._cudnn.items():
+            setattr(torch.backends.cudnn, name, value)
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
+            if handler is not None and signal.getsignal(number) != handler:
+                signal.signal(number, handler)
+
+
+def _determinism() -> tuple[bool, bool]:
+    """Return whether algorithms must be deterministic, and whether others only warn."""
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()

@@ -1,0 +1,210 @@
+"""One training task against the store: where it starts, what is saved on the way, what is stored at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from harness import streams
+from harness.api.specs import SettingSpec, TrainSpec
+from harness.api.task import Task
+from harness.errors import DamagedObject, Interrupted, TaskFailed
+from harness.execution.environment import TaskEnvironment
+from harness.execution.plugin_calls import build_module, make_architecture, make_objective, plugin_label
+from harness.execution.tasks.resources import TaskResources
+from harness.networks.flat_network import FlatNetwork, StateDict
+from harness.registry.catalogue import Catalogue
+from harness.telemetry.events import EpochEnded, ObjectQuarantined, TrainingStarted
+from harness.training.loop import EpochRecord, Point, Rules, Trainer, record_json
+from harness.training.schedule import learning_rate
+
+_OPTIMIZER = "optimizer-"  # what the names of parts with optimizer state begin with
+
+
+class TrainTaskRun:
+    """A training from `start`, the latest point that the store has, up to the end of epoch `until`, by `trainer`."""
+
+    def __init__(self, task: Task, spec: TrainSpec, resources: TaskResources) -> None:
+        self.task = task
+        self.until = spec.epoch
+        self._spec = spec
+        self._resources = resources
+        self._store, self._watch = resources.store, resources.watch
+        self._began = self._last_save = time.monotonic()
+        self._environment = resources.environment(spec.setting)
+        self._steps_per_epoch = self._environment.recipe.steps_per_epoch(len(self._environment.train))
+        self.trainer = self._trainer()
+        with self._watch("store"):
+            self.start = self._saved_state() or self._first_point(self.trainer.network)
+
+    def _trainer(self) -> Trainer:
+        environment, trajectory = self._environment, self._spec.trajectory
+        objective, _ = make_objective(self._resources.catalogue, trajectory.objective)
+        rate = learning_rate(
+            environment.recipe, self._steps_per_epoch, trajectory.constant_learning_rate, trajectory.restart_epoch
+        )
+        rules = Rules(environment.recipe, objective, rate, trajectory.order)
+        stream = 0 if trajectory.init is None else streams.key(*trajectory.init)
+        network = environment.network(stream, gradient=True)
+        return Trainer(network, environment.augmenter, environment.labels, rules, self._teacher())
+
+    def begin(self) -> None:
+        """Report that the training begins, or is resumed."""
+        self._last_save = time.monotonic()
+        self._resources.context.emit(
+            TrainingStarted(
+                task=self.task.key,
+                kind=self.task.kind,
+                epoch=self.start.step / self._steps_per_epoch,
+                until=self.until,
+                threads=torch.get_num_threads(),
+            )
+        )
+
+    def after_epoch(self, record: EpochRecord, point: Callable[[], Point]) -> None:
+        """Report an epoch, and save the training's state from time to time."""
+        self._resources.context.emit(
+            EpochEnded(
+                task=self.task.key,
+                kind=self.task.kind,
+                epoch=record.epoch,
+                until=self.until,
+                loss=record.loss,
+                accuracy=record.accuracy,
+                learning_rate=record.learning_rate,
+                seconds=round(record.seconds, 3),
+            )
+        )
+        since_save = time.monotonic() - self._last_save
+        if record.epoch < self.until and since_save > self._resources.context.save_every:
+            self._save(point())
+            self._last_save = time.monotonic()
+
+    def finish(self, end: Point) -> None:
+        """Store the checkpoint. If the training was stopped before, save its state and raise `Interrupted`."""
+        if end.step < self.until * self._steps_per_epoch:
+            self._save(end)
+            raise Interrupted
+        self._environment.check_stored(self.trainer.network, end.weights)
+        trajectory = self._spec.trajectory_key
+        history = [record_json(record) for record in end.history]
+        facts = {"optimizer_steps": end.optimizer_steps, "history": history}
+        with self._watch("store"):
+            self._store.note_epoch(trajectory, self.until, self.task.key)  # first: a crash after the object loses no note
+            self._resources.put(self.task, self._began, _parts(end), facts)
+            self._store.drop_training_states(trajectory, end.step)
+
+    def _teacher(self) -> FlatNetwork | None:
+        """Return the teacher's network with its weights."""
+        teacher = self._spec.teacher
+        if teacher is None:
+            return None
+        resources = self._resources
+        network = teacher_network(resources.catalogue, teacher.setting, self._environment, resources.context.data)
+        with self._watch("store"):
+            network.load(self._store.tensors(teacher.object, teacher.part))
+        return network
+
+    def _first_point(self, network: FlatNetwork) -> Point:
+        """Return the point a training starts from: initialization, an earlier checkpoint, or the one it was forked at."""
+        start = self._spec.start
+        if start.object is None or start.part is None:
+            return Point(0, network.state())
+        step = start.epoch * self._steps_per_epoch
+        weights = self._store.tensors(start.object, start.part)
+        if not start.own and self._spec.trajectory.fresh_optimizer:
+            return Point(step, weights)
+        meta = self._store.meta(start.object)
+        memory: dict[str, StateDict] = {}
+        for part in meta["files"]:
+            if part.startswith(_OPTIMIZER):
+                memory[part.removeprefix(_OPTIMIZER)] = self._store.tensors(start.object, part)
+        history: tuple[EpochRecord, ...] = ()
+        if start.own:
+            history = tuple(EpochRecord(**record) for record in meta.get("history", ()))
+        return Point(step, weights, memory, meta["optimizer_steps"], history=history)
+
+    def _saved_state(self) -> Point | None:
+        """Return the latest saved state of the training that is ahead of the task's start and readable."""
+        trajectory = self._spec.trajectory_key
+        first, last = self._spec.start.epoch * self._steps_per_epoch, self.until * self._steps_per_epoch
+        for step in self._store.saved_steps(trajectory):
+            if not first < step <= last:
+                continue
+            try:
+                meta, parts = self._store.load_training_state(trajectory, step)
+            except DamagedObject as error:
+                self._report_damage(self._store.quarantine_training_state(trajectory, step), f"step {step}: {error.reason}")
+                continue
+            memory: dict[str, StateDict] = {}
+            for part, state in parts.items():
+                if part.startswith(_OPTIMIZER):
+                    memory[part.removeprefix(_OPTIMIZER)] = state
+            return Point(
+                step,
+                parts["weights"],
+                memory,
+                meta["optimizer_steps"],
+                float.fromhex(meta["loss_sum"]),
+                meta["correct"],
+                tuple(EpochRecord(**record) for record in meta["history"]),
+            )
+        return None
+
+    def _report_damage(self, where: Path, reason: str) -> None:
+        trajectory = self._spec.trajectory_key
+        message = str(DamagedObject(trajectory, reason))
+        self._resources.context.emit(ObjectQuarantined(key=trajectory, path=str(where), message=message))
+
+    def _save(self, point: Point) -> None:
+        meta = {
+            "task": self.task.key,
+            "optimizer_steps": point.optimizer_steps,
+            "loss_sum": point.loss_sum.hex(),
+            "correct": point.correct,
+            "history": [record_json(record) for record in point.history],
+        }
+        with self._watch("store"):
+            self._store.save_training_state(self._spec.trajectory_key, point.step, meta, _parts(point))
+
+
+def train(task: Task, spec: TrainSpec, resources: TaskResources) -> None:
+    """Train one network and store its checkpoint."""
+    run = TrainTaskRun(task, spec, resources)
+    (end,) = train_side_by_side([run], resources)
+    if isinstance(end, TaskFailed):
+        raise end
+    run.finish(end)
+
+
+def train_side_by_side(runs: Sequence[TrainTaskRun], resources: TaskResources) -> list[Point | TaskFailed]:
+    """Train siblings that start from one step; return the point that each reached, or why it failed."""
+    for run in runs:
+        run.begin()
+    return resources.context.siblings.train(
+        [run.trainer for run in runs],
+        [run.start for run in runs],
+        runs[0].until,
+        stopping=resources.context.stopping,
+        after_epoch=[run.after_epoch for run in runs],
+        watch=resources.watch,
+    )
+
+
+def teacher_network(catalogue: Catalogue, setting: SettingSpec, environment: TaskEnvironment, data: Path) -> FlatNetwork:
+    """Return a network of the teacher's architecture in evaluation mode, freshly initialized. `data` is the data root."""
+    architecture = make_architecture(catalogue, setting.architecture, data)
+    label = plugin_label(catalogue, "architecture", architecture)
+    network = FlatNetwork(build_module(architecture, label, environment.dataset, 0), environment.device)
+    network.module.eval()
+    return network
+
+
+def _parts(point: Point) -> dict[str, StateDict]:
+    parts = {"weights": point.weights}
+    for name, state in point.memory.items():
+        parts[_OPTIMIZER + name] = state
+    return parts

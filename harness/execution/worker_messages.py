@@ -1,0 +1,53 @@
+"""What a `harness worker --json` process and its engine say to each other: JSON lines on the worker's standard output.
+
+A message is an event of a run, the outcome of a task, or a refusal that ends the worker.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from harness.api.task import Outcome
+from harness.telemetry.events import Event, event_from_json
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a worker ends: its code is not the run's (`code_refused`), or the store cannot be written (`store_refused`)."""
+
+    event: Literal["code_refused", "store_refused"]
+    message: str
+
+
+Message = Event | Outcome | Refusal
+
+_OUTCOME = TypeAdapter(Outcome)
+_REFUSAL = TypeAdapter(Refusal)
+
+
+def message_json(message: Message) -> dict[str, Any]:
+    """Return a message as JSON."""
+    if isinstance(message, Event):
+        return message.to_json()
+    if isinstance(message, Outcome):
+        return {"event": "outcome", **asdict(message)}
+    return asdict(message)
+
+
+def parse_message(line: bytes) -> Message | None:
+    """Return the message of a line; None for any other line, such as what a plugin prints."""
+    try:
+        value = json.loads(line)
+        if not isinstance(value, dict):
+            return None
+        if value.get("event") == "outcome":
+            return _OUTCOME.validate_python({name: value[name] for name in value if name != "event"})
+        if value.get("event") in ("code_refused", "store_refused"):
+            return _REFUSAL.validate_python(value)
+        return event_from_json(value)
+    except (ValueError, RecursionError, ValidationError):
+        return None

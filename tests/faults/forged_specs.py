@@ -1,0 +1,34 @@
+"""Task specs of the right form, whose plugins do not exist."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.api.task import key_of
+
+KEY = key_of("one")
+SETTING = {"kind": "setting", "format": 2, "dataset": {}, "architecture": {}, "recipe": {}}
+WHERE = {"object": KEY, "part": "weights"}
+TRAJECTORY = {
+    **{"kind": "trajectory", "format": 2, "setting": KEY, "objective": {}, "teacher": None, "order": ["order", 0, 0]},
+    **{"init": ["init", 0, 0], "start": None, "start_epoch": 0, "constant_learning_rate": None, "restart_epoch": None},
+    "fresh_optimizer": False,
+}
+BEGIN = {"epoch": 0, "object": None, "part": None, "own": False}
+SPECS: dict[str, dict[str, Any]] = {
+    "check": {"kind": "check", "format": 2, "setting": SETTING, "objective": {}, "teacher": None},
+    "train": {
+        **{"kind": "train", "setting": SETTING, "trajectory": TRAJECTORY, "trajectory_key": KEY, "epoch": 1},
+        **{"from": BEGIN, "teacher": None},
+    },
+    "derive": {
+        **{"kind": "derive", "format": 2, "setting": SETTING, "derivation": {}, "parents": [KEY], "stream": ["x", 0, ""]},
+        "parent_locations": [WHERE],
+    },
+    "predict": {"kind": "predict", "setting": SETTING, "weights": KEY, "location": WHERE, "identity": {}},
+    "measure": {
+        **{"kind": "measure", "setting": SETTING, "metric": {}, "seed": 0, "members": [WHERE], "predictions": [KEY]},
+        "identity": {},
+    },
+}
+"""By kind of task."""
