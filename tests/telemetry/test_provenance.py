@@ -9,7 +9,7 @@ import pytest
 
 from harness.telemetry.provenance import provenance
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_commit_of_a_working_copy_is_recorded() -> None:
