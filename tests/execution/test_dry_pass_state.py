@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 import toys
 from harness import Split
 from harness.plan.graph import Graph
-from test_dry_pass import WHO, Net, architecture, failure_of
+from odd_networks import LABEL, Net, architecture, failure_of
 
 
 class InTraining(Net):
@@ -158,7 +158,7 @@ def test_network_that_nothing_stores_is_named_before_training(lab: Any, graph_of
     """One line names the architecture and the tensor or attribute; no epoch is trained."""
     make, text = REFUSED[name]
     (message,) = failure_of(lab, graph_of, ("architecture", architecture(make)), architectures=["odd"])
-    assert message.startswith(f"{WHO}: {text}")
+    assert message.startswith(f"{LABEL}: {text}")
 
 
 def count(net: Net, x: Tensor) -> None:

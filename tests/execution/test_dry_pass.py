@@ -14,23 +14,10 @@ from torch import Tensor, nn
 
 import harness
 import toys
-from harness import Architecture, Objective
+from harness import Objective
 from harness.plan.graph import Graph
 from harness.telemetry.events import TaskEnded
-
-WHO = "architecture 'odd' of plugin 'toys' of distribution 'tests 0'"
-
-
-class Net(nn.Module):
-    """A classifier of 4×4 images into 4 classes; `odd` changes its hidden layer or its output."""
-
-    def __init__(self, odd: Callable[[Net, Tensor], Any] = lambda net, x: x) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(16, 8), nn.Linear(8, 4)
-        self.odd = odd
-
-    def forward(self, x: Tensor) -> Any:
-        return self.odd(self, self.last(self.first(x.flatten(1)).relu()))
+from odd_networks import LABEL, Net, architecture, failure_of
 
 
 def keep(**values: Any) -> Net:
@@ -125,20 +112,6 @@ def hidden() -> nn.Module:
     return Net(lambda net, x: x * kept)
 
 
-def architecture(make: Callable[[], nn.Module]) -> type[Architecture]:
-    """Return an architecture of a module's constructor."""
-
-    class Odd(Architecture):
-        """A network with a trait."""
-
-        name = "odd"
-
-        def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-            return make()
-
-    return Odd
-
-
 def training_only(value: Any) -> Callable[[Net, Tensor], Any]:
     return lambda net, x: value(x) if net.training else x
 
@@ -208,26 +181,18 @@ def scaled(factor: float) -> nn.Module:
     return net
 
 
-def failure_of(lab: Any, graph_of: Callable[..., Graph], *plugins: tuple[str, type], **changes: Any) -> list[str]:
-    """Run a benchmark and return the messages of its failures; nothing may have been trained."""
-    found = toys.catalogue(*plugins)
-    ledger = lab.run(graph_of(found, **changes), found)
-    assert lab.trained() == []
-    return sorted(set(ledger.failures.values()))
-
-
 @pytest.mark.parametrize("name", REFUSED)
 def test_architecture_that_cannot_work_is_named_before_training(lab: Any, graph_of: Callable[..., Graph], name: str) -> None:
     """One line names the architecture, says what it does and what is expected; no epoch is trained."""
     make, text = REFUSED[name]
     (message,) = failure_of(lab, graph_of, ("architecture", architecture(make)), architectures=["odd"])
-    assert message.startswith(f"{WHO}: {text}")
+    assert message.startswith(f"{LABEL}: {text}")
 
 
 def test_view_of_a_channels_last_tensor_is_explained(lab: Any, graph_of: Callable[..., Graph]) -> None:
     """torch's message says nothing of channels-last memory; ours does."""
     (message,) = failure_of(lab, graph_of, ("architecture", architecture(View)), architectures=["odd"])
-    assert message.startswith(f"{WHO}: forward raised RuntimeError: view size is not compatible")
+    assert message.startswith(f"{LABEL}: forward raised RuntimeError: view size is not compatible")
     assert message.endswith("laid out channels-last here: write flatten or reshape, not view")
 
 
@@ -326,6 +291,6 @@ def test_checkpoint_that_a_fresh_network_does_not_reproduce_is_refused(lab: Any,
     ledger = lab.run(graph_of(found, architectures=["odd"], methods=["deep"], members=1), found)
     (message,) = ledger.failures.values()
     assert message == (
-        f"{WHO}: a fresh network with the stored weights gives other logits than the trained one: it depends on 'steps', which "
-        "the state dict does not hold; keep that in a parameter or a persistent buffer, or make it the same in every build"
+        f"{LABEL}: a fresh network with the stored weights gives other logits than the trained one: it depends on 'steps', "
+        "which the state dict does not hold; keep that in a parameter or a persistent buffer, or make it the same in every build"
     )
