@@ -12,7 +12,8 @@ from harness.api.ensemble import BatchNorm
 from harness.errors import Interrupted, TaskFailed, attribute_errors
 from harness.networks.evaluation import NormalizedImages, full_precision, predict, predict_batch
 from harness.networks.flat_network import EXTRA_STATE, FlatNetwork, StateDict
-from harness.networks.running_statistics import RunningStatistics, sample_batches
+from harness.networks.running_statistics import RunningStatistics
+from harness.networks.statistics_sample import sample_batches
 
 _PROBE_IMAGES = 64  # test images on which a buffer that differs between members must have no effect
 

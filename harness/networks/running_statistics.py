@@ -17,55 +17,10 @@ from torch import Tensor, nn
 from harness import streams
 from harness.networks.flat_network import FlatNetwork, NamedTensor
 
-SAMPLE_SIZE = 2048
-"""The largest number of training images from which statistics are recomputed."""
-
-BATCH_SIZE = 128
-"""The largest number of images per batch; equal on every device, since a batch is normalized by its own statistics."""
-
 _LARGE = 1024.0  # an old value, relative to which a batch's own statistic is small
 _TOLERANCE = 1e-3  # of a moving average's linearity, in units of its statistic; rounding errors are 1e-4 of it
 _LEAST_SHARE = 1e-4  # the smallest weight of a batch in an update; its rounding error is 1e-7
 _CHANGE_PASSES = 2  # a buffer that these passes do not change counts as constant
-
-
-def sample_batches(images: Tensor) -> Tensor:
-    """Choose the images for recomputed statistics: images uint8 (n, channels, height, width) to indices int64 (batches, batch).
-
-    The sample is random, and the same for every network, point and device. It depends on the images' contents and not on their
-    order: images are ranked by a hash of their bytes and, for the k-th copy of an image, of k. All batches have the same size,
-    so that every image has the same weight and no batch is a single remaining image.
-    """
-    count = min(SAMPLE_SIZE, len(images))
-    batches = -(-count // BATCH_SIZE)
-    size = count // batches
-    order = torch.argsort(_content_ranks(images), stable=True)
-    return order[: batches * size].view(batches, size)
-
-
-def _content_ranks(images: Tensor) -> Tensor:
-    """Return a random number per image that depends on its bytes and on how many equal images precede it, int64 (n,)."""
-    digests = _digests(images)
-    order = torch.argsort(digests, stable=True)
-    ordered = digests[order]
-    positions = torch.arange(len(images))
-    first = torch.ones(len(images), dtype=torch.bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    copies = positions - torch.cummax(torch.where(first, positions, 0), dim=0).values
-    ranks = torch.empty_like(digests)
-    ranks[order] = streams.bits(ordered, copies)
-    return ranks
-
-
-def _digests(images: Tensor) -> Tensor:
-    """Return a 64-bit hash of every image's bytes, int64 (n,): multilinear, with random odd factors."""
-    rows = images.flatten(1)
-    padding = -rows.shape[1] % 8
-    words = torch.nn.functional.pad(rows, (0, padding)).contiguous().view(torch.int64)
-    factors = streams.bits(streams.key("statistics", "digest"), torch.arange(words.shape[1])) | 1
-    # In parts, since the products take eight times the images' memory.
-    sums = [(part * factors).sum(1) for part in words.split(4096)]
-    return streams.bits(streams.key("statistics", "sample"), torch.cat(sums))
 
 
 @dataclass(frozen=True)
@@ -123,6 +78,7 @@ class RunningStatistics:
         self._batches = batches
         self.unexplained: tuple[str, ...] = ()
         self._stages: list[_Stage] = []
+        self._averages: list[RunningBuffer] = []
         self._counters: list[Tensor] = []
         self._vector_counters: list[NamedTensor] = []  # counters among the buffers in the vector
         if network.buffers:
@@ -131,10 +87,7 @@ class RunningStatistics:
     @property
     def averages(self) -> tuple[RunningBuffer, ...]:
         """The buffers that are recomputed."""
-        averages: list[RunningBuffer] = []
-        for stage in self._stages:
-            averages += stage.averages
-        return tuple(averages)
+        return tuple(self._averages)
 
     def recompute(self) -> None:
         """Set every statistic to its mean over the batches.
@@ -170,6 +123,7 @@ class RunningStatistics:
             if stage is None:
                 break
             self._stages.append(stage)
+            self._averages += stage.averages
             remaining = _without(remaining, stage.buffers)
         self.unexplained = tuple(buffer.name for buffer in remaining)
 
@@ -247,7 +201,8 @@ class RunningStatistics:
     ) -> list[Tensor]:
         """Return the buffers, float64, after a pass before which every element of buffer i is old[i].
 
-        All other values are as before the block of `_updating`. `draw` seeds the global generators.
+        Counters in the vector are 0 before the pass; all other values are as before the block of `_updating`. `draw` seeds the
+        global generators.
         """
         network = self._network
         network.set_vector(self._vector_before)
