@@ -24,7 +24,7 @@ def blob_images() -> NormalizedImages:
 
 
 @pytest.fixture
-def between() -> InterpolatedNetwork:
+def interpolated() -> InterpolatedNetwork:
     """The network between three perceptrons of blobs."""
     images = blob_images()
     flat = FlatNetwork(toys.Perceptron().build((1, 4, 4), 4))
@@ -33,16 +33,16 @@ def between() -> InterpolatedNetwork:
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_evaluation_within_autocast(between: InterpolatedNetwork, cache: bool) -> None:
+def test_evaluation_within_autocast(interpolated: InterpolatedNetwork, cache: bool) -> None:
     """Neither autocast's precision nor its cached weights, those of the first point, change the logits."""
     points = np.random.default_rng(0).dirichlet(np.ones(3), size=4)
-    labels = np.zeros(len(between.test.images), dtype=np.int64)
+    labels = np.zeros(len(interpolated.test.images), dtype=np.int64)
 
     def logits() -> list[torch.Tensor]:
         found = []
         for point in points:
-            between.correct(point, labels)
-            found.append(predict(between.network, between.test))
+            interpolated.correct(point, labels)
+            found.append(predict(interpolated.network, interpolated.test))
         return found
 
     expected = logits()
@@ -51,14 +51,14 @@ def test_evaluation_within_autocast(between: InterpolatedNetwork, cache: bool) -
     assert not torch.equal(expected[0], expected[1])
 
 
-def test_weights_at_a_point(between: InterpolatedNetwork) -> None:
+def test_weights_at_a_point(interpolated: InterpolatedNetwork) -> None:
     """They are Σ λ_i θ_i; at a vertex they equal the member's to the bit."""
     point = np.array([0.2, 0.3, 0.5])
-    between.move(point)
-    expected = sum(float(weight) * member for weight, member in zip(point, between.matrix, strict=True))
-    torch.testing.assert_close(between.network.vector, expected)
-    between.move(np.array([0.0, 1.0, 0.0]))
-    assert torch.equal(between.network.vector, between.matrix[1])
+    interpolated.move(point)
+    expected = sum(float(weight) * member for weight, member in zip(point, interpolated.matrix, strict=True))
+    torch.testing.assert_close(interpolated.network.vector, expected)
+    interpolated.move(np.array([0.0, 1.0, 0.0]))
+    assert torch.equal(interpolated.network.vector, interpolated.matrix[1])
 
 
 class Masked(nn.Module):
@@ -88,39 +88,41 @@ def masked_members(*seeds: int, common: tuple[str, ...] = ()) -> InterpolatedNet
 
 def test_member_is_evaluated_with_its_own_buffers() -> None:
     """At a vertex the network computes what the member computes, whatever buffers the others have."""
-    between = masked_members(0, 1, 2)
+    interpolated = masked_members(0, 1, 2)
     for index, seed in enumerate((0, 1, 2)):
-        between.move(np.eye(3)[index])
-        assert torch.equal(predict(between.network, between.test), predict(FlatNetwork(Masked(seed)), between.test))
+        interpolated.move(np.eye(3)[index])
+        assert torch.equal(
+            predict(interpolated.network, interpolated.test), predict(FlatNetwork(Masked(seed)), interpolated.test)
+        )
 
 
 def test_common_buffers_are_used_between_members() -> None:
     """Buffers that are equal in all members are used at every point."""
-    between = masked_members(0, 1, common=("mask", "order"))
-    between.move(np.array([0.25, 0.75]))
-    assert torch.equal(between.network.module.mask, Masked(0).mask)
-    assert torch.equal(between.network.module.order, Masked(0).order)
+    interpolated = masked_members(0, 1, common=("mask", "order"))
+    interpolated.move(np.array([0.25, 0.75]))
+    assert torch.equal(interpolated.network.module.mask, Masked(0).mask)
+    assert torch.equal(interpolated.network.module.order, Masked(0).order)
 
 
 def test_buffers_that_differ_are_refused() -> None:
     """A mask that differs between members cannot be interpolated: the error names the architecture and the buffer."""
-    between = masked_members(0, 1, common=("order", "counter"))
+    interpolated = masked_members(0, 1, common=("order", "counter"))
     message = (
         "architecture 'masked': members cannot be interpolated: they differ in 'mask', of which no mean can be taken, and "
         "their logits depend on it; make it the same for all members"
     )
-    labels = np.zeros(len(between.test), dtype=np.int64)
+    labels = np.zeros(len(interpolated.test), dtype=np.int64)
     for _ in range(2):
         with pytest.raises(TaskFailed, match=message):
-            between.correct(np.array([0.5, 0.5]), labels)
-    between.correct(np.array([1.0, 0.0]), labels)
+            interpolated.correct(np.array([0.5, 0.5]), labels)
+    interpolated.correct(np.array([1.0, 0.0]), labels)
 
 
 def test_counter_that_differs_without_effect_is_ignored() -> None:
     """BatchNorm's batch counter, for example, differs after different numbers of steps, and no output depends on it."""
-    between = masked_members(0, 1, common=("mask", "order"))
-    between.move(np.array([0.5, 0.5]))
-    assert int(between.network.module.counter) == 0
+    interpolated = masked_members(0, 1, common=("mask", "order"))
+    interpolated.move(np.array([0.5, 0.5]))
+    assert int(interpolated.network.module.counter) == 0
 
 
 def test_running_statistics() -> None:
@@ -131,26 +133,26 @@ def test_running_statistics() -> None:
         torch.manual_seed(seed)
         states.append(FlatNetwork(toys.Perceptron(toys.Perceptron.Options(batchnorm=True)).build((1, 4, 4), 4)).state())
     images = blob_images()
-    between = InterpolatedNetwork(flat, states, images, images)
-    assert between.has_running_statistics
-    between.move(np.array([0.25, 0.75]))
+    interpolated = InterpolatedNetwork(flat, states, images, images)
+    assert interpolated.has_running_statistics
+    interpolated.move(np.array([0.25, 0.75]))
     hidden = {name: 0.25 * states[0][name] + 0.75 * states[1][name] for name in ("1.weight", "1.bias")}
     pixels = torch.cat(list(images.batches())).flatten(1)
     expected = (pixels @ hidden["1.weight"].T + hidden["1.bias"]).mean(0)
     torch.testing.assert_close(flat.state()["2.running_mean"], expected, rtol=1e-4, atol=1e-5)
-    between.move(np.array([0.25, 0.75]), batchnorm="interpolate")
+    interpolated.move(np.array([0.25, 0.75]), batchnorm="interpolate")
     assert torch.equal(flat.state()["2.running_mean"], torch.zeros(12))
-    between.move(np.array([0.0, 1.0]))
-    assert torch.equal(flat.vector, between.matrix[1])
+    interpolated.move(np.array([0.0, 1.0]))
+    assert torch.equal(flat.vector, interpolated.matrix[1])
 
 
 def test_measurement_is_interrupted() -> None:
     """Every point checks first whether the user wants to stop."""
     images = blob_images()
     flat = FlatNetwork(Masked(0))
-    between = InterpolatedNetwork(flat, [flat.state()], images, images, stopping=lambda: True)
+    interpolated = InterpolatedNetwork(flat, [flat.state()], images, images, stopping=lambda: True)
     with pytest.raises(Interrupted):
-        between.correct(np.array([1.0]), np.zeros(len(images), dtype=np.int64))
+        interpolated.correct(np.array([1.0]), np.zeros(len(images), dtype=np.int64))
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 64, 65])

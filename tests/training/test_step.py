@@ -1,4 +1,4 @@
-"""One step against plain PyTorch in float64, and against itself in the form that a captured graph has."""
+"""One step against plain PyTorch in float64, and with tensors as inputs, as in a captured graph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def started(family: Family, member: int = 0) -> Trainer:
 
 
 def reference(state: TrainState, family: Family, indices: torch.Tensor, key: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return loss and gradient (parameters,) of the same images by `backward` on a plain module in float64."""
+    """Return the loss and the gradient (parameters,) of a plain module in float64 on the same augmented images."""
     module = family.module(0).double()
     for layer in module.modules():
         if isinstance(layer, torch.nn.Dropout):
@@ -36,9 +36,8 @@ def reference(state: TrainState, family: Family, indices: torch.Tensor, key: int
     if state.teacher is not None:
         with torch.no_grad():
             teacher = family.module(10).double().eval()(images)
-        loss = 0.3 * loss + 0.7 * 9 * (
-            F.kl_div((logits / 3).log_softmax(1), (teacher / 3).softmax(1), reduction="none").sum(1).mean()
-        )
+        divergence = F.kl_div((logits / 3).log_softmax(1), (teacher / 3).softmax(1), reduction="none")
+        loss = 0.3 * loss + 0.7 * 9 * divergence.sum(1).mean()
     loss.backward()
     flat = FlatNetwork(family.module(0).double(), gradient=True)
     return loss.detach(), flat.flatten_trained({name: p.grad for name, p in module.named_parameters()})
@@ -48,7 +47,7 @@ def reference(state: TrainState, family: Family, indices: torch.Tensor, key: int
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 2e-5), ("bf16", 0.15)])
 def test_loss_and_gradient_are_those_of_float64(kind: str, distilled: bool, precision: str, tolerance: float) -> None:
-    """The gradient differs from float64's by rounding: 1e-5 of its norm, or a few hundredths in bfloat16."""
+    """The gradient differs by rounding: by 1e-5 of its norm, or a few hundredths in bfloat16."""
     family = Family(kind, Recipe(batch_size=64, precision=precision, weight_decay=0.0), distilled=distilled)
     trainer = started(family)
     for layer in trainer.network.module.modules():
@@ -97,8 +96,8 @@ def test_step_depends_on_nothing_but_state_and_inputs() -> None:
     assert not torch.equal(outcomes[0][0], saved[0])
 
 
-def test_dropout_differs_from_step_to_step_and_from_member_to_member() -> None:
-    """The noise of a step is a function of order stream, epoch and step."""
+def test_dropout_differs_between_steps_and_members() -> None:
+    """The key of a step's dropout is a function of order stream, epoch and step."""
     family = Family("vit", Recipe(batch_size=48))
     trainer, other = started(family, 0), started(family, 1)
     keys = {trainer.next_inputs().noise, other.next_inputs().noise}
@@ -108,8 +107,8 @@ def test_dropout_differs_from_step_to_step_and_from_member_to_member() -> None:
     assert trainer.next_inputs().noise == streams.key("order", 0, 0, "noise", 0, 1)
 
 
-def test_frozen_parameter_stays() -> None:
-    """A parameter that takes no gradient is moved by nothing but weight decay, as in a plain loop over all parameters."""
+def test_frozen_parameter_is_not_trained() -> None:
+    """Without weight decay it is unchanged, and the others are trained."""
     family = Family("perceptron", Recipe(epochs=1, batch_size=24, weight_decay=0.0, augmentation=STILL))
     module = family.module(0)
     module[1].weight.requires_grad_(False)
@@ -121,7 +120,7 @@ def test_frozen_parameter_stays() -> None:
 
 
 def test_network_without_a_gradient_cannot_train() -> None:
-    """A network made for evaluation says what to do."""
+    """The error says how to make one that can."""
     flat = FlatNetwork(Family("perceptron", Recipe()).module(0))
     with pytest.raises(ValueError, match="made without a gradient; make it with gradient=True"):
         flat.gradient_of(flat.module(torch.zeros(1, 1, 4, 4)).sum())
