@@ -55,7 +55,8 @@ class DamagedObject(HarnessError):
     """A stored object that does not match its digests."""
 
     def __init__(self, key: str, reason: str) -> None:
-        self.key, self.reason = key, reason
+        self.key = key
+        self.reason = reason
         super().__init__(f"object {key[:12]} is damaged: {reason}")
 
     def __reduce__(self) -> tuple:

@@ -180,10 +180,8 @@ class RunningStatistics:
     def _updating(self, buffers: Sequence[NamedTensor], mode: _PassMode) -> Iterator[None]:
         """Put only the modules that update these buffers in training mode within the block; restore all values after it."""
         network = self._network
-        before = network.vector.clone()
-        counters = [counter.clone() for counter in self._counters]
-        self._vector_before = before
-        self._counters_before = counters
+        self._vector_before = network.vector.clone()
+        self._counters_before = [counter.clone() for counter in self._counters]
         network.module.eval()
         for module in _updating_modules(network.module, buffers, mode.with_ancestors):
             module.training = True  # train() would change the modules inside it too
@@ -192,8 +190,8 @@ class RunningStatistics:
                 yield
         finally:
             network.module.eval()
-            network.set_vector(before)
-            for counter, value in zip(self._counters, counters, strict=True):
+            network.set_vector(self._vector_before)
+            for counter, value in zip(self._counters, self._counters_before, strict=True):
                 counter.copy_(value)
 
     def _updated(

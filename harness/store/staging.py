@@ -42,7 +42,7 @@ class StagingArea:
         self._finalizer: weakref.finalize | None = None
 
     def new_path(self) -> Path:
-        """Return a path that nobody else uses, in this process's folder. Raise `StoreError`."""
+        """Return an unused path in this process's folder. Raise `StoreError`."""
         with self._mutex:
             if self._folder is None:
                 self._folder = self._create()

@@ -1,7 +1,7 @@
 """One training step: a function of a network's state and of the step's inputs. Knows nothing of epochs, groups or files.
 
 It reads nothing back from the device and branches on no value there. So the same function runs eagerly, with numbers as inputs,
-and is captured in a CUDA graph, with tensors in place of the numbers.
+and is captured in a CUDA graph, with tensors instead of the numbers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Graphs on the CPU, in place of CUDA's: a recording holds operations and tensors, and nothing of what Python did."""
+"""A stand-in for CUDA graphs on the CPU: it records operations and their tensors, and replays them without Python code."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from harness.training.graph_backend import Graph, GraphBackend, Stream
 
 
 class Recording(TorchDispatchMode):
-    """A graph: the operations within the block, with the tensors that they read and write.
+    """Records the operations within the block, with the tensors that they read and write.
 
-    As in a CUDA graph, a number that Python computed in the block is part of the recording, and a value cannot be read back.
+    As in a CUDA graph, numbers that Python computes within the block become constants, and values cannot be read back.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Recording(TorchDispatchMode):
 
     @torch.no_grad()
     def replay(self) -> None:
-        """Do the operations again, on the memory that they had."""
+        """Run the operations again, on the same tensors."""
         for func, args, kwargs, result in self._calls:
             again = func(*args, **kwargs)
             for tensor, value in zip(tree_leaves(result), tree_leaves(again), strict=True):
@@ -42,19 +42,19 @@ class Recording(TorchDispatchMode):
 
 
 class FakeStream:
-    """A stream that runs nothing; it notes for which streams it waits."""
+    """A stream that only logs for which streams it waits."""
 
     def __init__(self, name: str, waits: list[tuple[str, str]]) -> None:
         self.name = name
         self._waits = waits
 
     def wait_stream(self, stream: Any, /) -> None:
-        """Note which stream waits for which."""
+        """Log that this stream waits for another one."""
         self._waits.append((self.name, stream.name))
 
 
 class RecordedGraphs(GraphBackend):
-    """Records graphs on the CPU. `compiled` lists the graphs that the compiler traced."""
+    """Records graphs on the CPU. `compiled` has the graphs that the compiler traced, `waits` the pairs of waiting streams."""
 
     def __init__(self) -> None:
         self.waits: list[tuple[str, str]] = []

@@ -66,7 +66,7 @@ def test_siblings_run_on_streams_of_their_own() -> None:
 
 
 class BakedIn:
-    """An augmenter and an optimizer that use constants in place of some inputs while their calls are recorded."""
+    """An augmenter and an optimizer that use constants instead of some inputs while their calls are recorded."""
 
     def __init__(self, trainer: Any, graphs: RecordedGraphs, baked: str) -> None:
         self.memory = trainer.state.optimizer.memory

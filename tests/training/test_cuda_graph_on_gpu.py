@@ -116,7 +116,7 @@ def test_device_equals_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_tf32")
 def test_stopped_group_continues() -> None:
-    """A captured group that was stopped continues, captured anew, to where an uninterrupted one ends."""
+    """A captured group that was stopped is captured again and ends where an uninterrupted one ends."""
     family = family_on_device("resnet20", "fp32", "sgd", False, {})
     trainers, starts = zip(*map(family.sibling, range(3)), strict=True)
     checks = iter(range(100))
