@@ -1,4 +1,7 @@
-"""End the command line quietly if Ctrl-C comes while its modules are imported. Imports nothing that a file could replace."""
+"""End the command line without a traceback if Ctrl-C is pressed during its imports.
+
+Imports nothing that a file in the working folder could replace.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,16 @@ EXIT_CODE = 130
 
 
 def quiet_interrupts() -> None:
-    """Print no traceback for a `KeyboardInterrupt` that nobody catches; do nothing if this process is another program.
+    """Exit without a traceback on an uncaught `KeyboardInterrupt`; do nothing if this process runs another program.
 
-    Imports take a large part of a second, before `main` can catch anything.
+    The imports take a large part of a second. Only after them can `main` catch anything.
     """
     if started_as_module() or _started_as_script():
         sys.excepthook = _end_quietly
 
 
 def _started_as_script() -> bool:
-    """Say whether Python runs the installed script `harness` (on Windows: `harness.exe` or `harness-script.py`)."""
+    """Return whether Python runs the installed script `harness` (on Windows `harness.exe` or `harness-script.py`)."""
     program = os.path.basename(sys.argv[0]) if sys.argv else ""  # noqa: PTH119 - pathlib is not imported yet
     return program in ("harness", "harness.exe", "harness-script.py")
 

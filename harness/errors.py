@@ -1,4 +1,4 @@
-"""The exception tree. Everything a user can cause is a `UserError` and reads as one line: where, what, what is allowed."""
+"""The exception classes. A user's mistake is a `UserError` of one line: where, what is wrong, what is allowed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory",
 
 
 class HarnessError(Exception):
-    """Base of every error this project raises on purpose."""
+    """Base class of the errors that this project raises on purpose."""
 
 
 class UserError(HarnessError):
@@ -20,7 +20,7 @@ class UserError(HarnessError):
 
 
 class BenchmarkError(UserError):
-    """Problems in a benchmark file, all of them at once, one `file:line:column: message` a line."""
+    """All problems of a benchmark file, one `file:line:column: message` per line."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -28,34 +28,35 @@ class BenchmarkError(UserError):
 
 
 class PluginError(UserError):
-    """A plugin that cannot be used: the message names the distribution, the plugin and the offence."""
+    """A plugin that cannot be used. The message names the distribution, the plugin and the problem."""
 
 
 class UnknownName(UserError):
-    """A name that nobody registered; the message offers the nearest ones."""
+    """A name that is not registered. The message has the registered ones, the nearest first."""
 
 
 class DataError(UserError):
-    """A data set that is missing, damaged or not what it says; the message says which file to put where."""
+    """A data set that is missing, damaged or not the expected one. The message says which file belongs where."""
 
 
 class DeviceError(UserError):
-    """A device that is not there."""
+    """A device that does not exist."""
 
 
 class StoreError(UserError):
-    """A store that cannot be read or written: permissions, a full disk."""
+    """A store that cannot be read or written, because of permissions or a full disk, for example."""
 
 
 class RunStopped(UserError):
-    """A run that had to stop before it was done: the store or the run's folder takes no more. What was computed is on disk."""
+    """A run that stopped early because the store or the run's folder cannot be written. Finished tasks are stored."""
 
 
 class DamagedObject(HarnessError):
-    """A stored object whose bytes no longer match their digests."""
+    """A stored object that does not match its digests."""
 
     def __init__(self, key: str, reason: str) -> None:
-        self.key, self.reason = key, reason
+        self.key = key
+        self.reason = reason
         super().__init__(f"object {key[:12]} is damaged: {reason}")
 
     def __reduce__(self) -> tuple:
@@ -63,31 +64,35 @@ class DamagedObject(HarnessError):
 
 
 class TaskFailed(HarnessError):
-    """Work that cannot succeed as specified (a diverged member, a plugin that raised). It fails its cells only."""
+    """A task that cannot succeed as specified (diverged training, error in a plugin). Only its own cells fail."""
 
 
 class PluginFailed(TaskFailed):
-    """A plugin raised, or gave what it may not give; the message names the plugin and the hook. It fails its cells only."""
+    """An error in a plugin, or an invalid result of one. The message names the plugin and the hook."""
 
 
 class Interrupted(HarnessError):
-    """The user asked to stop; the state reached is on disk."""
+    """The user asked to stop. The current state is stored."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `"; did you mean 'x'? known: a, b"` for an unknown word (at most 30 names are listed)."""
     names = sorted(known)
+    hint = ";"
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else ";"
-    listed = ", ".join(names[:30]) + (f", … ({len(names)} in all)" if len(names) > 30 else "")
-    return f"{hint} known: {listed or 'none'}"
+    if near:
+        hint = f"; did you mean '{near[0]}'?"
+    listed = ", ".join(names[:30]) or "none"
+    if len(names) > 30:
+        listed += f", … ({len(names)} in all)"
+    return f"{hint} known: {listed}"
 
 
 @contextlib.contextmanager
 def attribute_errors(plugin: str, hook: str) -> Iterator[None]:
-    """Turn whatever a plugin's hook raises, an exit too, into `PluginFailed` that names both.
+    """Raise `PluginFailed`, which names plugin and hook, for any exception within the block, `SystemExit` included.
 
-    The project's own errors, the user's interruption and out-of-memory errors pass unchanged.
+    The project's own errors, `KeyboardInterrupt` and out-of-memory errors pass unchanged.
     """
     try:
         yield
@@ -100,14 +105,14 @@ def attribute_errors(plugin: str, hook: str) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether memory ran out, on the host or on a device."""
+    """Return whether an error means that memory ran out, on the host or on a device."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
 
 def _hint(error: BaseException) -> str:
-    """Say what of the harness an error may come from, where torch's own words do not."""
+    """Return advice for errors of torch that this project's memory formats cause."""
     if isinstance(error, RuntimeError) and "view size is not compatible" in str(error):
         return "; images and the weights of convolutions are laid out channels-last here: write flatten or reshape, not view"
     return ""

@@ -1,8 +1,8 @@
-"""Durable file operations: what these functions write is on the disk when they return, unless they
-are told that it need not survive a power cut. Knows nothing of stores, keys and results.
+"""Durable file operations: data and names survive a power cut once a function returns, unless an
+argument says otherwise. Knows nothing of stores, keys and results.
 
-Everything that the project writes and later relies on goes through this module, and here through
-`os` alone. That is the seam of the fault tests: they put a failing disk in place of `os`.
+Every file that the project relies on later is written here, and only through `os`. The fault tests
+replace this module's `os` by a failing disk.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _BINARY = getattr(os, "O_BINARY", 0)
 def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old file or the new one.
 
-    Text becomes UTF-8; what UTF-8 cannot hold (half a surrogate pair, from a file name that is no
-    text) is written as its escape. A link is followed, not replaced. A device or a pipe is written
-    into. Raise `UserError` if the file cannot be written.
+    Text is encoded as UTF-8; a lone surrogate, as in a file name that is not UTF-8, is written as an
+    escape sequence. A link is followed, not replaced. A device or a pipe is written to. Raise
+    `UserError` if the file cannot be written.
     """
     target = Path(os.path.realpath(path))
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
@@ -42,8 +42,8 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
 def write_and_replace(path: Path, data: bytes, staged: Path, *, sync_data: bool = True, sync_name: bool = True) -> None:
     """Write a file under the free name `staged`, on the same file system, and rename it to `path`.
 
-    A reader sees the old file or the new one. After a power cut, without `sync_name` the old one
-    may be back, and without `sync_data` the new one may be empty. Raise `OSError`.
+    A reader sees the old file or the new one. A power cut may bring the old one back without
+    `sync_name`, and may leave an empty file without `sync_data`. Raise `OSError`.
     """
     try:
         write_file(staged, data, durable=sync_data)
@@ -54,7 +54,7 @@ def write_and_replace(path: Path, data: bytes, staged: Path, *, sync_data: bool 
 
 
 def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a new file; its name is durable once its folder is synced. Raise `OSError`."""
+    """Write a new file. Its name survives a power cut once the folder is synced. Raise `OSError`."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
     try:
         _write_all(descriptor, data)
@@ -65,7 +65,7 @@ def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 
 def _write_into(path: Path, data: bytes) -> None:
-    """Write to what is there already."""
+    """Write to an existing device or pipe."""
     descriptor = os.open(path, os.O_WRONLY | _BINARY)
     try:
         _write_all(descriptor, data)
@@ -81,7 +81,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Bring the names in a folder to the disk."""
+    """Make the names in a folder survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -90,13 +90,13 @@ def sync_folder(path: Path) -> None:
 
 
 def make_folder(path: Path, *, durable: bool = True) -> None:
-    """Make a folder, unless it exists; its parent must exist."""
+    """Create a folder, unless it exists; its parent must exist."""
     if os.path.isdir(path):
         return
     try:
         os.mkdir(path)
     except FileExistsError:
-        if not os.path.isdir(path):  # otherwise another process was faster
+        if not os.path.isdir(path):  # if it is a folder, another process was faster
             raise
     if durable:
         sync_folder(path.parent)
@@ -110,14 +110,14 @@ def move(source: Path, target: Path, *, durable: bool = True) -> None:
 
 
 def replace(source: Path, target: Path, *, durable: bool = True) -> None:
-    """Rename a file to a name that another may have: a reader sees the old file or the new one."""
+    """Rename a file, replacing an existing one; a reader sees the old file or the new one."""
     os.replace(source, target)
     if durable:
         sync_folder(target.parent)
 
 
 def remove_empty(path: Path) -> None:
-    """Remove a folder unless something is in it."""
+    """Remove a folder if it is empty."""
     with contextlib.suppress(OSError):
         os.rmdir(path)
 
@@ -134,10 +134,10 @@ def remove(path: Path) -> None:
 
 
 def read(path: Path, at_most: int) -> bytes:
-    """Return the bytes of a regular file of at most so many bytes.
+    """Return the bytes of a regular file of at most `at_most` bytes.
 
-    Anything else is refused before it is read: a pipe would hang, a device would never end. Raise
-    `OSError` (`EBADMSG` for what is refused).
+    A larger file, a pipe (it may block) and a device (it may be endless) are refused before they
+    are read, with an `OSError` of `EBADMSG`. Raise other `OSError`s.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
     with os.fdopen(descriptor, "rb") as file:
@@ -148,7 +148,7 @@ def read(path: Path, at_most: int) -> bytes:
 
 
 def size(path: Path) -> int:
-    """Return the bytes of a file, or of all in a folder; what disappears counts 0."""
+    """Return the size in bytes of a file, or of all files in a folder; missing ones count 0."""
     try:
         if os.path.islink(path) or not os.path.isdir(path):
             return os.lstat(path).st_size
@@ -159,12 +159,12 @@ def size(path: Path) -> int:
 
 
 def exists(path: Path) -> bool:
-    """Return whether anything has this name; a link counts, wherever it leads."""
+    """Return whether anything has this name; a dangling link counts."""
     return os.path.lexists(path)
 
 
 def list_folder(path: Path) -> list[Path]:
-    """Return what is in a folder, sorted; nothing if it does not exist or is no folder."""
+    """Return the sorted entries of a folder; none if it does not exist or is no folder."""
     try:
         return sorted(_entries(path))
     except (FileNotFoundError, NotADirectoryError):

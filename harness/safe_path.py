@@ -1,4 +1,4 @@
-"""Keep the working folder out of `sys.path`. Imports nothing that a file there could replace."""
+"""Keep the working folder out of `sys.path`. Imports nothing that a file in it could replace."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 
 
 def drop_working_folder() -> None:
-    """Undo that `python -m harness` puts the working folder first on `sys.path`; do nothing if Python was started otherwise.
+    """Remove the working folder from `sys.path`, where `python -m harness` puts it; do nothing for other ways to start.
 
-    A file `random.py` or `numpy.py` beside the benchmark file would be imported in place of the library. What the user puts on
-    PYTHONPATH, the working folder too, has an entry of its own and stays.
+    Otherwise a file `random.py` or `numpy.py` in the working folder would be imported instead of the library. The folders in
+    PYTHONPATH have entries of their own and stay, the working folder included.
     """
     if not started_as_module() or sys.flags.safe_path or not sys.path:
         return
@@ -23,7 +23,7 @@ def drop_working_folder() -> None:
 
 
 def started_as_module() -> bool:
-    """Say whether Python is about to run `-m harness`: it imports the package first, and calls the program `-m` until then."""
+    """Return whether Python is about to run `-m harness`: during the import of the package `sys.argv[0]` is `-m`."""
     if not sys.argv or sys.argv[0] != "-m":
         return False
     interpreter_arguments = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
@@ -33,21 +33,25 @@ def started_as_module() -> bool:
 def interpreter_arguments() -> list[str]:
     """Return the arguments that start another Python as this one was started, but always in safe-path mode (`-P`).
 
-    In that mode the working folder is no place to import from; PYTHONPATH is.
+    In that mode Python does not import from the working folder, but still from PYTHONPATH.
     """
     flags = sys.flags
-    letters = {
+    is_set = {
         "-I": flags.isolated,
         "-E": flags.ignore_environment and not flags.isolated,
         "-s": flags.no_user_site and not flags.isolated,
         "-S": flags.no_site,
         "-B": flags.dont_write_bytecode,
     }
-    arguments = ["-P", *(letter for letter, given in letters.items() if given)]
+    arguments = ["-P"]
+    arguments += [argument for argument, given in is_set.items() if given]
     arguments += ["-O"] * flags.optimize
     arguments += ["-b"] * flags.bytes_warning
     for filter_ in sys.warnoptions:
         arguments += ["-W", filter_]
     for name, value in sys._xoptions.items():
-        arguments += ["-X", name if value is True else f"{name}={value}"]
+        option = name
+        if value is not True:
+            option = f"{name}={value}"
+        arguments += ["-X", option]
     return arguments

@@ -1,4 +1,4 @@
-"""Text for people: errors in a line, and text of strangers that steers no terminal. Imports nothing of the project."""
+"""Text for terminals and pages: errors on one line, without control characters. Imports nothing of the project."""
 
 from __future__ import annotations
 
@@ -6,23 +6,31 @@ import traceback
 import unicodedata
 from pathlib import Path
 
-_MAX_CHARACTERS = 500  # of a message that a plugin may put on a board
+_MAX_CHARACTERS = 500  # of an error's message; a plugin's may be of any length
 
 
 def single_line(text: str) -> str:
-    """Return text without line breaks, and without what a terminal would obey."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+    """Return text on one line, with every character that is not printable replaced by U+FFFD."""
+    characters = []
+    for character in " ".join(text.split()):
+        characters.append(character if character.isprintable() else "\ufffd")
+    return "".join(characters)
 
 
 def escape_unprintable(text: str) -> str:
-    """Return text with escape sequences in the place of characters that would steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in text)
+    """Return text with every character that is not printable replaced by a Python escape sequence."""
+    characters = []
+    for character in text:
+        if not character.isprintable():
+            character = character.encode("unicode_escape", "backslashreplace").decode("ascii")
+        characters.append(character)
+    return "".join(characters)
 
 
 def plain_line(text: str) -> str:
-    """Return one line of text for tables and pages, which keeps letters of every script.
+    """Return one line of text for tables and pages, with the letters of every script.
 
-    Control characters and line breaks become spaces; invisible ones, direction marks among them, become U+FFFD.
+    Control characters and line breaks become spaces. Format characters, such as direction marks, and surrogates become U+FFFD.
     """
     characters = []
     for character in text:
@@ -36,18 +44,20 @@ def plain_line(text: str) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return type, message and place of an error, on one line."""
+    """Return the type, the message, and the file and line of an error, on one line."""
     try:
         text = single_line(str(error))
-    except Exception:  # a plugin's exception may fail at this too
+    except Exception:  # the __str__ of a plugin's exception may raise anything
         text = "(its message cannot be read)"
     if len(text) > _MAX_CHARACTERS:
         text = f"{text[:_MAX_CHARACTERS]}… ({len(text)} characters)"
     separator = ": " if text else ""
-    return f"{type(error).__name__}{separator}{text}{_place(error)}"
+    return f"{type(error).__name__}{separator}{text}{_location(error)}"
 
 
-def _place(error: BaseException) -> str:
-    """Return the file and line of an error's innermost frame."""
+def _location(error: BaseException) -> str:
+    """Return the file and line of an error's innermost frame in parentheses; nothing for an error that was not raised."""
     frames = traceback.extract_tb(error.__traceback__)
-    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    if not frames:
+        return ""
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})"

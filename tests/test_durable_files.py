@@ -1,4 +1,4 @@
-"""`harness.files`: files are written whole or not at all, and read only if they are files."""
+"""`harness.files`: atomic writes, and reads of regular files only. Its `os` is replaced by a failing disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.files import write_atomically
 
 
 def test_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says what to do, and nothing is left beside the file."""
+    """The error has advice, and no other file remains."""
     path = tmp_path / "board.md"
     path.write_text("old")
     with monkeypatch.context() as patch:
@@ -31,7 +31,7 @@ def test_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("at", range(1, 5))
 @pytest.mark.parametrize("how", ["before", "half", "after"])
 def test_crash_leaves_the_old_file_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, at: int) -> None:
-    """Whatever operation it happens at, with what was not synced lost."""
+    """This holds for a crash at every operation, with everything lost that was not synced."""
     path = tmp_path / "board.md"
     path.write_text("old")
     with monkeypatch.context() as patch:
@@ -44,30 +44,31 @@ def test_crash_leaves_the_old_file_or_the_new_one(tmp_path: Path, monkeypatch: p
             assert path.read_text() == "new"
 
 
-@pytest.mark.parametrize("place", ["nowhere/board.md", "file/board.md", "folder"])
-def test_place_that_cannot_be_written(tmp_path: Path, place: str) -> None:
-    """No such folder, a file in place of a folder, a folder in place of a file."""
+@pytest.mark.parametrize("path", ["nowhere/board.md", "file/board.md", "folder"])
+def test_path_that_cannot_be_written(tmp_path: Path, path: str) -> None:
+    """A missing folder, a file as a folder, and a folder as a file are one-line errors."""
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match=r": cannot be written: .*; name a file in a folder that can be"):
-        write_atomically(tmp_path / place, "text")
+        write_atomically(tmp_path / path, "text")
 
 
 def test_bytes_are_written_as_they_are(tmp_path: Path) -> None:
-    """A picture is not text."""
+    """Bytes are not encoded."""
     write_atomically(tmp_path / "picture", b"\x89PNG\r\n\xff")
     assert (tmp_path / "picture").read_bytes() == b"\x89PNG\r\n\xff"
 
 
-def test_half_a_surrogate_pair_is_escaped(tmp_path: Path) -> None:
-    """A file name that is no text must not make a report impossible."""
+def test_lone_surrogate_is_escaped(tmp_path: Path) -> None:
+    """A file name that is not UTF-8 can be written to a report."""
     write_atomically(tmp_path / "page", "caf\xe9 \ud800")
     assert (tmp_path / "page").read_bytes() == b"caf\xc3\xa9 \\ud800"
 
 
 def test_link_is_followed(tmp_path: Path) -> None:
-    """The file that the link names changes; the link stays."""
-    target, link = tmp_path / "target", tmp_path / "link"
+    """The target of a link is written, and the link is kept."""
+    target = tmp_path / "target"
+    link = tmp_path / "link"
     target.touch()
     link.symlink_to(target)
     write_atomically(link, "text")
@@ -75,8 +76,8 @@ def test_link_is_followed(tmp_path: Path) -> None:
     assert target.read_text() == "text"
 
 
-def test_pipe_is_written_into(tmp_path: Path) -> None:
-    """A pipe or a device is not replaced by a file: `--out /dev/stdout` works."""
+def test_pipe_is_written_to(tmp_path: Path) -> None:
+    """A pipe or a device is not replaced, so that `--out /dev/stdout` works."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
@@ -89,14 +90,14 @@ def test_pipe_is_written_into(tmp_path: Path) -> None:
 
 
 def test_files_get_the_usual_permissions(tmp_path: Path) -> None:
-    """Results are for sharing: no private mode left over from a temporary file."""
+    """A written file has the permissions of any new file, not those of a private temporary file."""
     (tmp_path / "plain").touch()
     write_atomically(tmp_path / "written", "text")
     assert (tmp_path / "written").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_existing_file_is_not_written_over(tmp_path: Path) -> None:
-    """`write_file` writes new files only."""
+def test_existing_file_is_not_overwritten(tmp_path: Path) -> None:
+    """`write_file` only writes new files."""
     (tmp_path / "file").write_text("old")
     with pytest.raises(FileExistsError):
         files.write_file(tmp_path / "file", b"new")
@@ -104,7 +105,7 @@ def test_existing_file_is_not_written_over(tmp_path: Path) -> None:
 
 
 def test_large_file_is_refused(tmp_path: Path) -> None:
-    """It is refused by its size, before it is read."""
+    """A file above the limit is an error, before it is read."""
     (tmp_path / "file").write_bytes(bytes(11))
     assert files.read(tmp_path / "file", 11) == bytes(11)
     with pytest.raises(OSError, match="not a file of at most 10 bytes"):
@@ -112,7 +113,7 @@ def test_large_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_links_are_removed_not_followed(tmp_path: Path) -> None:
-    """Removing a folder leaves alone what links in it lead to."""
+    """Removing a folder does not remove the targets of links in it."""
     (tmp_path / "kept").write_text("kept")
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     (tmp_path / "folder" / "inner" / "link").symlink_to(tmp_path / "kept")
@@ -122,7 +123,7 @@ def test_links_are_removed_not_followed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
-def test_folder_that_is_none_is_empty(tmp_path: Path) -> None:
+def test_missing_folder_is_empty(tmp_path: Path) -> None:
     """Neither a missing folder nor a file has entries."""
     (tmp_path / "file").touch()
     assert files.list_folder(tmp_path / "none") == []
@@ -131,7 +132,7 @@ def test_folder_that_is_none_is_empty(tmp_path: Path) -> None:
 
 
 def test_size_is_of_all_files(tmp_path: Path) -> None:
-    """Those in folders count; what is not there counts nothing."""
+    """Files in subfolders count; a missing path has size 0."""
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     (tmp_path / "folder" / "one").write_bytes(bytes(3))
     (tmp_path / "folder" / "inner" / "two").write_bytes(bytes(4))

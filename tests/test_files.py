@@ -1,4 +1,4 @@
-"""Files that users meet: every benchmark loads and plans, every command that the docs show exists, the quality gates hold."""
+"""The repository's files: benchmarks load, the docs' commands and links exist, linter and type checker pass."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ CATALOGUE = load_catalogue()
 
 
 def test_there_are_benchmarks() -> None:
-    """The two that the README names are among them."""
+    """The two benchmarks of the README exist."""
     assert {"quickstart.yaml", "paper.yaml"} <= {path.name for path in BENCHMARKS}
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_benchmark_loads_and_plans(path: Path) -> None:
-    """Every file under benchmarks/ is good and has cells."""
+    """Every file under benchmarks/ is valid and has cells."""
     assert plan(load_benchmark(path, CATALOGUE)).cells
 
 
 def test_paper_costs_what_the_readme_says() -> None:
-    """CIFAR-10 with ResNet20, one seed: six methods for at most 2,810 epochs, 4,670 alone."""
+    """Six methods on CIFAR-10 with ResNet20, for one seed, take 2,810 epochs together and 4,670 separately."""
     overrides = ["seeds=[0]", "datasets=[cifar10]", "architectures=[resnet20]"]
     cells = plan(load_benchmark(ROOT / "benchmarks" / "paper.yaml", CATALOGUE, overrides)).cells
     six = [cell for cell in cells if cell.spec.method.label != "multi_permuted"]
@@ -47,7 +47,7 @@ def test_paper_costs_what_the_readme_says() -> None:
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_commands_in_the_docs_exist(path: Path) -> None:
-    """Every `harness …` in a document is a subcommand with such options."""
+    """Every `harness …` in a document is a command with these options."""
     for line in re.findall(r"^(?:.*/)?harness ((?:[a-z-]+)(?: .*)?)$|`harness ([a-z-]+[^`]*)`", path.read_text(), re.M):
         words = re.sub(r"\s#.*", "", line[0] or line[1]).split()
         if words[0] not in COMMANDS:
@@ -61,14 +61,14 @@ def test_commands_in_the_docs_exist(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))
-def test_links_between_documents_lead_somewhere(path: Path) -> None:
-    """Relative links point to files that are there."""
+def test_links_between_documents_exist(path: Path) -> None:
+    """The targets of relative links exist."""
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), target
 
 
 def test_every_hook_and_command_is_documented() -> None:
-    """docs/plugins.md names every hook, the README every command."""
+    """docs/plugins.md has every hook, and the README every command."""
     from harness.registry import hookspecs
 
     hooks = [name for name in vars(hookspecs) if name.startswith(("register_", "observe_"))]
@@ -81,13 +81,13 @@ def test_every_hook_and_command_is_documented() -> None:
 
 
 def test_versions_agree() -> None:
-    """The package says the version that its metadata say."""
+    """The package has the version of its metadata."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == harness.__version__
 
 
 @pytest.mark.parametrize("command", [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]], ids=" ".join)
 def test_quality_gates(command: list[str]) -> None:
-    """Linter, formatter and type checker are content."""
+    """Linter, formatter and type checker report nothing."""
     done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]

@@ -23,6 +23,7 @@ from harness.networks.flat_network import FlatNetwork
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
 from harness.training.cuda_graph import CudaGraphStep, EagerStep
+from harness.training.graph_backend import CudaGraphs
 from harness.training.loop import Point, Rules, Trainer
 from harness_basin.cross_entropy import CrossEntropy
 from harness_vision.resnet20_network import ResNet20Network
@@ -121,15 +122,16 @@ def by_us(members: int, how: str, precision: str = "bf16") -> Callable[[Network,
         siblings = trainers(
             replace(network, recipe=network.recipe.model_copy(update={"precision": precision})), device, members
         )
-        trainees, watch = [sibling.trainee for sibling in siblings], Stopwatch()
-        moments = [sibling.moment() for sibling in siblings]
+        states = [sibling.state for sibling in siblings]
+        inputs = [sibling.next_inputs() for sibling in siblings]
         if how == "eager":
-            step_function: Callable[[Sequence[Any]], None] = EagerStep(trainees, watch)
+            step_function: Callable[[Sequence[Any]], None] = EagerStep(states, Stopwatch())
         else:
-            step_function = CudaGraphStep(trainees, moments, watch, compiled=how == "compiled")
+            backend = CudaGraphs(states[0].device)
+            step_function = CudaGraphStep(states, inputs, Stopwatch(), backend, compiled=how == "compiled")
 
         def step() -> None:
-            step_function([sibling.moment() for sibling in siblings])
+            step_function([sibling.next_inputs() for sibling in siblings])
             for sibling in siblings:
                 sibling.count_step()
 

@@ -3,7 +3,7 @@
     pytest benchmarks/perf/test_ladder.py -m gpu --benchmark-json=ladder.json
 
 Set-up (capturing, compiling) has a line of its own, with the steps after which it has paid. Before that,
-`pytest -m gpu tests/training/test_cuda_graph.py` shows that captured, compiled and grouped steps compute what eager ones do.
+`pytest -m gpu tests/training` shows that captured, compiled and grouped steps compute what eager ones do.
 docs/performance.md has the predictions and the results.
 """
 

@@ -105,7 +105,7 @@ def our_step(width: int, precision: str) -> Callable[[], None]:
     ours = trainer(16 * width, precision)
 
     def step() -> None:
-        take_step(ours.trainee, ours.moment(), Stopwatch())
+        take_step(ours.state, ours.next_inputs(), Stopwatch())
         ours.count_step()
 
     return step

@@ -1,1 +1,1 @@
-"""Networks as the harness needs them: one vector per network, evaluation, interpolation. Knows nothing of tasks or training."""
+"""Networks as one vector each: evaluation, interpolation, checks. Knows nothing of tasks or training."""

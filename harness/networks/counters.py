@@ -1,7 +1,7 @@
-"""Numbers that a module counts up in plain attributes while it is trained, and whether its function depends on them.
+"""Find counters: numbers that a module keeps in plain attributes, changes in training passes, and depends on.
 
-No state dict holds such a number. It starts anew where a training goes on from a checkpoint or a kept state, so a network that
-depends on it would compute something else there.
+A state dict does not hold such a number. When a training continues from a checkpoint, the number restarts, and a network that
+depends on it computes something else.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from torch import Tensor, nn
 
 from harness.networks.evaluation import differ
 
-_FAR = 10**6  # passes by which a counter is set forward; it is also set back to 0
+_MANY_PASSES = 10**6  # by which a counter is advanced; it is also reset to 0
 
-_PASSES = 3  # a counter has another value after each of them; a size that is noted once has not
+_PASSES = 3  # a counter changes in each of them; a size that is recorded once does not
 
 
 def effective_counter(module: nn.Module, behavior: Callable[[], Sequence[Tensor]]) -> str:
-    """Return the name of a counter on which a module's behavior depends, or nothing.
+    """Return the full name of a counter on which a module's behavior depends; an empty string if there is none.
 
-    `behavior` makes a training-mode pass that leaves no other trace, and returns whatever could depend on a counter.
+    `behavior` runs a training-mode pass that changes nothing but counters, and returns everything that could depend on one.
     """
     values = []
-    found: Sequence[Tensor] = ()
+    expected: Sequence[Tensor] = ()
     for _ in range(_PASSES):
-        found = behavior()
+        expected = behavior()
         values.append(_numbers(module))
     before, last = values[-2], values[-1]
-    for place, value in last.items():
-        step = value - before.get(place, value)
-        if not step or before[place] == values[-3].get(place):
+    for location, value in last.items():
+        step = value - before.get(location, value)
+        if not step or before[location] == values[-3].get(location):
             continue
-        name, owner, attribute = place
-        for elsewhere in (value + _FAR * step, type(value)(0)):
-            setattr(owner, attribute, elsewhere)
-            there = behavior()
+        name, owner, attribute = location
+        for other_value in (value + _MANY_PASSES * step, type(value)(0)):
+            setattr(owner, attribute, other_value)
+            found = behavior()
             setattr(owner, attribute, value)
-            if any(differ(one, other) for one, other in zip(found, there, strict=True)):
+            if any(differ(one, other) for one, other in zip(expected, found, strict=True)):
                 return name
     return ""
 
 
 def _numbers(module: nn.Module) -> dict[tuple[str, nn.Module, str], int | float]:
-    """Return the plain attributes that are numbers, by full name, owner and attribute."""
+    """Return the numbers in plain attributes, by full name, owner and attribute."""
     numbers = {}
     for prefix, owner in module.named_modules():
         for attribute, value in vars(owner).items():

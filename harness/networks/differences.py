@@ -1,7 +1,7 @@
-"""What two networks of one architecture differ in, by name: tensors, constants, attributes.
+"""Compare two networks of one architecture: name the tensors, constants and attributes that differ.
 
-A member is stored as its state dict and rebuilt by `build` and `load`. What is not in a state dict (attributes, buffers that
-are not persistent) must be the same in every build, and training may not change it.
+A member is stored as its state dict and rebuilt by `build` and `load`. Everything that is not in a state dict (attributes,
+buffers that are not persistent) must be equal in every build, and training must not change it.
 """
 
 from __future__ import annotations
@@ -22,41 +22,42 @@ _TORCH_ATTRIBUTES = set(vars(nn.Module())) | {"training"}
 
 
 def differing_tensors(one: nn.Module, other: nn.Module) -> list[str]:
-    """Return the names of the tensors in the state dicts that differ, or that one of the two lacks."""
-    ours, theirs = one.state_dict(), other.state_dict()
-    return [name for name in sorted({*ours, *theirs}) if not _equal(ours.get(name), theirs.get(name))]
+    """Return the sorted names of tensors that differ between the state dicts, or that only one of them has."""
+    first = one.state_dict()
+    second = other.state_dict()
+    return [name for name in sorted({*first, *second}) if not _equal(first.get(name), second.get(name))]
 
 
 def differing_constants(one: nn.Module, other: nn.Module) -> list[str]:
     """Return the names of buffers outside the state dict in which two networks of one architecture differ."""
-    theirs = {named.name: named.tensor for named in constant_buffers(other)}
+    others = {named.name: named.tensor for named in constant_buffers(other)}
     names = []
     for named in constant_buffers(one):
-        if not _equal(named.tensor, theirs.get(named.name)):
+        if not _equal(named.tensor, others.get(named.name)):
             names.append(named.name)
     return names
 
 
 def differing_attributes(one: nn.Module, other: nn.Module) -> list[str]:
-    """Return the names of plain attributes (numbers, tensors, arrays, containers of them) in which two networks differ."""
+    """Return the names of the plain attributes (numbers, tensors, arrays, containers) in which two networks differ."""
     names = []
     others = dict(other.named_modules())
     for prefix, module in one.named_modules():
         if prefix not in others:
             continue
-        theirs = vars(others[prefix])
+        other_attributes = vars(others[prefix])
         for attribute, value in vars(module).items():
-            if attribute in _TORCH_ATTRIBUTES or attribute not in theirs:
+            if attribute in _TORCH_ATTRIBUTES or attribute not in other_attributes:
                 continue
-            if not _equal(value, theirs[attribute]):
+            if not _equal(value, other_attributes[attribute]):
                 names.append(f"{prefix}.{attribute}" if prefix else attribute)
     return names
 
 
 def _equal(one: Any, other: Any, seen: frozenset[int] = frozenset()) -> bool:
-    """Compare values; what is of another kind than numbers, texts, tensors, arrays and what holds them counts as equal.
+    """Compare numbers, strings, tensors, arrays, generators and containers of them; values of other types count as equal.
 
-    `seen` has the ids of the values around `one`.
+    `seen` has the ids of the values that contain `one`.
     """
     if isinstance(one, Tensor):
         same_form = isinstance(other, Tensor) and one.shape == other.shape and one.dtype == other.dtype
@@ -71,12 +72,12 @@ def _equal(one: Any, other: Any, seen: frozenset[int] = frozenset()) -> bool:
         return one is not None and other is not None
     if id(one) in seen:
         return True
-    inside = seen | {id(one)}
-    return all(_equal(mine, theirs, inside) for mine, theirs in _items(one, other))
+    containers = seen | {id(one)}
+    return all(_equal(item, other_item, containers) for item, other_item in _items(one, other))
 
 
 def _items(one: Any, other: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield what two values of one type hold, side by side; a difference in length as two numbers."""
+    """Yield the contents of two values of one type in pairs; for containers, first the pair of their lengths."""
     if isinstance(one, nn.Module):
         yield from _pairs(one.state_dict().values(), other.state_dict().values())
     elif isinstance(one, dict):
@@ -95,7 +96,8 @@ def _items(one: Any, other: Any) -> Iterator[tuple[Any, Any]]:
         yield getattr(one, "__dict__", {}), getattr(other, "__dict__", {})
 
 
-def _pairs(ours: Iterable[Any], theirs: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    mine, others = list(ours), list(theirs)
-    yield len(mine), len(others)
-    yield from zip(mine, others, strict=False)
+def _pairs(items: Iterable[Any], other_items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    first = list(items)
+    second = list(other_items)
+    yield len(first), len(second)
+    yield from zip(first, second, strict=False)

@@ -1,5 +1,7 @@
-"""Predictions of a network and of the networks between several. Everything is computed in float32 with TF32 off, whatever the
-training's precision: lower precision moves connectivity by more than the differences it is measured for."""
+"""Predictions of a network, in float32 without TF32, whatever the precision of the training.
+
+A lower precision changes connectivity by more than the differences that it is measured for.
+"""
 
 from __future__ import annotations
 
@@ -16,31 +18,35 @@ _BYTES_PER_BATCH = 24 * 2**20
 
 
 class NormalizedImages:
-    """The images of a split, normalized in batches on a device: (batch, channels, height, width), float32, channels-last.
+    """The images of a split on a device, normalized per batch: float32 (batch, channels, height, width), channels-last.
 
-    The batch size follows from the image size and the device alone, never from what is free, so that results repeat. Batches
-    differ by at most one image, so that none is a single left-over image.
+    `normalization` is the mean and the standard deviation per channel. The batch size depends on the image size and the type of
+    the device alone, not on free memory, so that results are reproducible. Batch sizes differ by at most one image, so that no
+    batch is a single remaining image.
     """
 
     def __init__(self, split: Split, normalization: tuple[Sequence[float], Sequence[float]], device: torch.device) -> None:
         mean, std = (torch.tensor(v, device=device, dtype=torch.float32).view(1, -1, 1, 1) for v in normalization)
         self.images = split.images.to(device)
-        self.scale, self.shift = 1 / (255 * std), mean / std
-        floats = 64 * split.images[0].numel() * 4  # the first feature maps of a wide network, per image
-        on_gpu = device.type == "cuda"
-        largest = max(1, (64 if on_gpu else 1) * _BYTES_PER_BATCH // floats)
-        self.batches_in_all = -(-len(split) // largest)
+        self.scale = 1 / (255 * std)
+        self.shift = mean / std
+        bytes_per_image = 64 * split.images[0].numel() * 4  # the first feature maps of a wide network
+        bytes_per_batch = _BYTES_PER_BATCH
+        if device.type == "cuda":
+            bytes_per_batch = 64 * _BYTES_PER_BATCH
+        largest = max(1, bytes_per_batch // bytes_per_image)
+        self.batch_count = -(-len(split) // largest)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def batches(self) -> Iterator[Tensor]:
-        """Yield all images in order."""
-        for part in self.images.tensor_split(self.batches_in_all):
+        """Yield all images in their order."""
+        for part in self.images.tensor_split(self.batch_count):
             yield self._normalized(part)
 
     def take(self, indices: Tensor) -> Tensor:
-        """Return the images at indices (batch,)."""
+        """Return the normalized images at indices, int64 (batch,)."""
         return self._normalized(self.images[indices.to(self.images.device)])
 
     def _normalized(self, images: Tensor) -> Tensor:
@@ -50,14 +56,17 @@ class NormalizedImages:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Switch TF32 off within the block, and autocast too: it would go on with the weights of the point before."""
-    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    """Disable TF32 and autocast within the block. Autocast would also reuse the cached weights of an earlier point."""
+    matmul = torch.backends.cuda.matmul.allow_tf32
+    cudnn = torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
     try:
         with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+        torch.backends.cuda.matmul.allow_tf32 = matmul
+        torch.backends.cudnn.allow_tf32 = cudnn
 
 
 @torch.no_grad()
@@ -72,7 +81,7 @@ def predict(network: FlatNetwork, images: NormalizedImages) -> Tensor:
 def predict_batch(network: FlatNetwork, images: Tensor) -> Tensor:
     """Return the logits of a network on normalized images (batch, channels, height, width), float32 (batch, classes).
 
-    The network sees a copy: it may change its input in place.
+    The network gets a copy of the images, since it may change its input in place.
     """
     network.module.eval()
     with full_precision():
@@ -80,14 +89,14 @@ def predict_batch(network: FlatNetwork, images: Tensor) -> Tensor:
 
 
 def differ(one: Tensor, other: Tensor, tolerance: float = 1e-4) -> bool:
-    """Say whether tensors differ by more than rounding, in units of the largest finite value, or in shape.
+    """Return whether tensors differ in shape, or by more than `tolerance` times the largest finite value (at least 1).
 
-    Equal infinities do not differ, nor do two NaNs: their difference is NaN.
+    Equal infinities do not differ, nor do two NaNs.
     """
     if one.shape != other.shape:
         return True
     one, other = one.detach(), other.detach()
-    if torch.equal(one, other):  # what follows takes several times the memory of one
+    if torch.equal(one, other):  # saves the temporary tensors below
         return False
     same = (one == other) | (one.isnan() & other.isnan())
     gap = (one - other).abs().masked_fill(same, 0)

@@ -1,8 +1,8 @@
 """A network whose weights are one vector: views, state dicts, gradients. Knows nothing of training or evaluation.
 
 `FlatNetwork` copies the parameters and the floating-point buffers of a module into one contiguous vector and makes the
-module's own tensors views of it (convolution weights channels-last). Interpolation, optimizers and checkpoints are then vector
-operations.
+module's own tensors views of it (convolution weights channels-last). Interpolation, optimizer steps and checkpoints are then
+vector operations.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch.nn.modules.conv import _ConvNd
 StateDict = dict[str, Tensor]
 
 EXTRA_STATE = "_extra_state"
-"""What torch calls a module's extra state in a state dict (`nn.Module.get_extra_state`)."""
+"""The name of a module's extra state in a state dict (`nn.Module.get_extra_state`)."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one tensor is in the vector. `channels_last`: its elements are stored as (out, height, width, in)."""
+    """The position of one tensor in the vector. `channels_last`: its elements are stored as (out, height, width, in)."""
 
     name: str
     offset: int
@@ -45,7 +45,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class NamedTensor:
-    """A parameter or buffer with its full name, the module that owns it, and its name there."""
+    """A parameter or buffer with its full name, the module that owns it, and its name in that module."""
 
     name: str
     owner: nn.Module
@@ -54,7 +54,7 @@ class NamedTensor:
 
     @property
     def current(self) -> Tensor:
-        """The buffer's tensor in the module now: another one than `tensor` if the module has replaced it."""
+        """The buffer that the module has now; not `tensor` if the module has replaced it."""
         current = self.owner._buffers[self.attribute]
         assert current is not None
         return current
@@ -70,12 +70,12 @@ class FlatNetwork:
     """A module whose parameters and floating-point buffers are views of `vector`, (trained + frozen + buffers,).
 
     The vector holds the parameters that are trained, then those that are frozen (`requires_grad=False`), then the persistent
-    buffers of the parameters' dtype (`buffers`). `gradient`, if asked for, is a vector (trained,) of which every trained
-    parameter's `.grad` is a view.
+    buffers of the parameters' dtype (`buffers`). With `gradient=True`, `gradient` is a vector (trained,), and the `.grad` of
+    every trained parameter is a view of it.
 
     Persistent buffers of another dtype (`fixed_buffers`: integers, masks, BatchNorm's batch counter) stay with the module. They
-    are part of every state and are not interpolated. Buffers that are not persistent are constants of the architecture: they
-    are in no state.
+    are part of every state and are not interpolated. Buffers that are not persistent are constants of the architecture; no
+    state has them.
     """
 
     def __init__(self, module: nn.Module, device: torch.device | str = "cpu", *, gradient: bool = False) -> None:
@@ -111,40 +111,41 @@ class FlatNetwork:
 
     @property
     def buffer_slots(self) -> tuple[Slot, ...]:
-        """Where the buffers are in the vector."""
+        """The slots of the buffers."""
         return self.slots[len(self.slots) - len(self.buffers) :]
 
     @property
     def fixed_buffers(self) -> dict[str, Tensor]:
-        """The persistent buffers that are not in the vector, by name: the module's own tensors."""
+        """The persistent buffers that are not in the vector, by name; the module's own tensors, not copies."""
         return {named.name: named.current for named in self._fixed}
 
     @property
     def buffers_replaced(self) -> bool:
-        """Whether the module has put new tensors in the place of its buffers."""
-        replaced = any(named.current is not named.tensor for named in [*self.buffers, *self._fixed])
-        return replaced or any(
-            self._has_left(named.tensor, slot) for named, slot in zip(self.buffers, self.buffer_slots, strict=True)
-        )
+        """Whether the module has replaced a buffer, or a buffer's memory, by a new one."""
+        if any(named.current is not named.tensor for named in (*self.buffers, *self._fixed)):
+            return True
+        pairs = zip(self.buffers, self.buffer_slots, strict=True)
+        return any(self._is_outside(named.tensor, slot) for named, slot in pairs)
 
     @property
     def replaced_parameter(self) -> str:
-        """The name of a parameter in whose place the module has put another tensor, which no optimizer moves; or nothing."""
+        """The name of a parameter that the module has replaced, so that no optimizer changes it; an empty string if none."""
         for named, slot in zip(self._parameters, self.slots, strict=False):
             current = getattr(named.owner, named.attribute, None)
-            if not isinstance(current, Tensor) or self._has_left(current, slot):
+            if not isinstance(current, Tensor) or self._is_outside(current, slot):
                 return named.name
         return ""
 
-    def _has_left(self, tensor: Tensor, slot: Slot) -> bool:
-        """Say whether a tensor's memory is not the vector's."""
+    def _is_outside(self, tensor: Tensor, slot: Slot) -> bool:
+        """Return whether a tensor is not the view of the vector at its slot."""
         return tensor.data_ptr() != slot.view(self.vector).data_ptr()
 
     def gradient_of(self, loss: Tensor) -> Tensor:
-        """Overwrite `gradient` with that of a scalar, and return it; 0 for a parameter on which the loss does not depend.
+        """Write the gradient of a scalar loss into `gradient`, and return it.
 
-        `unreached` then holds the slots of those parameters. One copy of all parts: `backward` would clear the vector and add
-        to it, parameter by parameter. Raise `ValueError` if a parameter that is trained no longer requires a gradient.
+        It is 0 for parameters on which the loss does not depend; `unreached` then holds their slots. All parts are copied at
+        once, whereas `backward` would clear the vector and add to it parameter by parameter. Raise `ValueError` if a trained
+        parameter no longer requires a gradient.
         """
         if self.gradient is None:
             raise ValueError("the network was made without a gradient; make it with gradient=True")
@@ -157,54 +158,61 @@ class FlatNetwork:
         return torch.cat(flat, out=self.gradient)
 
     def _flat_part(self, slot: Slot, part: Tensor | None) -> Tensor:
-        return self.vector.new_zeros(slot.shape.numel()) if part is None else slot.flat(part)
+        if part is None:
+            return self.vector.new_zeros(slot.shape.numel())
+        return slot.flat(part)
 
     def unflatten(self, vector: Tensor) -> StateDict:
-        """Return a vector of the trained parameters' (or the whole) length as named tensors in plain layout, on the CPU."""
-        slots = self.trained_slots if len(vector) == self.trained_size else self.slots
+        """Return a vector, (trained,) or of the whole length, as named tensors on the CPU in contiguous memory."""
+        slots = self.slots
+        if len(vector) == self.trained_size:
+            slots = self.trained_slots
         on_cpu = vector.detach().to("cpu", copy=True)
         return {slot.name: slot.view(on_cpu).clone(memory_format=torch.contiguous_format) for slot in slots}
 
     def flatten(self, state: StateDict) -> Tensor:
-        """Return a state's parameters and floating-point buffers as a vector in this network's order, on the CPU."""
+        """Return the parameters and floating-point buffers of a state as a vector in the order of `vector`, on the CPU."""
         vector = torch.empty(len(self.vector), dtype=self.vector.dtype)
         _fill(vector, self.slots, state)
         return vector
 
     def flatten_trained(self, named: StateDict) -> Tensor:
-        """Return tensors named as the trained parameters (gradients, momenta) as a vector, on the CPU."""
+        """Return tensors that are named like the trained parameters (gradients, momenta) as a vector (trained,), on the CPU."""
         vector = torch.empty(self.trained_size, dtype=self.vector.dtype)
         _fill(vector, self.trained_slots, named)
         return vector
 
     def load(self, state: StateDict) -> None:
-        """Take over a state dict. Raise `ValueError` naming the first tensor that is missing or has another shape."""
+        """Load a state dict. Raise `ValueError` that names the first tensor that is missing or has another shape."""
         self.set_vector(self.flatten(state))
         self.load_fixed(state)
 
     def set_vector(self, vector: Tensor) -> None:
-        """Take over a vector of all parameters and floating-point buffers."""
+        """Copy a vector of all parameters and floating-point buffers into `vector`."""
         self.vector.copy_(vector)
         self.restore_buffers()
 
     def restore_buffers(self) -> None:
-        """Make the buffers views of the vector again, where the module has put new tensors in their place."""
+        """Make buffers that the module has replaced views of the vector again."""
         for named, slot in zip(self.buffers, self.buffer_slots, strict=True):
             named.restore(slot.view(self.vector))
 
     def load_fixed(self, state: StateDict) -> None:
-        """Take over what of a state is not in the vector: buffers of other dtypes, and extra state that is a tensor."""
+        """Load the part of a state that is not in the vector: buffers of other dtypes, and extra state."""
         for named in self._fixed:
-            named.current.copy_(_found(state, named.name, named.tensor.shape))
+            named.current.copy_(_lookup(state, named.name, named.tensor.shape))
         for name, value in state.items():
             path, _, attribute = name.rpartition(".")
             if attribute == EXTRA_STATE:
                 self.module.get_submodule(path).set_extra_state(value)
 
     def state(self) -> StateDict:
-        """Return a copy of the state dict on the CPU in plain layout: what `module.load_state_dict` takes."""
-        tensors = {name: tensor for name, tensor in self.module.state_dict().items() if isinstance(tensor, Tensor)}
-        return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+        """Return a copy of the state dict on the CPU in contiguous memory, as `module.load_state_dict` takes it."""
+        state = {}
+        for name, tensor in self.module.state_dict().items():
+            if isinstance(tensor, Tensor):
+                state[name] = tensor.detach().to("cpu", copy=True).contiguous()
+        return state
 
 
 def persistent_buffers(module: nn.Module) -> Iterator[NamedTensor]:
@@ -221,7 +229,8 @@ def _named_buffers(module: nn.Module, persistent: bool) -> Iterator[NamedTensor]
     seen: set[int] = set()
     for prefix, owner in module.named_modules():
         for attribute, tensor in owner._buffers.items():
-            if tensor is None or (attribute not in owner._non_persistent_buffers_set) != persistent or id(tensor) in seen:
+            is_persistent = attribute not in owner._non_persistent_buffers_set
+            if tensor is None or is_persistent != persistent or id(tensor) in seen:
                 continue
             seen.add(id(tensor))
             yield NamedTensor(_join(prefix, attribute), owner, attribute, tensor)
@@ -249,10 +258,10 @@ def _slots(tensors: Sequence[NamedTensor]) -> Iterator[Slot]:
 
 def _fill(vector: Tensor, slots: Iterable[Slot], state: StateDict) -> None:
     for slot in slots:
-        slot.view(vector).copy_(_found(state, slot.name, slot.shape))
+        slot.view(vector).copy_(_lookup(state, slot.name, slot.shape))
 
 
-def _found(state: StateDict, name: str, shape: torch.Size) -> Tensor:
+def _lookup(state: StateDict, name: str, shape: torch.Size) -> Tensor:
     if name not in state:
         raise ValueError(f"the state has no tensor '{name}'")
     if state[name].shape != shape:

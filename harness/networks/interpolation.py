@@ -12,18 +12,18 @@ from harness.api.ensemble import BatchNorm
 from harness.errors import Interrupted, TaskFailed, attribute_errors
 from harness.networks.evaluation import NormalizedImages, full_precision, predict, predict_batch
 from harness.networks.flat_network import EXTRA_STATE, FlatNetwork, StateDict
-from harness.networks.running_statistics import RunningStatistics, sample_batches
+from harness.networks.running_statistics import RunningStatistics
+from harness.networks.statistics_sample import sample_batches
 
-_PROBED = 64  # test images on which a buffer that differs between members is shown to be without effect
+_PROBE_IMAGES = 64  # test images on which a buffer that differs between members must have no effect
 
 
 class InterpolatedNetwork:
-    """One network that is set to Σ_i λ_i θ_i, the weights of the members as one matrix Θ, float32 (members, size).
+    """One network that can be set to any Σ_i λ_i θ_i. `matrix` has the members' weights θ_i, float32 (members, size).
 
-    What is not in the vector (buffers of other dtypes, extra state) is not interpolated. At a member, it is that member's own.
-    Elsewhere it is what all members have in common; where they differ and outputs depend on it, there is no network in between,
-    and `TaskFailed` names the buffer. Running statistics are recomputed on a sample of the training images. `label` is how
-    messages call the architecture.
+    Buffers of other dtypes and extra state are not interpolated. At a member they are that member's own. Elsewhere all members
+    must have the same ones; if members differ in a buffer and outputs depend on it, `TaskFailed` names the buffer. Running
+    statistics are recomputed on a sample of the training images. `label` names the architecture in messages.
     """
 
     def __init__(
@@ -36,13 +36,16 @@ class InterpolatedNetwork:
         label: str = "the network",
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.network, self.test, self._train = network, test, train
-        self._label, self._stopping = label, stopping
+        self.network = network
+        self.test = test
+        self._train = train
+        self._label = label
+        self._stopping = stopping
         self.matrix = torch.stack([network.flatten(state).to(network.vector.device) for state in states])
         self._infinite = torch.nonzero((~self.matrix.isfinite()).any(0)).flatten()
         names = [name for name in states[0] if name in network.fixed_buffers or name.rpartition(".")[2] == EXTRA_STATE]
-        self._fixed = [{name: state[name] for name in names} for state in states]
-        self._differing = [name for name in names if _differ([fixed[name] for fixed in self._fixed])]
+        self._fixed = [_selected(state, names) for state in states]
+        self._differing = [name for name in names if _differs(name, states)]
         self._sample: Tensor | None = None
         self.set_member(0)
         with full_precision(), attribute_errors(label, "forward"):
@@ -50,44 +53,48 @@ class InterpolatedNetwork:
 
     @property
     def has_running_statistics(self) -> bool:
-        """Whether the network keeps running statistics, which no combination of weights gets right."""
+        """Whether the network keeps running statistics, which interpolation does not get right."""
         return bool(self.statistics.averages)
 
     def set_member(self, index: int) -> None:
-        """Set the network to a member, to the bit."""
+        """Set the network to a member; equal to the bit."""
         self.network.set_vector(self.matrix[index])
         self.network.load_fixed(self._fixed[index])
 
     def move(self, point: np.ndarray, batchnorm: BatchNorm = "recompute") -> None:
-        """Set the network to Σ_i point[i] θ_i; a corner of the simplex is that member, its own statistics included."""
-        corner = np.flatnonzero(point == 1.0)
-        if len(corner) == 1 and np.count_nonzero(point) == 1:
-            self.set_member(int(corner[0]))
+        """Set the network to Σ_i point[i] θ_i, point float64 (members,) on the simplex.
+
+        A vertex of the simplex is that member, with its own running statistics.
+        """
+        vertex = np.flatnonzero(point == 1.0)
+        if len(vertex) == 1 and np.count_nonzero(point) == 1:
+            self.set_member(int(vertex[0]))
             return
         self._require_common_buffers()
         self.network.load_fixed(self._fixed[0])
         weights = torch.tensor(point, dtype=self.matrix.dtype, device=self.matrix.device)
         with full_precision():
             torch.mv(self.matrix.t(), weights, out=self.network.vector)
-            if len(self._infinite):  # bounds of a clamp, say; a member without weight would make them 0 · ∞
-                present = weights > 0
-                self.network.vector[self._infinite] = weights[present] @ self.matrix[present][:, self._infinite]
+            if len(self._infinite):  # bounds of a clamp, say; a member of weight 0 would make them 0 · ∞
+                positive = weights > 0
+                self.network.vector[self._infinite] = weights[positive] @ self.matrix[positive][:, self._infinite]
             self.network.restore_buffers()
             if batchnorm == "recompute":
                 self.statistics.recompute()
 
     def correct(self, point: np.ndarray, labels: np.ndarray, batchnorm: BatchNorm = "recompute") -> np.ndarray:
-        """Return where the network at a point is right: bool (examples,). Outputs that are not finite are wrong.
+        """Return which test images the network at a point classifies correctly, bool (examples,).
 
-        Raise `Interrupted` if the user wants to stop: measuring can take long.
+        Outputs that are not finite count as wrong. Raise `Interrupted` if the user wants to stop, since a measurement of many
+        points takes long.
         """
         if self._stopping():
             raise Interrupted
         with attribute_errors(self._label, "forward"):
             self.move(point, batchnorm)
             logits = predict(self.network, self.test)
-        guesses = logits.argmax(1).masked_fill_(~logits.isfinite().all(1), -1)
-        return guesses.cpu().numpy() == labels
+        predictions = logits.argmax(1).masked_fill_(~logits.isfinite().all(1), -1)
+        return predictions.cpu().numpy() == labels
 
     def _batches(self) -> Iterator[Tensor]:
         if self._sample is None:
@@ -96,15 +103,15 @@ class InterpolatedNetwork:
             yield self._train.take(indices)
 
     def _require_common_buffers(self) -> None:
-        """Refuse to interpolate between members whose fixed buffers differ, unless no output depends on these (a counter)."""
+        """Raise `TaskFailed` if members differ in fixed buffers and their logits depend on them; a counter has no effect."""
         if not self._differing:
             return
-        images = self.test.take(torch.arange(min(_PROBED, len(self.test))))
+        images = self.test.take(torch.arange(min(_PROBE_IMAGES, len(self.test))))
         for index in range(len(self.matrix)):
             self.set_member(index)
-            own = predict_batch(self.network, images)
+            logits = predict_batch(self.network, images)
             self.network.load_fixed(self._fixed[0])
-            if not torch.equal(own, predict_batch(self.network, images)):
+            if not torch.equal(logits, predict_batch(self.network, images)):
                 names = ", ".join(f"'{name}'" for name in self._differing)
                 raise TaskFailed(
                     f"{self._label}: members cannot be interpolated: they differ in {names}, of which no mean can be taken, "
@@ -113,5 +120,10 @@ class InterpolatedNetwork:
         self._differing = []
 
 
-def _differ(values: Sequence[Tensor]) -> bool:
-    return not all(torch.equal(value, values[0]) for value in values[1:])
+def _selected(state: StateDict, names: Sequence[str]) -> StateDict:
+    return {name: state[name] for name in names}
+
+
+def _differs(name: str, states: Sequence[StateDict]) -> bool:
+    """Return whether a tensor is not the same in all states."""
+    return not all(torch.equal(state[name], states[0][name]) for state in states[1:])

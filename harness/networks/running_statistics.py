@@ -1,8 +1,8 @@
-"""Running statistics of a network: found by what a training-mode pass changes, recomputed from a fixed sample of images.
+"""Running statistics of a network, BatchNorm's for example: find them, and recompute them from a fixed sample of images.
 
-No convex combination of weights gets running statistics (BatchNorm's, say) right: they belong to the activations of the
-combined network. They are recognized by behavior, not by class: floating-point buffers that a forward pass in training mode
-updates by a moving average, new = a · old + (1 − a) · statistic, whatever module keeps them.
+Interpolated running statistics are not those of the interpolated network, whose activations are different. Running statistics
+are recognized by behavior, not by class: a floating-point buffer of any module that a forward pass in training mode updates by
+a moving average, new = a · old + (1 − a) · statistic.
 """
 
 from __future__ import annotations
@@ -17,54 +17,10 @@ from torch import Tensor, nn
 from harness import streams
 from harness.networks.flat_network import FlatNetwork, NamedTensor
 
-SAMPLE_SIZE = 2048
-"""Training images from which statistics are recomputed, at most."""
-
-BATCH_SIZE = 128
-"""Images per batch, at most; the same on every device, since a batch's own statistics normalize it."""
-
-_LARGE = 1024.0  # an old value so large that a batch's own statistic is small beside it
-_TOLERANCE = 1e-3  # of a moving average's line, in units of its statistic; rounding makes 1e-4 of it
-_LEAST_SHARE = 1e-4  # of a batch in an update; rounding makes an error of 1e-7 in it
-_SEEN = 2  # passes after which a buffer that is not changed counts as constant
-
-
-def sample_batches(images: Tensor) -> Tensor:
-    """Choose the images for recomputed statistics: uint8 (n, channels, height, width) to indices int64 (batches, batch).
-
-    The sample is random and the same for every network, point and device. It depends on the images' contents and not on their
-    order: images are ranked by a hash of their bytes, the k-th copy of one image by a hash of its own. All batches have the
-    same size, so that every image counts alike and no batch is a single left-over image.
-    """
-    count = min(SAMPLE_SIZE, len(images))
-    batches = -(-count // BATCH_SIZE)
-    size = count // batches
-    order = torch.argsort(_content_ranks(images), stable=True)
-    return order[: batches * size].view(batches, size)
-
-
-def _content_ranks(images: Tensor) -> Tensor:
-    """Return a random number per image that depends on its bytes and on how many equal images precede it, int64 (n,)."""
-    digests = _digests(images)
-    order = torch.argsort(digests, stable=True)
-    ordered = digests[order]
-    positions = torch.arange(len(images))
-    first = torch.ones(len(images), dtype=torch.bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    copies = positions - torch.cummax(torch.where(first, positions, 0), dim=0).values
-    ranks = torch.empty_like(digests)
-    ranks[order] = streams.bits(ordered, copies)
-    return ranks
-
-
-def _digests(images: Tensor) -> Tensor:
-    """Return a 64-bit hash of every image's bytes, int64 (n,): multilinear, with random odd factors."""
-    rows = images.flatten(1)
-    padding = -rows.shape[1] % 8
-    words = torch.nn.functional.pad(rows, (0, padding)).contiguous().view(torch.int64)
-    factors = streams.bits(streams.key("statistics", "digest"), torch.arange(words.shape[1])) | 1
-    sums = [(part * factors).sum(1) for part in words.split(4096)]  # in parts: products take eight times the images' memory
-    return streams.bits(streams.key("statistics", "sample"), torch.cat(sums))
+_LARGE = 1024.0  # an old value, relative to which a batch's own statistic is small
+_TOLERANCE = 1e-3  # of a moving average's linearity, in units of its statistic; rounding errors are 1e-4 of it
+_LEAST_SHARE = 1e-4  # the smallest weight of a batch in an update; its rounding error is 1e-7
+_CHANGE_PASSES = 2  # a buffer that these passes do not change counts as constant
 
 
 @dataclass(frozen=True)
@@ -76,28 +32,34 @@ class RunningBuffer:
 
 
 @dataclass(frozen=True)
-class _Manner:
-    """How a network is run so that buffers are updated.
+class _PassMode:
+    """How a pass that updates buffers is run.
 
-    `around`: the modules around those that keep the buffers are in training mode too. `from_zero`: counters start at 0.
+    `with_ancestors`: the modules that contain the buffers' owners are in training mode too, and gradients are enabled.
+    `reset_counters`: counters start at 0.
     """
 
-    around: bool
-    from_zero: bool
+    with_ancestors: bool
+    reset_counters: bool
 
 
-_MANNERS = (_Manner(False, True), _Manner(False, False), _Manner(True, True), _Manner(True, False))
+_PASS_MODES = (
+    _PassMode(with_ancestors=False, reset_counters=True),
+    _PassMode(with_ancestors=False, reset_counters=False),
+    _PassMode(with_ancestors=True, reset_counters=True),
+    _PassMode(with_ancestors=True, reset_counters=False),
+)
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """Moving averages that are measured at once.
+    """Moving averages that are recomputed together.
 
-    Their statistics may depend on those of earlier stages, which are held meanwhile, their modules in evaluation mode.
+    Their statistics may depend on those of earlier stages, which stay constant, with their modules in evaluation mode.
     """
 
     averages: tuple[RunningBuffer, ...]
-    manner: _Manner
+    mode: _PassMode
 
     @property
     def buffers(self) -> list[NamedTensor]:
@@ -105,30 +67,32 @@ class _Stage:
 
 
 class RunningStatistics:
-    """The running statistics of a network, and how to compute them anew at whatever weights the network has.
+    """Finds the running statistics of a network, and recomputes them for the network's current weights.
 
-    `batches` yields the normalized images of the sample, float32 (batch, channels, height, width). `unexplained` names buffers
-    that a training-mode pass changes in another way than a moving average does; these are left as they are.
+    `batches` yields the normalized images of the sample, float32 (batch, channels, height, width). `unexplained` names the
+    buffers that a training-mode pass changes, but not as a moving average; these are not recomputed.
     """
 
     def __init__(self, network: FlatNetwork, batches: Callable[[], Iterator[Tensor]]) -> None:
-        self._network, self._batches = network, batches
+        self._network = network
+        self._batches = batches
         self.unexplained: tuple[str, ...] = ()
         self._stages: list[_Stage] = []
+        self._averages: list[RunningBuffer] = []
         self._counters: list[Tensor] = []
-        self._sums: list[NamedTensor] = []  # counters among the buffers in the vector
+        self._vector_counters: list[NamedTensor] = []  # counters among the buffers in the vector
         if network.buffers:
             self._find(next(batches()))
 
     @property
     def averages(self) -> tuple[RunningBuffer, ...]:
         """The buffers that are recomputed."""
-        return tuple(average for stage in self._stages for average in stage.averages)
+        return tuple(self._averages)
 
     def recompute(self) -> None:
-        """Set every statistic to its plain average over the batches.
+        """Set every statistic to its mean over the batches.
 
-        Only the modules that update statistics are in training mode, so that dropout elsewhere does not blur them; each batch
+        Only the modules that update statistics are in training mode, so that dropout elsewhere does not change them. Each batch
         is normalized by its own statistics, as in training.
         """
         for stage in self._stages:
@@ -138,9 +102,9 @@ class RunningStatistics:
         sums = [torch.zeros_like(buffer.tensor, dtype=torch.float64) for buffer in stage.buffers]
         zeros = [0.0] * len(sums)
         count = 0
-        with self._measuring(stage.buffers, stage.manner):
+        with self._updating(stage.buffers, stage.mode):
             for images in self._batches():
-                updated = self._updated(stage.buffers, images, zeros, stage.manner, draw=count)
+                updated = self._updated(stage.buffers, images, zeros, stage.mode, draw=count)
                 for total, value in zip(sums, updated, strict=True):
                     total += value
                 count += 1
@@ -150,37 +114,36 @@ class RunningStatistics:
     def _find(self, images: Tensor) -> None:
         """Find the buffers that a training-mode pass changes, and the weight of each one's moving average.
 
-        Where a statistic depends on other statistics (batch renormalization), it is no line in the old values before these are
-        held: then it belongs to a later stage.
+        A statistic that depends on other statistics (batch renormalization) is linear in its old value only if those are
+        constant. It then belongs to a later stage.
         """
-        left = self._changed_by(images)
-        while left:
-            stage = self._next_stage(left, images)
+        remaining = self._changed_by(images)
+        while remaining:
+            stage = self._next_stage(remaining, images)
             if stage is None:
                 break
             self._stages.append(stage)
-            names = {buffer.name for buffer in stage.buffers}
-            left = [buffer for buffer in left if buffer.name not in names]
-        self.unexplained = tuple(buffer.name for buffer in left)
+            self._averages += stage.averages
+            remaining = _without(remaining, stage.buffers)
+        self.unexplained = tuple(buffer.name for buffer in remaining)
 
-    def _next_stage(self, left: Sequence[NamedTensor], images: Tensor) -> _Stage | None:
-        """Return the moving averages among buffers, in the first manner that shows any."""
-        for manner in _MANNERS:
-            averages = self._averages_among(left, images, manner)
-            if not averages and self._sums:  # a counter may set the weight: it has to be held
-                held = {counter.name for counter in self._sums}
-                averages = self._averages_among([buffer for buffer in left if buffer.name not in held], images, manner)
+    def _next_stage(self, buffers: Sequence[NamedTensor], images: Tensor) -> _Stage | None:
+        """Return the moving averages among buffers, in the first pass mode that reveals any."""
+        for mode in _PASS_MODES:
+            averages = self._averages_among(buffers, images, mode)
+            if not averages and self._vector_counters:  # a counter may determine the weight, so it must be constant
+                averages = self._averages_among(_without(buffers, self._vector_counters), images, mode)
             if averages:
-                return _Stage(tuple(averages), manner)
+                return _Stage(tuple(averages), mode)
         return None
 
-    def _averages_among(self, buffers: Sequence[NamedTensor], images: Tensor, manner: _Manner) -> list[RunningBuffer]:
-        """Return the buffers that are moving averages; note those that add something to their old value as counters."""
-        with self._measuring(buffers, manner):
-            zeros = self._updated(buffers, images, [0.0] * len(buffers), manner)
+    def _averages_among(self, buffers: Sequence[NamedTensor], images: Tensor, mode: _PassMode) -> list[RunningBuffer]:
+        """Return the buffers that are moving averages; record those that add to their old value as counters."""
+        with self._updating(buffers, mode):
+            zeros = self._updated(buffers, images, [0.0] * len(buffers), mode)
             scales = [_LARGE * max(1.0, float(value.abs().max())) for value in zeros]
-            large = self._updated(buffers, images, scales, manner)
-            half = self._updated(buffers, images, [scale / 2 for scale in scales], manner)
+            large = self._updated(buffers, images, scales, mode)
+            half = self._updated(buffers, images, [scale / 2 for scale in scales], mode)
         averages = []
         for index, buffer in enumerate(buffers):
             keep = _weight(zeros[index], half[index], large[index], scales[index])
@@ -188,18 +151,18 @@ class RunningStatistics:
                 continue
             if keep < 1:
                 averages.append(RunningBuffer(buffer, keep))
-            elif buffer not in self._sums:
-                self._sums.append(buffer)
+            elif buffer not in self._vector_counters:
+                self._vector_counters.append(buffer)
         return averages
 
     def _changed_by(self, images: Tensor) -> list[NamedTensor]:
-        """Return the buffers in the vector that passes of the whole network in training mode change; all is put back."""
+        """Return the buffers in the vector that training-mode passes of the whole network change; restore all values."""
         network = self._network
         before = network.vector.clone()
         counters = {name: buffer.clone() for name, buffer in network.fixed_buffers.items()}
         network.module.train()
-        with streams.seeded(0, network.vector.device), torch.enable_grad():  # some update only where gradients are computed
-            for _ in range(_SEEN):
+        with streams.seeded(0, network.vector.device), torch.enable_grad():  # some modules update only if gradients are enabled
+            for _ in range(_CHANGE_PASSES):
                 network.module(images.clone())
         network.module.eval()
         changed = []
@@ -214,62 +177,81 @@ class RunningStatistics:
         return changed
 
     @contextmanager
-    def _measuring(self, buffers: Sequence[NamedTensor], manner: _Manner) -> Iterator[None]:
-        """Put the modules that update these buffers, and no others, in training mode; put all values back afterwards."""
+    def _updating(self, buffers: Sequence[NamedTensor], mode: _PassMode) -> Iterator[None]:
+        """Put only the modules that update these buffers in training mode within the block; restore all values after it."""
         network = self._network
-        before = network.vector.clone()
-        counters = [counter.clone() for counter in self._counters]
-        self._held, self._counts = before, counters
+        self._vector_before = network.vector.clone()
+        self._counters_before = [counter.clone() for counter in self._counters]
         network.module.eval()
-        for module in _updating(network.module, buffers, manner.around):
-            module.training = True  # train() would do the same to modules inside it
+        for module in _updating_modules(network.module, buffers, mode.with_ancestors):
+            module.training = True  # train() would change the modules inside it too
         try:
             with streams.generators_restored(network.vector.device):
                 yield
         finally:
             network.module.eval()
-            network.set_vector(before)
-            for counter, value in zip(self._counters, counters, strict=True):
+            network.set_vector(self._vector_before)
+            for counter, value in zip(self._counters, self._counters_before, strict=True):
                 counter.copy_(value)
 
     def _updated(
-        self, buffers: Sequence[NamedTensor], images: Tensor, old: Sequence[float], manner: _Manner, draw: int = 0
+        self, buffers: Sequence[NamedTensor], images: Tensor, old: Sequence[float], mode: _PassMode, draw: int = 0
     ) -> list[Tensor]:
-        """Return what a pass makes of buffers whose elements all have an old value; all other buffers are held. float64."""
+        """Return the buffers, float64, after a pass before which every element of buffer i is old[i].
+
+        Counters in the vector are 0 before the pass; all other values are as before the block of `_updating`. `draw` seeds the
+        global generators.
+        """
         network = self._network
-        network.set_vector(self._held)
-        for buffer, value in zip([*self._sums, *buffers], [*[0.0] * len(self._sums), *old], strict=True):
+        network.set_vector(self._vector_before)
+        for counter in self._vector_counters:
+            counter.tensor.fill_(0.0)
+        for buffer, value in zip(buffers, old, strict=True):
             buffer.tensor.fill_(value)
-        for counter, count in zip(self._counters, self._counts, strict=True):
-            counter.copy_(torch.zeros_like(count) if manner.from_zero else count)
-        # Gradients are enabled for modules that update only then; they cost no more than the memory of one small batch.
-        with streams.reseeded(draw, network.vector.device), torch.set_grad_enabled(manner.around):
+        for fixed_counter, count in zip(self._counters, self._counters_before, strict=True):
+            fixed_counter.copy_(count)
+            if mode.reset_counters:
+                fixed_counter.zero_()
+        # Gradients are enabled for modules that update only then; the memory is that of one small batch.
+        with streams.reseeded(draw, network.vector.device), torch.set_grad_enabled(mode.with_ancestors):
             network.module(images.clone())
         return [buffer.current.detach().double() for buffer in buffers]
 
 
-def _updating(root: nn.Module, buffers: Sequence[NamedTensor], around: bool) -> list[nn.Module]:
-    """Return the modules that keep buffers, and if asked for all modules around them: one of those may update them."""
+def _without(buffers: Sequence[NamedTensor], excluded: Sequence[NamedTensor]) -> list[NamedTensor]:
+    names = {buffer.name for buffer in excluded}
+    return [buffer for buffer in buffers if buffer.name not in names]
+
+
+def _updating_modules(root: nn.Module, buffers: Sequence[NamedTensor], with_ancestors: bool) -> list[nn.Module]:
+    """Return the modules that own buffers; with their ancestors, one of which may update the buffers, if asked for."""
     owners = [buffer.owner for buffer in buffers]
-    if not around:
+    if not with_ancestors:
         return owners
-    return [module for module in root.modules() if any(inner in owners for inner in module.modules())]
+    modules = []
+    for module in root.modules():
+        if any(inner in owners for inner in module.modules()):
+            modules.append(module)
+    return modules
 
 
 def _weight(zero: Tensor, half: Tensor, large: Tensor, scale: float) -> float | None:
-    """Return the weight of the old value in an update, given the new values for the old ones 0, scale / 2 and scale.
+    """Return the weight of the old value in an update, given the new values for the old values 0, scale / 2 and scale.
 
-    1 if something is added to the old value. None if the buffer is no moving average: if its new value is not a line in the old
-    one, with one slope for all elements.
+    It is 1 if the update adds to the old value. It is None if the buffer is no moving average: if its new value is not linear
+    in the old one, with the same slope for all elements.
     """
     slopes = (large - zero) / scale
     keep = float(slopes.median())
     size = max(1.0, float(zero.abs().max()))
-    bent = float((half - (zero + large) / 2).abs().max()) / size
+    nonlinearity = float((half - (zero + large) / 2).abs().max()) / size
+    is_linear = nonlinearity < _TOLERANCE
     share = 1 - keep
-    if abs(share) < _LEAST_SHARE / 100 and bent < _TOLERANCE:
+    if abs(share) < _LEAST_SHARE / 100 and is_linear:
         return 1.0
-    uneven = float((slopes - keep).abs().max())
-    if not (bent < _TOLERANCE and uneven < min(_TOLERANCE, share / 100) and _LEAST_SHARE / 2 < share < 1 + _TOLERANCE):
+    slope_range = float((slopes - keep).abs().max())
+    has_one_slope = slope_range < min(_TOLERANCE, share / 100)
+    is_share = _LEAST_SHARE / 2 < share < 1 + _TOLERANCE
+    if not (is_linear and has_one_slope and is_share):
         return None
     return max(0.0, keep)

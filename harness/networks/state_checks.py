@@ -1,4 +1,4 @@
-"""Can a network be trained, stored and loaded as it is? Checked on the module itself; what cannot is refused by name."""
+"""Check that a network can be trained, stored and loaded without changes; name the tensor that cannot."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _STORED = {
 
 
 def state_problem(module: nn.Module) -> str:
-    """Say what of a module cannot be trained, stored or loaded as it is, by name; nothing if all can.
+    """Return which tensor of a module cannot be trained, stored or loaded, and why; an empty string if all can.
 
-    Parameters must be dense float32, buffers of a dtype that can be stored; tensors may not share memory; extra state must be a
-    tensor; the state dict must hold the parameters and persistent buffers under their names, and nothing else.
+    Parameters must be dense and float32, buffers dense and of a dtype that can be stored. Tensors must not share memory. Extra
+    state must be a tensor. The state dict must have the parameters and persistent buffers under their names, and nothing else.
     """
     parameters = dict(module.named_parameters())
     buffers = {named.name: named.tensor for named in persistent_buffers(module)}
@@ -72,7 +72,7 @@ def _layout_problem(tensor: Tensor) -> str:
 
 
 def _sharing_problem(tensors: Mapping[str, Tensor]) -> str:
-    """Name tensors with common memory: two tensor objects, which training would part, or elements of one tensor."""
+    """Name two tensors that share memory, which `FlatNetwork` would separate, or one tensor whose elements do."""
     stored: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
         if tensor.numel() == 0:
@@ -88,32 +88,32 @@ def _sharing_problem(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _overlaps_itself(tensor: Tensor) -> bool:
-    """Say whether elements of a tensor lie in one place: whether a stride is shorter than what it steps over."""
-    reach = 0
+    """Return whether two elements of a tensor share memory: whether a stride is less than the extent of smaller strides."""
+    extent = 0
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size > 1 and stride <= reach:
+        if size > 1 and stride <= extent:
             return True
-        reach += stride * (size - 1)
+        extent += stride * (size - 1)
     return False
 
 
 def _overlap(one: Tensor, other: Tensor) -> bool:
-    """Say whether two tensors of one storage have common bytes."""
+    """Return whether two tensors of one storage share bytes."""
     if one.element_size() != other.element_size():
         return True
-    return bool(torch.isin(_elements(one), _elements(other)).any())
+    return bool(torch.isin(_element_offsets(one), _element_offsets(other)).any())
 
 
-def _elements(tensor: Tensor) -> Tensor:
-    """Return where in its storage the elements of a tensor are, int64 (elements,)."""
-    places = torch.tensor(tensor.storage_offset())
+def _element_offsets(tensor: Tensor) -> Tensor:
+    """Return the offsets of a tensor's elements in its storage, int64 (elements,)."""
+    offsets = torch.tensor(tensor.storage_offset())
     for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        places = places.unsqueeze(-1) + stride * torch.arange(size)
-    return places.flatten()
+        offsets = offsets.unsqueeze(-1) + stride * torch.arange(size)
+    return offsets.flatten()
 
 
 def _names_problem(module: nn.Module) -> str:
-    """Compare the state dict's names with those of the module's tensors, shared ones under all their names."""
+    """Compare the names in the state dict with those of the module's tensors; a shared tensor has several."""
     expected = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     for prefix, owner in module.named_modules(remove_duplicate=False):
         for attribute, buffer in owner._buffers.items():

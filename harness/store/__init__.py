@@ -1,4 +1,4 @@
-"""Content-addressed objects on disk; `harness.store.layout` says where everything lies."""
+"""Content-addressed objects on disk. `harness.store.layout` defines the files and folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user can do about an error that the operating system raises on a store."""
+"""Turn errors of the operating system into one line that says what the user can do."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _ADVICE = {
 
 @contextlib.contextmanager
 def explained(root: Path, problem: str) -> Iterator[None]:
-    """Raise `StoreError`, one line that says what to do, in place of an `OSError` within the block.
+    """Raise `StoreError`, one line with advice, instead of an `OSError` within the block.
 
-    `problem` says what does not work: "cannot be read".
+    `problem` is the action that failed, for example "cannot be read".
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Keys by their first digits, as people type them."""
+"""Resolve abbreviated keys, as users type them."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""Where things lie in a store: the only module that knows the names of its files and folders.
+"""The paths of a store. No other module knows the names of its files and folders.
 
 ROOT/objects/ab/<key>/         meta.json and one .safetensors file per part
 ROOT/progress/ab/<key>/        training states, a folder per step; removed when the training ends
 ROOT/trajectories/ab/<key>     which epochs of a trajectory are stored, one per line
-ROOT/tasks/ab/<key>.json       what `harness worker` needs to make an object
+ROOT/tasks/ab/<key>.json       the task for `harness worker` that makes an object
 ROOT/failures/ab/<key>.json    the last failed attempt at a task
-ROOT/leases/<key>.lock         exists while a task is worked on
-ROOT/set_aside/                the quarantine: what no longer matched its digest
-ROOT/aside/                    the staging area: a folder per process, for what is being written
+ROOT/leases/<key>.lock         locked while a process works on a task
+ROOT/set_aside/                the quarantine: entries that did not match their digests
+ROOT/aside/                    the staging area: one folder per process, for unfinished writes
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ KEYED = (
     Folder.TASKS,
     Folder.FAILURES,
 )
-"""The folders whose entries lie under keys: FOLDER/ab/<key>."""
+"""The folders whose entries are named by keys: FOLDER/ab/<key>."""
 
 FLAT = (Folder.QUARANTINE, Folder.LEASES, Folder.STAGING)
-"""The folders whose entries lie directly in them."""
+"""The folders without such a subdivision."""
 
 _JSON = (Folder.TASKS, Folder.FAILURES)
 
 
 def is_key(text: object) -> TypeGuard[str]:
-    """Return whether something is a key: 64 lower-case hexadecimal digits."""
+    """Return whether a value is a key: 64 lower-case hexadecimal digits."""
     return isinstance(text, str) and _KEY.fullmatch(text) is not None
 
 
 class Layout:
     """The paths of one store.
 
-    `root` is the folder as the user named it, for messages; `base` is the same as an absolute
-    path, since a plugin may change the working folder. Only keys become paths: methods that take a
-    key raise `ValueError` for anything else.
+    `root` is the folder as the user named it, for messages. `base` is its absolute path, since a
+    plugin may change the working folder. Methods that take a key raise `ValueError` for anything
+    else, so that nothing but a key becomes part of a path.
     """
 
     def __init__(self, root: Path) -> None:
@@ -77,7 +77,7 @@ class Layout:
         return self._keyed(Folder.OBJECTS, key)
 
     def states_folder(self, trajectory: str) -> Path:
-        """Return the folder of all states of a training."""
+        """Return the folder of all states of one training."""
         return self._keyed(Folder.TRAINING_STATES, trajectory)
 
     def state_folder(self, trajectory: str, step: int) -> Path:
@@ -110,40 +110,40 @@ class Layout:
         return str(path.relative_to(self.base))
 
     def as_given(self, path: Path) -> Path:
-        """Return a path of the store as the user reaches it: below the folder as it was named."""
+        """Return a path of the store below the folder as the user named it."""
         return self.root / path.relative_to(self.base)
 
-    # What is there; these methods raise `OSError`.
+    # Existing entries. These methods raise `OSError`.
 
     def entries(self, folder: Folder) -> list[Path]:
-        """Return what the store has put under keys in a folder, sorted."""
+        """Return the entries of a folder that are named by keys, sorted."""
         found = []
         for shard in files.list_folder(self.base / folder):
-            found += [path for path in files.list_folder(shard) if _is_placed(path, folder)]
+            found += [path for path in files.list_folder(shard) if _has_own_name(path, folder)]
         return found
 
     def steps(self, trajectory: str) -> list[int]:
-        """Return the steps at which states of a training are there, the last first."""
+        """Return the steps of the existing states of a training, in descending order."""
         names = [path.name for path in files.list_folder(self.states_folder(trajectory))]
         steps = [int(name) for name in names if re.fullmatch(r"[0-9]{1,12}", name)]
         return sorted(steps, reverse=True)
 
     def keys_starting_with(self, prefix: str) -> list[str]:
-        """Return the keys of objects and tasks that start with at least two digits, sorted."""
+        """Return the keys of objects and tasks with a prefix of at least two digits, sorted."""
         found = set()
         for folder in (Folder.OBJECTS, Folder.TASKS):
             for path in files.list_folder(self.base / folder / prefix[:2]):
-                if _is_placed(path, folder) and path.name.startswith(prefix):
+                if _has_own_name(path, folder) and path.name.startswith(prefix):
                     found.add(key_of(path))
         return sorted(found)
 
-    def strangers(self) -> list[Path]:
-        """Return what the store did not put where it lies."""
+    def foreign_entries(self) -> list[Path]:
+        """Return the entries whose names the store does not give."""
         own = {str(folder) for folder in Folder}
         found = [path for path in files.list_folder(self.base) if path.name not in own]
         for folder in KEYED:
             for shard in files.list_folder(self.base / folder):
-                found += _strangers_in(shard, folder)
+                found += _foreign_entries_in(shard, folder)
         return found
 
     def _keyed(self, folder: Folder, key: str) -> Path:
@@ -152,7 +152,7 @@ class Layout:
 
 
 def key_of(path: Path) -> str:
-    """Return the key under which an entry lies."""
+    """Return the key that an entry is named by."""
     return path.name.removesuffix(".json")
 
 
@@ -165,16 +165,16 @@ def _suffix(folder: Folder) -> str:
     return ".json" if folder in _JSON else ""
 
 
-def _is_placed(path: Path, folder: Folder) -> bool:
-    """Return whether an entry of a folder has a name that the store gives there."""
+def _has_own_name(path: Path, folder: Folder) -> bool:
+    """Return whether an entry has a name that the store gives in this folder."""
     key = path.name.removesuffix(_suffix(folder))
     named = path.name == key + _suffix(folder)
     return is_key(key) and named and path.parent.name == key[:2]
 
 
-def _strangers_in(shard: Path, folder: Folder) -> list[Path]:
+def _foreign_entries_in(shard: Path, folder: Folder) -> list[Path]:
     inside = files.list_folder(shard)
     is_shard = len(shard.name) == 2 and shard.is_dir()
     if not inside and not is_shard:
         return [shard]
-    return [path for path in inside if not _is_placed(path, folder)]
+    return [path for path in inside if not _has_own_name(path, folder)]

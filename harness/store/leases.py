@@ -1,4 +1,4 @@
-"""Leases: who works on which task."""
+"""Leases: which process works on which task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.store.writer import StoreWriter
 
 
 class Leases:
-    """The right to work on a task, which one process has at a time."""
+    """Gives each task to one process at a time."""
 
     def __init__(self, layout: Layout, writer: StoreWriter) -> None:
         self._layout = layout
@@ -21,7 +21,7 @@ class Leases:
 
     @contextlib.contextmanager
     def hold(self, key: str) -> Iterator[bool]:
-        """Hold the lease on a key within the block; yield False at once if another process has it.
+        """Hold the lease on a key within the block; yield False at once if another process holds it.
 
         Raise `StoreError` if the file system cannot lock.
         """
@@ -33,7 +33,7 @@ class Leases:
             yield acquired
 
     def sweep(self) -> None:
-        """Remove the lock files of dead holders."""
+        """Remove the lock files of dead processes."""
         for path in files.list_folder(self._layout.folder(Folder.LEASES)):
             with contextlib.suppress(OSError), lock_file(path):
                 pass

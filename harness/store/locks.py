@@ -1,5 +1,7 @@
-"""Locks between processes that share a store. The operating system frees a lock when its holder
-dies, so no clock is asked and nobody waits for a dead process."""
+"""Locks between processes that share a store.
+
+The operating system releases a lock when its holder dies, so no lock has to expire.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from harness import files
 
 @contextlib.contextmanager
 def try_lock(lock: filelock.BaseFileLock) -> Iterator[bool]:
-    """Hold a lock within the block; yield False if it cannot be had within its time-out."""
+    """Hold a lock within the block; yield False if it is not free within its time-out."""
     try:
         lock.acquire()
     except filelock.Timeout:
@@ -28,10 +30,10 @@ def try_lock(lock: filelock.BaseFileLock) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def lock_file(path: Path) -> Iterator[bool]:
-    """Hold a lock file within the block, and remove it; yield False if another process holds it.
+    """Hold a lock file within the block, then remove it; yield False if another process holds it.
 
-    The file is removed before the lock is released. A process that opened it in the meantime holds
-    a lock without a name, which filelock notices.
+    The file is removed before the lock is released. A process that opened the file in the meantime
+    then locks a removed file; filelock notices this.
     """
     with try_lock(filelock.FileLock(path, timeout=0)) as acquired:
         try:

@@ -1,4 +1,4 @@
-"""What lies in a store: how much, what of it is damaged, and what of it is not needed."""
+"""Inspection of a store: its size, its damaged entries, its unreferenced entries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNREADABLE = "unreadable"
 
 @dataclass(frozen=True)
 class Usage:
-    """How many entries of a kind a store has, and how many bytes they take."""
+    """The number of entries of one kind, and their size in bytes."""
 
     kind: str
     count: int
@@ -31,9 +31,9 @@ class Usage:
 
 @dataclass(frozen=True)
 class Corruption:
-    """An entry that is not as it was written.
+    """A damaged or foreign entry.
 
-    `path` is relative to the store; `ours` is false for what the store did not put there.
+    `path` is relative to the store; `ours` is False if the store did not write the entry.
     """
 
     path: str
@@ -43,7 +43,7 @@ class Corruption:
 
 @dataclass(frozen=True)
 class Unreferenced:
-    """An entry that none of the given tasks and trajectories needs."""
+    """An entry that no given task or trajectory needs."""
 
     kind: str
     path: Path
@@ -51,7 +51,7 @@ class Unreferenced:
 
 
 class Maintenance:
-    """Inspects a store and removes what it is told to. Methods raise `StoreError`."""
+    """Inspects a store; quarantines or removes single entries. Methods raise `StoreError`."""
 
     def __init__(self, layout: Layout, writer: StoreWriter) -> None:
         self._layout = layout
@@ -62,7 +62,7 @@ class Maintenance:
         self._records = Records(layout, writer)
 
     def usage(self) -> list[Usage]:
-        """Return the usage of objects, by the kind of their task, then of the other folders."""
+        """Return the usage of objects, by the kind of their task, and of the other folders."""
         sizes: dict[str, list[int]] = defaultdict(list)
         for path in self._entries(Folder.OBJECTS):
             sizes[self._object_kind(path)].append(files.size(path))
@@ -73,18 +73,21 @@ class Maintenance:
         return [Usage(str(kind), len(found), sum(found)) for kind, found in sizes.items()]
 
     def find_corruption(self) -> Iterator[Corruption]:
-        """Read everything against its digest; yield what does not match or belong there."""
+        """Check everything against its digest; yield damaged and foreign entries."""
         yield from self._corrupt_objects()
         yield from self._corrupt_states()
         yield from self._corrupt_indexes()
         yield from self._corrupt_tasks()
         with explained(self._layout.root, "cannot be read"):
-            strangers = self._layout.strangers()
-        for path in strangers:
+            foreign = self._layout.foreign_entries()
+        for path in foreign:
             yield Corruption(self._layout.relative(path), "it is not the store's", ours=False)
 
     def find_unreferenced(self, tasks: Collection[str], trajectories: Collection[str]) -> Iterator[Unreferenced]:
-        """Yield what belongs to none of some tasks and trajectories, as all in quarantine."""
+        """Yield the entries of tasks and trajectories that are not given, and the whole quarantine.
+
+        `tasks` and `trajectories` are keys.
+        """
         for folder in KEYED:
             by_trajectory = folder in (Folder.TRAINING_STATES, Folder.TRAJECTORY_INDEX)
             needed = trajectories if by_trajectory else tasks

@@ -1,4 +1,4 @@
-"""Content-addressed objects: under a key lies the result of the task with that key."""
+"""Content-addressed objects: the object of a key is the result of the task with that key."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class ObjectStore:
         self._writer = writer
 
     def has(self, key: str) -> bool:
-        """Return whether an object is there, whole as far as its files' sizes tell."""
+        """Return whether an object exists and its files have the right sizes."""
         folder = self._layout.object_folder(key)
         with explained(self._layout.root, _READ):
             return objects.is_whole(folder)
 
     def present(self, key: str) -> bool:
-        """Return whether anything lies under a key, damaged or not."""
+        """Return whether an object exists, damaged or not."""
         return files.exists(self._layout.object_folder(key))
 
     def meta(self, key: str) -> dict[str, Any]:
@@ -49,13 +49,13 @@ class ObjectStore:
             return objects.read_part(folder, key, objects.read_meta(folder, key), part)
 
     def verify(self, key: str) -> None:
-        """Read all of an object against its digests."""
+        """Check a whole object against its digests."""
         folder = self._layout.object_folder(key)
         with explained(self._layout.root, _READ):
             objects.verify(folder, key)
 
     def damage(self, key: str) -> str:
-        """Return what is wrong with an object, or an empty text."""
+        """Return what is wrong with an object; an empty string if nothing is."""
         try:
             self.verify(key)
         except DamagedObject as error:
@@ -68,7 +68,7 @@ class ObjectStore:
         return folder / objects.part_file(part)
 
     def put(self, key: str, meta: Mapping[str, Any], parts: Parts) -> None:
-        """Write an object durably; a whole one that is there stays."""
+        """Write an object durably, unless it exists intact."""
         folder = self._layout.object_folder(key)
         with explained(self._layout.root, f"cannot take object {key[:12]}"):
             self._writer.write_object(folder, key, meta, parts)

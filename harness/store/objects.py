@@ -1,8 +1,7 @@
 """The format of an object: a folder with `meta.json` and one safetensors file per part, each with
-its digest. Does not know where folders lie.
+its digest. Knows nothing of the store's folders.
 
-What is read may be a stranger's until its digest has matched: sizes are bounded, names are checked,
-nothing in it is code.
+The files may come from strangers, so sizes are bounded, names are checked, and no code is loaded.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ if TYPE_CHECKING:
 
 META = "meta.json"
 MAX_META = 32 * 2**20
-"""The bytes that metadata, or any other file of the store that is not a tensor's, may have."""
+"""The largest size, in bytes, of metadata and of every other file that holds no tensors."""
 
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What reading JSON that is not as expected may raise."""
+"""The errors that unexpected JSON may raise."""
 
 _PART = re.compile(r"[a-z0-9-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -48,19 +47,19 @@ _FILE_DAMAGE = {
 
 @dataclass(frozen=True)
 class PartFile:
-    """What metadata says of a part's file."""
+    """The size and the digest of a part's file, as the metadata has them."""
 
     bytes: int
     sha256: str
 
 
 def is_file_damage(error: OSError) -> bool:
-    """Return whether the file is the cause of an error; a missing permission is not."""
+    """Return whether a damaged file causes an error; a missing permission is no damage."""
     return error.errno in _FILE_DAMAGE
 
 
 def part_file(part: str) -> str:
-    """Return the name of a part's file; raise `ValueError` for what cannot be a part's name."""
+    """Return the name of a part's file. Raise `ValueError` if no part can have this name."""
     if not _PART.fullmatch(part):
         raise ValueError(f"{part!r} is not the name of a part")
     return f"{part}.safetensors"
@@ -88,7 +87,7 @@ def write(folder: Path, key: str, meta: Mapping[str, Any], parts: Parts) -> None
 
 
 def is_whole(folder: Path) -> bool:
-    """Return whether all files are there with their sizes. Raise `OSError` if unknown."""
+    """Return whether all files exist with the right sizes. Raise `OSError` if that is unknown."""
     try:
         meta = _parse(files.read(folder / META, MAX_META))
         for part, file in _part_files(meta).items():
@@ -124,20 +123,20 @@ def read_part(folder: Path, key: str, meta: Mapping[str, Any], part: str) -> Ten
     data = _read_bytes(folder, key, meta, part)
     try:
         return safetensors.torch.load(data)
-    except Exception as error:  # no safetensors file, despite its good digest: any error may come
+    except Exception as error:  # the digest is right, but it is no safetensors file: any error may come
         reason = f"{part_file(part)} is not safetensors ({type(error).__name__})"
         raise DamagedObject(key, reason) from None
 
 
 def verify(folder: Path, key: str) -> None:
-    """Read everything against its digest; raise `DamagedObject`."""
+    """Check every file against its digest. Raise `DamagedObject`."""
     meta = read_meta(folder, key)
     for part in meta["files"]:
         _read_bytes(folder, key, meta, part)
 
 
 def _read_bytes(folder: Path, key: str, meta: Mapping[str, Any], part: str) -> bytes:
-    """Return the bytes of a part, checked; the metadata has been checked before."""
+    """Return the bytes of a part, checked against metadata that is checked already."""
     if part not in meta["files"]:
         raise DamagedObject(key, f"it has no part '{part}'")
     described = meta["files"][part]
@@ -169,7 +168,7 @@ def _parse(raw: bytes) -> dict[str, Any]:
 
 
 def _part_files(meta: Mapping[str, Any]) -> dict[str, PartFile]:
-    """Return what metadata says of its parts. Raise `ValueError`, or another of `MALFORMED`."""
+    """Return the parts' files as the metadata has them. Raise one of `MALFORMED`."""
     found = {}
     for part, file in meta["files"].items():
         part_file(part)

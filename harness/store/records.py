@@ -1,4 +1,4 @@
-"""JSON beside the objects: tasks for `harness worker`, and the last failure of each."""
+"""JSON files beside the objects: tasks for `harness worker`, and the last failure of each task."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _WRITE = "cannot be written"
 
 
 class Records:
-    """The tasks and failures of a store. None is needed to use an object, so none is synced."""
+    """The tasks and failures of a store. No object depends on them, so they are not synced."""
 
     def __init__(self, layout: Layout, writer: StoreWriter) -> None:
         self._layout = layout
         self._writer = writer
 
     def write_task(self, key: str, task: Mapping[str, Any]) -> None:
-        """Keep a task; do nothing if it is kept already."""
+        """Store a task, unless it is stored already."""
         path = self._layout.task_file(key)
         data = canonical_json({"sha256": objects.digest(task), "task": task}).encode()
         with contextlib.suppress(OSError):
@@ -37,7 +37,7 @@ class Records:
             self._writer.write_file(path, data)
 
     def read_task(self, key: str) -> dict[str, Any]:
-        """Return a kept task. Raise `StoreError` if there is none, or it is damaged."""
+        """Return a stored task. Raise `StoreError` if it is missing or damaged."""
         path = self._layout.task_file(key)
         try:
             return _parse_task(files.read(path, objects.MAX_META), key)
@@ -46,23 +46,23 @@ class Records:
             raise StoreError(f"{self._layout.root}: no readable task {key}; `harness run` writes them ({reason})") from None
 
     def record_failure(self, key: str, facts: Mapping[str, Any]) -> Path:
-        """Keep the last failed attempt at a task, with its traceback; return where."""
+        """Store the last failed attempt at a task, with its traceback; return the file's path."""
         path = self._layout.failure_file(key)
         with explained(self._layout.root, _WRITE):
             self._writer.write_file(path, json.dumps(facts, indent=1, default=str).encode())
         return self._layout.as_given(path)
 
     def failure(self, key: str) -> Path | None:
-        """Return where the last failed attempt at a task is kept, if there is one."""
+        """Return the file of the last failed attempt at a task, if there is one."""
         path = self._layout.failure_file(key)
         return self._layout.as_given(path) if path.is_file() else None
 
 
 def _parse_task(raw: bytes, key: str) -> dict[str, Any]:
-    kept = json.loads(raw)
-    task = kept["task"]
+    record = json.loads(raw)
+    task = record["task"]
     if not isinstance(task, dict) or task.get("key") != key:
         raise ValueError
-    if kept["sha256"] != objects.digest(task):
+    if record["sha256"] != objects.digest(task):
         raise ValueError
     return task

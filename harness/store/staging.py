@@ -1,8 +1,8 @@
-"""The staging area of a store: where processes write before they rename.
+"""The staging area of a store: processes write there, then rename.
 
-Each process that writes has a folder of its own, `<id>/`, and holds the lock `<id>.lock` as long as
-it lives; what is found under a lock that nobody holds was left by a dead process. The creation lock
-is held while a folder is created or abandoned ones are removed.
+Each process that writes has its own folder, `<id>/`, and holds the lock `<id>.lock` as long as it
+lives. A folder whose lock is free was left by a dead process. The creation lock is held while a
+folder is created or the folders of dead processes are removed.
 """
 
 from __future__ import annotations
@@ -27,33 +27,34 @@ _CREATION_LOCK = "gate.lock"
 
 
 class StagingArea:
-    """This process's folder for what is being written.
+    """This process's folder for unfinished writes.
 
     It is created on first use and removed when the area is closed or garbage-collected. `timeout`
-    is how many seconds to wait for the creation lock, which others hold briefly.
+    is the longest wait for the creation lock, in seconds; other processes hold it briefly.
     """
 
     def __init__(self, layout: Layout, timeout: float = 60.0) -> None:
         self._root = layout.root
         self._area = layout.folder(Folder.STAGING)
         self._timeout = timeout
-        self._guard = threading.Lock()
+        self._mutex = threading.Lock()
         self._folder: Path | None = None
         self._finalizer: weakref.finalize | None = None
 
     def new_path(self) -> Path:
-        """Return a path that nobody else uses, in this process's folder. Raise `StoreError`."""
-        with self._guard:
+        """Return an unused path in this process's folder. Raise `StoreError`."""
+        with self._mutex:
             if self._folder is None:
                 self._folder = self._create()
             return self._folder / uuid.uuid4().hex
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[int]:
-        """Let no other process begin to write within the block; yield how many have begun before.
+        """Keep other processes from beginning to write within the block.
 
-        Raise `StoreError` if another process holds the creation lock for too long, or the file
-        system cannot lock.
+        Yield the number of other processes that have begun and are alive. Raise `StoreError` if
+        another process holds the creation lock for longer than the time-out, or if the file system
+        cannot lock.
         """
         with contextlib.ExitStack() as stack:
             with explained(self._root, "cannot be locked"):
@@ -63,8 +64,8 @@ class StagingArea:
             yield alive
 
     def sweep(self) -> None:
-        """Remove what dead processes left; do nothing while another process sweeps."""
-        with try_lock(self._lock_of_creation(0)) as acquired:
+        """Remove the folders of dead processes, unless another process is doing so."""
+        with try_lock(self._new_creation_lock(0)) as acquired:
             if not acquired:
                 return
             for folder in self._folders():
@@ -73,8 +74,10 @@ class StagingArea:
 
     def close(self) -> None:
         """Remove this process's folder; the next path comes from a new one."""
-        with self._guard:
-            finalizer, self._finalizer, self._folder = self._finalizer, None, None
+        with self._mutex:
+            finalizer = self._finalizer
+            self._finalizer = None
+            self._folder = None
         if finalizer is not None:
             finalizer()
 
@@ -84,22 +87,22 @@ class StagingArea:
             lock = _lock_of(folder)
             lock.acquire()
             files.make_folder(folder, durable=False)
-        self._finalizer = weakref.finalize(self, _give_up, folder, lock, os.getpid())
+        self._finalizer = weakref.finalize(self, _remove_and_unlock, folder, lock, os.getpid())
         return folder
 
     @contextlib.contextmanager
     def _creation_lock(self) -> Iterator[None]:
-        with try_lock(self._lock_of_creation(self._timeout)) as acquired:
+        with try_lock(self._new_creation_lock(self._timeout)) as acquired:
             if not acquired:
                 waited = f"{self._timeout:g} seconds"
                 raise StoreError(f"store {self._root}: another process has kept it locked for {waited}; try again")
             yield
 
-    def _lock_of_creation(self, timeout: float) -> filelock.BaseFileLock:
+    def _new_creation_lock(self, timeout: float) -> filelock.BaseFileLock:
         return filelock.FileLock(self._area / _CREATION_LOCK, timeout=timeout)
 
     def _folders(self) -> list[Path]:
-        """Return the folders of all processes; of a dead one maybe only the lock is left."""
+        """Return the folders of all processes, also those of which only the lock file exists."""
         entries = files.list_folder(self._area)
         return sorted({path.with_suffix("") for path in entries if path.name != _CREATION_LOCK})
 
@@ -109,20 +112,20 @@ def _lock_of(folder: Path) -> filelock.BaseFileLock:
 
 
 def _is_alive(folder: Path) -> bool:
-    """Return whether the process whose folder it is lives."""
+    """Return whether the process of a folder is alive."""
     with try_lock(_lock_of(folder)) as acquired:
         return not acquired
 
 
 def _remove_if_abandoned(folder: Path) -> None:
-    """Remove the folder of a dead process, unless it is another user's."""
+    """Remove a folder if its process is dead, unless it belongs to another user."""
     with contextlib.suppress(OSError), try_lock(_lock_of(folder)) as abandoned:
         if abandoned:
             _remove(folder)
 
 
-def _give_up(folder: Path, lock: filelock.BaseFileLock, owner: int) -> None:
-    """Remove a process's folder and free its lock, unless this is a fork of that process."""
+def _remove_and_unlock(folder: Path, lock: filelock.BaseFileLock, owner: int) -> None:
+    """Remove a process's folder and release its lock; do nothing in a fork of that process."""
     if os.getpid() != owner:
         return
     try:

@@ -1,4 +1,4 @@
-"""The facade of a store: all that runs, workers and commands ask of it."""
+"""The facade of a store: everything that runs, workers and commands use."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class Store:
     """A folder of content-addressed objects, shared by any number of runs.
 
-    Creating a `Store` touches nothing: one that can only be read can be read. Folders are made by
-    the first write, or by `prepare`. Every method raises `StoreError` if the operating system
-    refuses, and `ValueError` for a key that is not one.
+    Creating a `Store` writes nothing, so a read-only folder can be read. The first write, or
+    `prepare`, creates the folders. Every method raises `StoreError` if the operating system raises
+    an error, and `ValueError` for a malformed key.
     """
 
     def __init__(self, root: Path) -> None:
@@ -45,7 +45,7 @@ class Store:
         self.maintenance = Maintenance(self._layout, self._writer)
 
     def prepare(self) -> None:
-        """Check that the store can be written, and remove what dead processes left."""
+        """Check that the store can be written, and clean up after dead processes."""
         with explained(self.root, "cannot be used"):
             self._writer.probe()
             self._staging.sweep()
@@ -59,11 +59,11 @@ class Store:
     # Objects
 
     def has(self, key: str) -> bool:
-        """Return whether an object is there, whole as far as its files' sizes tell."""
+        """Return whether an object exists and its files have the right sizes."""
         return self._objects.has(key)
 
     def present(self, key: str) -> bool:
-        """Return whether anything lies under a key, damaged or not."""
+        """Return whether an object exists, damaged or not."""
         return self._objects.present(key)
 
     def meta(self, key: str) -> dict[str, Any]:
@@ -75,22 +75,22 @@ class Store:
         return self._objects.tensors(key, part)
 
     def path(self, key: str, part: str = "weights") -> Path:
-        """Return where a part's safetensors file lies. Raise `ValueError` for no part's name."""
+        """Return the path of a part's safetensors file. Raise `ValueError` for a malformed name."""
         return self._objects.part_path(key, part)
 
     def put(self, key: str, meta: Mapping[str, Any], parts: Parts | None = None) -> None:
-        """Write an object: afterwards all of it is on the disk, or nothing.
+        """Write an object atomically and durably.
 
-        An object that is there and whole stays; a damaged one is quarantined.
+        An intact object of this key is kept; a damaged one is quarantined.
         """
         self._objects.put(key, meta, parts or {})
 
     def verify(self, key: str) -> None:
-        """Read all of an object against its digests. Raise `DamagedObject`."""
+        """Check a whole object against its digests. Raise `DamagedObject`."""
         self._objects.verify(key)
 
     def damage(self, key: str) -> str:
-        """Return what is wrong with an object, all of it read; an empty text if it is good."""
+        """Check a whole object; return what is wrong, or an empty string."""
         return self._objects.damage(key)
 
     def quarantine(self, key: str) -> Path:
@@ -108,26 +108,26 @@ class Store:
         self._index.add(trajectory, epoch, key)
 
     def epochs(self, trajectory: str) -> dict[int, str]:
-        """Return a trajectory's stored checkpoints, epoch → key; damaged lines are ignored."""
+        """Return the keys of a trajectory's stored checkpoints by epoch; ignore damaged lines."""
         keys = self._index.read(trajectory).keys
         return {epoch: key for epoch, key in keys.items() if self.has(key)}
 
     # States within a training
 
     def save_training_state(self, trajectory: str, step: int, meta: Mapping[str, Any], parts: Parts) -> None:
-        """Keep the state of a training at a step; those of earlier steps are removed.
+        """Store the state of a training at a step, and remove the states of earlier steps.
 
-        `meta["task"]` is the key of the object that the training ends in: once that is stored,
+        `meta["task"]` is the key of the training's final object. Once that object is stored,
         `prepare` removes the state.
         """
         self._states.save(trajectory, step, meta, parts)
 
     def saved_steps(self, trajectory: str) -> list[int]:
-        """Return the steps at which states of a training are kept, the last first."""
+        """Return the steps of the stored states of a training, in descending order."""
         return self._states.steps(trajectory)
 
     def load_training_state(self, trajectory: str, step: int) -> tuple[dict[str, Any], dict[str, Tensors]]:
-        """Return the metadata and the parts of a kept state. Raise `DamagedObject`."""
+        """Return the metadata and the parts of a stored state. Raise `DamagedObject`."""
         return self._states.load(trajectory, step)
 
     def quarantine_training_state(self, trajectory: str, step: int) -> Path:
@@ -135,37 +135,37 @@ class Store:
         return self._states.quarantine(trajectory, step)
 
     def drop_training_states(self, trajectory: str, upto: int) -> None:
-        """Remove the kept states of a training up to a step."""
+        """Remove the states of a training up to and including a step."""
         self._states.drop(trajectory, upto)
 
     # Tasks and failures
 
     def write_task(self, key: str, task: Mapping[str, Any]) -> None:
-        """Keep what a worker needs to make an object."""
+        """Store a task, so that a worker can make its object."""
         self._records.write_task(key, task)
 
     def read_task(self, key: str) -> dict[str, Any]:
-        """Return a kept task. Raise `StoreError` if there is none, or not what was kept."""
+        """Return a stored task. Raise `StoreError` if it is missing or damaged."""
         return self._records.read_task(key)
 
     def record_failure(self, key: str, facts: Mapping[str, Any]) -> Path:
-        """Keep the last failed attempt at a task; return where."""
+        """Store the last failed attempt at a task; return the file's path."""
         return self._records.record_failure(key, facts)
 
     def failure(self, key: str) -> Path | None:
-        """Return where the last failed attempt at a task is kept, if there is one."""
+        """Return the file of the last failed attempt at a task, if there is one."""
         return self._records.failure(key)
 
     # Other processes
 
     def lease(self, key: str) -> AbstractContextManager[bool]:
-        """Hold the right to work on a task; yield False at once if another run holds it."""
+        """Hold the lease on a task within the block; yield False at once if another run holds it."""
         return self._leases.hold(key)
 
     def exclusive(self) -> AbstractContextManager[int]:
-        """Let no other process begin to write; yield how many have begun before."""
+        """Keep others from beginning to write within the block; yield how many have begun."""
         return self._staging.exclusive()
 
     def resolve(self, prefix: str) -> str:
-        """Return the one key of an object or task with this prefix. Raise `StoreError`."""
+        """Return the only key with a prefix, of an object or a task. Raise `StoreError`."""
         return resolve_key(self._layout, prefix)

@@ -1,4 +1,4 @@
-"""States within a training, from which an interrupted training continues."""
+"""Training states, from which an interrupted training continues."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TrainingStates:
         self._writer = writer
 
     def save(self, trajectory: str, step: int, meta: Mapping[str, Any], parts: Parts) -> None:
-        """Write the state at a step durably, then remove those of earlier steps."""
+        """Write the state of a step durably, then remove those of earlier steps."""
         folder = self._layout.state_folder(trajectory, step)
         with explained(self._layout.root, "cannot take the state of a training"):
             self._writer.make_folders()
@@ -37,7 +37,7 @@ class TrainingStates:
         self.drop(trajectory, step - 1)
 
     def steps(self, trajectory: str) -> list[int]:
-        """Return the steps at which states are stored, the last first."""
+        """Return the steps of the stored states, in descending order."""
         with explained(self._layout.root, _READ):
             return self._layout.steps(trajectory)
 
@@ -60,7 +60,7 @@ class TrainingStates:
         return meta
 
     def verify(self, trajectory: str, step: int) -> None:
-        """Read all of a state against its digests."""
+        """Check a whole state against its digests."""
         self.meta(trajectory, step)
         with explained(self._layout.root, _READ):
             objects.verify(self._layout.state_folder(trajectory, step), trajectory)
@@ -71,7 +71,7 @@ class TrainingStates:
         return self._writer.quarantine(folder, f"{trajectory}-step-{step}")
 
     def drop(self, trajectory: str, upto: int) -> None:
-        """Remove the states up to a step."""
+        """Remove the states up to and including a step."""
         with explained(self._layout.root, "cannot be written"):
             for step in self._layout.steps(trajectory):
                 if step <= upto:
@@ -79,11 +79,11 @@ class TrainingStates:
             files.remove_empty(self._layout.states_folder(trajectory))
 
     def drop_finished(self, is_stored: Callable[[str], bool]) -> None:
-        """Remove the states of trainings that were killed between their end and this."""
+        """Remove the states of trainings whose final object `is_stored`: they were killed before."""
         for folder in self._layout.entries(Folder.TRAINING_STATES):
             trajectory = key_of(folder)
             for step in self._layout.steps(trajectory):
-                # What this user may not read stays.
+                # A state that this user may not read is kept.
                 with contextlib.suppress(DamagedObject, StoreError):
                     task = self.meta(trajectory, step).get("task")
                     if is_key(task) and is_stored(task):

@@ -1,7 +1,7 @@
 """Which epochs of a trajectory are stored, and under which keys.
 
-The file of a trajectory has one line per checkpoint, `EPOCH KEY DIGEST`, and a last one that counts
-them. Each line has its own digest, so that one that has changed costs no other.
+The file of a trajectory has one line per checkpoint, `EPOCH KEY DIGEST`, and a last line with their
+number. Each line has its own digest, so that a damaged line does not invalidate the others.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from harness.store.writer import StoreWriter
 
 @dataclass(frozen=True)
 class IndexContent:
-    """What the file of a trajectory says: the key of each epoch, and how many lines are damaged."""
+    """The file of a trajectory: the key of each epoch, and the number of damaged lines."""
 
     keys: Mapping[int, str]
     damaged_lines: int
 
 
 class TrajectoryIndex:
-    """The stored checkpoints of trajectories. Methods raise `StoreError` if the system refuses."""
+    """The stored checkpoints of trajectories. Methods raise `StoreError`."""
 
     def __init__(self, layout: Layout, writer: StoreWriter) -> None:
         self._layout = layout
         self._writer = writer
 
     def add(self, trajectory: str, epoch: int, key: str) -> None:
-        """Record durably under which key a checkpoint is stored, or will be."""
+        """Record durably the key under which a checkpoint is or will be stored."""
         path = self._layout.index_file(trajectory)
         content = self.read(trajectory)
         if content.damaged_lines:
@@ -44,7 +44,7 @@ class TrajectoryIndex:
             self._writer.write_file(path, text.encode(), durable=True)
 
     def read(self, trajectory: str) -> IndexContent:
-        """Return what is recorded of a trajectory; damaged lines are ignored."""
+        """Return the record of a trajectory; ignore damaged lines."""
         path = self._layout.index_file(trajectory)
         with explained(self._layout.root, "cannot be read"):
             try:
@@ -73,7 +73,7 @@ def _parse(trajectory: str, data: bytes) -> IndexContent:
 
 
 def _parse_line(trajectory: str, line: str) -> tuple[int, str]:
-    """Return the epoch and the key of a line; no key if the line is damaged, or the last one."""
+    """Return a line's epoch and key; an empty key if the line is damaged or the last one."""
     fields = line.split(" ")
     if len(fields) != 3:
         return 0, ""

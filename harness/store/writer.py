@@ -1,4 +1,4 @@
-"""Changes of a store, each of which readers and crashes see whole or not at all."""
+"""Atomic changes of a store: readers, and a crash, see each one whole or not at all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StoreWriter:
         self._has_folders = False
 
     def make_folders(self) -> None:
-        """Make the store's folders, once: a store that disappears later is not made again."""
+        """Create the store's folders, once: a store that disappears later is not created again."""
         if self._has_folders:
             return
         self._layout.base.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ class StoreWriter:
         self._has_folders = True
 
     def probe(self) -> None:
-        """Write and remove a file of one page."""
+        """Check that the store can be written: write a file of 4096 bytes and remove it."""
         path = self._new_path()
         files.write_file(path, bytes(4096))
         files.remove(path)
@@ -44,7 +44,7 @@ class StoreWriter:
     def write_object(self, target: Path, key: str, meta: Mapping[str, Any], parts: Parts) -> None:
         """Write an object's folder durably.
 
-        If another writer was faster, its object stays if it is whole; otherwise it is quarantined.
+        If another writer was faster, its object is kept if it is intact, and quarantined if not.
         """
         staged = self._new_path()
         try:
@@ -55,7 +55,7 @@ class StoreWriter:
             files.remove(staged)
 
     def write_file(self, path: Path, data: bytes, *, durable: bool = False) -> None:
-        """Write a file in place of the one that is there, if any; a folder there is quarantined."""
+        """Write or replace a file; a folder of the same name is quarantined."""
         staged = self._new_path()
         files.make_folder(path.parent, durable=durable)
         if path.is_dir():
@@ -63,14 +63,14 @@ class StoreWriter:
         files.write_and_replace(path, data, staged, sync_data=durable, sync_name=durable)
 
     def remove(self, path: Path) -> None:
-        """Remove a file or a folder, if it exists. It is moved first: nobody sees half of it."""
+        """Remove a file or a folder, if it exists; readers see all of it or nothing."""
         staged = self._new_path()
         with contextlib.suppress(FileNotFoundError):
             files.move(path, staged)
             files.remove(staged)
 
     def quarantine(self, path: Path, name: str) -> Path:
-        """Move something damaged to the quarantine, if it exists; return its new path there.
+        """Move a damaged entry to the quarantine, if it exists; return its new path.
 
         Raise `StoreError` if it cannot be moved.
         """
@@ -87,11 +87,11 @@ class StoreWriter:
 
     def _move_into_place(self, staged: Path, target: Path, key: str) -> None:
         while not _try_move(staged, target):
-            if files.exists(target) and self._is_whole(target, key):
+            if files.exists(target) and self._is_intact(target, key):
                 return
 
-    def _is_whole(self, target: Path, key: str) -> bool:
-        """Return whether an object is good; quarantine it if not."""
+    def _is_intact(self, target: Path, key: str) -> bool:
+        """Return whether an object is intact; quarantine it if not."""
         try:
             objects.verify(target, key)
         except DamagedObject:
@@ -101,12 +101,12 @@ class StoreWriter:
 
 
 def _try_move(staged: Path, target: Path) -> bool:
-    """Rename a folder; return False if something is in the way, or the parent is gone."""
+    """Rename a folder; return False if the target exists, or its parent was removed."""
     files.make_folder(target.parent)
     try:
         files.move(staged, target)
     except OSError:
-        swept = not files.exists(target.parent)  # by another process, while it was empty
+        swept = not files.exists(target.parent)  # another process removed the empty folder
         if files.exists(target) or swept:
             return False
         raise

@@ -1,11 +1,11 @@
-"""How the steps of a group are taken: eagerly one after another, or on a GPU as one CUDA graph. Knows nothing of epochs.
+"""How the steps of several siblings are taken: eagerly one after another, or on a GPU as one CUDA graph. Knows no epochs.
 
-Launching the kernels of a step one by one takes longer than running them; a graph is launched whole. In it every sibling has a
-stream of its own, so that the small kernels of one fill the gaps of the others. A captured step reads its indices, keys and
-rate from tensors that are rewritten before each replay.
+Launching the kernels of a step one by one takes longer than running them; a graph is launched as a whole. In the graph every
+sibling has a stream of its own, so that the small kernels of one sibling fill the gaps of the others. A captured step reads its
+indices, keys and learning rate from tensors that are rewritten before each replay.
 
-Nothing here can change what a step computes: before it is used, a graph is replayed beside the eager step, on the state at hand
-and with other inputs, and given up with a warning if it does anything else.
+A graph never changes what a step computes. Before it is used, its replay is compared with the eager step, from the current
+state and with two sets of inputs. If the results differ, the graph is discarded with a warning.
 """
 
 from __future__ import annotations
@@ -22,253 +22,213 @@ from torch import Tensor
 from harness import streams
 from harness.errors import is_out_of_memory
 from harness.telemetry.stopwatch import Stopwatch
+from harness.training.graph_backend import Graph, GraphBackend, capture, graph_backend
+from harness.training.static_inputs import StaticInputs
 from harness.training.step import StepInputs, TrainState, take_step
+from harness.training.trace import NotCapturable, Trace, compare
 
 StepFunction = Callable[[Sequence[StepInputs]], None]
-"""Takes one step of every sibling, each as it is told."""
+"""Takes one step of every sibling, each with its inputs."""
 
-CAPTURE_FROM = 300
-"""Steps ahead from which a graph pays: trying it takes some ten steps and a second [predicted, not measured]."""
-
-COMPILE_FROM = 20_000
-"""Steps ahead, of all siblings, from which fused kernels pay: compiling takes about a minute [predicted, not measured]."""
-
-_TOLERANCE = 0.3  # of a norm; fused kernels round bfloat16 differently by up to 0.05, a graph that does something else by 1
+_WARM_UP_STEPS = 3  # libraries choose kernels, allocate and compile during the first calls
 
 
-class NotCapturable(Exception):
-    """A step that cannot be a graph, or whose graph does something else."""
+@dataclass(frozen=True)
+class CapturePolicy:
+    """When steps are captured, and by what.
+
+    `capture_from` is the least number of steps ahead for which a graph is tried, which takes some ten steps and a second.
+    `compile_from` is the least number of steps ahead, summed over the siblings, for which kernels are compiled too, which takes
+    about a minute. Both defaults are predicted, not measured. `backend` returns what records graphs on a device, or None.
+    """
+
+    capture_from: int = 300
+    compile_from: int = 20_000
+    backend: Callable[[torch.device], GraphBackend | None] = graph_backend
+
+
+DEFAULT_POLICY = CapturePolicy()
 
 
 def make_step_function(
-    trainees: Sequence[TrainState], moments: Sequence[StepInputs], steps: int, watch: Stopwatch
+    states: Sequence[TrainState],
+    inputs: Sequence[StepInputs],
+    steps: int,
+    watch: Stopwatch,
+    policy: CapturePolicy = DEFAULT_POLICY,
 ) -> StepFunction:
-    """Return the fastest way to take steps that can be had: compiled in a graph, in a graph, or eager.
+    """Return the fastest step function that works: compiled and captured, captured, or eager.
 
-    `moments` are those of the next step, of which `steps` are ahead. With HARNESS_EAGER in the environment it is eager. Raise
-    what tells of a want of memory if siblings do not fit together.
+    `inputs` are those of the next step; `steps` is the number of steps ahead. Steps are eager on the CPU, and everywhere if
+    HARNESS_EAGER is set in the environment. Raise the out-of-memory error if several siblings do not fit together.
     """
-    for compiled in _ways(trainees, steps):
+    backend = policy.backend(states[0].device)
+    if backend is None or steps < policy.capture_from or capture_is_off():
+        return EagerStep(states, watch)
+    for compiled in _attempts(states, steps, policy):
         try:
-            return CudaGraphStep(trainees, moments, watch, compiled=compiled)
-        except Exception as error:  # whatever a compiler, a driver or a plugin's code has against it, there is another way
+            return CudaGraphStep(states, inputs, watch, backend, compiled=compiled)
+        except Exception as error:  # a compiler, a driver or a plugin's code may raise anything; the next attempt may work
             if is_out_of_memory(error):
-                if len(trainees) > 1:
+                if len(states) > 1:
                     raise
                 continue
             manner = "compiled and captured" if compiled else "captured"
             warnings.warn(f"steps are not {manner}: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
-    return EagerStep(trainees, watch)
+    return EagerStep(states, watch)
 
 
-def _ways(trainees: Sequence[TrainState], steps: int) -> list[bool]:
-    """Return the ways of capturing that may pay, the best first: compiled or not. None on the CPU."""
-    if trainees[0].device.type != "cuda" or steps < CAPTURE_FROM or capture_is_off():
-        return []
+def _attempts(states: Sequence[TrainState], steps: int, policy: CapturePolicy) -> list[bool]:
+    """Return which captures to attempt, the best first: True is a compiled one."""
     # Buffers (running statistics) change in the vector that holds the parameters too; the compiler refuses that.
-    compilable = not any(trainee.network.buffers for trainee in trainees)
-    return [True, False] if compilable and steps * len(trainees) >= COMPILE_FROM else [False]
+    compilable = not any(state.network.buffers for state in states)
+    if compilable and steps * len(states) >= policy.compile_from:
+        return [True, False]
+    return [False]
 
 
 def capture_is_off() -> bool:
-    """Say whether HARNESS_EAGER is in the environment: for a driver or a network with which graphs go wrong."""
+    """Return whether HARNESS_EAGER is set, which helps if a driver or a network fails with graphs."""
     return bool(os.environ.get("HARNESS_EAGER"))
 
 
 class EagerStep:
-    """Takes the steps one sibling after another, operation by operation."""
+    """Takes the steps of one sibling after another, operation by operation."""
 
-    def __init__(self, trainees: Sequence[TrainState], watch: Stopwatch) -> None:
-        self._trainees, self._watch = trainees, watch
+    def __init__(self, states: Sequence[TrainState], watch: Stopwatch) -> None:
+        self._states = states
+        self._watch = watch
 
-    def __call__(self, moments: Sequence[StepInputs]) -> None:
-        for trainee, moment in zip(self._trainees, moments, strict=True):
-            assert isinstance(moment.noise, int)
-            with streams.reseeded(moment.noise, trainee.device):  # for dropped paths and functional dropout
-                take_step(trainee, moment, self._watch)
+    def __call__(self, inputs: Sequence[StepInputs]) -> None:
+        for state, own_inputs in zip(self._states, inputs, strict=True):
+            assert isinstance(own_inputs.noise, int)
+            with streams.reseeded(own_inputs.noise, state.device):  # for drop paths and functional dropout
+                take_step(state, own_inputs, self._watch)
 
 
 class CudaGraphStep:
-    """Takes the steps of all siblings by replaying one CUDA graph."""
+    """Takes the steps of all siblings by replaying one graph.
+
+    Raise `NotCapturable` if that is impossible; the backend, the network and the compiler may raise other errors. The states
+    are left as they were.
+    """
 
     def __init__(
-        self, trainees: Sequence[TrainState], moments: Sequence[StepInputs], watch: Stopwatch, *, compiled: bool = False
+        self,
+        states: Sequence[TrainState],
+        inputs: Sequence[StepInputs],
+        watch: Stopwatch,
+        backend: GraphBackend,
+        *,
+        compiled: bool = False,
     ) -> None:
-        self._trainees, self._watch, self._device = trainees, watch, trainees[0].device
-        with watch("device"), torch.cuda.device(self._device), _fastest_convolutions():
-            self._slates = [StaticInputs(moment, self._device) for moment in moments]
-            self._streams = [torch.cuda.Stream(self._device) for _ in trainees]
-            saved = [[tensor.clone() for tensor in trainee.state()] for trainee in trainees]
+        self._states = states
+        self._watch = watch
+        self._backend = backend
+        with watch("device"), backend.selected(), _fastest_convolutions():
+            self._static_inputs = [StaticInputs(own, state.device) for own, state in zip(inputs, states, strict=True)]
+            self._streams = [backend.new_stream() for _ in states]
+            saved = [_copies(state) for state in states]
             try:
-                self._graph = self._capture(moments, saved, compiled)
+                self._graph = self._capture(inputs, saved, compiled)
             finally:
-                _restore(trainees, saved)
-                for trainee in trainees:
-                    trainee.forward = trainee.network.module
+                _restore(states, saved)
+                for state in states:
+                    state.forward = state.network.module
 
-    def __call__(self, moments: Sequence[StepInputs]) -> None:
-        with self._watch("device"), torch.cuda.device(self._device):
-            for slate, moment in zip(self._slates, moments, strict=True):
-                slate.write(moment)
+    def __call__(self, inputs: Sequence[StepInputs]) -> None:
+        with self._watch("device"), self._backend.selected():
+            for static, own_inputs in zip(self._static_inputs, inputs, strict=True):
+                static.write(own_inputs)
             self._graph.replay()
 
-    def _capture(
-        self, moments: Sequence[StepInputs], saved: Sequence[Sequence[Tensor]], compiled: bool
-    ) -> torch.cuda.CUDAGraph:
-        """Take the step eagerly, capture it, and compare."""
-        strange = [_otherwise(trainee, moment) for trainee, moment in zip(self._trainees, moments, strict=True)]
-        expected = [self._traces(self._branch, moments, saved)]
-        with self._without_reading():
-            expected.append(self._traces(self._branch, strange, saved))
+    def _capture(self, inputs: Sequence[StepInputs], saved: Sequence[Sequence[Tensor]], compiled: bool) -> Graph:
+        """Take the step eagerly, capture it, and compare the replay with the eager step."""
+        other_inputs = [_different(own, len(state.labels)) for own, state in zip(inputs, self._states, strict=True)]
+        expected = self._traces(self._take_steps, inputs, saved)
+        with self._requirements_checked():
+            expected_of_others = self._traces(self._take_steps, other_inputs, saved)
         if compiled:
-            for trainee in self._trainees:
-                trainee.forward = torch.compile(trainee.network.module, dynamic=False)
-        for _ in range(3):  # libraries choose kernels, allocate and compile on the first calls
-            self._branch()
-        if any(trainee.network.buffers_replaced for trainee in self._trainees):
+            for state in self._states:
+                state.forward = self._backend.compile(state.network.module)
+        for _ in range(_WARM_UP_STEPS):
+            self._take_steps()
+        if any(state.network.buffers_replaced for state in self._states):
             raise NotCapturable("the network replaces a buffer by a new tensor in its forward pass; a graph would not see it")
-        graph = torch.cuda.CUDAGraph()
-        with _capturing(graph, self._device):
-            self._branch()
-        for told, wanted in zip((moments, strange), expected, strict=True):
-            for found, right in zip(self._traces(graph.replay, told, saved), wanted, strict=True):
-                found.check(right)
+        graph = capture(self._backend, self._take_steps)
+        compare(self._traces(graph.replay, inputs, saved), expected)
+        compare(self._traces(graph.replay, other_inputs, saved), expected_of_others)
         return graph
 
-    def _branch(self) -> None:
-        """Take the step of every sibling, each on its stream, as the slates say."""
-        here = torch.cuda.current_stream()
-        for trainee, slate, stream in zip(self._trainees, self._slates, self._streams, strict=True):
-            stream.wait_stream(here)
-            with torch.cuda.stream(stream):
-                take_step(trainee, slate.moment, Stopwatch())
+    def _take_steps(self) -> None:
+        """Take the step of every sibling with its static inputs, each on its own stream."""
+        backend = self._backend
+        caller_stream = backend.current_stream()
+        for state, static, stream in zip(self._states, self._static_inputs, self._streams, strict=True):
+            stream.wait_stream(caller_stream)
+            with backend.on_stream(stream):
+                take_step(state, static.inputs, Stopwatch())
         for stream in self._streams:
-            here.wait_stream(stream)
+            caller_stream.wait_stream(stream)
 
     def _traces(
-        self, step_function: Callable[[], None], moments: Sequence[StepInputs], saved: Sequence[Sequence[Tensor]]
+        self, step_function: Callable[[], None], inputs: Sequence[StepInputs], saved: Sequence[Sequence[Tensor]]
     ) -> list[Trace]:
-        """Take a step from the saved state; return what it left behind."""
-        _restore(self._trainees, saved)
-        for trainee, slate, moment in zip(self._trainees, self._slates, moments, strict=True):
-            _gradient(trainee).fill_(float("nan"))
-            slate.write(moment)
+        """Take a step from the saved states; return its traces, one per sibling."""
+        _restore(self._states, saved)
+        for state, static, own_inputs in zip(self._states, self._static_inputs, inputs, strict=True):
+            _gradient(state).fill_(float("nan"))
+            static.write(own_inputs)
         step_function()
-        return [
-            Trace(_gradient(trainee).clone(), trainee.network.vector - before[0], trainee.loss_sum - before[-2])
-            for trainee, before in zip(self._trainees, saved, strict=True)
-        ]
+        traces = []
+        for state, before in zip(self._states, saved, strict=True):
+            vector_before, loss_sum_before = before[0], before[-2]
+            moved = state.network.vector - vector_before
+            traces.append(Trace(_gradient(state).clone(), moved, state.loss_sum - loss_sum_before))
+        return traces
 
     @contextmanager
-    def _without_reading(self) -> Iterator[None]:
-        """Raise if the block reads from the device, or draws from its global generator: a graph can do neither."""
-        generator, mode = torch.cuda.get_rng_state(self._device), torch.cuda.get_sync_debug_mode()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch calls the mode a prototype
-            torch.cuda.set_sync_debug_mode("error")
-            try:
-                yield
-            finally:
-                torch.cuda.set_sync_debug_mode(mode)
-        if not torch.equal(generator, torch.cuda.get_rng_state(self._device)):
+    def _requirements_checked(self) -> Iterator[None]:
+        """Raise if the block reads from the device or draws from its global generator: a graph can do neither."""
+        generator_before = self._backend.generator_state()
+        with self._backend.synchronization_forbidden():
+            yield
+        if not torch.equal(generator_before, self._backend.generator_state()):
             raise NotCapturable("the network draws from torch's global generator")
 
 
-class StaticInputs:
-    """Where a captured step finds what it is told: tensors that stay in place and are rewritten."""
-
-    def __init__(self, moment: StepInputs, device: torch.device) -> None:
-        self._indices = moment.indices.clone()
-        self._keys = torch.zeros(2, dtype=torch.int64, device=device)
-        self._numbers = torch.zeros(2, dtype=torch.float64, device=device)
-        self.moment = StepInputs(self._indices, *self._keys.unbind(), *self._numbers.unbind())
-        self.write(moment)
-
-    def write(self, moment: StepInputs) -> None:
-        """Take over a moment whose values are numbers."""
-        assert isinstance(moment.augmentation, int)
-        assert isinstance(moment.noise, int)
-        self._indices.copy_(moment.indices)
-        self._keys[0].fill_(streams.signed(moment.augmentation))
-        self._keys[1].fill_(streams.signed(moment.noise))
-        self._numbers[0].fill_(float(moment.rate))
-        self._numbers[1].fill_(float(moment.count))
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What a step left behind: the gradient as the optimizer last saw it, how far the weights moved, the loss."""
-
-    gradient: Tensor
-    moved: Tensor
-    loss: Tensor
-
-    def check(self, right: Trace) -> None:
-        """Raise `NotCapturable` unless it is, to rounding, what the eager step left.
-
-        Weights are compared by how far they moved: where a gradient is all rounding, Adam's step is as long, but anywhere.
-        """
-        off = _norm(self.gradient - right.gradient) / max(_norm(right.gradient), 1e-30)
-        stretch = _norm(self.moved) / max(_norm(right.moved), 1e-30) if _norm(right.moved) else 1.0
-        loss = abs(float(self.loss) - float(right.loss)) / max(abs(float(right.loss)), 1e-3)
-        if not (off < _TOLERANCE and abs(stretch - 1) < _TOLERANCE and loss < _TOLERANCE):
-            raise NotCapturable(
-                f"its replay is not the step: the gradient is off by {off:.2g} of its norm, the loss by {loss:.2g}, "
-                f"the weights moved {stretch:.2g} times as far"
-            )
-
-
-def _otherwise(trainee: TrainState, moment: StepInputs) -> StepInputs:
-    """Return a moment in which everything is different."""
-    assert isinstance(moment.augmentation, int)
-    assert isinstance(moment.noise, int)
+def _different(inputs: StepInputs, images: int) -> StepInputs:
+    """Return inputs that differ in every field; `images` is the number of training images."""
+    assert isinstance(inputs.augmentation, int)
+    assert isinstance(inputs.noise, int)
     return replace(
-        moment,
-        indices=(moment.indices + 1) % len(trainee.labels),
-        augmentation=moment.augmentation ^ 1,
-        noise=moment.noise ^ 1,
-        rate=3 * moment.rate,
-        count=moment.count + 5,
+        inputs,
+        indices=(inputs.indices + 1) % images,
+        augmentation=inputs.augmentation ^ 1,
+        noise=inputs.noise ^ 1,
+        rate=3 * inputs.rate,
+        count=inputs.count + 5,
     )
 
 
-def _gradient(trainee: TrainState) -> Tensor:
-    assert trainee.network.gradient is not None
-    return trainee.network.gradient
+def _gradient(state: TrainState) -> Tensor:
+    assert state.network.gradient is not None
+    return state.network.gradient
 
 
-def _norm(vector: Tensor) -> float:
-    return float(torch.linalg.vector_norm(vector, dtype=torch.float64))
+def _copies(state: TrainState) -> list[Tensor]:
+    return [tensor.clone() for tensor in state.tensors()]
 
 
-def _restore(trainees: Sequence[TrainState], saved: Sequence[Sequence[Tensor]]) -> None:
-    for trainee, before in zip(trainees, saved, strict=True):
-        for tensor, value in zip(trainee.state(), before, strict=True):
+def _restore(states: Sequence[TrainState], saved: Sequence[Sequence[Tensor]]) -> None:
+    for state, copies in zip(states, saved, strict=True):
+        for tensor, value in zip(state.tensors(), copies, strict=True):
             tensor.copy_(value)
 
 
 @contextmanager
-def _capturing(graph: torch.cuda.CUDAGraph, device: torch.device) -> Iterator[None]:
-    """Capture what the block does, on a stream of its own.
-
-    Where the block fails, the end of its capture fails, too: torch then tells of that instead, and leaves its stream current.
-    """
-    here, cause = torch.cuda.current_stream(device), None
-    try:
-        with torch.cuda.graph(graph, stream=torch.cuda.Stream(device)):
-            try:
-                yield
-            except BaseException as error:
-                cause = error
-                raise
-    except BaseException as error:
-        torch.cuda.set_stream(here)
-        raise cause or error from None
-
-
-@contextmanager
 def _fastest_convolutions() -> Iterator[None]:
-    """Let cuDNN try its convolutions on the shapes at hand."""
+    """Let cuDNN measure which of its convolutions is the fastest for the shapes in use."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     try:

@@ -1,9 +1,8 @@
-"""Dropout whose mask is a function of (order stream, epoch, step, number), as all our randomness is.
+"""Dropout whose mask is a function of (order stream, epoch, step, number), as all randomness of a training is.
 
-torch's own draws from a global generator: a step in a CUDA graph would have to carry its state, and siblings in one graph
-would share it. These masks are integer arithmetic on a key, equal to the bit on every device, alone or in a group.
-Knows nothing of networks but `nn.Dropout`; what else draws from the global generator (dropped paths, functional dropout) goes
-on to do so.
+torch's dropout draws from a global generator. A step in a CUDA graph would have to keep that generator's state, and siblings in
+one graph would share it. These masks are integer arithmetic on a key, equal to the bit on every device, alone or in a group.
+Only `nn.Dropout` is replaced; drop paths and functional dropout still draw from the global generator.
 """
 
 from __future__ import annotations
@@ -15,20 +14,21 @@ from harness import streams
 
 
 class Noise:
-    """What the dropout layers of one network draw from within a step: a stream, and how many of its numbers are used up."""
+    """The random stream of one network's dropout layers within a step, and how many 64-bit words of it are used."""
 
     def __init__(self) -> None:
         self._counters = torch.arange(0)
         self.begin(0)
 
     def begin(self, key: int | Tensor) -> None:
-        """Start a step: `key` is its stream's key, an int64 tensor () where a captured step is to read it."""
-        self.key, self.used = key, 0
+        """Start a step. `key` is the key of its stream: a number, or an int64 tensor () in a captured step."""
+        self.key = key
+        self.used = 0
 
     def draw(self, count: int, device: torch.device) -> Tensor:
-        """Return the next `count` random numbers, int16 (count,), all values equally likely; four from each 64 bits."""
+        """Return the next random numbers, int16 (count,), uniform over all values; each 64-bit word gives four."""
         words = -(-count // 4)
-        # Kept, not made anew: a compiler would take a range for an index, and index arithmetic for free of overflow.
+        # Stored, since a compiler would treat a new range as indices and assume that their arithmetic does not overflow.
         if len(self._counters) < words or self._counters.device != device:
             self._counters = torch.arange(words, device=device)
         numbers = streams.bits(self.key, self._counters[:words] + self.used).view(torch.int16)
@@ -37,7 +37,7 @@ class Noise:
 
 
 class NamedDropout(nn.Dropout):
-    """`nn.Dropout` that draws from a step's noise. A value is dropped with probability p to the next 1/65,536."""
+    """`nn.Dropout` that draws from a `Noise`. The probability p is rounded to a multiple of 1/65,536."""
 
     def __init__(self, p: float, noise: Noise) -> None:
         super().__init__(p)
@@ -54,7 +54,7 @@ class NamedDropout(nn.Dropout):
 
 
 def name_dropout(module: nn.Module) -> Noise:
-    """Replace every `nn.Dropout` within a network by one that draws from the noise that is returned."""
+    """Replace every `nn.Dropout` in a network by a `NamedDropout`; return the noise from which these draw."""
     noise = Noise()
     for parent in list(module.modules()):
         for name, child in parent.named_children():

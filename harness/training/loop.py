@@ -1,8 +1,8 @@
-"""Trainings from one point of a trajectory to another, alone or as siblings. Knows nothing of files, methods or engines.
+"""Training from one point of a trajectory to another, alone or as siblings. Knows nothing of files, methods or engines.
 
-All randomness comes from the trajectory's order stream: the order of an epoch is a function of (stream, epoch), an image's
-augmentation of (stream, epoch, image), dropout of (stream, epoch, step). A training that was cut anywhere and went on is
-therefore the same training; on the CPU to the bit. So is one that went on in a group.
+All randomness comes from the trajectory's order stream. The order of an epoch is a function of (stream, epoch), an image's
+augmentation of (stream, epoch, image), dropout of (stream, epoch, step). A training that is stopped after any step and
+continued, alone or in a group, is therefore the same training; on the CPU it is equal to the bit.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from harness.networks.flat_network import FlatNetwork, StateDict
 from harness.streams import Name
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
-from harness.training.cuda_graph import make_step_function
+from harness.training.cuda_graph import DEFAULT_POLICY, CapturePolicy, StepFunction, make_step_function
 from harness.training.step import StepInputs, TrainState
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What an epoch looked like: mean training loss (nats) and accuracy (percent), on the augmented images, as trained.
+    """The mean training loss (nats) and the training accuracy (percent) of an epoch, measured on the augmented images.
 
-    `seconds` are those of the whole group where siblings train together.
+    `seconds` are those of the whole group if siblings train together.
     """
 
     epoch: int
@@ -44,10 +44,10 @@ class EpochRecord:
 
 @dataclass
 class Point:
-    """A point of a trajectory: everything that its continuation is a function of. Tensors on the CPU, in plain layout.
+    """A point of a trajectory: everything that the rest of the training depends on. Tensors on the CPU, in plain layout.
 
-    `step` counts from initialization; `optimizer_steps` since the optimizer's memory was empty. The sums belong to the epoch
-    that is under way.
+    `step` counts from initialization; `optimizer_steps` counts from when the optimizer's memory was empty. `loss_sum` and
+    `correct` are those of the epoch in progress.
     """
 
     step: int
@@ -61,7 +61,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Rules:
-    """How a trajectory moves: recipe, objective, learning rate of each step, order stream."""
+    """What determines a trajectory from its start: recipe, objective, learning rate per step, order stream."""
 
     recipe: Recipe
     objective: Objective
@@ -70,7 +70,7 @@ class Rules:
 
 
 AfterEpoch = Callable[[EpochRecord, Callable[[], Point]], None]
-"""Gets an epoch's record and a function that takes a copy of the state."""
+"""Receives an epoch's record and a function that returns a copy of the current point."""
 
 
 def _ignore(record: EpochRecord, point: Callable[[], Point]) -> None:
@@ -82,16 +82,20 @@ def _never() -> bool:
 
 
 class Trainer:
-    """Moves one network along its trajectory.
+    """Trains one network along its trajectory.
 
-    `augmenter` holds the training images on the device and `labels` (n,) lie beside them; `teacher`, if the objective wants
-    one, is a network in evaluation mode that sees the same augmented views.
+    `augmenter` holds the training images on the device and `labels`, int64 (n,), their classes. `teacher`, if the objective
+    needs one, is a network in evaluation mode.
     """
 
     def __init__(
         self, network: FlatNetwork, augmenter: Augmenter, labels: Tensor, rules: Rules, teacher: FlatNetwork | None = None
     ) -> None:
-        self.network, self.augmenter, self.labels, self.rules, self.teacher = network, augmenter, labels, rules, teacher
+        self.network = network
+        self.augmenter = augmenter
+        self.labels = labels
+        self.rules = rules
+        self.teacher = teacher
         self.batch = min(rules.recipe.batch_size, len(labels))
         self.steps_per_epoch = rules.recipe.steps_per_epoch(len(labels))
 
@@ -104,10 +108,10 @@ class Trainer:
         after_epoch: AfterEpoch = _ignore,
         watch: Stopwatch | None = None,
     ) -> Point:
-        """Train from a point up to the end of epoch `until`, and return where it got.
+        """Train from a point to the end of epoch `until`; return the point that was reached.
 
-        That is short of `until` if `stopping` answered True after a step. Raise `TaskFailed` in the epoch in which the loss is
-        no longer finite.
+        That is an earlier one if stopping` returned True after a step. Raise `TaskFailed` in the epoch in which the loss is no
+        longer finite.
         """
         (end,) = train_together([self], [start], until, stopping=stopping, after_epoch=[after_epoch], watch=watch)
         if isinstance(end, TaskFailed):
@@ -115,64 +119,78 @@ class Trainer:
         return end
 
     def load(self, start: Point) -> None:
-        """Go to a point."""
+        """Set network, optimizer and sums to a point."""
         recipe, objective = self.rules.recipe, self.rules.objective
-        self.trainee = TrainState(self.network, self.augmenter, self.labels, recipe, objective, self.teacher)
+        self.state = TrainState(self.network, self.augmenter, self.labels, recipe, objective, self.teacher)
         self.network.load(start.weights)
         self._infinite = self.network.vector.isinf()
         self.network.module.train()
         for name, memory in start.memory.items():
-            self.trainee.optimizer.memory[name].copy_(self.network.flatten_trained(memory))
-        self.trainee.loss_sum.fill_(start.loss_sum)
-        self.trainee.correct.fill_(start.correct)
-        self.step, self._age, self._history = start.step, start.optimizer_steps, list(start.history)
-        self._ordered: tuple[int, Tensor] = -1, self.labels[:0]
+            self.state.optimizer.memory[name].copy_(self.network.flatten_trained(memory))
+        self.state.loss_sum.fill_(start.loss_sum)
+        self.state.correct.fill_(start.correct)
+        self.step = start.step
+        self._optimizer_steps = start.optimizer_steps
+        self._history = list(start.history)
+        self._ordered_epoch = -1
+        self._order = self.labels[:0]
 
-    def moment(self) -> StepInputs:
-        """Return what the next step is told."""
-        epoch, within = divmod(self.step, self.steps_per_epoch)
+    def next_inputs(self) -> StepInputs:
+        """Return the inputs of the next step."""
+        epoch, step_in_epoch = divmod(self.step, self.steps_per_epoch)
         return StepInputs(
-            indices=self._order(epoch)[within * self.batch : (within + 1) * self.batch],
+            indices=self._order_of(epoch)[step_in_epoch * self.batch : (step_in_epoch + 1) * self.batch],
             augmentation=self._key("augmentation", epoch),
-            noise=self._key("noise", epoch, within),
+            noise=self._key("noise", epoch, step_in_epoch),
             rate=self.rules.rate(self.step),
-            count=self._age + 1,
+            count=self._optimizer_steps + 1,
         )
 
     def count_step(self) -> None:
-        """Take note that a step was taken."""
+        """Count a step that was taken."""
         self.step += 1
-        self._age += 1
+        self._optimizer_steps += 1
 
     def end_epoch(self, began: float) -> EpochRecord:
-        """Read the epoch's sums from the device, once an epoch, and start new ones. Raise `TaskFailed` if it has diverged."""
+        """Read the epoch's sums from the device and reset them; return the epoch's record.
+
+        `began` is the monotonic time in seconds at which the epoch began. Raise `TaskFailed` if the training has diverged.
+        """
         epoch = self.step // self.steps_per_epoch
-        loss = float(self.trainee.loss_sum) / self.steps_per_epoch
+        loss = float(self.state.loss_sum) / self.steps_per_epoch
         if not (math.isfinite(loss) and self._weights_are_finite()):
             raise TaskFailed(f"diverged in epoch {epoch}: the training loss is {loss}; lower the learning rate")
-        accuracy = 100 * int(self.trainee.correct) / (self.steps_per_epoch * self.batch)
+        accuracy = 100 * int(self.state.correct) / (self.steps_per_epoch * self.batch)
         record = EpochRecord(epoch, loss, accuracy, self.rules.rate(self.step - 1), time.monotonic() - began)
         self._history.append(record)
-        self.trainee.loss_sum.zero_()
-        self.trainee.correct.zero_()
+        self.state.loss_sum.zero_()
+        self.state.correct.zero_()
         return record
 
     def _weights_are_finite(self) -> bool:
-        """Say whether all values are finite but those that were infinite at the start (bounds of a clamp, say)."""
+        """Return whether all values are finite, except those that were infinite at the start (bounds of a clamp, say)."""
         vector = self.network.vector
         return bool((vector.isfinite() | (vector.isinf() & self._infinite)).all())
 
     def point(self) -> Point:
-        """Return a copy of where it is."""
-        memory = {name: self.network.unflatten(vector) for name, vector in self.trainee.optimizer.memory.items()}
-        sums = float(self.trainee.loss_sum), int(self.trainee.correct)
-        return Point(self.step, self.network.state(), memory, self._age, *sums, tuple(self._history))
+        """Return a copy of the current point."""
+        memory = {name: self.network.unflatten(vector) for name, vector in self.state.optimizer.memory.items()}
+        return Point(
+            step=self.step,
+            weights=self.network.state(),
+            memory=memory,
+            optimizer_steps=self._optimizer_steps,
+            loss_sum=float(self.state.loss_sum),
+            correct=int(self.state.correct),
+            history=tuple(self._history),
+        )
 
-    def _order(self, epoch: int) -> Tensor:
-        """Return the epoch's order of images; kept until the next epoch asks for its own."""
-        if self._ordered[0] != epoch:
-            self._ordered = epoch, streams.permutation(self._key("batches", epoch), len(self.labels), self.labels.device)
-        return self._ordered[1]
+    def _order_of(self, epoch: int) -> Tensor:
+        """Return the epoch's order of images, int64 (n,); computed once per epoch."""
+        if self._ordered_epoch != epoch:
+            self._ordered_epoch = epoch
+            self._order = streams.permutation(self._key("batches", epoch), len(self.labels), self.labels.device)
+        return self._order
 
     def _key(self, *name: str | int) -> int:
         return streams.key(*self.rules.order, *name)
@@ -186,24 +204,26 @@ def train_together(
     stopping: Callable[[], bool] = _never,
     after_epoch: Sequence[AfterEpoch] | None = None,
     watch: Stopwatch | None = None,
+    capture_policy: CapturePolicy = DEFAULT_POLICY,
 ) -> list[Point | TaskFailed]:
-    """Train siblings step by step, from points at one step up to the end of epoch `until`; return where each got.
+    """Train siblings step by step, from points at one step to the end of epoch `until`; return the points that were reached.
 
-    What a sibling sees and computes is what it would alone. One that diverges has failed, and the others go on.
+    Each sibling sees and computes what it would alone. One that diverges yields its `TaskFailed`, and the others continue.
+    `capture_policy` says when steps are captured on a GPU.
     """
     if len({start.step for start in starts}) != 1:
         raise ValueError(f"siblings start at one step; these start at {', '.join(str(start.step) for start in starts)}")
     for trainer, start in zip(trainers, starts, strict=True):
         trainer.load(start)
-    run = _Run(list(trainers), list(after_epoch or [_ignore] * len(trainers)), watch or Stopwatch())
+    run = _GroupRun(list(trainers), list(after_epoch or [_ignore] * len(trainers)), watch or Stopwatch())
     with run.watch("other"), streams.generators_restored(run.device):
-        run.go(until, stopping)
-        return [run.failed.get(j) or trainer.point() for j, trainer in enumerate(trainers)]
+        run.train(until, stopping, capture_policy)
+        return [run.failed.get(index) or trainer.point() for index, trainer in enumerate(trainers)]
 
 
 @dataclass
-class _Run:
-    """Siblings on their way."""
+class _GroupRun:
+    """The training of siblings. `failed` has the errors of those that diverged, by their index."""
 
     trainers: list[Trainer]
     after_epoch: list[AfterEpoch]
@@ -212,39 +232,48 @@ class _Run:
 
     @property
     def device(self) -> torch.device:
-        return self.trainers[0].trainee.device
+        return self.trainers[0].state.device
 
-    def go(self, until: int, stopping: Callable[[], bool]) -> None:
-        """Take steps until the end of an epoch, or until asked to stop, or until nobody is left."""
-        first, began = self.trainers[0], time.monotonic()
-        left = until * first.steps_per_epoch - first.step
-        if left <= 0:
+    def train(self, until: int, stopping: Callable[[], bool], policy: CapturePolicy) -> None:
+        """Take steps to the end of epoch `until`, or until stopping` returns True, or until all siblings have diverged."""
+        first = self.trainers[0]
+        steps = until * first.steps_per_epoch - first.step
+        if steps <= 0:
             return
-        trainees = [trainer.trainee for trainer in self.trainers]
-        step_function = make_step_function(trainees, [trainer.moment() for trainer in self.trainers], left, self.watch)
-        while first.step < until * first.steps_per_epoch and len(self.failed) < len(trainees) and not stopping():
+        began = time.monotonic()
+        states = [trainer.state for trainer in self.trainers]
+        step_function = make_step_function(states, self._next_inputs(), steps, self.watch, policy)
+        self._take_steps(step_function, until, stopping, began)
+
+    def _take_steps(self, step_function: StepFunction, until: int, stopping: Callable[[], bool], began: float) -> None:
+        """Take the steps; `began` is the time at which the first epoch began, or was continued."""
+        first = self.trainers[0]
+        while first.step < until * first.steps_per_epoch and len(self.failed) < len(self.trainers) and not stopping():
             if first.step % first.steps_per_epoch == 0:
                 began = time.monotonic()
             self.watch.turn("data")
-            step_function([trainer.moment() for trainer in self.trainers])
+            step_function(self._next_inputs())
             for trainer in self.trainers:
                 trainer.count_step()
             if first.step % first.steps_per_epoch == 0:
                 self._end_epoch(began)
             self.watch.turn("other")
 
+    def _next_inputs(self) -> list[StepInputs]:
+        return [trainer.next_inputs() for trainer in self.trainers]
+
     def _end_epoch(self, began: float) -> None:
-        for j, trainer in enumerate(self.trainers):
-            if j in self.failed:
+        for index, trainer in enumerate(self.trainers):
+            if index in self.failed:
                 continue
             self.watch.turn("device")
             try:
                 record = trainer.end_epoch(began)
             except TaskFailed as error:
-                self.failed[j] = error
+                self.failed[index] = error
                 continue
             self.watch.turn("other")
-            self.after_epoch[j](record, trainer.point)
+            self.after_epoch[index](record, trainer.point)
 
 
 def record_json(record: EpochRecord) -> dict[str, Any]:

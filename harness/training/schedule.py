@@ -12,11 +12,12 @@ def learning_rate(
 ) -> Callable[[int], float]:
     """Return the function from a step, counted from initialization, to its learning rate.
 
-    The recipe's cosine, taken at the middle of each step, so that neither the first nor the last step has rate 0;
-    or a constant (`constant_learning_rate`); or a new warm-up and cosine over the epochs from `restart_epoch` to T.
+    This is the recipe's warm-up and cosine, evaluated at the middle of each step, so that neither the first nor the last step
+    has rate 0. With `constant_learning_rate` it is that constant. With `restart_epoch` it is a new warm-up and cosine over the
+    epochs from `restart_epoch` to the recipe's last.
     """
     if constant_learning_rate is not None:
         return lambda step: constant_learning_rate
-    begin = restart_epoch or 0
-    rest = recipe.model_copy(update={"epochs": recipe.epochs - begin})
-    return lambda step: rest.cosine((step + 0.5) / steps_per_epoch - begin)
+    first_epoch = restart_epoch or 0
+    schedule = recipe.model_copy(update={"epochs": recipe.epochs - first_epoch})
+    return lambda step: schedule.cosine((step + 0.5) / steps_per_epoch - first_epoch)

@@ -1,7 +1,7 @@
-"""One step of training: a function of a network's state and of what the step is told. Knows nothing of epochs, groups, files.
+"""One training step: a function of a network's state and of the step's inputs. Knows nothing of epochs, groups or files.
 
-It reads nothing back from the device and branches on nothing there. So the same function runs eagerly, on the CPU with numbers
-and on a GPU, and is captured in a CUDA graph with tensors in the place of numbers.
+It reads nothing back from the device and branches on no value there. So the same function runs eagerly, with numbers as inputs,
+and is captured in a CUDA graph, with tensors instead of the numbers.
 """
 
 from __future__ import annotations
@@ -23,21 +23,24 @@ from harness.training.optimizers import make_optimizer
 
 @dataclass(frozen=True)
 class StepInputs:
-    """What a step is told. All but the indices are numbers, or tensors () on the device: int64 keys, float64 for the others."""
+    """The inputs of one step.
+
+    All but the indices are numbers, or tensors () on the device: int64 for the keys, float64 for the others.
+    """
 
     indices: Tensor  # int64 (batch,), on the device
     augmentation: int | Tensor  # the key of the epoch's augmentation
     noise: int | Tensor  # the key of the step's dropout
-    rate: float | Tensor
+    rate: float | Tensor  # the learning rate
     count: int | Tensor  # steps since the optimizer's memory was empty, this one included
 
 
 class TrainState:
-    """A network in training: all that its steps read and write, on one device. `network` has a gradient.
+    """A network in training: everything that a step reads and writes, on one device.
 
-    `augmenter` holds the training images and `labels` (n,) lie beside them; `teacher`, if the objective wants one, is a network
-    in evaluation mode that sees the same augmented views, or the plain images if the objective says so. `forward` is the
-    network's, or a compiled form of it.
+    `network` has a gradient. `augmenter` holds the training images and `labels`, int64 (n,), their classes. `teacher`, if the
+    objective needs one, is a network in evaluation mode; it sees the student's augmented images, or the plain ones if the
+    objective's `teacher_view` is "plain". `forward` is the network's forward pass, or a compiled form of it.
     """
 
     def __init__(
@@ -49,8 +52,12 @@ class TrainState:
         objective: Objective,
         teacher: FlatNetwork | None = None,
     ) -> None:
-        self.network, self.augmenter, self.labels, self.recipe = network, augmenter, labels, recipe
-        self.objective, self.teacher = objective, teacher
+        self.network = network
+        self.augmenter = augmenter
+        self.labels = labels
+        self.recipe = recipe
+        self.objective = objective
+        self.teacher = teacher
         self.device = network.vector.device
         self.forward: Callable[[Tensor], Tensor] = network.module
         self.noise: Noise = name_dropout(network.module)
@@ -58,63 +65,67 @@ class TrainState:
         self.loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
         self.correct = torch.zeros((), device=self.device, dtype=torch.int64)
 
-    def state(self) -> list[Tensor]:
-        """Return all that a step changes, the tensors themselves."""
-        counters = self.network.fixed_buffers.values()
-        return [self.network.vector, *counters, *self.optimizer.memory.values(), self.loss_sum, self.correct]
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors that a step changes, not copies; the network's vector is the first, the two sums are the last."""
+        fixed_buffers = self.network.fixed_buffers.values()
+        return [self.network.vector, *fixed_buffers, *self.optimizer.memory.values(), self.loss_sum, self.correct]
 
 
-def take_step(trainee: TrainState, moment: StepInputs, watch: Stopwatch) -> None:
-    """Move the network by one step, and add the batch's loss and right answers to the sums."""
-    recipe, network = trainee.recipe, trainee.network
+def take_step(state: TrainState, inputs: StepInputs, watch: Stopwatch) -> None:
+    """Train the network on one batch, and add the batch's loss and number of correct predictions to the sums."""
+    recipe, network = state.recipe, state.network
     watch.turn("data")
-    images = trainee.augmenter(moment.indices, moment.augmentation)
-    labels = trainee.labels[moment.indices]
+    images = state.augmenter(inputs.indices, inputs.augmentation)
+    labels = state.labels[inputs.indices]
     watch.turn("forward/backward")
-    logits, teacher_logits = _logits(trainee, images, _teacher_images(trainee, images, moment), moment.noise)
+    logits, teacher_logits = _logits(state, images, _teacher_images(state, images, inputs), inputs.noise)
     correct = (logits.detach().argmax(1) == labels).sum()  # before the loss, which may change its arguments in place
-    loss = trainee.objective.loss(logits, labels, teacher_logits=teacher_logits, label_smoothing=recipe.label_smoothing)
+    loss = state.objective.loss(logits, labels, teacher_logits=teacher_logits, label_smoothing=recipe.label_smoothing)
     gradient = network.gradient_of(loss)
     watch.turn("optimizer")
     if recipe.clip_norm is not None:
         norm = torch.linalg.vector_norm(gradient)
         gradient.mul_((recipe.clip_norm / (norm + 1e-6)).clamp(max=1.0))
-    unreached = _unreached(trainee)
-    trainee.optimizer.step(network.trained, gradient, moment.rate, moment.count)
-    for place, value in unreached:
-        place.copy_(value)
-    trainee.loss_sum += loss.detach()
-    trainee.correct += correct
+    unreached = _unreached(state)
+    state.optimizer.step(network.trained, gradient, inputs.rate, inputs.count)
+    for view, value in unreached:
+        view.copy_(value)
+    state.loss_sum += loss.detach()
+    state.correct += correct
 
 
-def _unreached(trainee: TrainState) -> list[tuple[Tensor, Tensor]]:
-    """Return the parameters that no gradient has reached, and their part of the optimizer's memory, each with its value.
+def _unreached(state: TrainState) -> list[tuple[Tensor, Tensor]]:
+    """Return views of the parameters that no gradient has reached, and of their optimizer memory, each with its value.
 
-    torch's optimizers leave a parameter without a gradient alone: no weight decay, no momentum.
+    torch's optimizers skip a parameter without a gradient: no weight decay, no momentum.
     """
-    vectors = [trainee.network.trained, *trainee.optimizer.memory.values()]
-    places = [slot.view(vector) for slot in trainee.network.unreached for vector in vectors]
-    return [(place, place.clone()) for place in places]
+    if not state.network.unreached:
+        return []
+    vectors = [state.network.trained, *state.optimizer.memory.values()]
+    views = [slot.view(vector) for slot in state.network.unreached for vector in vectors]
+    return [(view, view.clone()) for view in views]
 
 
-def _teacher_images(trainee: TrainState, images: Tensor, moment: StepInputs) -> Tensor | None:
-    """Return the images that the teacher sees: a copy of the student's, which may change its own in place, or plain ones."""
-    if trainee.teacher is None:
+def _teacher_images(state: TrainState, images: Tensor, inputs: StepInputs) -> Tensor | None:
+    """Return the teacher's images: a copy of the student's, since a network may change its input in place, or plain ones."""
+    if state.teacher is None:
         return None
-    if trainee.objective.teacher_view == "plain":
-        return trainee.augmenter.plain(moment.indices)
+    if state.objective.teacher_view == "plain":
+        return state.augmenter.plain(inputs.indices)
     return images.clone()
 
 
 def _logits(
-    trainee: TrainState, images: Tensor, teacher_images: Tensor | None, noise: int | Tensor
+    state: TrainState, images: Tensor, teacher_images: Tensor | None, noise: int | Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """Return the student's and the teacher's logits, float32 (batch, classes)."""
-    trainee.noise.begin(noise)
-    # Each weight is read once in a forward pass, so a cache of their bfloat16 forms gains nothing, and would outlive a capture.
-    bf16 = trainee.recipe.precision == "bf16"
-    with torch.autocast(trainee.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
-        logits = trainee.forward(images)
-        with torch.no_grad():
-            teacher_logits = None if trainee.teacher is None else trainee.teacher.module(teacher_images).float()
+    state.noise.begin(noise)
+    teacher_logits = None
+    # A forward pass reads each weight once, so a cache of bfloat16 weights gains nothing, and it would outlive a capture.
+    bf16 = state.recipe.precision == "bf16"
+    with torch.autocast(state.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+        logits = state.forward(images)
+        if state.teacher is not None:
+            with torch.no_grad():
+                teacher_logits = state.teacher.module(teacher_images).float()
     return logits.float(), teacher_logits

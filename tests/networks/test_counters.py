@@ -1,4 +1,4 @@
-"""Numbers that training counts up in plain attributes: found where the network's function depends on them."""
+"""Counters in plain attributes: found if the network depends on them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ IMAGES = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 
 
 class Counts(nn.Module):
-    """Counts its training passes; `effect` says what comes of it."""
+    """Counts its training passes; `effect` computes the output from the network and the linear layer's output."""
 
     def __init__(self, effect: Callable[[Counts, Tensor], Tensor]) -> None:
         super().__init__()
-        self.layer, self.effect = nn.Linear(3, 2), effect
+        self.layer = nn.Linear(3, 2)
+        self.effect = effect
         self.inner = nn.Identity()
         self.inner.passes = 0
         self.width = None
@@ -41,8 +42,7 @@ def found(effect: Callable[[Counts, Tensor], Tensor]) -> str:
             logits = module.train()(IMAGES)
             return [logits, module.mean.clone(), module.eval()(IMAGES)]
 
-    name = effective_counter(module, behavior)
-    return name
+    return effective_counter(module, behavior)
 
 
 def warm_statistics(net: Counts, x: Tensor) -> Tensor:
@@ -51,20 +51,32 @@ def warm_statistics(net: Counts, x: Tensor) -> Tensor:
     return x
 
 
+def warm_up(net: Counts, x: Tensor) -> Tensor:
+    if net.training and net.inner.passes >= 50:
+        return 2 * x
+    return x
+
+
+def first_pass(net: Counts, x: Tensor) -> Tensor:
+    if net.training and net.inner.passes == 1:
+        return 2 * x
+    return x
+
+
 EFFECTS: dict[str, Callable[[Counts, Tensor], Tensor]] = {
-    "a warm-up in training": lambda net, x: x if net.inner.passes < 50 or not net.training else 2 * x,
+    "a warm-up in training": warm_up,
     "a change of the function": lambda net, x: x * (1 + net.inner.passes // 1000),
     "the momentum of statistics": warm_statistics,
-    "the first pass alone": lambda net, x: x * 2 if net.training and net.inner.passes == 1 else x,
+    "the first pass alone": first_pass,
 }
 
 
 @pytest.mark.parametrize("name", EFFECTS)
 def test_counter_with_an_effect_is_named(name: str) -> None:
-    """Whether logits in training, logits in evaluation or buffers depend on it, now or in many steps."""
+    """It is found if logits in training, logits in evaluation or buffers depend on it, now or after many steps."""
     assert found(EFFECTS[name]) == "inner.passes"
 
 
-def test_counter_without_an_effect_is_none() -> None:
-    """A number that is only kept, and a size that is noted in the first pass, are no reason to refuse a network."""
+def test_counter_without_an_effect_is_ignored() -> None:
+    """A counter without an effect, and a size that the first pass records, are no reason to refuse a network."""
     assert found(lambda net, x: x) == ""

@@ -17,8 +17,8 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 4 * 4, 2))
 
 
-def test_flat_network_computes_what_the_module_did() -> None:
-    """Views and channels-last storage change no output."""
+def test_flat_network_computes_what_the_module_computed() -> None:
+    """Views and channels-last storage do not change outputs."""
     module = network().eval()
     images = torch.randn(2, 3, 6, 6)
     expected = module(images)
@@ -36,7 +36,7 @@ def test_changing_the_vector_changes_the_module() -> None:
 
 
 def test_gradients_are_views_of_one_vector() -> None:
-    """After backward the gradient vector holds every parameter's gradient."""
+    """After `backward` the gradient vector has every parameter's gradient."""
     flat = FlatNetwork(network(), gradient=True)
     flat.module(torch.randn(4, 3, 6, 6)).square().sum().backward()
     assert flat.gradient is not None
@@ -45,8 +45,8 @@ def test_gradients_are_views_of_one_vector() -> None:
         assert torch.equal(named[name], parameter.grad)
 
 
-def test_state_goes_round() -> None:
-    """A state loaded from another network gives that network's state, integer buffers included."""
+def test_state_of_another_network_is_loaded() -> None:
+    """The network then has the other network's state, integer buffers included."""
     source, target = FlatNetwork(network()), FlatNetwork(network())
     source.module.train()
     source.module(torch.randn(4, 3, 6, 6))
@@ -57,13 +57,13 @@ def test_state_goes_round() -> None:
 
 
 def test_state_loads_into_a_plain_module() -> None:
-    """What the store keeps is what `load_state_dict` takes."""
+    """`load_state_dict` accepts the state."""
     flat = FlatNetwork(network())
     assert not nn.Sequential(*network()).load_state_dict(flat.state()).missing_keys
 
 
-def test_foreign_states_are_refused() -> None:
-    """A missing tensor and a wrong shape are named."""
+def test_state_of_another_architecture_is_refused() -> None:
+    """The error names a missing tensor, or one of another shape."""
     flat = FlatNetwork(network())
     state = flat.state()
     with pytest.raises(ValueError, match=r"'4.weight' has shape \(2, 3\); expected \(2, 80\)"):
@@ -74,7 +74,7 @@ def test_foreign_states_are_refused() -> None:
 
 
 class Unusual(nn.Module):
-    """Every kind of tensor that a module can keep: trained, frozen, integer, boolean, double, constant, extra state."""
+    """Has every kind of tensor: trained, frozen, integer, boolean, double, constant, extra state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,8 +105,8 @@ def unusual(seed: int) -> Unusual:
     return Unusual().eval()
 
 
-def test_state_of_every_kind_of_tensor_goes_round() -> None:
-    """A network with another's state computes what that one does, whatever the state's tensors are."""
+def test_state_with_every_kind_of_tensor_is_loaded() -> None:
+    """A network with the state of another one computes the same outputs."""
     source, target = FlatNetwork(unusual(0)), FlatNetwork(unusual(1))
     images = torch.randn(8, 4)
     assert not torch.allclose(source.module(images), target.module(images))
@@ -118,7 +118,7 @@ def test_state_of_every_kind_of_tensor_goes_round() -> None:
 
 
 def test_vector_holds_trained_then_frozen_then_buffers() -> None:
-    """Only float32 tensors of the state dict are in the vector; the optimizer's part ends before the frozen ones."""
+    """Only float32 tensors of the state dict are in the vector; the trained part ends before the frozen one."""
     flat = FlatNetwork(unusual(0), gradient=True)
     names = [slot.name for slot in flat.slots]
     trained = ["first.weight", "first.bias", "last.weight", "last.bias"]
@@ -128,8 +128,8 @@ def test_vector_holds_trained_then_frozen_then_buffers() -> None:
     assert sorted(flat.fixed_buffers) == ["mask", "order", "scale"]
 
 
-def test_frozen_parameters_have_no_place_in_the_gradient() -> None:
-    """The gradient of a network with frozen parameters is that of the others, in their order."""
+def test_gradient_without_frozen_parameters() -> None:
+    """The gradient has the parts of the trained parameters only, in their order."""
     flat = FlatNetwork(unusual(0), gradient=True)
     loss = flat.module(torch.randn(8, 4)).square().sum()
     gradient = flat.unflatten(flat.gradient_of(loss))
@@ -138,7 +138,7 @@ def test_frozen_parameters_have_no_place_in_the_gradient() -> None:
 
 
 class ReplacesItsBuffer(nn.Module):
-    """Keeps a running mean in a buffer that it replaces by a new tensor, as many hand-written layers do."""
+    """Has a running mean in a buffer that each update replaces by a new tensor, as many hand-written layers do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,8 +151,8 @@ class ReplacesItsBuffer(nn.Module):
         return self.linear(x - self.mean)
 
 
-def test_buffer_that_a_module_replaces_is_stored_and_loaded() -> None:
-    """The state holds the new tensor, and loading makes the buffer a view of the vector again."""
+def test_replaced_buffer_is_stored_and_loaded() -> None:
+    """The state has the new tensor, and loading makes the buffer a view of the vector again."""
     flat = FlatNetwork(ReplacesItsBuffer().train())
     flat.module(torch.ones(5, 3))
     assert flat.buffers_replaced
@@ -165,7 +165,7 @@ def test_buffer_that_a_module_replaces_is_stored_and_loaded() -> None:
 
 
 def test_only_weights_of_convolutions_are_channels_last() -> None:
-    """A four-dimensional parameter of another module keeps its layout: its forward pass may view it."""
+    """A four-dimensional parameter of another module keeps its layout, since its forward pass may call `view`."""
     module = nn.Module()
     module.conv = nn.Conv2d(3, 4, 3)
     module.table = nn.Parameter(torch.randn(2, 3, 4, 5))
@@ -175,8 +175,8 @@ def test_only_weights_of_convolutions_are_channels_last() -> None:
     assert module.conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-class PointsElsewhere(nn.Module):
-    """Gives tensors new memory, as `.data =` does."""
+class LayerAndBuffer(nn.Module):
+    """A linear layer and a buffer, whose tensors the tests replace."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -184,9 +184,9 @@ class PointsElsewhere(nn.Module):
         self.register_buffer("mean", torch.zeros(2))
 
 
-def test_buffer_whose_memory_is_replaced_is_put_back() -> None:
-    """It is said to be replaced, and is a view of the vector again after the next load."""
-    flat = FlatNetwork(PointsElsewhere())
+def test_buffer_with_replaced_memory_is_restored() -> None:
+    """`buffers_replaced` is True until the next load makes it a view of the vector again."""
+    flat = FlatNetwork(LayerAndBuffer())
     flat.module.mean.data = torch.ones(2)
     state = flat.state()
     assert flat.buffers_replaced
@@ -197,29 +197,29 @@ def test_buffer_whose_memory_is_replaced_is_put_back() -> None:
     assert torch.equal(flat.vector[-2:], torch.full((2,), 3.0))
 
 
-def replace_parameter(module: PointsElsewhere) -> None:
+def replace_parameter(module: LayerAndBuffer) -> None:
     module.layer.weight = nn.Parameter(torch.ones(2, 2))
 
 
-def replace_memory(module: PointsElsewhere) -> None:
+def replace_memory(module: LayerAndBuffer) -> None:
     module.layer.weight.data = torch.ones(2, 2)
 
 
-def delete(module: PointsElsewhere) -> None:
+def delete(module: LayerAndBuffer) -> None:
     del module.layer.weight
 
 
 @pytest.mark.parametrize("change", [replace_parameter, replace_memory, delete])
-def test_replaced_parameter_is_named(change: Callable[[PointsElsewhere], None]) -> None:
-    """No optimizer on the vector moves it."""
-    flat = FlatNetwork(PointsElsewhere())
+def test_replaced_parameter_is_named(change: Callable[[LayerAndBuffer], None]) -> None:
+    """`replaced_parameter` has its name, since no optimizer of the vector changes it."""
+    flat = FlatNetwork(LayerAndBuffer())
     assert flat.replaced_parameter == ""
     change(flat.module)
     assert flat.replaced_parameter == "layer.weight"
 
 
-def test_parameters_that_no_gradient_reaches_are_known() -> None:
-    """Their gradient is 0, and their slots are told apart from those of parameters with a gradient."""
+def test_parameters_that_no_gradient_reaches() -> None:
+    """Their gradient is 0, and `unreached` has their slots."""
     flat = FlatNetwork(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), gradient=True)
     gradient = flat.unflatten(flat.gradient_of(flat.module[1](torch.ones(1, 2)).sum()))
     assert [slot.name for slot in flat.unreached] == ["0.weight", "0.bias"]
@@ -227,8 +227,8 @@ def test_parameters_that_no_gradient_reaches_are_known() -> None:
     assert torch.equal(gradient["1.weight"], torch.ones(2, 2))
 
 
-def test_parameter_that_is_frozen_later_is_named() -> None:
-    """A gradient is asked of all parameters that were trained at first."""
+def test_parameter_that_is_frozen_during_training_is_refused() -> None:
+    """The error names the parameter."""
     flat = FlatNetwork(nn.Linear(2, 2), gradient=True)
     flat.module.bias.requires_grad_(False)
     with pytest.raises(ValueError, match=r"^parameter 'bias' changes its requires_grad during training; set it in build$"):

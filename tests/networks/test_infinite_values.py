@@ -1,4 +1,4 @@
-"""Infinite values in a state (bounds of a clamp, minima not yet seen) are values like others: compared and interpolated."""
+"""Infinite values in a state (bounds of a clamp, initial minima) are compared and interpolated like others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from harness.networks.interpolation import InterpolatedNetwork
     ],
 )
 def test_comparison_of_infinite_values(one: list[float], other: list[float], expected: bool) -> None:
-    """They are equal to themselves alone, and hide no difference of the finite ones."""
+    """An infinity differs from everything but itself, and does not hide a difference of finite values."""
     assert differ(torch.tensor(one), torch.tensor(other)) is expected
 
 
@@ -57,21 +57,21 @@ def interpolated(*modules: nn.Module) -> InterpolatedNetwork:
 
 @pytest.mark.parametrize("point", [[0.5, 0.5, 0.0], [0.2, 0.3, 0.5], [0.0, 0.0, 1.0]])
 def test_infinite_bounds_between_members(point: list[float]) -> None:
-    """Bounds that all members share hold everywhere, also where a member has no weight."""
-    between = interpolated(Clamped(), Clamped(), Clamped())
-    between.move(np.array(point))
-    module = between.network.module
+    """Bounds that all members share are unchanged at every point, also if a member has weight 0."""
+    network = interpolated(Clamped(), Clamped(), Clamped())
+    network.move(np.array(point))
+    module = network.network.module
     assert (float(module.low), float(module.high)) == (-inf, inf)
-    expected = sum(weight * row for weight, row in zip(point, between.matrix, strict=True))
+    expected = sum(weight * row for weight, row in zip(point, network.matrix, strict=True))
     finite = expected.isfinite()
-    torch.testing.assert_close(between.network.vector[finite], expected[finite])
+    torch.testing.assert_close(network.network.vector[finite], expected[finite])
 
 
 def test_bound_that_one_member_lacks() -> None:
-    """It counts where that member has weight, and nowhere else."""
-    between = interpolated(Clamped(-1.0, 1.0), Clamped(-2.0, 2.0), Clamped())
-    module = between.network.module
-    between.move(np.array([0.5, 0.5, 0.0]))
+    """The infinite bound has an effect only at points where its member has a positive weight."""
+    network = interpolated(Clamped(-1.0, 1.0), Clamped(-2.0, 2.0), Clamped())
+    module = network.network.module
+    network.move(np.array([0.5, 0.5, 0.0]))
     assert (float(module.low), float(module.high)) == (-1.5, 1.5)
-    between.move(np.array([0.25, 0.5, 0.25]))
+    network.move(np.array([0.25, 0.5, 0.25]))
     assert (float(module.low), float(module.high)) == (-inf, inf)

@@ -1,4 +1,4 @@
-"""The network at combinations of members: precision, buffers that cannot be interpolated, running statistics."""
+"""The interpolated network: precision, buffers that cannot be interpolated, running statistics."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from harness.networks.interpolation import InterpolatedNetwork
 
 
 def blob_images() -> NormalizedImages:
-    """The test images of blobs."""
+    """Return the test images of blobs."""
     _, test = toys.Blobs().load(Path())
     return NormalizedImages(test, toys.Blobs.normalization, torch.device("cpu"))
 
 
 @pytest.fixture
-def between() -> InterpolatedNetwork:
-    """Three perceptrons of blobs, and the way between them."""
+def interpolated() -> InterpolatedNetwork:
+    """The network between three perceptrons of blobs."""
     images = blob_images()
     flat = FlatNetwork(toys.Perceptron().build((1, 4, 4), 4))
     members = [torch.randn(len(flat.vector), generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
@@ -33,36 +33,36 @@ def between() -> InterpolatedNetwork:
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_autocast_around_an_evaluation_changes_nothing(between: InterpolatedNetwork, cache: bool) -> None:
-    """Neither its precision nor the weights that it keeps, which would be those of the first point."""
+def test_evaluation_within_autocast(interpolated: InterpolatedNetwork, cache: bool) -> None:
+    """Neither autocast's precision nor its cached weights, those of the first point, change the logits."""
     points = np.random.default_rng(0).dirichlet(np.ones(3), size=4)
-    labels = np.zeros(len(between.test.images), dtype=np.int64)
+    labels = np.zeros(len(interpolated.test.images), dtype=np.int64)
 
     def logits() -> list[torch.Tensor]:
         found = []
         for point in points:
-            between.correct(point, labels)
-            found.append(predict(between.network, between.test))
+            interpolated.correct(point, labels)
+            found.append(predict(interpolated.network, interpolated.test))
         return found
 
-    wanted = logits()
+    expected = logits()
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=cache):
-        assert all(torch.equal(found, right) for found, right in zip(logits(), wanted, strict=True))
-    assert not torch.equal(wanted[0], wanted[1])
+        assert all(torch.equal(one, other) for one, other in zip(logits(), expected, strict=True))
+    assert not torch.equal(expected[0], expected[1])
 
 
-def test_point_is_the_combination_of_the_members(between: InterpolatedNetwork) -> None:
-    """λ @ Θ, and a corner is that member to the bit."""
+def test_weights_at_a_point(interpolated: InterpolatedNetwork) -> None:
+    """They are Σ λ_i θ_i; at a vertex they equal the member's to the bit."""
     point = np.array([0.2, 0.3, 0.5])
-    between.move(point)
-    wanted = sum(float(weight) * member for weight, member in zip(point, between.matrix, strict=True))
-    torch.testing.assert_close(between.network.vector, wanted)
-    between.move(np.array([0.0, 1.0, 0.0]))
-    assert torch.equal(between.network.vector, between.matrix[1])
+    interpolated.move(point)
+    expected = sum(float(weight) * member for weight, member in zip(point, interpolated.matrix, strict=True))
+    torch.testing.assert_close(interpolated.network.vector, expected)
+    interpolated.move(np.array([0.0, 1.0, 0.0]))
+    assert torch.equal(interpolated.network.vector, interpolated.matrix[1])
 
 
 class Masked(nn.Module):
-    """A linear classifier of blobs behind a boolean mask and an integer order, with a counter of no effect."""
+    """A linear classifier of blobs with a boolean mask, an integer permutation, and a counter without effect."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Masked(nn.Module):
 
 
 def masked_members(*seeds: int, common: tuple[str, ...] = ()) -> InterpolatedNetwork:
-    """Return the network between masked classifiers; buffers named in `common` are the first one's in all."""
+    """Return the network between masked classifiers; all have the first one's buffers that are named in `common`."""
     states = [FlatNetwork(Masked(seed)).state() for seed in seeds]
     for state in states:
         state.update({name: states[0][name] for name in common})
@@ -87,76 +87,77 @@ def masked_members(*seeds: int, common: tuple[str, ...] = ()) -> InterpolatedNet
 
 
 def test_member_is_evaluated_with_its_own_buffers() -> None:
-    """At a corner of the simplex the network computes what the member does, whatever buffers the others have."""
-    between = masked_members(0, 1, 2)
+    """At a vertex the network computes what the member computes, whatever buffers the others have."""
+    interpolated = masked_members(0, 1, 2)
     for index, seed in enumerate((0, 1, 2)):
-        between.move(np.eye(3)[index])
-        assert torch.equal(predict(between.network, between.test), predict(FlatNetwork(Masked(seed)), between.test))
+        interpolated.move(np.eye(3)[index])
+        assert torch.equal(
+            predict(interpolated.network, interpolated.test), predict(FlatNetwork(Masked(seed)), interpolated.test)
+        )
 
 
 def test_common_buffers_are_used_between_members() -> None:
-    """Where members agree in what cannot be interpolated, that is what the network in between has."""
-    between = masked_members(0, 1, common=("mask", "order"))
-    between.move(np.array([0.25, 0.75]))
-    assert torch.equal(between.network.module.mask, Masked(0).mask)
-    assert torch.equal(between.network.module.order, Masked(0).order)
+    """Buffers that are equal in all members are used at every point."""
+    interpolated = masked_members(0, 1, common=("mask", "order"))
+    interpolated.move(np.array([0.25, 0.75]))
+    assert torch.equal(interpolated.network.module.mask, Masked(0).mask)
+    assert torch.equal(interpolated.network.module.order, Masked(0).order)
 
 
-def test_buffers_that_differ_are_refused_by_name() -> None:
-    """A mask that differs between members has no value in between: an error names the architecture and the buffer."""
-    between = masked_members(0, 1, common=("order", "counter"))
+def test_buffers_that_differ_are_refused() -> None:
+    """A mask that differs between members cannot be interpolated: the error names the architecture and the buffer."""
+    interpolated = masked_members(0, 1, common=("order", "counter"))
     message = (
         "architecture 'masked': members cannot be interpolated: they differ in 'mask', of which no mean can be taken, and "
-        "their logits "
-        "depend on it; make it the same for all members"
+        "their logits depend on it; make it the same for all members"
     )
-    labels = np.zeros(len(between.test), dtype=np.int64)
+    labels = np.zeros(len(interpolated.test), dtype=np.int64)
     for _ in range(2):
         with pytest.raises(TaskFailed, match=message):
-            between.correct(np.array([0.5, 0.5]), labels)
-    between.correct(np.array([1.0, 0.0]), labels)
+            interpolated.correct(np.array([0.5, 0.5]), labels)
+    interpolated.correct(np.array([1.0, 0.0]), labels)
 
 
 def test_counter_that_differs_without_effect_is_ignored() -> None:
-    """BatchNorm's batch counter, say, differs between members of other lengths, and no output depends on it."""
-    between = masked_members(0, 1, common=("mask", "order"))
-    between.move(np.array([0.5, 0.5]))
-    assert int(between.network.module.counter) == 0
+    """BatchNorm's batch counter, for example, differs after different numbers of steps, and no output depends on it."""
+    interpolated = masked_members(0, 1, common=("mask", "order"))
+    interpolated.move(np.array([0.5, 0.5]))
+    assert int(interpolated.network.module.counter) == 0
 
 
-def test_statistics_are_recomputed_between_members_and_their_own_at_members() -> None:
-    """BatchNorm's mean between members is that of the training images' activations there, by hand."""
+def test_running_statistics() -> None:
+    """Between members BatchNorm's mean is that of the training images' activations; at a member it is the member's."""
     flat = FlatNetwork(toys.Perceptron(toys.Perceptron.Options(batchnorm=True)).build((1, 4, 4), 4))
     states = []
     for seed in range(2):
         torch.manual_seed(seed)
         states.append(FlatNetwork(toys.Perceptron(toys.Perceptron.Options(batchnorm=True)).build((1, 4, 4), 4)).state())
     images = blob_images()
-    between = InterpolatedNetwork(flat, states, images, images)
-    assert between.has_running_statistics
-    between.move(np.array([0.25, 0.75]))
+    interpolated = InterpolatedNetwork(flat, states, images, images)
+    assert interpolated.has_running_statistics
+    interpolated.move(np.array([0.25, 0.75]))
     hidden = {name: 0.25 * states[0][name] + 0.75 * states[1][name] for name in ("1.weight", "1.bias")}
     pixels = torch.cat(list(images.batches())).flatten(1)
     expected = (pixels @ hidden["1.weight"].T + hidden["1.bias"]).mean(0)
     torch.testing.assert_close(flat.state()["2.running_mean"], expected, rtol=1e-4, atol=1e-5)
-    between.move(np.array([0.25, 0.75]), batchnorm="interpolate")
+    interpolated.move(np.array([0.25, 0.75]), batchnorm="interpolate")
     assert torch.equal(flat.state()["2.running_mean"], torch.zeros(12))
-    between.move(np.array([0.0, 1.0]))
-    assert torch.equal(flat.vector, between.matrix[1])
+    interpolated.move(np.array([0.0, 1.0]))
+    assert torch.equal(flat.vector, interpolated.matrix[1])
 
 
-def test_user_who_wants_to_stop_need_not_wait_for_a_measurement() -> None:
-    """Every point asks first."""
+def test_measurement_is_interrupted() -> None:
+    """Every point checks first whether the user wants to stop."""
     images = blob_images()
     flat = FlatNetwork(Masked(0))
-    between = InterpolatedNetwork(flat, [flat.state()], images, images, stopping=lambda: True)
+    interpolated = InterpolatedNetwork(flat, [flat.state()], images, images, stopping=lambda: True)
     with pytest.raises(Interrupted):
-        between.correct(np.array([1.0]), np.zeros(len(images), dtype=np.int64))
+        interpolated.correct(np.array([1.0]), np.zeros(len(images), dtype=np.int64))
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 64, 65])
-def test_batches_of_evaluation_differ_by_one_image_at_most(n: int) -> None:
-    """All images come in order, and none is left over for a batch of its own."""
+def test_sizes_of_evaluation_batches_differ_by_at_most_one(n: int) -> None:
+    """All images are in their order, and no batch is a single remaining image."""
     split = toys.Blobs().load(Path())[1]
     pictures = torch.arange(n * 64 * 64).view(n, 1, 64, 64).to(torch.uint8)
     images = NormalizedImages(Split(pictures, split.labels[:1].expand(n)), ((0.0,), (1 / 255,)), torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Running statistics: which buffers keep them, the sample they are recomputed from, and the values by hand."""
+"""Running statistics: which buffers are found, and their values against means in float64."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.networks.flat_network import FlatNetwork
-from harness.networks.running_statistics import BATCH_SIZE, SAMPLE_SIZE, RunningStatistics, sample_batches
+from harness.networks.running_statistics import RunningStatistics
 
 BATCHES = [torch.randn(16, 3, 5, 5, generator=torch.Generator().manual_seed(k)) * (k + 1) + k for k in range(3)]
 
 
 class OwnNorm(nn.Module):
-    """A normalization layer of one's own with running statistics; `replace`: in new tensors at every update."""
+    """A hand-written normalization with running statistics; with `replace`, each update makes new tensors."""
 
     def __init__(self, channels: int, momentum: float = 0.1, replace: bool = False) -> None:
         super().__init__()
-        self.momentum, self.replace = momentum, replace
+        self.momentum = momentum
+        self.replace = replace
         self.register_buffer("center", torch.zeros(channels))
         self.register_buffer("spread", torch.ones(channels))
 
@@ -42,7 +43,7 @@ class OwnNorm(nn.Module):
 
 
 def network(norm: nn.Module) -> nn.Module:
-    """A network in which nothing but the norm depends on the mode."""
+    """Return a network in which only the normalization depends on the mode."""
     return nn.Sequential(norm, nn.Flatten(), nn.Linear(75, 2))
 
 
@@ -55,14 +56,14 @@ NORMS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     "BatchNorm2d": (lambda: nn.BatchNorm2d(3), "running_mean", "running_var"),
     "BatchNorm2d, momentum 0.01": (lambda: nn.BatchNorm2d(3, momentum=0.01), "running_mean", "running_var"),
     "BatchNorm2d, cumulative": (lambda: nn.BatchNorm2d(3, momentum=None), "running_mean", "running_var"),
-    "a class of one's own": (lambda: OwnNorm(3), "center", "spread"),
-    "one that replaces its buffers": (lambda: OwnNorm(3, 0.3, replace=True), "center", "spread"),
+    "a hand-written class": (lambda: OwnNorm(3), "center", "spread"),
+    "a class that replaces its buffers": (lambda: OwnNorm(3, 0.3, replace=True), "center", "spread"),
 }
 
 
 @pytest.mark.parametrize("name", NORMS)
-def test_recomputed_statistics_are_the_average_over_batches(name: str) -> None:
-    """Mean and variance equal the plain averages of the batches' own, by hand in float64; nothing else changes."""
+def test_recomputed_statistics_are_means_over_batches(name: str) -> None:
+    """They equal the means, in float64, of the batches' means and variances; nothing else changes."""
     make, mean, variance = NORMS[name]
     module = network(make())
     getattr(module[0], mean).fill_(99.0)
@@ -84,15 +85,15 @@ def test_recomputed_statistics_are_the_average_over_batches(name: str) -> None:
 
 
 def test_small_momentum_is_a_moving_average() -> None:
-    """A momentum of 0.0005 (0.9995 in other libraries' words) is found, to what float32 tells of it."""
+    """A momentum of 0.0005 (0.9995 in other libraries' convention) is found, to the precision of float32."""
     flat, statistics = found(network(nn.BatchNorm2d(3, momentum=0.0005)))
     statistics.recompute()
     variances = torch.stack([b.var((0, 2, 3)) for b in BATCHES]).mean(0)
     torch.testing.assert_close(flat.state()["0.running_var"], variances, rtol=1e-3, atol=0)
 
 
-def test_instance_norm_that_tracks_statistics_is_found() -> None:
-    """It is no BatchNorm by class, and keeps running statistics all the same."""
+def test_instance_norm_with_running_statistics() -> None:
+    """Its statistics are found, although it is no BatchNorm."""
     flat, statistics = found(network(nn.InstanceNorm2d(3, track_running_stats=True)))
     statistics.recompute()
     means = torch.stack([b.mean((0, 2, 3)) for b in BATCHES]).mean(0)
@@ -100,7 +101,7 @@ def test_instance_norm_that_tracks_statistics_is_found() -> None:
 
 
 def test_statistics_of_a_constant_channel_are_exact() -> None:
-    """A channel without variance gets variance 0, not what rounding leaves of the old value."""
+    """A channel without variance gets variance 0, not a rounding error of the old value."""
     module = network(nn.BatchNorm2d(3))
     module[0].running_var.fill_(1e4)
     flat, statistics = found(module, [torch.zeros(16, 3, 5, 5)])
@@ -111,14 +112,14 @@ def test_statistics_of_a_constant_channel_are_exact() -> None:
 @pytest.mark.parametrize(
     "norm", [nn.GroupNorm(1, 3), nn.BatchNorm2d(3, track_running_stats=False), nn.Conv2d(3, 3, 1)], ids=lambda norm: str(norm)
 )
-def test_network_without_running_statistics_has_none(norm: nn.Module) -> None:
-    """There is nothing to recompute, and no pass is made."""
+def test_network_without_running_statistics(norm: nn.Module) -> None:
+    """No buffer is found."""
     _, statistics = found(network(norm))
     assert (statistics.averages, statistics.unexplained) == ((), ())
 
 
-def test_constant_buffers_are_no_statistics() -> None:
-    """A buffer that training leaves alone (a frozen BatchNorm, a table) is interpolated like a weight."""
+def test_constant_buffers_are_not_recomputed() -> None:
+    """A buffer that training does not change (a frozen BatchNorm, a table) is interpolated like a weight."""
     frozen = nn.BatchNorm2d(3)
     frozen.train = lambda mode=True: frozen  # a frozen layer: never in training mode
     frozen.training = False
@@ -127,7 +128,7 @@ def test_constant_buffers_are_no_statistics() -> None:
 
 
 class PowerIteration(nn.Module):
-    """Changes a buffer in training in another way than by a moving average, as spectral normalization does."""
+    """Changes a buffer in training, but not as a moving average: like spectral normalization."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,8 +143,8 @@ class PowerIteration(nn.Module):
         return x.flatten(1) @ self.weight / (self.u @ self.weight @ self.u)
 
 
-def test_what_is_no_moving_average_is_named_and_left_alone() -> None:
-    """Power iteration and a counter cannot be recomputed from images: they are said, and stay as they are."""
+def test_buffers_that_are_no_moving_averages() -> None:
+    """Power iteration and a counter cannot be recomputed from images: they are named and not changed."""
     flat, statistics = found(nn.Sequential(PowerIteration(), nn.Linear(75, 2)))
     before = flat.vector.clone()
     statistics.recompute()
@@ -152,58 +153,9 @@ def test_what_is_no_moving_average_is_named_and_left_alone() -> None:
     assert torch.equal(flat.vector, before)
 
 
-def test_statistics_beside_dropout_are_not_blurred() -> None:
-    """Only the modules with statistics are in training mode: dropout before them stays off."""
+def test_statistics_after_dropout() -> None:
+    """Only the modules with statistics are in training mode, so dropout before them is off."""
     flat, statistics = found(nn.Sequential(nn.Dropout(0.9), *network(nn.BatchNorm2d(3))))
     statistics.recompute()
     means = torch.stack([b.mean((0, 2, 3)) for b in BATCHES]).mean(0)
     torch.testing.assert_close(flat.state()["1.running_mean"], means, rtol=1e-5, atol=1e-5)
-
-
-def images(n: int, seed: int = 0) -> Tensor:
-    return torch.randint(0, 256, (n, 1, 5, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
-
-
-def chosen(pictures: Tensor) -> list[bytes]:
-    """Return the sample's images in its order, as bytes."""
-    return [bytes(pictures[i].flatten().tolist()) for i in sample_batches(pictures).flatten().tolist()]
-
-
-def test_sample_does_not_depend_on_the_order_of_the_images() -> None:
-    """The same images are chosen, in the same order, however the data set is sorted; copies of an image count apart."""
-    pictures = torch.cat([images(700)] * 4)
-    shuffled = pictures[torch.randperm(len(pictures), generator=torch.Generator().manual_seed(1))]
-    by_content = sorted(pictures, key=lambda image: image.flatten().tolist())
-    assert chosen(pictures) == chosen(shuffled) == chosen(torch.stack(by_content))
-
-
-def test_sample_of_repeated_images_is_spread_over_them() -> None:
-    """With 15 copies of each of 400 images a sample holds nearly all of them, and not a few 15 times."""
-    sample = chosen(torch.cat([images(400)] * 15))
-    assert len(set(sample)) > 390
-
-
-def test_sample_is_random() -> None:
-    """Its images' mean brightness is that of the data set, also where the file is sorted by brightness."""
-    pictures = torch.arange(10_000).view(-1, 1, 1, 1).mul(255).div(9_999).to(torch.uint8).expand(-1, 1, 5, 5)
-    sample = pictures[sample_batches(pictures).flatten()].double()
-    assert abs(float(sample.mean()) - 127.5) < 5
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 126, 127, 128, 129, 130, 257, 1437, 2047, 2048, 2049, 5000])
-def test_batches_are_equal_and_never_single(n: int) -> None:
-    """Whatever the number of images: equal batches, none larger than the limit, nearly all of the sample used."""
-    batches = sample_batches(images(n))
-    count, size = batches.shape
-    assert size <= BATCH_SIZE
-    assert size > 1 or n == 1
-    assert count * size > min(n, SAMPLE_SIZE) - count
-    assert len(batches.flatten().unique()) == count * size
-
-
-def test_images_of_odd_sizes_are_hashed_whole() -> None:
-    """Images that differ in their last byte alone are different images."""
-    one, other = torch.zeros(3, 1, 3, 3, dtype=torch.uint8), torch.zeros(3, 1, 3, 3, dtype=torch.uint8)
-    other[1, 0, 2, 2] = 1
-    one[0, 0, 2, 2] = 1
-    assert chosen(one) == chosen(other)

@@ -1,4 +1,4 @@
-"""What of a module cannot be trained, stored or loaded as it is, by name; and what two builds differ in."""
+"""Modules that cannot be trained, stored or loaded, and differences between two builds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def with_buffer(tensor: torch.Tensor, persistent: bool = True) -> nn.Module:
 
 
 class WithExtraState(nn.Linear):
-    """Keeps something beside its tensors."""
+    """Has extra state besides its tensors."""
 
     def __init__(self, kept: Any) -> None:
         super().__init__(2, 2)
@@ -118,8 +118,8 @@ PROBLEMS: dict[str, tuple[Callable[[], nn.Module], str]] = {
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_what_cannot_travel_is_named(name: str) -> None:
-    """The parameter, buffer or entry is named, with what is allowed."""
+def test_module_that_cannot_be_stored(name: str) -> None:
+    """The message names the parameter, buffer or entry, and says what is allowed."""
     make, text = PROBLEMS[name]
     assert state_problem(make()).startswith(text)
 
@@ -143,13 +143,13 @@ GOOD: dict[str, nn.Module] = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_what_can_travel_is_accepted(name: str) -> None:
-    """No problem is reported."""
+def test_module_that_can_be_stored(name: str) -> None:
+    """The message is empty."""
     assert state_problem(GOOD[name]) == ""
 
 
-def test_constants_that_differ_are_named() -> None:
-    """A buffer outside the state dict must be the same in every build."""
+def test_differing_constants() -> None:
+    """Buffers outside the state dict that differ are named."""
     one, other = (with_buffer(torch.full((2,), value), persistent=False) for value in (1.0, 2.0))
     assert differing_constants(one, other) == ["0.odd"]
     assert differing_constants(one, one) == []
@@ -179,8 +179,8 @@ VALUES: list[tuple[Any, Any]] = [
 
 
 @pytest.mark.parametrize(("one", "other"), VALUES, ids=str)
-def test_attributes_that_differ_are_named(one: Any, other: Any) -> None:
-    """Whatever kind of plain value a module keeps: it is found where it differs, and only there."""
+def test_differing_attributes(one: Any, other: Any) -> None:
+    """A plain value of any type is named if it differs, and only then."""
     networks = []
     for value in (one, other, one):
         module = nn.Sequential(nn.Linear(2, 2))
@@ -190,8 +190,8 @@ def test_attributes_that_differ_are_named(one: Any, other: Any) -> None:
     assert differing_attributes(networks[0], networks[2]) == []
 
 
-def test_attribute_that_holds_itself_is_compared() -> None:
-    """A list within itself ends the comparison where it comes back."""
+def test_attribute_that_contains_itself() -> None:
+    """The comparison of a list that contains itself ends."""
     networks = []
     for number in (1, 2):
         module = nn.Linear(2, 2)
@@ -202,8 +202,8 @@ def test_attribute_that_holds_itself_is_compared() -> None:
     assert differing_attributes(networks[0], networks[0]) == []
 
 
-def test_tensors_that_differ_are_named() -> None:
-    """Also one that only one of two state dicts has."""
+def test_differing_tensors() -> None:
+    """A tensor that only one of two state dicts has is named."""
     one, other = nn.Linear(2, 2), nn.Linear(2, 2, bias=False)
     other.weight.data.copy_(one.weight)
     assert differing_tensors(one, other) == ["bias"]

@@ -1,4 +1,4 @@
-"""Running statistics that other modules, counters, gradients or other statistics take part in updating."""
+"""Running statistics whose update involves other modules, counters, gradients or other statistics."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from harness.networks.running_statistics import RunningStatistics
 BATCHES = [torch.randn(16, 3, 5, 5, generator=torch.Generator().manual_seed(k)) * (k + 1) + k for k in range(3)]
 
 
-class Kept(nn.Module):
-    """Keeps statistics that the module around it updates."""
+class Statistics(nn.Module):
+    """Has statistics that its parent updates."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,40 +24,43 @@ class Kept(nn.Module):
         self.register_buffer("var", torch.ones(3))
 
 
-class Around(nn.Module):
-    """Normalizes with the statistics of a child; `dropout`: and drops values of its own afterwards."""
+class Parent(nn.Module):
+    """Normalizes with the statistics of a child, then applies dropout."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
-        self.kept, self.dropout = Kept(), dropout
+        self.kept = Statistics()
+        self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.batch_norm(x, self.kept.mean, self.kept.var, training=self.training)
         return F.dropout(x, self.dropout, self.training)
 
 
-class Told(nn.Module):
-    """Is told from outside whether it is trained."""
+class Grandparent(nn.Module):
+    """Normalizes with the statistics of a grandchild."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner = Around()
+        self.inner = Parent()
 
     def forward(self, x: Tensor) -> Tensor:
         return F.batch_norm(x, self.inner.kept.mean, self.inner.kept.var, training=self.training)
 
 
 class WithGradients(nn.BatchNorm2d):
-    """Updates its statistics only where gradients are computed."""
+    """Updates its statistics only if gradients are enabled."""
 
     def forward(self, x: Tensor) -> Tensor:
         tracked = torch.is_grad_enabled() or not self.training
-        mean, var = (self.running_mean, self.running_var) if tracked else (None, None)
+        mean, var = None, None
+        if tracked:
+            mean, var = self.running_mean, self.running_var
         return F.batch_norm(x, mean, var, training=self.training, momentum=self.momentum)
 
 
 class Counted(nn.Module):
-    """Keeps its statistics' momentum, or whether they are updated at all, in a counter."""
+    """Derives its statistics' momentum, or whether they are updated at all, from a counter."""
 
     def __init__(self, dtype: torch.dtype, skipped: int = 0) -> None:
         super().__init__()
@@ -75,10 +78,10 @@ class Counted(nn.Module):
         return F.batch_norm(x, self.mean, self.var, training=self.training, momentum=momentum)
 
 
-WAYS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
-    "the module around": (Around, "0.kept.mean", "0.kept.var"),
-    "a module around that one": (Told, "0.inner.kept.mean", "0.inner.kept.var"),
-    "a module with dropout of its own": (lambda: Around(0.5), "0.kept.mean", "0.kept.var"),
+UPDATES: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
+    "by the parent": (Parent, "0.kept.mean", "0.kept.var"),
+    "by the grandparent": (Grandparent, "0.inner.kept.mean", "0.inner.kept.var"),
+    "by a parent with dropout": (lambda: Parent(0.5), "0.kept.mean", "0.kept.var"),
     "only with gradients": (lambda: WithGradients(3), "0.running_mean", "0.running_var"),
     "momentum from an integer counter": (lambda: Counted(torch.int64), "0.mean", "0.var"),
     "momentum from a float counter": (lambda: Counted(torch.float32), "0.mean", "0.var"),
@@ -91,10 +94,10 @@ def found(module: nn.Module) -> tuple[FlatNetwork, RunningStatistics]:
     return flat, RunningStatistics(flat, lambda: iter(BATCHES))
 
 
-@pytest.mark.parametrize("name", WAYS)
-def test_statistics_are_recomputed_whoever_updates_them(name: str) -> None:
-    """Mean and variance equal the plain averages of the batches' own, by hand in float64; nothing else changes."""
-    make, mean, variance = WAYS[name]
+@pytest.mark.parametrize("name", UPDATES)
+def test_recomputed_statistics_are_means_over_batches(name: str) -> None:
+    """They equal the means, in float64, of the batches' means and variances; nothing else changes."""
+    make, mean, variance = UPDATES[name]
     flat, statistics = found(nn.Sequential(make(), nn.Flatten(), nn.Linear(75, 2)))
     before = flat.state()
     statistics.recompute()
@@ -108,7 +111,7 @@ def test_statistics_are_recomputed_whoever_updates_them(name: str) -> None:
 
 
 class Renormalized(nn.Module):
-    """Normalizes with its running mean in training too, so that what follows depends on it."""
+    """Normalizes with its running mean also in training, so that later layers depend on it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +125,7 @@ class Renormalized(nn.Module):
 
 
 def test_statistics_that_depend_on_others_are_recomputed_after_them() -> None:
-    """The second layer's mean is that of the first layer's outputs with the first one's mean recomputed."""
+    """The second layer's mean is that of the first layer's outputs after the first mean was recomputed."""
     flat, statistics = found(nn.Sequential(Renormalized(), Renormalized(), nn.Flatten(), nn.Linear(75, 2)))
     statistics.recompute()
     state = flat.state()

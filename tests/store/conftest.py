@@ -1,4 +1,4 @@
-"""A store to try things on."""
+"""The store that the tests of `harness.store` use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys and tensors that the tests of the store put."""
+"""Keys and tensors for the tests of the store, and what it has staged and quarantined."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ WEIGHTS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1, 2])}
 
 
 def staged(store: Store) -> list[Path]:
-    """Return what is being written, or was left by a writer that did not finish."""
-    folders = [path for path in (store.root / "aside").iterdir() if path.is_dir()]
-    return [path for folder in folders for path in folder.iterdir()]
+    """Return the unfinished writes in the staging area."""
+    found = []
+    for path in (store.root / "aside").iterdir():
+        if path.is_dir():
+            found += list(path.iterdir())
+    return found
 
 
 def quarantined(store: Store) -> list[Path]:
-    """Return what is in the quarantine."""
+    """Return the entries of the quarantine, sorted."""
     return sorted((store.root / "set_aside").iterdir())

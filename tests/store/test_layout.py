@@ -1,4 +1,4 @@
-"""Names in a store: what the store placed, what it did not, and keys by their first digits."""
+"""Names in a store: its own entries, foreign entries, and abbreviated keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.store import Store
 from harness.store.layout import Folder, Layout
 from store.samples import KEY, OTHER
 
-MISPLACED = [
+FOREIGN = [
     "notes.txt",
     "objects/notes.txt",
     "objects/ab",
@@ -22,32 +22,32 @@ MISPLACED = [
 ]
 
 
-def test_nothing_in_a_store_is_a_stranger(store: Store) -> None:
-    """What the store writes it recognizes."""
+def test_entries_of_the_store(store: Store) -> None:
+    """Everything that the store writes is an entry, and nothing is foreign."""
     store.write_task(KEY, {"key": KEY})
     store.note_epoch(KEY, 1, KEY)
     store.record_failure(KEY, {})
     store.save_training_state(OTHER, 3, {}, {})
     store.quarantine(KEY)
     layout = Layout(store.root)
-    assert layout.strangers() == []
+    assert layout.foreign_entries() == []
     for folder in (Folder.TASKS, Folder.TRAJECTORY_INDEX, Folder.FAILURES, Folder.TRAINING_STATES):
         assert len(layout.entries(folder)) == 1
 
 
-@pytest.mark.parametrize("name", MISPLACED)
-def test_what_the_store_did_not_place_is_a_stranger(store: Store, name: str) -> None:
-    """It is named, and is no entry."""
+@pytest.mark.parametrize("name", FOREIGN)
+def test_foreign_entry(store: Store, name: str) -> None:
+    """A file or folder with another name is listed as foreign, and is no entry."""
     path = store.base / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("mine")
     layout = Layout(store.root)
-    assert layout.strangers() == [path]
+    assert layout.foreign_entries() == [path]
     assert all(path not in layout.entries(folder) for folder in Folder)
 
 
 def test_paths_are_shown_as_the_user_named_the_store() -> None:
-    """Inside, they are absolute."""
+    """Paths are absolute inside the program, and below the given folder in messages."""
     layout = Layout(Path("store"))
     path = layout.task_file(KEY)
     assert path.is_absolute()
@@ -55,22 +55,22 @@ def test_paths_are_shown_as_the_user_named_the_store() -> None:
     assert layout.relative(path) == f"tasks/{KEY[:2]}/{KEY}.json"
 
 
-def test_keys_resolve_from_their_first_digits(store: Store) -> None:
-    """A unique beginning of an object's or a task's key is enough."""
+def test_abbreviated_key(store: Store) -> None:
+    """A unique prefix of an object's or a task's key is resolved to the key."""
     store.write_task(OTHER, {"key": OTHER})
     assert store.resolve(KEY[:8]) == KEY
     assert store.resolve(OTHER[:8]) == OTHER
     assert store.resolve(KEY) == KEY
 
 
-def test_digits_that_no_key_starts_with(store: Store) -> None:
-    """The message says what to do."""
+def test_prefix_of_no_key(store: Store) -> None:
+    """The error says what to do."""
     with pytest.raises(StoreError, match="nothing under 'ffffffff'; give more or other digits"):
         store.resolve("ffffffff")
 
 
-def test_digits_that_two_keys_start_with(store: Store) -> None:
-    """The message says how many."""
+def test_prefix_of_two_keys(store: Store) -> None:
+    """The error gives the number of keys."""
     sibling = KEY[:60] + ("0000" if KEY[60:] != "0000" else "1111")
     store.put(sibling, {}, {})
     with pytest.raises(StoreError, match=f"2 things under '{KEY[:8]}'; give more or other digits"):
@@ -78,7 +78,7 @@ def test_digits_that_two_keys_start_with(store: Store) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["../x", "abc", "ABCD", "g" * 8, ""])
-def test_what_cannot_start_a_key(store: Store, prefix: str) -> None:
-    """The message says what a key looks like."""
+def test_malformed_prefix(store: Store, prefix: str) -> None:
+    """The error says what a key is."""
     with pytest.raises(StoreError, match="is not a key; 4 to 64 hexadecimal digits"):
         store.resolve(prefix)

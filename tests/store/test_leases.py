@@ -1,4 +1,4 @@
-"""Leases: one holder at a time, and no file left behind."""
+"""Leases: one holder at a time, and no file that remains."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from harness.store import Store
 from store.samples import KEY
 
 
-def test_lease_is_exclusive_and_free_again(store: Store) -> None:
-    """A second holder is told at once; afterwards it gets the lease."""
+def test_lease_has_one_holder_at_a_time(store: Store) -> None:
+    """A second process gets False at once, and the lease after it was released."""
     with store.lease(KEY) as first, store.lease(KEY) as second:
         assert (first, second) == (True, False)
     with store.lease(KEY) as third:
@@ -17,7 +17,7 @@ def test_lease_is_exclusive_and_free_again(store: Store) -> None:
 
 
 def test_lease_leaves_no_file(store: Store) -> None:
-    """The file goes with the lock, also when the work fails."""
+    """The lock file is removed with the lock, also if the work fails."""
     folder = store.root / "leases"
     with store.lease(KEY):
         assert [path.name for path in folder.iterdir()] == [f"{KEY}.lock"]
@@ -27,8 +27,8 @@ def test_lease_leaves_no_file(store: Store) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_lock_files_of_dead_holders_are_swept(store: Store) -> None:
-    """A lock file that nobody holds goes; one that is held stays."""
+def test_lock_files_of_dead_processes_are_removed(store: Store) -> None:
+    """`prepare` removes lock files that nobody holds, and keeps the others."""
     dead = store.root / "leases" / "dead.lock"
     dead.touch()
     with store.lease(KEY):

@@ -1,4 +1,4 @@
-"""Maintenance: how much there is, what is damaged, what is not needed."""
+"""Maintenance: usage, damaged entries, unreferenced entries."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def filled(store: Store) -> Store:
     return store
 
 
-def test_usage_is_by_kind_of_task_then_by_folder(filled: Store) -> None:
-    """The bytes are those of all files."""
+def test_usage_by_kind_of_task_and_by_folder(filled: Store) -> None:
+    """Every entry is counted once, and the bytes add up to those of all files."""
     usage = filled.maintenance.usage()
     counts = {of_kind.kind: of_kind.count for of_kind in usage}
     folders = ("progress", "trajectories", "tasks", "failures")
@@ -32,8 +32,8 @@ def test_usage_is_by_kind_of_task_then_by_folder(filled: Store) -> None:
 
 
 @pytest.mark.parametrize("kind", [None, 3, "\x1b[31m", "two words"])
-def test_object_whose_kind_cannot_be_told(filled: Store, kind: object) -> None:
-    """It counts as unreadable, as a damaged one does: nothing of it is printed."""
+def test_object_without_a_printable_kind(filled: Store, kind: object) -> None:
+    """It counts as unreadable, as a damaged object does; its kind is never printed."""
     filled.put(OTHER, {"kind": kind}, {})
     os.truncate(filled.path(KEY).parent / "meta.json", 3)
     counts = {of_kind.kind: of_kind.count for of_kind in filled.maintenance.usage()}
@@ -41,13 +41,13 @@ def test_object_whose_kind_cannot_be_told(filled: Store, kind: object) -> None:
     assert "train" not in counts
 
 
-def test_whole_store_has_no_corruption(filled: Store) -> None:
-    """Everything that the store writes it accepts."""
+def test_intact_store_has_no_corruption(filled: Store) -> None:
+    """Everything that the store writes passes its own check."""
     assert list(filled.maintenance.find_corruption()) == []
 
 
 def test_corruption_is_quarantined_under_its_name(filled: Store) -> None:
-    """An object keeps its key, a state its step as well; afterwards nothing is damaged."""
+    """Names in quarantine have the key, and the step of a state; afterwards nothing is damaged."""
     os.truncate(filled.path(KEY), 3)
     os.truncate(filled.base / "progress" / KEY[:2] / KEY / "3" / "meta.json", 3)
     of_object, of_state = filled.maintenance.find_corruption()
@@ -58,15 +58,15 @@ def test_corruption_is_quarantined_under_its_name(filled: Store) -> None:
     assert list(filled.maintenance.find_corruption()) == []
 
 
-def test_strangers_are_named_as_such(filled: Store) -> None:
-    """They are not the store's to move."""
+def test_foreign_file_is_reported(filled: Store) -> None:
+    """It is marked as not the store's own."""
     (filled.root / "notes.txt").write_text("mine")
     expected = Corruption("notes.txt", "it is not the store's", ours=False)
     assert list(filled.maintenance.find_corruption()) == [expected]
 
 
-def test_what_is_needed_is_referenced(filled: Store) -> None:
-    """Objects, tasks and failures by task; states and indexes by trajectory."""
+def test_unreferenced_entries(filled: Store) -> None:
+    """Objects, tasks and failures are referenced by tasks; states and indexes by trajectories."""
     assert list(filled.maintenance.find_unreferenced({KEY}, {KEY})) == []
     by_task = {entry.kind for entry in filled.maintenance.find_unreferenced(set(), {KEY})}
     assert by_task == {"train", "tasks", "failures"}
@@ -74,8 +74,8 @@ def test_what_is_needed_is_referenced(filled: Store) -> None:
     assert by_trajectory == {"progress", "trajectories"}
 
 
-def test_quarantine_is_needed_by_nobody(filled: Store) -> None:
-    """What is in it is unreferenced whatever is asked about, and can be removed; twice does no harm."""
+def test_quarantine_is_unreferenced(filled: Store) -> None:
+    """Its entries are unreferenced for all tasks; removing one twice is no error."""
     moved_to = filled.quarantine(KEY)
     [entry] = filled.maintenance.find_unreferenced({KEY}, {KEY})
     assert entry == Unreferenced("set_aside", moved_to.absolute(), entry.bytes)

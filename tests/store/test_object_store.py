@@ -1,4 +1,4 @@
-"""Objects: whole or absent, checked on reading, quarantined when damaged."""
+"""Objects: intact or absent, checked on reading, quarantined if damaged."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from harness.store import Store
 from store.samples import KEY, OTHER, WEIGHTS, quarantined, staged
 
 
-def test_object_comes_back_as_it_was_put(store: Store) -> None:
-    """Tensors, their types and the metadata return unchanged."""
+def test_object_is_read_as_it_was_written(store: Store) -> None:
+    """Tensors, their dtypes and the metadata are unchanged."""
     assert store.has(KEY)
     read = store.tensors(KEY)
     for name, tensor in WEIGHTS.items():
@@ -29,20 +29,20 @@ def test_object_comes_back_as_it_was_put(store: Store) -> None:
 
 
 def test_channels_last_tensors_are_stored_contiguously(store: Store) -> None:
-    """The values are the same whatever the memory format was."""
+    """The values do not depend on the memory format."""
     tensor = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
     store.put(OTHER, {}, {"weights": {"t": tensor}})
     assert torch.equal(store.tensors(OTHER)["t"], tensor)
 
 
 def test_part_that_does_not_exist(store: Store) -> None:
-    """The message names the part."""
+    """The error names the part."""
     with pytest.raises(DamagedObject, match="it has no part 'logits'"):
         store.tensors(KEY, "logits")
 
 
-def test_object_that_is_there_stays(store: Store) -> None:
-    """Putting a key again changes nothing."""
+def test_existing_object_is_kept(store: Store) -> None:
+    """Writing an intact object again changes nothing."""
     store.put(KEY, {"kind": "else"}, {})
     assert store.meta(KEY)["kind"] == "train"
     assert staged(store) == []
@@ -51,7 +51,7 @@ def test_object_that_is_there_stays(store: Store) -> None:
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove"])
 @pytest.mark.parametrize("file", ["weights.safetensors", "meta.json"])
 def test_changed_file_is_detected(store: Store, file: str, damage: str) -> None:
-    """A byte flipped, a file cut, emptied or removed: reading raises, and nothing is used."""
+    """Reading raises if a byte is flipped or a file is cut, emptied or removed."""
     path = store.path(KEY).parent / file
     data = bytearray(path.read_bytes())
     if damage == "flip":
@@ -66,7 +66,7 @@ def test_changed_file_is_detected(store: Store, file: str, damage: str) -> None:
 
 
 def test_swapped_objects_are_detected(store: Store) -> None:
-    """An object under another's key is not taken for it."""
+    """An object in the folder of another key is refused."""
     store.put(OTHER, {"kind": "train"}, {"weights": {"a": torch.zeros(1)}})
     shutil.rmtree(store.path(KEY).parent)
     store.path(OTHER).parent.rename(store.path(KEY).parent)
@@ -75,22 +75,22 @@ def test_swapped_objects_are_detected(store: Store) -> None:
 
 
 def test_cut_file_counts_as_missing(store: Store) -> None:
-    """The size alone tells that a file was cut, so that a plan sees it."""
+    """`has` compares sizes, so that a plan notices a cut file."""
     os.truncate(store.path(KEY), 10)
     assert not store.has(KEY)
     assert store.present(KEY)
 
 
 def test_quarantine_keeps_the_bytes(store: Store) -> None:
-    """A damaged object is moved, never deleted, and its key is free again."""
+    """A damaged object is moved, not deleted, and its key is free again."""
     moved_to = store.quarantine(KEY)
     assert (moved_to / "weights.safetensors").exists()
     assert not store.present(KEY)
 
 
 @pytest.mark.parametrize("damage", ["cut", "file"])
-def test_damaged_object_in_the_way_is_quarantined(store: Store, damage: str) -> None:
-    """Putting a key under which something damaged lies, whatever it is, puts it."""
+def test_damaged_object_is_quarantined_by_the_next_write(store: Store, damage: str) -> None:
+    """Writing the object of a damaged one's key replaces it; the damaged one is kept in quarantine."""
     folder = store.path(KEY).parent
     if damage == "cut":
         os.truncate(store.path(KEY), 3)
@@ -103,7 +103,7 @@ def test_damaged_object_in_the_way_is_quarantined(store: Store, damage: str) -> 
 
 
 def test_concurrent_writers_of_one_key(store: Store) -> None:
-    """The second finds a whole object and is content; nothing of it is left."""
+    """One writer's object is kept; the others leave nothing staged or quarantined."""
     arguments = (OTHER, {}, {"weights": WEIGHTS})
     threads = [threading.Thread(target=Store(store.root).put, args=arguments) for _ in range(6)]
     for thread in threads:
@@ -115,26 +115,26 @@ def test_concurrent_writers_of_one_key(store: Store) -> None:
     assert quarantined(store) == []
 
 
-def test_folder_swept_while_an_object_is_moved_into_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process may remove an empty folder just then: it is made again."""
+def test_folder_removed_while_an_object_is_moved_into_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If another process removes the empty folder at that moment, it is created again."""
     shim = BadDisk()
-    sweeps = []
+    removed = []
 
-    def rename_after_a_sweep(source: Path, target: Path) -> None:
-        if not sweeps:
-            sweeps.append(target.parent)
+    def rename_after_removal(source: Path, target: Path) -> None:
+        if not removed:
+            removed.append(target.parent)
             target.parent.rmdir()
         source.rename(target)
 
-    shim.rename = rename_after_a_sweep  # type: ignore[attr-defined]
+    shim.rename = rename_after_removal  # type: ignore[attr-defined]
     monkeypatch.setattr(files, "os", shim)
     store.put(OTHER, {}, {"weights": WEIGHTS})
-    assert sweeps == [store.base / "objects" / OTHER[:2]]
+    assert removed == [store.base / "objects" / OTHER[:2]]
     assert store.damage(OTHER) == ""
 
 
-def test_full_disk_is_one_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Running out of space says so, and leaves no half object."""
+def test_full_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is one line with advice, and no part of the object remains."""
     with monkeypatch.context() as patch:
         patch.setattr(files, "os", BadDisk(1, refuse=FULL, refused=("fsync",)))
         message = rf"cannot take object {OTHER[:12]}: no space left on the device; free some"
@@ -146,12 +146,12 @@ def test_full_disk_is_one_line(store: Store, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("key", ["../../etc/passwd", "", "A" * 64, "0" * 63, "0" * 65, "CON"])
 def test_only_a_key_becomes_a_path(store: Store, key: str) -> None:
-    """No name leaves the store."""
+    """A path outside the store cannot be made."""
     with pytest.raises(ValueError, match="is not a key"):
         store.path(key)
 
 
-def test_only_a_parts_name_becomes_a_file(store: Store) -> None:
-    """No part's name leaves the object's folder."""
+def test_only_the_name_of_a_part_becomes_a_path(store: Store) -> None:
+    """A path outside the object's folder cannot be made."""
     with pytest.raises(ValueError, match="is not the name of a part"):
         store.path(KEY, "../weights")

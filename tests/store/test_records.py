@@ -1,4 +1,4 @@
-"""Tasks and failures: JSON beside the objects."""
+"""Tasks and failures: JSON files beside the objects."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from store.samples import KEY, OTHER, quarantined
 TASK = {"key": KEY, "kind": "train"}
 
 
-def test_task_comes_back(store: Store) -> None:
-    """Writing it again changes nothing."""
+def test_task_is_read_as_it_was_written(store: Store) -> None:
+    """Writing the same task again does not touch the file."""
     store.write_task(KEY, TASK)
     path = store.root / "tasks" / KEY[:2] / f"{KEY}.json"
     written = path.stat().st_mtime_ns
@@ -24,14 +24,14 @@ def test_task_comes_back(store: Store) -> None:
 
 
 def test_missing_task_is_an_error(store: Store) -> None:
-    """The message says who writes tasks."""
+    """The error says which command writes tasks."""
     with pytest.raises(StoreError, match=f"no readable task {OTHER}; `harness run` writes them"):
         store.read_task(OTHER)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"task": {}, "sha256": ""}'])
-def test_damaged_task_is_an_error_until_it_is_written_again(store: Store, content: str) -> None:
-    """What is not as it was written is not used."""
+def test_damaged_task(store: Store, content: str) -> None:
+    """Reading it is an error until it is written again."""
     store.write_task(KEY, TASK)
     path = store.root / "tasks" / KEY[:2] / f"{KEY}.json"
     path.write_text(content)
@@ -42,7 +42,7 @@ def test_damaged_task_is_an_error_until_it_is_written_again(store: Store, conten
 
 
 def test_folder_in_place_of_a_task_is_quarantined(store: Store) -> None:
-    """Writing the task puts it."""
+    """Writing the task moves the folder to the quarantine."""
     path = store.root / "tasks" / KEY[:2] / f"{KEY}.json"
     path.mkdir(parents=True)
     store.write_task(KEY, TASK)
@@ -50,8 +50,8 @@ def test_folder_in_place_of_a_task_is_quarantined(store: Store) -> None:
     assert len(quarantined(store)) == 1
 
 
-def test_last_failure_is_kept(store: Store) -> None:
-    """Where it lies is returned, when it is written and later."""
+def test_last_failure_is_stored(store: Store) -> None:
+    """A later failure replaces an earlier one; its path can be asked for."""
     assert store.failure(KEY) is None
     store.record_failure(KEY, {"message": "out of memory"})
     path = store.record_failure(KEY, {"message": "diverged"})

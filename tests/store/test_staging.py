@@ -1,4 +1,4 @@
-"""The staging area: a folder per writer, swept when its writer is dead."""
+"""The staging area: one folder per process, removed if the process is dead."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def folders(store: Store) -> list[Path]:
 
 
 def test_writers_have_folders_of_their_own(store: Store) -> None:
-    """Two areas never give paths in one folder; one area always does."""
+    """All paths of one area are in one folder, those of two areas in two."""
     first, second = StagingArea(Layout(store.root)), StagingArea(Layout(store.root))
     assert first.new_path().parent == first.new_path().parent
     assert first.new_path() != first.new_path()
@@ -29,15 +29,15 @@ def test_writers_have_folders_of_their_own(store: Store) -> None:
 
 
 def test_closed_area_leaves_nothing(store: Store) -> None:
-    """Its folder and its lock go; the next write makes new ones."""
+    """Its folder and its lock are removed; the next write creates new ones."""
     store.close()
     assert [path.name for path in (store.root / "aside").iterdir()] == ["gate.lock"]
     store.write_task(KEY, {"key": KEY})
     assert len(folders(store)) == 1
 
 
-def test_sweep_removes_what_dead_writers_left(store: Store) -> None:
-    """Unfinished folders go; those of living writers and finished objects stay."""
+def test_folders_of_dead_processes_are_removed(store: Store) -> None:
+    """Folders of living processes and finished objects are kept."""
     abandoned = store.root / "aside" / "dead"
     abandoned.mkdir()
     (abandoned / "weights.safetensors").write_bytes(b"half")
@@ -50,7 +50,7 @@ def test_sweep_removes_what_dead_writers_left(store: Store) -> None:
 
 
 def test_exclusive_counts_other_writers(store: Store) -> None:
-    """Those that have written before, without the one that asks."""
+    """Other processes count once they have written, and until they close; the caller does not count."""
     other = Store(store.root)
     with other.exclusive() as others:
         assert others == 1
@@ -62,8 +62,8 @@ def test_exclusive_counts_other_writers(store: Store) -> None:
         assert others == 0
 
 
-def test_nobody_begins_to_write_while_another_is_exclusive(store: Store) -> None:
-    """Who has to wait too long is told so, and so is a second one that wants to be exclusive."""
+def test_exclusive_keeps_others_from_writing(store: Store) -> None:
+    """A second writer, exclusive or not, gets an error after the time-out."""
     waiting = StagingArea(Layout(store.root), timeout=0.1)
     message = f"store {store.root}: another process has kept it locked for 0.1 seconds; try again"
     with store.exclusive():

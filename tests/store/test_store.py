@@ -1,4 +1,4 @@
-"""The store as a whole: where it lies, and what using it makes."""
+"""The store as a whole: its folder, and when it is created."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from harness.store import Store
 from store.samples import KEY, OTHER, WEIGHTS
 
 
-def test_reading_makes_nothing(tmp_path: Path) -> None:
-    """A store that does not exist, or may not be written, can be asked; no folder is made by it."""
+def test_reading_creates_nothing(tmp_path: Path) -> None:
+    """A store that does not exist is empty, and reading it creates no folder."""
     store = Store(tmp_path / "none")
     assert not store.has(KEY)
     assert not store.present(KEY)
@@ -28,8 +28,8 @@ def test_reading_makes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_store_is_found_from_another_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative path is relative to the working folder of when the store was opened."""
+def test_change_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path refers to the working folder at the time when the store was opened."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     store = Store(Path("store"))
@@ -42,8 +42,8 @@ def test_store_is_found_from_another_working_folder(tmp_path: Path, monkeypatch:
     assert store.path(KEY) == Path("store") / "objects" / KEY[:2] / KEY / "weights.safetensors"
 
 
-def test_file_in_place_of_a_store_is_one_line(tmp_path: Path) -> None:
-    """A store that cannot be made is the user's mistake."""
+def test_file_in_place_of_a_store(tmp_path: Path) -> None:
+    """The error is one line with advice."""
     (tmp_path / "file").write_text("")
     message = "cannot be used: a file is in the way; choose another folder with --store"
     with pytest.raises(StoreError, match=message):

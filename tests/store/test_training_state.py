@@ -1,4 +1,4 @@
-"""Training states: the last one is kept, a damaged one is refused, and none outlives its training."""
+"""Training states: the last one is kept, damaged ones are refused, finished trainings keep none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_last_state_is_kept(store: Store) -> None:
 
 
 def test_damaged_state_is_refused(store: Store) -> None:
-    """It is not loaded, and can be removed."""
+    """Loading it raises an error; it can be removed."""
     store.save_training_state(KEY, 7, {}, {"weights": WEIGHTS})
     path = next((store.root / "progress").rglob("weights.safetensors"))
     path.write_bytes(path.read_bytes()[:-1])
@@ -32,7 +32,7 @@ def test_damaged_state_is_refused(store: Store) -> None:
 
 
 def test_damaged_state_is_quarantined_with_its_step(store: Store) -> None:
-    """Its bytes stay, under a name that says which state it was."""
+    """Its files are kept under a name with the key and the step."""
     store.save_training_state(KEY, 7, {}, {"weights": WEIGHTS})
     moved_to = store.quarantine_training_state(KEY, 7)
     assert moved_to.name.startswith(f"{KEY}-step-7-")
@@ -40,8 +40,8 @@ def test_damaged_state_is_quarantined_with_its_step(store: Store) -> None:
     assert store.saved_steps(KEY) == []
 
 
-def test_shorter_training_leaves_later_states_alone(store: Store) -> None:
-    """A training up to an earlier epoch removes the states up to there; later ones are another's."""
+def test_states_of_later_steps_are_kept(store: Store) -> None:
+    """A training to an earlier epoch removes only the states up to its own step."""
     for step in (3, 9, 5):
         store.save_training_state(KEY, step, {}, {})
     assert store.saved_steps(KEY) == [9, 5]
@@ -50,7 +50,7 @@ def test_shorter_training_leaves_later_states_alone(store: Store) -> None:
 
 
 def test_state_of_a_finished_training_is_removed(store: Store) -> None:
-    """A run that was killed between putting its object and removing its states is tidied up after."""
+    """`prepare` removes the states of a training whose final object is stored."""
     store.save_training_state(OTHER, 4, {"task": KEY}, {})
     store.save_training_state(KEY, 4, {"task": OTHER}, {})
     store.prepare()
@@ -58,8 +58,8 @@ def test_state_of_a_finished_training_is_removed(store: Store) -> None:
     assert store.saved_steps(KEY) == [4]
 
 
-def test_state_under_another_steps_number_is_refused(store: Store) -> None:
-    """The step is part of what is checked."""
+def test_state_in_the_folder_of_another_step(store: Store) -> None:
+    """It is refused, since the metadata has the step."""
     store.save_training_state(KEY, 3, {}, {})
     folder = store.root / "progress" / KEY[:2] / KEY
     (folder / "3").rename(folder / "5")

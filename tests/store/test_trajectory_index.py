@@ -1,4 +1,4 @@
-"""The index of a trajectory: damaged lines cost no other, and only stored checkpoints count."""
+"""The index of a trajectory: damaged lines and missing objects are ignored, the rest is used."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def path(store: Store) -> Path:
     return store.root / "trajectories" / OTHER[:2] / OTHER
 
 
-def test_checkpoints_come_back(store: Store, path: Path) -> None:
-    """Epoch → key; a trajectory without an index has none."""
+def test_checkpoints_by_epoch(store: Store, path: Path) -> None:
+    """The index maps epochs to keys; a trajectory without an index has no checkpoints."""
     assert store.epochs(OTHER) == {4: KEY, 9: OTHER}
     assert store.epochs(KEY) == {}
 
 
 def test_checkpoint_without_its_object_is_ignored(store: Store, path: Path) -> None:
-    """The line may be written before the object, so that a crash between loses nothing."""
+    """The line is written before the object, so that a crash in between loses nothing."""
     store.note_epoch(OTHER, 11, key_of("gone"))
     assert store.epochs(OTHER) == {4: KEY, 9: OTHER}
 
 
 @pytest.mark.parametrize("damage", ["epoch", "key", "digest", "extra field"])
-def test_damaged_line_costs_no_other(store: Store, path: Path, damage: str) -> None:
-    """The other lines are used; the damaged one is not."""
+def test_damaged_line_is_ignored(store: Store, path: Path, damage: str) -> None:
+    """The other lines are used."""
     lines = path.read_text().splitlines()
     epoch, key, digest = lines[0].split(" ")
     lines[0] = {
@@ -49,7 +49,7 @@ def test_damaged_line_costs_no_other(store: Store, path: Path, damage: str) -> N
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"4\n"])
 def test_damaged_index_is_quarantined_on_the_next_write(store: Store, path: Path, content: bytes) -> None:
-    """The damaged bytes are kept, and the new index is whole."""
+    """The damaged bytes are kept, and the new index is intact."""
     path.write_bytes(content)
     assert store.epochs(OTHER) == {}
     store.note_epoch(OTHER, 4, KEY)
@@ -59,7 +59,7 @@ def test_damaged_index_is_quarantined_on_the_next_write(store: Store, path: Path
 
 
 def test_folder_in_place_of_an_index(store: Store, path: Path) -> None:
-    """It is quarantined as well."""
+    """It is quarantined by the next write."""
     path.unlink()
     path.mkdir()
     assert store.epochs(OTHER) == {}
@@ -68,8 +68,8 @@ def test_folder_in_place_of_an_index(store: Store, path: Path) -> None:
     assert len(quarantined(store)) == 1
 
 
-def test_cut_index_is_noticed(store: Store, path: Path) -> None:
-    """A missing line is found by the count in the last one, and reported."""
+def test_cut_index_is_reported(store: Store, path: Path) -> None:
+    """The number of lines in the last line reveals a missing one."""
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[1:]))
     [corruption] = store.maintenance.find_corruption()

@@ -33,17 +33,18 @@ ONE_BY_ONE = {
 
 
 def some_images(n=24, channels=3, height=12, width=9):
-    """Images that try every branch: noise, greys, black, white, and pure colors at the corners of the color cube."""
+    """Return images for every branch: noise, grays, black, white, and the corners of the color cube."""
     images = streams.bits(KEY, torch.arange(n * channels * height * width)).to(torch.uint8)
     images = images.view(n, channels, height, width)
-    images[0], images[1] = 0, 255
+    images[0] = 0
+    images[1] = 255
     images[2] = images[2, :1]
     images[3] = torch.where(images[3] > 127, 255, 0)
     return images
 
 
 def by_torchvision(image, draws, augmentation, i):
-    """One image uint8 (channels, height, width) with the i-th draws, operation by operation."""
+    """Return one image, uint8 (channels, height, width), augmented by torchvision with the i-th draws."""
     height, width = image.shape[-2:]
     image = tv.pad(image, [augmentation.crop_padding] * 4)
     image = tv.crop(image, int(draws.top[i]), int(draws.left[i]), height, width)
@@ -53,86 +54,89 @@ def by_torchvision(image, draws, augmentation, i):
     image = tv.adjust_brightness(image, float(draws.brightness[i]))
     image = tv.adjust_contrast(image, float(draws.contrast[i]))
     image = tv.adjust_saturation(image, float(draws.saturation[i]))
-    return tv.adjust_hue(image, float(draws.hue[i])) if augmentation.hue else image
+    if augmentation.hue:
+        image = tv.adjust_hue(image, float(draws.hue[i]))
+    return image
 
 
-def turned(red, green, blue, shift):
-    """One pixel with its hue turned, by the standard library."""
+def rotated(red, green, blue, shift):
+    """Return one pixel with its hue rotated by the standard library."""
     hue, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
     return colorsys.hsv_to_rgb((hue + shift) % 1, saturation, value)
 
 
 def global_states():
-    """The states of torch's and numpy's global generators."""
+    """Return the states of torch's and numpy's global generators."""
     return torch.random.get_rng_state(), np.random.get_state()[1].copy()
 
 
 @pytest.fixture
 def augmenter():
-    """Small images with everything switched on."""
+    """Small images with every augmentation."""
     return Augmenter(some_images(), FULL, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("augmentation", ONE_BY_ONE.values(), ids=ONE_BY_ONE)
 def test_same_draws_as_torchvision(augmentation, channels):
-    """Every operation, and all of them in turn, give torchvision's pixels; with hue, as near as torchvision's rounding is."""
+    """Each operation, and all in sequence, give torchvision's pixels; with hue, to torchvision's rounding."""
     images = some_images(channels=channels)
     indices = torch.arange(len(images))
     draws = draw(augmentation, KEY, indices)
-    got = apply(PaddedImages(images, augmentation.crop_padding), indices, draws, augmentation)
-    wanted = torch.stack([by_torchvision(image, draws, augmentation, i) for i, image in enumerate(images)])
-    torch.testing.assert_close(got, wanted, rtol=0, atol=2e-6 if augmentation.hue else 5e-7)
+    found = apply(PaddedImages(images, augmentation.crop_padding), indices, draws, augmentation)
+    expected = torch.stack([by_torchvision(image, draws, augmentation, i) for i, image in enumerate(images)])
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6 if augmentation.hue else 5e-7)
 
 
 @pytest.mark.parametrize("shift", [-0.5, -1 / 3, -1 / 6, 0.0, 1 / 6, 1 / 3, 0.5])
 def test_hue_shift_on_a_sextant_boundary(shift):
-    """Shifts that land pure colors on the joints of the hue formula agree with the standard library's, in double precision."""
+    """Shifts of pure colors to the boundaries of the hue formula agree with the standard library, in float64."""
     planes = some_images().transpose(0, 1).flatten(2) / 255
-    wanted = [turned(*pixel, shift) for pixel in planes.flatten(1).T.tolist()]
-    got = adjust_hue(planes, torch.full((24, 1), shift)).flatten(1).T
-    torch.testing.assert_close(got, torch.tensor(wanted), rtol=0, atol=5e-7)
+    expected = [rotated(*pixel, shift) for pixel in planes.flatten(1).T.tolist()]
+    found = adjust_hue(planes, torch.full((24, 1), shift)).flatten(1).T
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=5e-7)
 
 
-def test_plain_images_are_what_torchvision_normalizes(augmenter):
-    """Without augmentation the result is to_dtype and normalize, to the bit."""
+def test_plain_images_are_normalized(augmenter):
+    """Without augmentation a batch equals torchvision's to_dtype and normalize, to the bit."""
     indices = torch.tensor([5, 0, 7])
-    wanted = tv.normalize(tv.to_dtype(some_images()[indices], torch.float32, scale=True), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
-    assert torch.equal(augmenter.plain(indices), wanted)
+    expected = tv.normalize(tv.to_dtype(some_images()[indices], torch.float32, scale=True), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    assert torch.equal(augmenter.plain(indices), expected)
 
 
-def test_augmentation_of_no_strength_changes_nothing():
-    """All strengths at zero give the plain images."""
+def test_augmentation_of_strength_zero():
+    """It gives the plain images."""
     nothing = Augmenter(some_images(), NOTHING, (0.5,) * 3, (0.2,) * 3)
     indices = torch.arange(24)
     assert torch.equal(nothing(indices, KEY), nothing.plain(indices))
 
 
-def test_batch_is_apply_and_normalize(augmenter):
-    """Calling an augmenter is draw, apply, subtract the mean, divide by the deviation."""
+def test_batch_is_augmented_and_normalized(augmenter):
+    """A call equals draw, apply, subtraction of the mean, and division by the standard deviation."""
     indices = torch.tensor([3, 1, 20])
     images = apply(augmenter.images, indices, draw(FULL, KEY, indices), FULL)
     assert torch.equal(augmenter(indices, KEY), tv.normalize(images, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)))
 
 
 def test_memory_is_channels_last(augmenter):
-    """A batch comes in the layout that convolutions want."""
+    """A batch has the memory format that is fastest for convolutions."""
     batch = augmenter(torch.arange(8), KEY)
     assert batch.is_contiguous(memory_format=torch.channels_last)
     assert augmenter.plain(torch.arange(8)).is_contiguous(memory_format=torch.channels_last)
     assert augmenter(torch.arange(8).view(2, 4), KEY)[1].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_five_channels_take_brightness_and_contrast_only():
-    """Images of other than one or three channels are brightened and blended with their mean; no hue, no saturation."""
+def test_images_of_five_channels():
+    """Brightness and contrast apply, with the mean as the gray image; hue and saturation do not."""
     images = some_images(channels=5)
     indices = torch.arange(len(images))
     augmentation = NOTHING.model_copy(update={"brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.5})
     draws = draw(augmentation, KEY, indices)
     bright = (images / 255 * draws.brightness.view(-1, 1, 1, 1)).clamp(0, 1)
     mean, factor = bright.mean((1, 2, 3), keepdim=True), draws.contrast.view(-1, 1, 1, 1)
-    wanted = (bright * factor + mean * (1 - factor)).clamp(0, 1)
-    torch.testing.assert_close(apply(PaddedImages(images, 0), indices, draws, augmentation), wanted, rtol=0, atol=1e-6)
+    expected = (bright * factor + mean * (1 - factor)).clamp(0, 1)
+    found = apply(PaddedImages(images, 0), indices, draws, augmentation)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 @settings(deadline=None, max_examples=60)
@@ -146,8 +150,8 @@ def test_five_channels_take_brightness_and_contrast_only():
     hue=st.sampled_from([0.0, 0.3]),
     key=st.integers(0, 2**63),
 )
-def test_grouping_changes_no_bit(channels, height, width, padding, members, batch, hue, key):
-    """(members, batch) indices with a key a member give, image by image, what one image alone gives, for any shape."""
+def test_grouping_does_not_change_a_bit(channels, height, width, padding, members, batch, hue, key):
+    """Indices (members, batch) with one key per member give each image as it is alone, for all shapes."""
     augmentation = Augmentation(crop_padding=padding, brightness=0.3, contrast=0.3, saturation=0.3, hue=hue)
     augmenter = Augmenter(some_images(8, channels, height, width), augmentation, (0.5,) * channels, (0.2,) * channels)
     indices = torch.tensor([[(5 * m + 3 * b) % 8 for b in range(batch)] for m in range(members)])
@@ -161,8 +165,8 @@ def test_grouping_changes_no_bit(channels, height, width, padding, members, batc
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 31), (64, 64)])
-def test_size_of_a_batch_changes_no_bit(size):
-    """A large batch gives the bits of its parts at real image sizes, in any order, with one thread or two."""
+def test_batch_size_does_not_change_a_bit(size):
+    """A batch of real image sizes equals its parts, in any order, with one thread or two, to the bit."""
     height, width = size
     augmenter = Augmenter(some_images(200, 3, height, width), FULL, (0.5,) * 3, (0.2,) * 3)
     order = streams.permutation(KEY, 200)
@@ -178,38 +182,38 @@ def test_size_of_a_batch_changes_no_bit(size):
 
 
 def test_image_twice_in_a_batch(augmenter):
-    """One index, one key: one picture, however often it is asked for."""
+    """The same index and key give the same image."""
     batch = augmenter(torch.tensor([4, 9, 4]), KEY)
     assert torch.equal(batch[0], batch[2])
 
 
 def test_other_key(augmenter):
-    """Another epoch's key gives another view of every image but the black one."""
+    """The key of another epoch changes every image but the black one."""
     indices = torch.arange(1, 24)
     same = augmenter(indices, KEY) == augmenter(indices, KEY + 1)
     assert not same.flatten(1).all(1).any()
 
 
 def test_key_as_tensor(augmenter):
-    """A key on the device (what a captured step reads) is worth the integer it holds."""
+    """A key in a tensor, as a captured step has it, gives what the integer gives."""
     indices = torch.arange(10)
     assert torch.equal(augmenter(indices, KEY), augmenter(indices, torch.tensor(streams.signed(KEY))))
 
 
 def test_empty_batch(augmenter):
-    """No indices give no images."""
+    """An empty batch of indices gives an empty batch of images."""
     assert augmenter(torch.arange(0), KEY).shape == (0, 3, 12, 9)
 
 
-def test_images_are_left_as_they_are(augmenter):
-    """Working in place inside does not reach the resident images."""
+def test_images_are_not_modified(augmenter):
+    """In-place operations do not change the stored images."""
     before = augmenter.plain(torch.arange(24))
     augmenter(torch.arange(24), KEY)
     assert torch.equal(augmenter.plain(torch.arange(24)), before)
 
 
-def test_global_generators_are_left_alone(augmenter):
-    """Neither torch's nor numpy's generator moves, nor do the results depend on them."""
+def test_global_generators_are_not_used(augmenter):
+    """The states of torch's and numpy's generators do not change, and the results do not depend on them."""
     torch_state, numpy_state = global_states()
     first = augmenter(torch.arange(24), KEY)
     assert torch.equal(global_states()[0], torch_state)
@@ -231,15 +235,15 @@ def test_crop_offsets_are_uniform():
 
 
 @pytest.mark.parametrize("padding", [0, 1, 3, 64])
-def test_crop_offsets_stay_inside(padding):
-    """No offset reaches past the padding, and both ends occur."""
+def test_range_of_crop_offsets(padding):
+    """Offsets are from 0 to twice the padding; both ends occur."""
     draws = draw(Augmentation(crop_padding=padding), KEY, MANY)
     for offset in (draws.top, draws.left):
         assert (int(offset.min()), int(offset.max())) == (0, 2 * padding)
 
 
 def test_half_of_the_images_are_flipped():
-    """Flips are drawn with probability 1/2, and never where there are none."""
+    """Flips have probability 1/2, or 0 without horizontal flips."""
     assert draw(FULL, KEY, MANY).flip.float().mean() == pytest.approx(0.5, abs=0.01)
     assert not draw(NOTHING, KEY, MANY).flip.any()
 
@@ -247,8 +251,8 @@ def test_half_of_the_images_are_flipped():
 @pytest.mark.parametrize(
     ("name", "center", "radius"), [("brightness", 1, 0.4), ("contrast", 1, 0.4), ("saturation", 1, 0.4), ("hue", 0, 0.5)]
 )
-def test_factors_fill_their_range_evenly(name, center, radius):
-    """Factors are uniform on center ± strength."""
+def test_factors_are_uniform(name, center, radius):
+    """Factors are uniform in center ± strength."""
     values = getattr(draw(FULL, KEY, MANY), name).double()
     assert center - radius - 1e-6 <= values.min() < center - 0.999 * radius
     assert center + 0.999 * radius < values.max() <= center + radius + 1e-6
@@ -256,7 +260,7 @@ def test_factors_fill_their_range_evenly(name, center, radius):
 
 
 def test_draws_are_independent():
-    """No draw is correlated with another, with its neighbor image's or with the next key's."""
+    """Draws are not correlated with each other, with those of the next image, or with those of the next key."""
     one, two = draw(FULL, KEY, MANY), draw(FULL, KEY + 1, MANY)
     rows = [getattr(one, f.name).double() for f in fields(Draws)]
     rows += [row.roll(1) for row in rows] + [getattr(two, f.name).double() for f in fields(Draws)]
@@ -264,56 +268,56 @@ def test_draws_are_independent():
     assert correlation.abs().max() < 5 / len(MANY) ** 0.5
 
 
-def test_changing_one_strength_leaves_the_other_draws():
-    """Switching hue on does not move the crops."""
+def test_one_strength_does_not_change_the_other_draws():
+    """With hue, for example, the crops are the same as without."""
     one, two = draw(Augmentation(), KEY, MANY), draw(Augmentation(hue=0.1), KEY, MANY)
     for field in fields(Draws):
         assert torch.equal(getattr(one, field.name), getattr(two, field.name)) == (field.name != "hue")
 
 
 def test_draws_do_not_overlap():
-    """The numbers of an image are its own: counters of different images never meet."""
+    """Counters of different images are different."""
     assert len(fields(Draws)) <= DRAWS
 
 
-def test_fields_have_the_shape_of_the_indices():
+def test_draws_have_the_shape_of_the_indices():
     """Draws of (members, batch) indices are (members, batch)."""
     draws = draw(FULL, KEY, torch.arange(6).view(2, 3))
     assert {getattr(draws, f.name).shape for f in fields(Draws)} == {(2, 3)}
 
 
-def test_images_of_another_type():
-    """Floats, or a missing dimension, are refused with what was wanted."""
+def test_images_of_another_dtype_or_shape():
+    """The error has the dtype and shape, and the expected ones."""
     with pytest.raises(ValueError, match=r"torch\.float32 \(2, 3, 4, 4\); wanted torch\.uint8 \(n, channels, height, width\)"):
         PaddedImages(torch.zeros(2, 3, 4, 4), 0)
     with pytest.raises(ValueError, match=r"torch\.uint8 \(3, 4, 4\); wanted"):
         PaddedImages(torch.zeros(3, 4, 4, dtype=torch.uint8), 0)
 
 
-def test_normalization_of_other_channels():
-    """Means for three channels do not normalize one."""
+def test_normalization_of_another_number_of_channels():
+    """Three means for one channel are refused."""
     with pytest.raises(ValueError, match="normalization: 3 means and 1 deviations for 1 channels"):
         Augmenter(some_images(channels=1), FULL, (0.5,) * 3, (0.2,))
 
 
 def test_padding_of_another_augmentation():
-    """Images padded for one crop are not cropped for another."""
+    """Images that were padded for another crop are refused."""
     indices = torch.arange(2)
     with pytest.raises(ValueError, match="padded by 2, the augmentation crops with 4"):
         apply(PaddedImages(some_images(), 2), indices, draw(FULL, KEY, indices), FULL)
 
 
-def test_step_is_one_graph(augmenter):
-    """The compiler follows a call from end to end: no value is read back, no branch depends on one."""
+def test_augmentation_compiles_to_one_graph(augmenter):
+    """The compiler traces a whole call: no value is read back, and no branch depends on one."""
     indices, key = torch.arange(10), torch.tensor(streams.signed(KEY))
-    whole = torch.compile(augmenter, fullgraph=True, backend="eager")
-    assert torch.equal(whole(indices, key), augmenter(indices, key))
+    compiled = torch.compile(augmenter, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(indices, key), augmenter(indices, key))
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_step_in_a_cuda_graph(augmenter):
-    """CudaGraphStep once and replayed with other indices and another key, it gives what the CPU gives."""
+def test_augmentation_in_a_cuda_graph(augmenter):
+    """Captured once and replayed with other indices and another key, it gives what the CPU gives."""
     on_device = Augmenter(some_images(), FULL, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "cuda")
     indices, key = torch.arange(8, device="cuda"), torch.zeros(1, dtype=torch.int64, device="cuda")
     on_device(indices, key)

@@ -1,7 +1,8 @@
-"""The loop against a plain script, against itself when it is cut, and siblings against each of them alone."""
+"""The loop against a plain script, stopped trainings against uninterrupted ones, siblings against each one alone."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ ORDER = ("order", 0, 0)
 
 
 def make(recipe: Recipe, **options: Any) -> tuple[Trainer, Point]:
-    """Return a trainer of a perceptron on blobs, and the point it starts from."""
+    """Return a trainer of a perceptron on blobs, and its start."""
     train, _ = toys.Blobs().load(Path())
     mean, std = toys.Blobs.normalization
     augmenter = Augmenter(train.images, recipe.augmentation, mean, std)
@@ -38,8 +39,14 @@ def make(recipe: Recipe, **options: Any) -> tuple[Trainer, Point]:
     return Trainer(network, augmenter, train.labels, Rules(recipe, CrossEntropy(), rate, ORDER)), start
 
 
+def stop_after(last_step: int) -> Callable[[], bool]:
+    """Return a function that returns True once it was asked before `last_step` steps."""
+    questions = iter(range(100))
+    return lambda: next(questions) >= last_step
+
+
 def test_loop_equals_a_plain_script() -> None:
-    """Three epochs of SGD give the weights of the loop that a user would write by hand."""
+    """Three epochs of SGD give the weights of a hand-written loop."""
     recipe = Recipe(epochs=3, batch_size=20, augmentation=STILL, weight_decay=1e-3)
     trainer, start = make(recipe)
     with streams.seeded(streams.key("init", 0, 0)):
@@ -63,24 +70,20 @@ def test_loop_equals_a_plain_script() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"batchnorm": True}, {"dropout": 0.3}], ids=["plain", "batchnorm", "dropout"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_cut_after_any_step_is_the_same_training(options: dict[str, Any], optimizer: str) -> None:
-    """Weights, memory and history of a training that was cut and went on in a new trainer are equal to the bit."""
+def test_training_stopped_after_any_step_continues(options: dict[str, Any], optimizer: str) -> None:
+    """Continued in a new trainer, it ends with the weights, memory and history of an uninterrupted one, to the bit."""
     recipe = Recipe(epochs=3, batch_size=20, optimizer=optimizer, learning_rate=0.05)
     trainer, start = make(recipe, **options)
     whole = trainer.run(start, until=3)
-    for cut in (1, 4, 6, 11):
+    for last_step in (1, 4, 6, 11):
         first, start = make(recipe, **options)
-        steps = iter(range(100))
-        half = first.run(start, until=3, stopping=lambda steps=steps, cut=cut: next(steps) >= cut)
-        assert half.step == cut
-        rest = make(recipe, **options)[0].run(half, until=3)
-        assert all(torch.equal(rest.weights[name], whole.weights[name]) for name in whole.weights)
-        assert all(torch.equal(rest.memory[m][n], whole.memory[m][n]) for m in whole.memory for n in whole.memory[m])
-        assert [(r.epoch, r.loss, r.accuracy) for r in rest.history] == [(r.epoch, r.loss, r.accuracy) for r in whole.history]
+        stopped = first.run(start, until=3, stopping=stop_after(last_step))
+        assert stopped.step == last_step
+        assert same(make(recipe, **options)[0].run(stopped, until=3), whole)
 
 
-def test_dropout_does_not_touch_the_global_generator() -> None:
-    """Training leaves torch's generator as it found it, and does not depend on it."""
+def test_dropout_does_not_use_the_global_generator() -> None:
+    """Training does not change the state of torch's generator, and does not depend on it."""
     recipe = Recipe(epochs=1, batch_size=20)
     torch.manual_seed(1)
     trainer, start = make(recipe, dropout=0.5)
@@ -94,7 +97,7 @@ def test_dropout_does_not_touch_the_global_generator() -> None:
 
 
 def test_diverged_training_names_the_epoch() -> None:
-    """A loss that is not finite fails in the epoch in which it happens."""
+    """A loss that is not finite is an error in its epoch."""
     recipe = Recipe(epochs=5, batch_size=20, learning_rate=1e12, warmup=0.0)
     trainer, start = make(recipe)
     with pytest.raises(TaskFailed, match=r"diverged in epoch \d: the training loss is (nan|inf); lower the learning rate"):
@@ -102,16 +105,16 @@ def test_diverged_training_names_the_epoch() -> None:
 
 
 def test_gradient_is_clipped_to_the_norm() -> None:
-    """With clip_norm c the first step without momentum moves the weights by at most rate · c."""
+    """With clip_norm c the first step, without momentum, changes the weights by rate · c."""
     recipe = Recipe(epochs=1, batch_size=96, momentum=0.0, weight_decay=0.0, clip_norm=0.01, warmup=0.0, augmentation=STILL)
     trainer, start = make(recipe)
     end = trainer.run(start, until=1)
-    moved = sum(float((end.weights[n] - start.weights[n]).pow(2).sum()) for n in end.weights) ** 0.5
-    assert moved == pytest.approx(0.01 * recipe.cosine(0.5), rel=1e-3)
+    squares = [float((end.weights[name] - start.weights[name]).square().sum()) for name in end.weights]
+    assert sum(squares) ** 0.5 == pytest.approx(0.01 * recipe.cosine(0.5), rel=1e-3)
 
 
-def test_bf16_trains_to_like_accuracy() -> None:
-    """Autocast reaches the accuracy of float32 training within a few points on an easy task."""
+def test_accuracy_in_bf16() -> None:
+    """On an easy task it is within ten points of the accuracy in float32."""
     accuracies = {}
     for precision in ("fp32", "bf16"):
         trainer, start = make(Recipe(epochs=8, batch_size=16, precision=precision, augmentation=STILL))
@@ -121,7 +124,7 @@ def test_bf16_trains_to_like_accuracy() -> None:
 
 
 def test_teacher_sees_the_students_images_in_evaluation_mode() -> None:
-    """A student that equals its teacher has a distillation loss of zero from the first step on, also on augmented images."""
+    """A student that equals its teacher has a distillation loss of zero, also on augmented images."""
     recipe = Recipe(epochs=1, batch_size=20, weight_decay=0.0)
     trainer, start = make(recipe)
     teacher = FlatNetwork(toys.Perceptron().build((1, 4, 4), 4))
@@ -133,8 +136,8 @@ def test_teacher_sees_the_students_images_in_evaluation_mode() -> None:
     assert end.history[0].loss == pytest.approx(0.0, abs=1e-6)
 
 
-def test_label_smoothing_is_torchs() -> None:
-    """The recipe's label smoothing is torch's: the share is spread over all classes."""
+def test_label_smoothing_equals_torchs() -> None:
+    """Label smoothing spreads its share over all classes, as in torch."""
     logits, labels = torch.randn(8, 4), torch.arange(8) % 4
     expected = nn.CrossEntropyLoss(label_smoothing=0.2)(logits, labels)
     torch.testing.assert_close(CrossEntropy().loss(logits, labels, label_smoothing=0.2), expected)
@@ -152,35 +155,34 @@ def test_label_smoothing_is_torchs() -> None:
 )
 @pytest.mark.parametrize("distilled", [False, True], ids=["plain", "distilled"])
 def test_siblings_train_together_as_alone(kind: str, options: dict[str, Any], distilled: bool) -> None:
-    """Three siblings side by side have the weights, memory and history that each has alone, to the bit."""
+    """Three siblings have the weights, memory and history that each has alone, to the bit."""
     recipe = Recipe(epochs=2, batch_size=32, learning_rate=0.02, optimizer="sgd" if kind == "perceptron" else "adamw")
     family = Family(kind, recipe, distilled=distilled, **options)
     alone = [trainer.run(start, 2) for trainer, start in map(family.sibling, range(3))]
     trainers, starts = zip(*map(family.sibling, range(3)), strict=True)
     records: list[list[int]] = [[], [], []]
-    notes = [lambda record, point, j=j: records[j].append(record.epoch) for j in range(3)]
-    together = train_together(trainers, starts, 2, after_epoch=notes)
-    assert all(same(ours, own) for ours, own in zip(together, alone, strict=True))
+    callbacks = [lambda record, point, j=j: records[j].append(record.epoch) for j in range(3)]
+    together = train_together(trainers, starts, 2, after_epoch=callbacks)
+    assert all(same(one, other) for one, other in zip(together, alone, strict=True))
     assert records == [[1, 2]] * 3
     assert not same(together[0], together[1])
 
 
-@pytest.mark.parametrize("cut", [1, 3, 5])
-def test_siblings_that_were_cut_go_on_together_or_alone(cut: int) -> None:
-    """A group cut after any step goes on, as a group or one by one, to the weights of an undisturbed one."""
+@pytest.mark.parametrize("last_step", [1, 3, 5])
+def test_stopped_siblings_continue_together_or_alone(last_step: int) -> None:
+    """A group that is stopped after any step ends, as a group or one by one, with the weights of an uninterrupted one."""
     family = Family("perceptron", Recipe(epochs=2, batch_size=24), dropout=0.3)
     whole = [trainer.run(start, 2) for trainer, start in map(family.sibling, range(3))]
     trainers, starts = zip(*map(family.sibling, range(3)), strict=True)
-    steps = iter(range(100))
-    halves = train_together(trainers, starts, 2, stopping=lambda: next(steps) >= cut)
-    assert [half.step for half in halves] == [cut] * 3
+    stopped = train_together(trainers, starts, 2, stopping=stop_after(last_step))
+    assert [point.step for point in stopped] == [last_step] * 3
     trainers = [family.sibling(j)[0] for j in range(3)]
-    assert all(same(end, own) for end, own in zip(train_together(trainers, halves, 2), whole, strict=True))
-    assert all(same(family.sibling(j)[0].run(halves[j], 2), whole[j]) for j in range(3))
+    assert all(same(one, other) for one, other in zip(train_together(trainers, stopped, 2), whole, strict=True))
+    assert all(same(family.sibling(j)[0].run(stopped[j], 2), whole[j]) for j in range(3))
 
 
 def test_sibling_that_diverges_fails_alone() -> None:
-    """Of three siblings the one that diverges has failed, with the epoch; the others end where they would have."""
+    """It yields an error with the epoch; the other two end as they do alone."""
     family = Family("perceptron", Recipe(epochs=2, batch_size=24))
     alone = [trainer.run(start, 2) for trainer, start in map(family.sibling, range(3))]
     trainers, starts = zip(*map(family.sibling, range(3)), strict=True)
@@ -192,20 +194,20 @@ def test_sibling_that_diverges_fails_alone() -> None:
     assert same(third, alone[2])
 
 
-def test_siblings_that_start_apart_are_refused() -> None:
-    """A group has one step."""
+def test_siblings_at_different_steps_are_refused() -> None:
+    """The error has their steps."""
     family = Family("perceptron", Recipe(epochs=2, batch_size=24))
     trainers, starts = zip(*map(family.sibling, range(2)), strict=True)
     with pytest.raises(ValueError, match="siblings start at one step; these start at 0, 4"):
         train_together(trainers, [starts[0], replace(starts[1], step=4)], 2)
 
 
-def test_watch_tells_where_a_training_goes() -> None:
-    """Data, forward and backward, and the optimizer are told apart, and together are most of the time."""
+def test_time_of_the_phases_of_a_training() -> None:
+    """Data, forward and backward, and the optimizer are measured separately, and together take most of the time."""
     trainer, start = Family("resnet20", Recipe(epochs=2, batch_size=64)).sibling(0)
     watch = Stopwatch()
     trainer.run(start, 2, watch=watch)
     seconds = watch.lap()
-    named = [seconds[phase] for phase in ("data", "forward/backward", "optimizer")]
-    assert all(named)
-    assert sum(named) > 0.9 * sum(seconds.values())
+    phases = [seconds[phase] for phase in ("data", "forward/backward", "optimizer")]
+    assert all(phases)
+    assert sum(phases) > 0.9 * sum(seconds.values())

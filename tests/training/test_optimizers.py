@@ -1,4 +1,4 @@
-"""The flat optimizers against torch's, in float64."""
+"""The optimizers on flat vectors against those of `torch.optim`, in float64."""
 
 from __future__ import annotations
 
@@ -21,30 +21,32 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("told", ["numbers", "tensors"])
+@pytest.mark.parametrize("inputs", ["numbers", "tensors"])
 @pytest.mark.parametrize("case", CASES)
-def test_ten_steps(case: str, told: str) -> None:
-    """Ten steps at changing rates leave the parameters where torch's optimizer leaves them, however they are told."""
+def test_ten_steps_equal_torchs(case: str, inputs: str) -> None:
+    """Ten steps at changing rates give the parameters of torch's optimizer, with rate and count as numbers or tensors."""
     recipe, cls, arguments = CASES[case]
     generator = torch.Generator().manual_seed(0)
-    ours = torch.randn(50, dtype=torch.float64, generator=generator)
-    theirs = torch.nn.Parameter(ours.clone())
-    optimizer, reference = make_optimizer(recipe, ours), cls([theirs], lr=0.1, **arguments)
+    parameters = torch.randn(50, dtype=torch.float64, generator=generator)
+    expected = torch.nn.Parameter(parameters.clone())
+    optimizer = make_optimizer(recipe, parameters)
+    reference = cls([expected], lr=0.1, **arguments)
     for count in range(1, 11):
         gradient = torch.randn(50, dtype=torch.float64, generator=generator)
         rate = 0.1 / count
         reference.param_groups[0]["lr"] = rate
-        theirs.grad = gradient.clone()
+        expected.grad = gradient.clone()
         reference.step()
-        if told == "numbers":
-            optimizer.step(ours, gradient, rate, count)
+        if inputs == "numbers":
+            optimizer.step(parameters, gradient, rate, count)
         else:
-            optimizer.step(ours, gradient, torch.tensor(rate, dtype=torch.float64), torch.tensor(count, dtype=torch.float64))
-    torch.testing.assert_close(ours, theirs.detach(), rtol=1e-12, atol=1e-14)
+            numbers = torch.tensor([rate, count], dtype=torch.float64)
+            optimizer.step(parameters, gradient, numbers[0], numbers[1])
+    torch.testing.assert_close(parameters, expected.detach(), rtol=1e-12, atol=1e-14)
 
 
-def test_memory_is_all_that_is_remembered() -> None:
-    """An optimizer that is given another's memory goes on as the other would."""
+def test_memory_is_the_whole_state() -> None:
+    """An optimizer with the memory of another one continues as the other would."""
     recipe = Recipe(optimizer="adamw")
     parameters = torch.linspace(-1, 1, 9, dtype=torch.float64)
     first = make_optimizer(recipe, parameters)

@@ -1,0 +1,157 @@
+"""Captured, compiled and grouped steps on a CUDA device against eager ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from harness import Recipe
+from harness.training.cuda_graph import DEFAULT_POLICY, CapturePolicy
+from harness.training.graph_backend import CudaGraphs, capture
+from harness.training.loop import Point, train_together
+from siblings import Family, same
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+ALWAYS_CAPTURED = CapturePolicy(capture_from=0)
+ALWAYS_COMPILED = CapturePolicy(capture_from=0, compile_from=0)
+
+CASES = [
+    ("perceptron", "fp32", "sgd", {"dropout": 0.3}),
+    ("resnet20", "fp32", "sgd", {}),
+    ("resnet20", "bf16", "sgd", {}),
+    ("vit", "fp32", "adam", {}),
+    ("vit", "bf16", "adamw", {}),
+]
+
+MAX_DISTANCE = {"fp32": 0.02, "bf16": 0.15}
+"""How far outcomes may be apart by rounding that grows over four epochs, as a share of the way that was trained."""
+
+
+def family_on_device(kind: str, precision: str, optimizer: str, distilled: bool, options: dict[str, Any]) -> Family:
+    """Return siblings on the device that train for four epochs."""
+    rate = 0.02 if optimizer == "sgd" else 1e-3
+    recipe = Recipe(epochs=4, batch_size=48, optimizer=optimizer, precision=precision, learning_rate=rate)
+    return Family(kind, recipe, "cuda", distilled=distilled, **options)
+
+
+def ends(family: Family, members: int, *, together: bool, policy: CapturePolicy = ALWAYS_CAPTURED) -> list[Point]:
+    """Train siblings to the end, together or each alone."""
+    pairs = [family.sibling(member) for member in range(members)]
+    groups = [pairs] if together else [[pair] for pair in pairs]
+    found = []
+    for group in groups:
+        trainers, starts = zip(*group, strict=True)
+        found += train_together(trainers, starts, family.recipe.epochs, capture_policy=policy)
+    assert all(isinstance(end, Point) for end in found)
+    return found
+
+
+def distance(family: Family, left: Sequence[Point], right: Sequence[Point]) -> float:
+    """Return how far two outcomes are apart, as a share of the way that was trained."""
+    apart, trained = 0.0, 0.0
+    for member, (one, other) in enumerate(zip(left, right, strict=True)):
+        start = family.sibling(member)[1].weights
+        for name in start:
+            apart += float((one.weights[name] - other.weights[name]).float().square().sum())
+            trained += float((other.weights[name] - start[name]).float().square().sum())
+    return (apart / trained) ** 0.5
+
+
+@pytest.fixture
+def no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the device compute float32 in float32."""
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+@pytest.mark.usefixtures("no_tf32")
+@pytest.mark.parametrize("distilled", [False, True], ids=["plain", "distilled"])
+@pytest.mark.parametrize(("kind", "precision", "optimizer", "options"), CASES)
+def test_captured_equals_eager(
+    kind: str, precision: str, optimizer: str, options: dict[str, Any], distilled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four epochs of replays end where four epochs of eager steps do, but for rounding."""
+    family = family_on_device(kind, precision, optimizer, distilled, options)
+    captured = ends(family, 1, together=False)
+    monkeypatch.setenv("HARNESS_EAGER", "1")
+    eager = ends(family, 1, together=False)
+    assert distance(family, captured, eager) < MAX_DISTANCE[precision]
+    tolerance = 1e-3 if precision == "fp32" else 1e-2
+    assert captured[0].history[0].loss == pytest.approx(eager[0].history[0].loss, rel=tolerance)
+
+
+@pytest.mark.usefixtures("no_tf32")
+@pytest.mark.parametrize("distilled", [False, True], ids=["plain", "distilled"])
+@pytest.mark.parametrize(("kind", "precision", "optimizer", "options"), CASES)
+def test_grouped_equals_alone(kind: str, precision: str, optimizer: str, options: dict[str, Any], distilled: bool) -> None:
+    """Five siblings as branches of one graph end where each ends in a graph of its own."""
+    family = family_on_device(kind, precision, optimizer, distilled, options)
+    grouped = ends(family, 5, together=True)
+    assert distance(family, grouped, ends(family, 5, together=False)) < MAX_DISTANCE[precision]
+
+
+@pytest.mark.usefixtures("no_tf32")
+@pytest.mark.parametrize("kind", ["resnet20", "vit"])
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_compiled_equals_eager(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled siblings in one graph end where eager steps do; had compiling failed, there would be a RuntimeWarning."""
+    family = family_on_device(kind, "fp32", "sgd", False, {})
+    compiled = ends(family, 2, together=True, policy=ALWAYS_COMPILED)
+    monkeypatch.setenv("HARNESS_EAGER", "1")
+    assert distance(family, compiled, ends(family, 2, together=False)) < 0.02
+
+
+def test_device_equals_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One epoch on the device, dropout and augmentation included, is one epoch on the CPU to rounding."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    recipe = Recipe(epochs=1, batch_size=48, learning_rate=0.01)
+    on_device, on_cpu = Family("vit", recipe, "cuda"), Family("vit", recipe, "cpu")
+    device_ends = ends(on_device, 2, together=False, policy=DEFAULT_POLICY)
+    assert distance(on_cpu, device_ends, ends(on_cpu, 2, together=False)) < 0.02
+
+
+@pytest.mark.usefixtures("no_tf32")
+def test_stopped_group_continues() -> None:
+    """A captured group that was stopped is captured again and ends where an uninterrupted one ends."""
+    family = family_on_device("resnet20", "fp32", "sgd", False, {})
+    trainers, starts = zip(*map(family.sibling, range(3)), strict=True)
+    checks = iter(range(100))
+    stopped = train_together(trainers, starts, 4, stopping=lambda: next(checks) >= 6, capture_policy=ALWAYS_CAPTURED)
+    trainers, _ = zip(*map(family.sibling, range(3)), strict=True)
+    continued = train_together(trainers, stopped, 4, capture_policy=ALWAYS_CAPTURED)
+    assert distance(family, continued, ends(family, 3, together=True)) < 0.02
+    assert not same(continued[0], continued[1])
+
+
+def test_group_that_does_not_fit_raises_out_of_memory() -> None:
+    """The error of a group's capture is raised, so that the caller can halve the group."""
+    family = Family("resnet20", Recipe(epochs=400, batch_size=96), "cuda", channels=64)
+    free, _ = torch.cuda.mem_get_info()
+    filling = torch.empty(max(0, free - 600 * 2**20), dtype=torch.uint8, device="cuda")
+    with pytest.raises(torch.OutOfMemoryError):
+        ends(family, 5, together=True, policy=DEFAULT_POLICY)
+    del filling
+
+
+def test_failed_capture_leaves_the_device_usable() -> None:
+    """The cause is raised, the stream is the caller's, and another capture works."""
+    graphs = CudaGraphs(torch.device("cuda", 0))
+    caller_stream = torch.cuda.current_stream()
+    numbers = torch.zeros(3, device="cuda")
+
+    def add_one() -> None:
+        numbers.add_(1)
+
+    def run_out_of_memory() -> None:
+        add_one()
+        raise torch.OutOfMemoryError("full")
+
+    with pytest.raises(torch.OutOfMemoryError, match="full"):
+        capture(graphs, run_out_of_memory)
+    assert torch.cuda.current_stream() == caller_stream
+    capture(graphs, add_one).replay()
+    assert numbers.tolist() == [1, 1, 1]
