@@ -17,6 +17,7 @@ from harness.plan.graph import Graph
 from harness.results.rows import read_rows
 from harness.store import Store
 from harness.telemetry.events import OutOfMemory, SiblingsSeparated
+from harness.training.cuda_graph import CapturePolicy
 from harness.training.loop import train_together
 
 GraphOf = Callable[..., Graph]
@@ -33,12 +34,12 @@ def never(group: Sequence[Task], device: torch.device) -> bool:
     return False
 
 
-def counting(sizes: list[int]) -> TrainTogether:
-    """Return the training of siblings, which also notes how many were trained at once."""
+def counting(sizes: list[int], **options: Any) -> TrainTogether:
+    """Return the training of siblings, with options, which also notes how many were trained at once."""
 
     def train(trainers: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         sizes.append(len(trainers))
-        return train_together(trainers, *args, **kwargs)
+        return train_together(trainers, *args, **options, **kwargs)
 
     return train
 
@@ -155,14 +156,13 @@ def test_diverging_siblings_fail_their_cells(graph_of: GraphOf, lab: Lab) -> Non
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_whole_runs_on_a_device(graph_of: GraphOf, lab: Lab, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Siblings are trained side by side there, and the board is near that of one by one and that of the CPU."""
-    recipe = {**RECIPE, "precision": precision, "epochs": 40}  # steps enough for a captured step to pay
-    graph = graph_of(methods=METHODS, recipe=recipe)
+    graph = graph_of(methods=METHODS, recipe={**RECIPE, "precision": precision})
     boards, sizes = [], []
     for name, device in (("side by side", "cuda"), ("one by one", "cuda"), ("on the CPU", "cpu")):
         if name == "one by one":
             assert max(sizes) == 3
             monkeypatch.setenv("HARNESS_EAGER", "1")
-        siblings = SiblingPolicy(train=counting(sizes))
+        siblings = SiblingPolicy(train=counting(sizes, capture_policy=CapturePolicy(capture_from=0)))
         assert not lab.run(graph, store=Store(lab.folder / name), device=device, siblings=siblings).failures
         found = read_rows(lab.out)
         boards.append(found[found["metric"] == "ensemble_accuracy"].set_index("method")["value"])

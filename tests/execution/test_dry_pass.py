@@ -292,5 +292,6 @@ def test_checkpoint_that_a_fresh_network_does_not_reproduce_is_refused(lab: Any,
     (message,) = ledger.failures.values()
     assert message == (
         f"{LABEL}: a fresh network with the stored weights gives other logits than the trained one: it depends on 'steps', "
-        "which the state dict does not hold; keep that in a parameter or a persistent buffer, or make it the same in every build"
+        "which the state dict does not hold; keep that in a parameter or a persistent buffer, or make it the same in every "
+        "build"
     )
