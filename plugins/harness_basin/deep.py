@@ -8,10 +8,10 @@ from harness import Cell, EnsembleBuilder, Weights
 
 
 class DeepEnsemble(EnsembleBuilder):
-    """M runs from different initializations with different orders of batches."""
+    """M independent runs with different initializations and batch orders."""
 
     name, version = "deep", 1
 
     def build(self, cell: Cell) -> Sequence[Weights]:
-        """Return every member's own training at T."""
+        """Return the M runs at epoch T."""
         return [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
