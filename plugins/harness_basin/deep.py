@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness import Cell, EnsembleBuilder, Weights
+from harness import Cell, Checkpoint, EnsembleBuilder, Weights
+
+
+def deep_members(cell: Cell) -> list[Checkpoint]:
+    """Return the M members of the deep ensemble: independent runs at epoch T."""
+    return [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
 
 
 class DeepEnsemble(EnsembleBuilder):
@@ -14,4 +19,4 @@ class DeepEnsemble(EnsembleBuilder):
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return the M runs at epoch T."""
-        return [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
+        return deep_members(cell)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from harness import Cell, EnsembleBuilder, Recipe, Weights
+from harness_basin.deep import deep_members
 from harness_basin.distillation import Distillation, DistillationOptions
 from harness_basin.forking import ForkOptions
 
@@ -45,7 +46,7 @@ class DistilledEnsemble(EnsembleBuilder):
         trunk = self.options.trunk(cell)
         shift = int(self.options.teacher == "next")
         objective = Distillation(self.options.distillation())
-        deep = [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
+        deep = deep_members(cell)
         members = []
         for j in range(cell.size):
             teacher = deep[(j + shift) % cell.size]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from harness import Cell, EnsembleBuilder, Recipe, Weights
+from harness_basin.deep import deep_members
 from harness_basin.distillation import Distillation, DistillationOptions
 from harness_basin.distilled import Pairing, check_pairing
 
@@ -38,7 +39,7 @@ class DistilledDeepEnsemble(EnsembleBuilder):
         """Return M distilled runs from scratch. The students use the random streams of members M, M + 1, …, 2M − 1."""
         shift = int(self.options.teacher == "next")
         objective = Distillation(self.options.distillation())
-        deep = [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
+        deep = deep_members(cell)
         members = []
         for j in range(cell.size):
             teacher = deep[(j + shift) % cell.size]

@@ -8,6 +8,7 @@ from pydantic import Field
 
 import harness
 from harness import Cell, EnsembleBuilder, Weights
+from harness_basin.deep import deep_members
 from harness_basin.weight_matching import JointWeightMatching
 
 
@@ -23,6 +24,6 @@ class MultiPermutedEnsemble(EnsembleBuilder):
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return the jointly aligned deep members. The first one is unchanged."""
-        deep = [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
+        deep = deep_members(cell)
         options = JointWeightMatching.Options(members=cell.size, max_sweeps=self.options.max_sweeps)
         return cell.derive(JointWeightMatching(options), deep)

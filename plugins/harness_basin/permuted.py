@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness import Cell, EnsembleBuilder, Weights
+from harness_basin.deep import deep_members
 from harness_basin.weight_matching import MatchingOptions, WeightMatching
 
 
@@ -19,7 +20,7 @@ class PermutedEnsemble(EnsembleBuilder):
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return the first deep member unchanged, and the others aligned to it."""
-        first, *others = [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
+        first, *others = deep_members(cell)
         matching = WeightMatching(self.options)
         members: list[Weights] = [first]
         for j, other in enumerate(others, start=1):

@@ -123,7 +123,7 @@ def _attention(op: Operation) -> Sequence[Axes]:
         fix(q[-2])
         fix(k[-2])
     drop_ambiguous_contexts(scores)
-    return [[*q[:-1], v[-1]], *(fixed_axes(result.shape) for result in op.results[1:])]
+    return [[*q[:-1], v[-1]], *op.fixed_results()[1:]]
 
 
 def _attention_mask(op: Operation) -> Axes | None:

@@ -86,10 +86,8 @@ class GramTerm:
 
     def _arranged(self, partner_axes: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return both networks' blocks as (partner units, rest, own units)."""
-        factors = self.block.factors
-        rest = [axis for axis in range(len(factors)) if axis not in self.own and axis not in partner_axes]
-        partner_units = math.prod(factors[axis].size for axis in partner_axes)
-        rows = [*partner_axes, *rest]
+        partner_units = math.prod(self.block.factors[axis].size for axis in partner_axes)
+        rows = [*partner_axes, *_other_axes(self.block, [*self.own, *partner_axes])]
         a, b = (_matrix(view, self.pair.dtype, rows, self.own) for view in self.pair.views(self.block))
         return a.unflatten(0, (partner_units, -1)), b.unflatten(0, (partner_units, -1))
 
@@ -124,8 +122,13 @@ def gram(pair: Pair, block: Block, own: Sequence[int], permutations: Permutation
     """Return a block's Gram matrix over the axes `own`, in float64, with the other axes of the second network permuted."""
     a, b = pair.views(block)
     b = permute_block(pair.symmetry, block, b, permutations, keep=own)
-    rest = [axis for axis in range(len(block.factors)) if axis not in own]
+    rest = _other_axes(block, own)
     return _product(_matrix(a, pair.dtype, rest, own), _matrix(b, pair.dtype, rest, own)).astype(np.float64)
+
+
+def _other_axes(block: Block, axes: Sequence[int]) -> list[int]:
+    """Return the axes of a block that are not among the given ones."""
+    return [axis for axis in range(len(block.factors)) if axis not in axes]
 
 
 def _product(a: Tensor, b: Tensor) -> np.ndarray:

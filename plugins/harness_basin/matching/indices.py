@@ -76,7 +76,7 @@ def product(factors: Sequence[Index]) -> Index:
     """Return the row-major product of indices, outermost first."""
     if len(factors) == 1:
         return factors[0]
-    return Index(prod(factor.size for factor in factors), form="product", parts=factors)
+    return Index(prod(sizes(factors)), form="product", parts=factors)
 
 
 def concatenation(terms: Sequence[Index]) -> Index:
@@ -90,12 +90,22 @@ def concatenation(terms: Sequence[Index]) -> Index:
             flat.append(term)
     if len(flat) == 1:
         return flat[0]
-    return Index(sum(term.size for term in flat), form="sum", parts=flat)
+    return Index(sum(sizes(flat)), form="sum", parts=flat)
 
 
 def family(members: Sequence[Index], position: Index | None) -> Index:
     """Return the index that equals `members[i]` at position i of a fixed index. All members have one size."""
     return Index(members[0].size, form="family", parts=members, position=position)
+
+
+def sizes(indices: Iterable[Index]) -> list[int]:
+    """Return the sizes of indices."""
+    return [index.size for index in indices]
+
+
+def without(indices: Iterable[Index], excluded: Index) -> list[Index]:
+    """Return all indices but one."""
+    return [index for index in indices if index is not excluded]
 
 
 def root(index: Index) -> Index:
@@ -156,16 +166,17 @@ def fix(index: Index) -> None:
         factor.become("fixed")
 
 
-def equal_prefixes(sizes: Sequence[int], other_sizes: Sequence[int]) -> tuple[int, int]:
-    """Return the lengths of the shortest nonempty prefixes of two sequences that have the same product."""
-    length = other_length = 1
-    total = sizes[0]
-    other_total = other_sizes[0]
-    while total != other_total:
-        if total < other_total:
-            total *= sizes[length]
-            length += 1
+def equal_prefixes(a: Sequence[int], b: Sequence[int]) -> tuple[int, int]:
+    """Return the lengths of the shortest nonempty prefixes of two sequences of sizes that have the same product."""
+    length_a = 1
+    length_b = 1
+    product_a = a[0]
+    product_b = b[0]
+    while product_a != product_b:
+        if product_a < product_b:
+            product_a *= a[length_a]
+            length_a += 1
         else:
-            other_total *= other_sizes[other_length]
-            other_length += 1
-    return length, other_length
+            product_b *= b[length_b]
+            length_b += 1
+    return length_a, length_b

@@ -66,9 +66,12 @@ def _choose(symmetry: Symmetry, grams: Grams, group: int, position: int, unit: i
     inner = []
     for child in _children(symmetry, group):
         table = []
+        values = np.empty((n, n))
         for i in range(n):
-            table.append([_choose(symmetry, grams, child, position * n + i, unit * n + j, assign) for j in range(n)])
-        gains = gains + np.array([[choice.value for choice in row] for row in table])
+            row = [_choose(symmetry, grams, child, position * n + i, unit * n + j, assign) for j in range(n)]
+            values[i] = [choice.value for choice in row]
+            table.append(row)
+        gains = gains + values
         inner.append(table)
     permutation = solve(gains)
     return Choice(group, unit, total_gain(gains, permutation), permutation, inner)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness_basin.matching.indices import Index, fix, fixed, fixed_axes, is_fixed
+from harness_basin.matching.indices import Index, fix, fixed, fixed_axes, is_fixed, without
 from harness_basin.matching.tying import drop_ambiguous_contexts, tie_all
 
 Axes = list[Index]
@@ -48,9 +48,12 @@ class Operation:
         self.axes_of = axes_of
         self.writes = self.name.endswith("_") and not self.name.endswith("__")
         self.pointwise = torch.Tag.pointwise in function.tags
-        parameters = function._schema.arguments
-        given = dict(zip((parameter.name for parameter in parameters), args)) | kwargs
-        self.arguments = {parameter.name: given.get(parameter.name, parameter.default_value) for parameter in parameters}
+        self.arguments: dict[str, Any] = {}
+        for number, parameter in enumerate(function._schema.arguments):
+            value = kwargs.get(parameter.name, parameter.default_value)
+            if number < len(args):
+                value = args[number]
+            self.arguments[parameter.name] = value
         if self.name == "as_strided_":
             self.arguments["old_stride"] = self["self"].stride()
         self.results: tuple[Tensor, ...] = ()
@@ -65,6 +68,14 @@ class Operation:
             values = argument if isinstance(argument, (list, tuple)) else [argument]
             found += [value for value in values if isinstance(value, Tensor)]
         return found
+
+    def axes_of_all(self, tensors: Iterable[Tensor]) -> list[Axes]:
+        """Return the indices of several arrays."""
+        return [self.axes_of(tensor) for tensor in tensors]
+
+    def fixed_results(self) -> list[Axes]:
+        """Return fixed indices for every result."""
+        return [fixed_axes(result.shape) for result in self.results]
 
     def axes(self, argument: str = "self") -> Axes:
         """Return the indices of an array argument."""
@@ -102,15 +113,16 @@ def apply(operation: Operation, rules: Mapping[str, Rule]) -> Sequence[Axes] | N
 
 def _rule(operation: Operation, rules: Mapping[str, Rule]) -> Rule | None:
     """Return the rule registered for an operation, or a default for pointwise operations and for fixed arguments."""
-    arguments = [operation.axes_of(tensor) for tensor in operation.tensors()]
+    arguments = operation.axes_of_all(operation.tensors())
     name = operation.name.rstrip("_") if operation.writes else operation.name
     if name in rules:
         return rules[name]
     if operation.pointwise:
         return pointwise
-    if all(is_fixed(axis) for axes in arguments for axis in axes):
-        return _constant
-    return None
+    for axes in arguments:
+        if not all(map(is_fixed, axes)):
+            return None
+    return _constant
 
 
 def parameter_axes(tensor: Tensor) -> Axes:
@@ -134,7 +146,7 @@ def unconstrained(shape: Iterable[int]) -> Axes:
     """Return new free indices, each over all the others."""
     axes = [Index(size) for size in shape]
     for axis in axes:
-        axis.over = tuple(other for other in axes if other is not axis)
+        axis.over = tuple(without(axes, axis))
     return axes
 
 
@@ -159,12 +171,12 @@ def broadcast(operands: Sequence[Axes]) -> Axes:
 )
 def pointwise(op: Operation) -> Sequence[Axes]:
     """Treat every element alike. This is also the rule of all operations that torch tags as pointwise."""
-    return [broadcast([op.axes_of(tensor) for tensor in op.tensors()])]
+    return [broadcast(op.axes_of_all(op.tensors()))]
 
 
 def _constant(op: Operation) -> Sequence[Axes]:
     """Return fixed axes: the arguments are fixed."""
-    return [fixed_axes(result.shape) for result in op.results]
+    return op.fixed_results()
 
 
 @RULES.register(

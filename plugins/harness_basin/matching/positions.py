@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness_basin.matching.indices import Index, concatenation, contexts, factors, family, product, root
+from collections.abc import Iterable
+
+from harness_basin.matching.indices import Index, concatenation, contexts, factors, family, product, root, without
 
 
 def at(index: Index, position: Index, i: int) -> Index:
@@ -14,18 +16,23 @@ def at(index: Index, position: Index, i: int) -> Index:
     if not parts:
         return index
     if len(parts) > 1:
-        return product([at(part, position, i) for part in parts])
+        return product(all_at(parts, position, i))
     factor = parts[0]
     if factor.form == "sum":
-        return concatenation([at(term, position, i) for term in factor.parts])
+        return concatenation(all_at(factor.parts, position, i))
     if position not in contexts(factor):
         return factor
     own = factor.position
     if factor.form == "family" and own is not None and root(own) is not position:
-        return family([at(member, position, i) for member in factor.parts], own)
+        return family(all_at(factor.parts, position, i), own)
     if factor.form == "free":
         _become_family(factor, position)
     return factor.parts[i]
+
+
+def all_at(indices: Iterable[Index], position: Index, i: int) -> list[Index]:
+    """Return several indices at position i of a fixed index."""
+    return [at(index, position, i) for index in indices]
 
 
 def at_flat(index: Index, position: Index, i: int) -> Index:
@@ -38,8 +45,8 @@ def at_flat(index: Index, position: Index, i: int) -> Index:
 
 def _become_family(index: Index, position: Index) -> None:
     """Replace a free index by one new index per position. The members keep its other contexts."""
-    others = [context for context in contexts(index) if context is not position]
+    others = without(contexts(index), position)
     members = [Index(index.size) for _ in range(position.size)]
     index.become("family", members, position)
     for i, member in enumerate(members):
-        member.over = tuple(at(context, position, i) for context in others)
+        member.over = tuple(all_at(others, position, i))

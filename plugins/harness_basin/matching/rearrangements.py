@@ -18,7 +18,7 @@ from harness_basin.matching.indices import (
     product,
 )
 from harness_basin.matching.operations import Axes, Operation, Rules, broadcast, unconstrained
-from harness_basin.matching.positions import at
+from harness_basin.matching.positions import all_at
 from harness_basin.matching.reshaping import reshape
 from harness_basin.matching.tying import tie
 
@@ -108,7 +108,7 @@ def _selected(axes: Axes, dim: int, i: int) -> Axes:
     fix(selected)
     for factor in reversed(factors(selected)):
         i, remainder = divmod(i, factor.size)
-        axes = [at(axis, factor, remainder) for axis in axes]
+        axes = all_at(axes, factor, remainder)
     return axes
 
 
@@ -141,7 +141,7 @@ def _split(op: Operation) -> Sequence[Axes]:
 @RULES.register("cat")
 def _cat(op: Operation) -> Sequence[Axes]:
     # torch skips arrays of shape (0,), whatever the rank of the others.
-    arrays = [op.axes_of(tensor) for tensor in op["tensors"] if tensor.shape != (0,)]
+    arrays = op.axes_of_all(tensor for tensor in op["tensors"] if tensor.shape != (0,))
     dim = op.dim(op["dim"], len(arrays[0]))
     rest = broadcast([[*axes[:dim], fixed(1), *axes[dim + 1 :]] for axes in arrays])
     joined = concatenation([axes[dim] for axes in arrays])
@@ -150,7 +150,7 @@ def _cat(op: Operation) -> Sequence[Axes]:
 
 @RULES.register("stack")
 def _stack(op: Operation) -> Sequence[Axes]:
-    arrays = [op.axes_of(tensor) for tensor in op["tensors"]]
+    arrays = op.axes_of_all(op["tensors"])
     dim = op.dim(op["dim"], len(arrays[0]) + 1)
     rest = broadcast(arrays)
     return [[*rest[:dim], fixed(len(arrays)), *rest[dim:]]]
@@ -167,10 +167,11 @@ def _indexing(op: Operation) -> Sequence[Axes]:
     first = min(arrays)
     last = max(arrays)
     adjacent = last - first + 1 == len(arrays)
-    masked = any(array.dtype in (torch.bool, torch.uint8) for array in arrays.values())
-    if masked or not adjacent:
+    if not adjacent:
         raise NotImplementedError
-    for dim in arrays:
+    for dim, array in arrays.items():
+        if array.dtype in (torch.bool, torch.uint8):  # a mask, not positions
+            raise NotImplementedError
         fix(axes[dim])
     shape = op.results[0].shape
     after = len(axes) - last - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness_basin.matching.indices import fix, fixed, fixed_axes, product
+from harness_basin.matching.indices import fix, fixed, product
 from harness_basin.matching.operations import Axes, Operation, Rules, pointwise
 from harness_basin.matching.reshaping import reshape
 from harness_basin.matching.tying import drop_ambiguous_contexts, tie, tie_all
@@ -84,7 +84,7 @@ def _batch_norm(op: Operation) -> Sequence[Axes]:
         if op.arguments.get(name) is not None:
             tie(axes[1], op.axes(name)[0])
     _reduced(axes, {0, *range(2, len(axes))}, keep=True)
-    return [axes, *(fixed_axes(result.shape) for result in op.results[1:])]
+    return [axes, *op.fixed_results()[1:]]
 
 
 @RULES.register("native_group_norm")

@@ -13,6 +13,7 @@ from harness_basin.matching.indices import (
     fixed,
     fixed_axes,
     product,
+    sizes,
 )
 from harness_basin.matching.positions import at_flat
 
@@ -94,8 +95,7 @@ def _take(remaining: list[Index], targets: list[int]) -> list[Index]:
 
 def _take_fixed(candidates: list[Index], remaining: list[Index], targets: list[int]) -> list[Index]:
     """Fix the factors that the targets do not divide; return fixed axes for the targets that these factors fill."""
-    sizes = [factor.size for factor in candidates]
-    count, target_count = equal_prefixes(sizes, targets)
+    count, target_count = equal_prefixes(sizes(candidates), targets)
     for factor in candidates[:count]:
         fix(factor)
     already_taken = len(candidates) - len(remaining)

@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from harness_basin.matching import contractions, operations, rearrangements, reductions, spatial
 from harness_basin.matching.blocks import symmetry_of_axes
 from harness_basin.matching.errors import UnknownOperation
 from harness_basin.matching.indices import Index, fix, fixed_axes
 from harness_basin.matching.symmetry import Symmetry
-from harness_basin.matching.verification import verify
+from harness_basin.matching.verification import tensor_leaves, verify
 
 RULES = operations.RULES | contractions.RULES | rearrangements.RULES | reductions.RULES | spatial.RULES
 
@@ -70,10 +69,9 @@ class _Trace(TorchDispatchMode):
             stack.enter_context(_tracked_modules(network, self.module_stack))
             stack.enter_context(self)
             output = network(example)
-        for leaf in tree_leaves(output):
-            if isinstance(leaf, Tensor):
-                for axis in self.axes(leaf):
-                    fix(axis)
+        for tensor in tensor_leaves(output):
+            for axis in self.axes(tensor):
+                fix(axis)
         used = {name: self.parameters[id(tensor)] for name, tensor in self.tensors.items() if id(tensor) in self.used}
         shapes = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
         return symmetry_of_axes(used, shapes, {name for name, _ in network.named_parameters()})
@@ -94,7 +92,7 @@ class _Trace(TorchDispatchMode):
         operation = operations.Operation(func, args, keywords, self.axes)
         self.used.update(id(tensor) for tensor in operation.tensors())
         result = func(*args, **keywords)
-        operation.results = tuple(leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
+        operation.results = tuple(tensor_leaves(result))
         indices = operations.apply(operation, RULES)
         if indices is None:
             raise UnknownOperation(

@@ -16,8 +16,10 @@ from harness_basin.matching.indices import (
     own_contexts,
     product,
     root,
+    sizes,
+    without,
 )
-from harness_basin.matching.positions import at
+from harness_basin.matching.positions import all_at, at
 from harness_basin.matching.reshaping import split
 
 
@@ -26,7 +28,7 @@ def tie(x: Index, y: Index) -> None:
     a = factors(x)
     b = factors(y)
     while a and b:
-        count_a, count_b = equal_prefixes([f.size for f in a], [f.size for f in b])
+        count_a, count_b = equal_prefixes(sizes(a), sizes(b))
         _tie_runs(a[:count_a], b[:count_b])
         a = all_factors(a[count_a:])
         b = all_factors(b[count_b:])
@@ -51,7 +53,7 @@ def drop_context(index: Index, outer: Index) -> None:
             for part in factor.parts:
                 drop_context(part, outer)
         else:
-            factor.over = tuple(context for context in contexts(factor) if context is not outer)
+            factor.over = tuple(without(contexts(factor), outer))
 
 
 def drop_ambiguous_contexts(axes: Sequence[Index]) -> None:
@@ -76,7 +78,7 @@ def drop_ambiguous_contexts(axes: Sequence[Index]) -> None:
         if part.position is not None:
             position = root(part.position)
             for i in range(position.size):
-                drop_ambiguous_contexts([at(other, position, i) for other in parts if other is not position])
+                drop_ambiguous_contexts(all_at(without(parts, position), position, i))
             return
 
 
@@ -108,7 +110,7 @@ def _tie_free_to_product(index: Index, parts: list[Index]) -> None:
 
 def _tie_sum(index: Index, other: Index) -> None:
     """Tie the terms of a sum to the pieces of another index."""
-    pieces = cut(other, [term.size for term in index.parts])
+    pieces = cut(other, sizes(index.parts))
     for term, piece in zip(index.parts, pieces):
         tie(term, piece)
 
@@ -175,6 +177,6 @@ def _keep_contexts(index: Index, allowed: Sequence[Index]) -> None:
         allowed_here = allowed
         if index.position is not None:
             position = root(index.position)
-            allowed_here = [at(context, position, i) for context in allowed]
+            allowed_here = all_at(allowed, position, i)
         for factor in factors(part):
             _keep_contexts(factor, [*allowed_here, *factors(part)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,12 @@ def _outputs(network: nn.Module, state: StateDict, images: Tensor) -> Tensor:
     network.load_state_dict(state)
     with torch.no_grad():
         outputs = network(images.double())
-    return torch.cat([leaf.double().flatten() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)])
+    return torch.cat([leaf.double().flatten() for leaf in tensor_leaves(outputs)])
+
+
+def tensor_leaves(tree: Any) -> list[Tensor]:
+    """Return the tensors in nested containers."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def verify(network: nn.Module, symmetry: Symmetry, example: Tensor, *, stream: int = 0, tolerance: float = 1e-9) -> float:
