@@ -1,4 +1,4 @@
-"""The paper's methods and figures, one file each: "How Good is a Single Basin?" (Lion et al., AISTATS 2024)."""
+"""The methods and figures of "How Good is a Single Basin?" (Lion et al., AISTATS 2024), one file per method or figure."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]
 
 @hookimpl
 def register_objectives(register: Callable[[type[Objective]], None]) -> None:
-    """Register plain training and the paper's Eq. 1."""
+    """Register cross-entropy and distillation (paper, Eq. 1)."""
     register(CrossEntropy)
     register(Distillation)
 
 
 @hookimpl
 def register_derivations(register: Callable[[type[Derivation]], None]) -> None:
-    """Register the alignments."""
+    """Register weight matching of a pair and of an ensemble."""
     register(WeightMatching)
     register(JointWeightMatching)
 
 
 @hookimpl
 def register_figures(register: Callable[[type[Figure]], None]) -> None:
-    """Register the paper's figures 2a to 3, in the paper's order."""
+    """Register figures 2a to 3 in the paper's order."""
     register(PairwiseCurves)
     register(AccuracyConnectivity)
     register(ForkEpochs)

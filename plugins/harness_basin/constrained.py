@@ -9,16 +9,20 @@ from harness_basin.forking import ForkOptions
 
 
 class ConstrainedEnsemble(EnsembleBuilder):
-    """Runs that share their first t epochs and then see different batches. The first is the reference itself."""
+    """M runs that share their first t epochs and then use different batch orders. The first member is the reference model."""
 
     name, version = "constrained", 1
     Options = ForkOptions
 
     def check(self, recipe: Recipe, members: int) -> None:
-        """Refuse a fork at or beyond T."""
+        """Raise `ValueError` for a fork epoch at or beyond T."""
         self.options.check(recipe)
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return M continuations of the reference's first t epochs."""
         trunk = self.options.trunk(cell)
-        return [self.options.branch(trunk, j).at(cell.epochs) for j in range(cell.size)]
+        members = []
+        for j in range(cell.size):
+            run = self.options.branch(trunk, member=j)
+            members.append(run.at(cell.epochs))
+        return members

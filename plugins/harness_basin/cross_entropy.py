@@ -1,4 +1,4 @@
-"""Cross-entropy, plain training's objective."""
+"""The cross-entropy objective of plain training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class CrossEntropy(Objective):
-    """−log of the true class's softmax probability, with the recipe's label smoothing."""
+    """Negative log-likelihood of the true class under the softmax, with the recipe's label smoothing."""
 
     name, version = "cross_entropy", 1
     default = True
@@ -19,7 +19,7 @@ class CrossEntropy(Objective):
     def loss(
         self, logits: Tensor, labels: Tensor, *, teacher_logits: Tensor | None = None, label_smoothing: float = 0.0
     ) -> Tensor:
-        """Return the mean over the batch, in nats."""
+        """Return the mean over the batch, in nats, for logits (batch, classes) and labels (batch,)."""
         from torch.nn import functional as F
 
         return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)

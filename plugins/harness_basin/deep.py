@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness import Cell, EnsembleBuilder, Weights
+from harness import Cell, Checkpoint, EnsembleBuilder, Weights
+
+
+def deep_members(cell: Cell) -> list[Checkpoint]:
+    """Return the M members of the deep ensemble: independent runs at epoch T."""
+    return [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
 
 
 class DeepEnsemble(EnsembleBuilder):
-    """M runs from different initializations with different orders of batches."""
+    """M independent runs with different initializations and batch orders."""
 
     name, version = "deep", 1
 
     def build(self, cell: Cell) -> Sequence[Weights]:
-        """Return every member's own training at T."""
-        return [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
+        """Return the M runs at epoch T."""
+        return deep_members(cell)

@@ -1,4 +1,4 @@
-"""Distilled deep ensembles: the control for the regularizing effect of distillation (paper §4 and Table 4)."""
+"""Distilled deep ensembles: the control experiment for the regularizing effect of distillation (paper §4 and Table 4)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from harness import Cell, EnsembleBuilder, Recipe, Weights
+from harness_basin.deep import deep_members
 from harness_basin.distillation import Distillation, DistillationOptions
 from harness_basin.distilled import Pairing, check_pairing
 
@@ -16,30 +17,32 @@ class DistilledDeepOptions(DistillationOptions):
 
     teacher: Pairing = Field(
         "own",
-        description="whom member j learns from: deep member j (own) or deep member j + 1 (next, cyclic)",
+        description="teacher of member j: deep member j (own) or deep member j + 1 (next, cyclic)",
     )
 
 
 class DistilledDeepEnsemble(EnsembleBuilder):
-    """M fresh runs from other initializations than the deep ensemble's, each learning from a deep member.
+    """M runs with new initializations, each distilled from a deep member.
 
-    The paper does not say which teacher a member has, nor where it starts: by default deep member j teaches a fresh member.
+    The paper specifies neither the teacher of a member nor its initialization. By default, deep member j teaches member j,
+    which has another initialization.
     """
 
     name, version = "distilled_deep", 1
     Options = DistilledDeepOptions
 
     def check(self, recipe: Recipe, members: int) -> None:
-        """Refuse another member as teacher where there is none."""
+        """Raise `ValueError` for a next teacher that does not exist."""
         check_pairing(self.options, members)
 
     def build(self, cell: Cell) -> Sequence[Weights]:
-        """Return M distilled trainings from scratch; the students are members M, M + 1, … of the seed's streams."""
+        """Return M distilled runs from scratch. The students use the random streams of members M, M + 1, …, 2M − 1."""
         shift = int(self.options.teacher == "next")
         objective = Distillation(self.options.distillation())
-        deep = [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
+        deep = deep_members(cell)
         members = []
         for j in range(cell.size):
-            run = cell.trajectory(cell.size + j, objective, teacher=deep[(j + shift) % cell.size])
+            teacher = deep[(j + shift) % cell.size]
+            run = cell.trajectory(cell.size + j, objective, teacher=teacher)
             members.append(run.at(cell.epochs))
         return members

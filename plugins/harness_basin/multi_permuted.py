@@ -8,21 +8,22 @@ from pydantic import Field
 
 import harness
 from harness import Cell, EnsembleBuilder, Weights
+from harness_basin.deep import deep_members
 from harness_basin.weight_matching import JointWeightMatching
 
 
 class MultiPermutedEnsemble(EnsembleBuilder):
-    """The deep ensemble, all members permuted towards one another."""
+    """The deep ensemble, with the hidden units of all members permuted jointly to align their weights."""
 
     name, version = "multi_permuted", 1
 
     class Options(harness.Options):
         """Options of Multi-PCD."""
 
-        max_sweeps: int = Field(100, ge=1, description="largest number of sweeps over the members, and within each match")
+        max_sweeps: int = Field(100, ge=1, description="maximum number of sweeps each time a member is matched to the others")
 
     def build(self, cell: Cell) -> Sequence[Weights]:
-        """Return all deep members, jointly aligned."""
-        deep = [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
-        matching = JointWeightMatching(JointWeightMatching.Options(members=cell.size, max_sweeps=self.options.max_sweeps))
-        return cell.derive(matching, deep)
+        """Return the jointly aligned deep members. The first one is unchanged."""
+        deep = deep_members(cell)
+        options = JointWeightMatching.Options(members=cell.size, max_sweeps=self.options.max_sweeps)
+        return cell.derive(JointWeightMatching(options), deep)

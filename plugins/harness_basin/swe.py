@@ -11,10 +11,9 @@ from harness import Cell, EnsembleBuilder, Recipe, Weights
 
 
 class StochasticWeightEnsemble(EnsembleBuilder):
-    """One run whose learning rate comes down the cosine to a floor and stays there; a member every T epochs.
+    """Samples every T epochs of one run whose learning rate follows the cosine down to a floor and then stays constant.
 
-    It is the reference's own run up to the first whole epoch at which the cosine has met the floor: from there on the two
-    part.
+    The run is the reference's own up to the first whole epoch at which the cosine is at or below the floor.
     """
 
     name, version = "swe", 1
@@ -22,16 +21,16 @@ class StochasticWeightEnsemble(EnsembleBuilder):
     class Options(harness.Options):
         """Options of SWE."""
 
-        floor: float = Field(0.01, gt=0, description="learning rate held once the cosine has come down to it (appendix C)")
+        floor: float = Field(0.01, gt=0, description="constant learning rate after the cosine has reached it (appendix C)")
 
     def check(self, recipe: Recipe, members: int) -> None:
-        """Refuse a floor that the cosine does not come down to."""
+        """Raise `ValueError` for a floor that is not below the peak of the schedule."""
         if self.options.floor >= recipe.learning_rate:
-            floor, peak = self.options.describe("floor"), recipe.learning_rate
-            raise ValueError(f"{floor}; below the peak of the schedule, learning_rate = {peak}")
+            floor = self.options.describe("floor")
+            raise ValueError(f"{floor}; below the peak of the schedule, learning_rate = {recipe.learning_rate}")
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return the samples at T, 2T, …, MT."""
-        parting = cell.recipe.epoch_at(self.options.floor)
-        run = cell.trajectory(member=0).at(parting).fork(learning_rate=self.options.floor)
+        fork_epoch = cell.recipe.epoch_at(self.options.floor)
+        run = cell.trajectory(member=0).at(fork_epoch).fork(learning_rate=self.options.floor)
         return [run.at((j + 1) * cell.epochs) for j in range(cell.size)]

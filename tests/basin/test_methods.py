@@ -1,4 +1,4 @@
-"""The paper's methods on toys: what their members are, checked on weights; and q̄ against a script that shares no code."""
+"""The paper's methods on toy data: the weights of their members, and q̄ against an independent computation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GraphOf = Callable[..., Graph]
 
 
 def files(lab: Lab, graph: Graph, method: str) -> list[str]:
-    """Return where a method's members lie."""
+    """Return the paths of a method's members."""
     cell = next(c for c in graph.cells if c.spec.method.label == method)
     return [str(lab.store.path(m.location.object, m.location.part)) for m in cell.members]
 
@@ -38,14 +38,14 @@ def value(lab: Lab, method: str, metric: str) -> float:
 
 
 def plain_network(state: dict[str, torch.Tensor]) -> nn.Module:
-    """Rebuild the toy network by hand."""
+    """Return the toy network with given weights, in double precision."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 4))
     model.load_state_dict(state)
     return model.eval().double()
 
 
 def accuracy(model: nn.Module) -> float:
-    """Share of the test blobs that a network gets right, in percent, in double precision."""
+    """Return a network's accuracy on the test blobs in percent, in double precision."""
     _, test = toys.Blobs().load(None)  # type: ignore[arg-type]
     images = (test.images.double() / 255 - 0.5) / 0.25
     with torch.no_grad():
@@ -53,7 +53,7 @@ def accuracy(model: nn.Module) -> float:
 
 
 def splitmix(key: int, counter: int) -> int:
-    """Output `counter` of SplitMix64 from a key, in Python's integers."""
+    """Return output `counter` of SplitMix64 from a key, computed with Python integers."""
     mask = (1 << 64) - 1
     z = (key + counter * 0x9E3779B97F4A7C15) & mask
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
@@ -62,7 +62,7 @@ def splitmix(key: int, counter: int) -> int:
 
 
 def dirichlet(seed: int, draws: int, members: int) -> np.ndarray:
-    """The λ of a seed, (draws, members): normalized exponentials of the stream's uniform numbers."""
+    """Return the λ of a seed (draws, members): normalized exponential numbers from the stream's uniform numbers."""
     keys = []
     for half in range(2):
         name = json.dumps(["metric", seed, "joint_connectivity", half], separators=(",", ":"))
@@ -76,28 +76,30 @@ def dirichlet(seed: int, draws: int, members: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("method", ["deep", "constrained"])
-def test_joint_connectivity_against_a_brute_force_script(graph_of: GraphOf, lab: Lab, method: str) -> None:
-    """q̄ of the board equals (1/N) Σ [Acc(Σ λ_i θ_i) − Σ λ_i Acc(θ_i)] computed from the stored files by hand."""
+def test_joint_connectivity_against_an_independent_computation(graph_of: GraphOf, lab: Lab, method: str) -> None:
+    """q̄ equals (1/N) Σ [Acc(Σ λ_i θ_i) − Σ λ_i Acc(θ_i)], computed from the stored weights."""
     graph = graph_of(metrics=[{"joint_connectivity": {"draws": 20}}])
     lab.run(graph)
     states = [load_file(path) for path in files(lab, graph, method)]
     alone = [accuracy(plain_network(state)) for state in states]
     q = []
     for weights in dirichlet(0, 20, len(states)):
-        mixed = {n: sum(float(w) * s[n].double() for w, s in zip(weights, states, strict=True)) for n in states[0]}
+        mixed = {}
+        for name in states[0]:
+            mixed[name] = sum(float(w) * state[name].double() for w, state in zip(weights, states, strict=True))
         q.append(accuracy(plain_network(mixed)) - float(np.dot(weights, alone)))
     assert value(lab, method, "joint_connectivity") == pytest.approx(np.mean(q), abs=1e-9)
     assert value(lab, method, "joint_connectivity_worst_draw") == pytest.approx(np.min(q), abs=1e-9)
 
 
-def test_first_constrained_member_is_the_reference(graph_of: GraphOf, lab: Lab) -> None:
-    """One file serves both."""
+def test_first_constrained_member(graph_of: GraphOf, lab: Lab) -> None:
+    """It is the reference model: both have one file."""
     graph = graph_of()
     assert files(lab, graph, "deep")[0] == files(lab, graph, "constrained")[0]
 
 
-def test_distilled_with_beta_one_is_the_constrained_ensemble(graph_of: GraphOf, lab: Lab) -> None:
-    """Same keys, nothing trained for it, same numbers."""
+def test_distilled_ensemble_with_beta_of_one(graph_of: GraphOf, lab: Lab) -> None:
+    """It is the constrained ensemble: the files and numbers are the same, and nothing is trained."""
     methods: list[Any] = ["deep", {"constrained": {"fork_epoch": 1}}, {"distilled": {"fork_epoch": 1, "beta": 1.0}}]
     graph = graph_of(methods=methods)
     assert files(lab, graph, "distilled") == files(lab, graph, "constrained")
@@ -106,8 +108,8 @@ def test_distilled_with_beta_one_is_the_constrained_ensemble(graph_of: GraphOf, 
     assert value(lab, "distilled", "joint_connectivity") == value(lab, "constrained", "joint_connectivity")
 
 
-def test_permuted_ensembles_have_the_deep_ensembles_accuracy(graph_of: GraphOf, lab: Lab) -> None:
-    """Permutations change weights and connectivity, no prediction: accuracies are equal exactly."""
+def test_permuted_ensembles(graph_of: GraphOf, lab: Lab) -> None:
+    """The weights and the connectivity differ from the deep ensemble's; the accuracies are exactly equal."""
     graph = graph_of(methods=["deep", "permuted", "multi_permuted"], seeds=[0])
     lab.run(graph)
     for method in ("permuted", "multi_permuted"):
@@ -120,8 +122,8 @@ def test_permuted_ensembles_have_the_deep_ensembles_accuracy(graph_of: GraphOf, 
     assert meta["facts"]["trace"]
 
 
-def test_permutation_is_a_rearrangement(graph_of: GraphOf, lab: Lab) -> None:
-    """The permuted member's hidden units are the deep member's, in another order."""
+def test_weights_of_a_permuted_member(graph_of: GraphOf, lab: Lab) -> None:
+    """The hidden units are the deep member's in another order."""
     graph = graph_of(methods=["deep", "permuted"])
     lab.run(graph)
     deep, permuted = (load_file(files(lab, graph, method)[1]) for method in ("deep", "permuted"))
@@ -130,8 +132,8 @@ def test_permutation_is_a_rearrangement(graph_of: GraphOf, lab: Lab) -> None:
     assert not torch.equal(deep["1.weight"], permuted["1.weight"])
 
 
-def test_teachers_can_be_paired_otherwise(graph_of: GraphOf) -> None:
-    """`teacher: next` has member j learn from deep member j + 1, the last from the first."""
+def test_next_member_as_teacher(graph_of: GraphOf) -> None:
+    """With `teacher: next`, the teacher of member j is deep member j + 1, that of the last member the first."""
     graph = graph_of(methods=["deep", {"distilled": {"teacher": "next"}}, {"distilled_deep": {"teacher": "next"}}])
     deep = list(graph.cells[0].members)
     for cell in graph.cells[1:]:
@@ -139,15 +141,18 @@ def test_teachers_can_be_paired_otherwise(graph_of: GraphOf) -> None:
         assert teachers == [deep[1], deep[2], deep[0]]
 
 
-def test_inheritance_is_an_option(graph_of: GraphOf, lab: Lab) -> None:
-    """Forks without momentum, or with a new schedule, are other trainings."""
+def test_inheritance_options(graph_of: GraphOf, lab: Lab) -> None:
+    """Forks without momentum or with a new schedule have other keys; only a new schedule has other learning rates."""
     variants = [
         {"constrained": {"fork_epoch": 1}},
         {"constrained": {"fork_epoch": 1, "inherit_momentum": False, "label": "fresh"}},
         {"constrained": {"fork_epoch": 1, "inherit_schedule": False, "label": "restarted"}},
     ]
     graph = graph_of(methods=variants)
-    assert len({m.key for cell in graph.cells for m in cell.members}) == 9
+    keys = set()
+    for cell in graph.cells:
+        keys.update(member.key for member in cell.members)
+    assert len(keys) == 9
     lab.run(graph)
     rates = {}
     for cell in graph.cells:
@@ -157,14 +162,14 @@ def test_inheritance_is_an_option(graph_of: GraphOf, lab: Lab) -> None:
     assert rates["constrained"] != rates["restarted"]
 
 
-def test_fork_at_or_beyond_the_end_is_refused(graph_of: GraphOf) -> None:
-    """The line says what is allowed."""
+def test_fork_epoch_equal_to_the_number_of_epochs(graph_of: GraphOf) -> None:
+    """The error says what is allowed."""
     with pytest.raises(BenchmarkError, match=r"fork_epoch is 4; at most epochs - 1 = 3"):
         graph_of(methods=[{"constrained": {"fork_epoch": 4}}])
 
 
 def refusals(graph_of: GraphOf, **changes: Any) -> list[str]:
-    """Return what is said against a benchmark, without the file's name."""
+    """Return the errors of a benchmark, without the file's name."""
     with pytest.raises(BenchmarkError) as caught:
         graph_of(**changes)
     return [line.partition("toy.yaml:")[2].partition(": ")[2] for line in caught.value.problems]
@@ -227,14 +232,14 @@ def refusals(graph_of: GraphOf, **changes: Any) -> list[str]:
     ids=str,
 )
 def test_options_that_do_not_fit_the_recipe(graph_of: GraphOf, methods: list[Any], changes: dict[str, Any], line: str) -> None:
-    """The method, the option, whether it is the default, the recipe's value and what is allowed stand in one line."""
+    """The error names the method, the option, whether it is the default, and what the recipe allows."""
     assert refusals(graph_of, methods=methods, **changes) == [line]
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 4])
 @pytest.mark.parametrize("members", [1, 2])
 def test_shortest_recipes(graph_of: GraphOf, lab: Lab, epochs: int, members: int) -> None:
-    """What is not refused trains and measures, with one epoch and one member too; members differ."""
+    """Every method trains and measures without failures, and its members differ."""
     forks: list[Any] = [{name: {"fork_epoch": 0, "inherit_schedule": False}} for name in ("constrained", "distilled")]
     methods = ["deep", "swe", "permuted", "multi_permuted", "distilled_deep", *forks]
     recipe = {**RECIPE, "epochs": epochs, "warmup": 0.5}
@@ -244,20 +249,20 @@ def test_shortest_recipes(graph_of: GraphOf, lab: Lab, epochs: int, members: int
         assert len({member.key for member in cell.members}) == members
 
 
-def test_teachers_view_is_an_option(graph_of: GraphOf, lab: Lab) -> None:
-    """A teacher that sees the images without augmentation makes another student; without augmentation, the same one."""
-    still = {"crop_padding": 0, "horizontal_flip": False, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
+def test_teacher_view_option(graph_of: GraphOf, lab: Lab) -> None:
+    """The option changes the student if the recipe has augmentation, and does not otherwise."""
+    no_augmentation = {"crop_padding": 0, "horizontal_flip": False, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
     views: list[Any] = ["deep", "distilled", {"distilled": {"teacher_view": "plain", "label": "plain"}}]
-    for augmentation, same in (({**still, "brightness": 0.5}, False), (still, True)):
+    for augmentation, same in (({**no_augmentation, "brightness": 0.5}, False), (no_augmentation, True)):
         graph = graph_of(methods=views, recipe={**RECIPE, "augmentation": augmentation})
         lab.run(graph)
-        seen, plain = (load_file(files(lab, graph, method)[1]) for method in ("distilled", "plain"))
-        close = all(torch.allclose(seen[name], plain[name], atol=1e-5) for name in seen)
+        augmented, plain = (load_file(files(lab, graph, method)[1]) for method in ("distilled", "plain"))
+        close = all(torch.allclose(augmented[name], plain[name], atol=1e-5) for name in augmented)
         assert close == same
 
 
-def test_normalization_is_an_option(graph_of: GraphOf, lab: Lab) -> None:
-    """Other constants than the data set's make other trainings; the data set's own, written out, the same weights."""
+def test_normalization_option(graph_of: GraphOf, lab: Lab) -> None:
+    """The data set's own constants, given explicitly, train the same weights; other constants train other weights."""
     weights = []
     for normalization in (None, [[0.5], [0.25]], [[0.0], [1.0]]):
         graph = graph_of(methods=["deep"], recipe={**RECIPE, "normalization": normalization})

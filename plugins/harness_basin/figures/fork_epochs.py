@@ -1,4 +1,4 @@
-"""Diversity and connectivity against t, the epoch at which members part (paper, figure 3)."""
+"""Diversity and connectivity against the fork epoch t (paper, figure 3)."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _METRICS = {
     "jensen_shannon_divergence": "Jensen–Shannon divergence (nats)",
     "joint_connectivity": "joint connectivity (%)",
 }
-"""Metric → the title of its panel."""
+"""Titles of the panels by metric."""
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """A metric along a curve of methods: (t, method, entry) in order of t."""
+    """The values of a metric along a curve of methods. `points` are (t, method, entry) in order of t."""
 
     metric: str
     label: str
@@ -52,12 +52,12 @@ class _Curve:
 
 
 class ForkEpochs(Figure):
-    """Diversity and connectivity against t, for methods that differ in their option `fork_epoch` alone (paper, figure 3)."""
+    """Diversity and connectivity against t, for methods that differ only in their option `fork_epoch` (paper, figure 3)."""
 
     name, version = "fork_epochs", 1
 
     def draw(self, data: FigureData) -> Iterable[Plot]:
-        """Return one plot; none where no method was measured at several fork epochs."""
+        """Yield one plot, or none if no method was measured at several fork epochs."""
         curves = _curves(data)
         if not curves:
             return
@@ -74,7 +74,7 @@ class ForkEpochs(Figure):
 
 
 def _curves(data: FigureData) -> list[_Curve]:
-    """Return the curves that an axis can show something of, metric by metric."""
+    """Return the curves with at least one point that an axis can show, metric by metric."""
     known = entries(data.table)
     of_methods = [curve for curve in method_curves(data) if curve.has_several_fork_epochs]
     found = []
@@ -119,6 +119,6 @@ def _paint(curves: Sequence[_Curve], canvas: Canvas) -> None:
 
 def _line(axes: Axes, curve: _Curve) -> Artist:
     style = curve.style
-    t, means, spreads = (list(values) for values in zip(*curve.drawable))
-    drawn = axes.errorbar(t, means, spreads, color=style.color, marker=style.marker, linestyle=style.line, elinewidth=0.9)
+    t, means, stds = (list(values) for values in zip(*curve.drawable))
+    drawn = axes.errorbar(t, means, stds, color=style.color, marker=style.marker, linestyle=style.line, elinewidth=0.9)
     return drawn[0]

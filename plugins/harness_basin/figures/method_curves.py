@@ -1,6 +1,6 @@
-"""Curves of methods: the same plugin with the same options, but for the epoch at which its members part.
+"""Curves of methods: methods with the same plugin and the same options except for the fork epoch.
 
-A table has one line for each of these methods; a figure has one curve for all of them.
+A table has one line per method. A figure has one curve for all methods that differ only in the fork epoch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FORK_EPOCH = "fork_epoch"
 
 
 class ForkedMethod(NamedTuple):
-    """A method on a curve, with its t (None: it has none)."""
+    """A method on a curve. `fork_epoch` is None if the method has none, or if it is not known."""
 
     fork_epoch: int | None
     method: str
@@ -26,9 +26,10 @@ class ForkedMethod(NamedTuple):
 
 @dataclass(frozen=True)
 class MethodCurve:
-    """Methods in order of t. A method without t is alone on its curve.
+    """Methods in order of the fork epoch. A method without one is the only method of its curve.
 
-    `index` is the curve's place among the table's curves. It decides the curve's style, which is the same in every figure.
+    `index` is the curve's position among the table's curves. It determines the curve's style, which is the same in every
+    figure.
     """
 
     label: str
@@ -37,12 +38,15 @@ class MethodCurve:
 
     @property
     def has_several_fork_epochs(self) -> bool:
-        """Whether several t are known."""
+        """Whether the methods have several fork epochs."""
         return len({forked.fork_epoch for forked in self.methods}) > 1
 
 
 class _Family(NamedTuple):
-    """What the methods of a curve have in common; `alone` tells apart those that have no t."""
+    """The properties that the methods of a curve share.
+
+    `options` is JSON without the fork epoch. `alone` is the name of a method without a fork epoch, and empty otherwise.
+    """
 
     plugin: str
     options: str
@@ -52,17 +56,19 @@ class _Family(NamedTuple):
 def method_curves(data: FigureData) -> tuple[MethodCurve, ...]:
     """Return the curves of a table in order of first appearance.
 
-    A label that `data.builders` lacks is taken for the name of its plugin, up to a bracket.
+    A method that is not in `data.builders` is assumed to have a label that starts with the plugin's name, up to a bracket.
     """
     families: dict[_Family, list[ForkedMethod]] = {}
     for method in data.table.methods:
         options = {**_options(method), "M": method.members}
-        t = options.pop(FORK_EPOCH, None)
-        if type(t) is not int:
-            t = None
+        fork_epoch = options.pop(FORK_EPOCH, None)
+        alone = ""
+        if type(fork_epoch) is not int:
+            fork_epoch = None
+            alone = method.name
         plugin = data.builders.get(method.name) or method.name.partition("(")[0]
-        family = _Family(plugin, json.dumps(options, sort_keys=True), method.name if t is None else "")
-        families.setdefault(family, []).append(ForkedMethod(t, method.name))
+        family = _Family(plugin, json.dumps(options, sort_keys=True), alone)
+        families.setdefault(family, []).append(ForkedMethod(fork_epoch, method.name))
     curves = []
     for index, (family, methods) in enumerate(families.items()):
         ordered = sorted(methods, key=lambda forked: forked.fork_epoch or 0)
@@ -80,7 +86,10 @@ def entries(table: leaderboard.Table) -> dict[tuple[str, str], leaderboard.Entry
 
 
 def drawable(entry: leaderboard.Entry | None) -> tuple[float, float] | None:
-    """Return an entry's mean and standard deviation (0: none is known); None unless an axis can show the mean."""
+    """Return an entry's mean and standard deviation, or None if an axis cannot show the mean.
+
+    An unknown standard deviation, or one that an axis cannot show, is 0.
+    """
     if entry is None or entry.mean is None or not drawing.fits_an_axis(entry.mean):
         return None
     std = 0.0
@@ -90,27 +99,35 @@ def drawable(entry: leaderboard.Entry | None) -> tuple[float, float] | None:
 
 
 def seeds_shown(table: leaderboard.Table) -> str:
-    """Return the sentence of a caption that says what the error bars are."""
+    """Return the sentence of a caption that describes the error bars."""
     n = len(table.seeds)
-    return f"Mean and standard deviation over {n} seeds." if n > 1 else "One seed, so no spread."
+    if n > 1:
+        return f"Mean and standard deviation over {n} seeds."
+    return "One seed, so no spread."
 
 
 def _options(method: leaderboard.Method) -> dict[str, Any]:
+    """Return a method's options, or no options if they are not a JSON object."""
     try:
         options = json.loads(method.options or "{}")
     except ValueError:
         return {}
-    return options if isinstance(options, dict) else {}
+    if not isinstance(options, dict):
+        return {}
+    return options
 
 
 def _label(family: _Family, methods: Sequence[ForkedMethod], families: Mapping[_Family, Sequence[ForkedMethod]]) -> str:
-    """Return a method's own name if it is alone, else its plugin's with the options that tell it from the others'."""
+    """Return the name of a single method, or else the plugin's name with the options that differ from its other families."""
     if len(methods) == 1:
         return methods[0].method
     own = json.loads(family.options)
-    others = [json.loads(other.options) for other in families if other.plugin == family.plugin and other != family]
+    others = []
+    for other in families:
+        if other.plugin == family.plugin and other != family:
+            others.append(json.loads(other.options))
     words = [family.plugin]
     for name, value in own.items():
-        if any(other.get(name) != value for other in others):
+        if any(options.get(name) != value for options in others):
             words.append(f"{name} = {value}")
     return ", ".join(words)

@@ -1,4 +1,4 @@
-"""Accuracy along the segments between members, a curve per method (paper, figures 2a and 2b)."""
+"""Accuracy along the line segments between members, with one curve per method (paper, figures 2a and 2b)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 _METRIC = re.compile(r"pairwise_curve/(\d+)-(\d+)/(\d+(?:\.\d+)?(?:e-?\d+)?)")
-"""Names of the rows: members i and j, and λ, the share of member j."""
+"""The metric's names in rows: members i and j, and λ, the weight of member j."""
 
 
 class _Point(NamedTuple):
-    """Accuracy at a λ over pairs and seeds."""
+    """Mean, standard deviation and number of accuracies at one λ, over pairs and seeds."""
 
-    share: float
+    weight: float
     mean: float
     std: float | None
     n: int
@@ -32,7 +32,7 @@ class _Point(NamedTuple):
 
 @dataclass(frozen=True)
 class _Curve:
-    """A method's points in order of λ, and its style, which is that of its curve in the other figures."""
+    """A method's points in order of λ. The style is the same as in the other figures."""
 
     method: str
     style: drawing.CurveStyle
@@ -40,24 +40,27 @@ class _Curve:
 
 
 class PairwiseCurves(Figure):
-    """Accuracy along the segments between members: rows `pairwise_curve/<i>-<j>/<λ>` (paper, figures 2a and 2b)."""
+    """Accuracy along the line segments between members: rows `pairwise_curve/<i>-<j>/<λ>` (paper, figures 2a and 2b)."""
 
     name, version = "pairwise_curves", 1
 
     def draw(self, data: FigureData) -> Iterable[Plot]:
-        """Return one plot; none where no row is of a curve."""
+        """Yield one plot, or none if no method has a point that an axis can show."""
         curves = _curves(data)
-        if not any(drawing.fits_an_axis(point.mean) for curve in curves for point in curve.points):
+        points: list[_Point] = []
+        for curve in curves:
+            points += curve.points
+        if not any(drawing.fits_an_axis(point.mean) for point in points):
             return
-        most = max(point.n for curve in curves for point in curve.points)
+        segments = max(point.n for point in points)
         band = "One segment"
-        if most > 1:
-            band = f"Mean and standard deviation over pairs and seeds, {most} segments at most"
+        if segments > 1:
+            band = f"Mean and standard deviation over pairs and seeds, {segments} segments at most"
         yield Plot(
             title="Accuracy between two members",
             caption=f"Test accuracy of (1 − λ) θᵢ + λ θⱼ. {band}. As figures 2a and 2b of {SOURCE}.",
             columns=("method", "lambda", "accuracy", "accuracy_std", "n"),
-            records=tuple((curve.method, *point) for curve in curves for point in curve.points),
+            records=_records(curves),
             paint=partial(_paint, curves),
             size=(7.6, drawing.height(3.5, len(curves))),
         )
@@ -86,8 +89,19 @@ def _values(data: FigureData) -> dict[str, dict[float, list[float]]]:
     return found
 
 
-def _points(by_share: dict[float, list[float]]) -> tuple[_Point, ...]:
-    return tuple(_Point(share, *leaderboard.mean_and_std(values), len(values)) for share, values in sorted(by_share.items()))
+def _points(by_weight: dict[float, list[float]]) -> tuple[_Point, ...]:
+    points = []
+    for weight, values in sorted(by_weight.items()):
+        mean, std = leaderboard.mean_and_std(values)
+        points.append(_Point(weight, mean, std, len(values)))
+    return tuple(points)
+
+
+def _records(curves: Sequence[_Curve]) -> tuple[tuple[object, ...], ...]:
+    records = []
+    for curve in curves:
+        records += [(curve.method, *point) for point in curve.points]
+    return tuple(records)
 
 
 def _paint(curves: Sequence[_Curve], canvas: Canvas) -> None:
@@ -100,16 +114,23 @@ def _paint(curves: Sequence[_Curve], canvas: Canvas) -> None:
 
 
 def _line(axes: Axes, curve: _Curve) -> Artist:
-    """Draw a curve with its band of one standard deviation; return what stands for it in the legend."""
+    """Draw a curve with a band of one standard deviation; return its handle for the legend."""
     style = curve.style
-    shares, means, low, high = [], [], [], []
+    weights = []
+    means = []
+    low = []
+    high = []
     for point in curve.points:
-        mean = point.mean if drawing.fits_an_axis(point.mean) else math.nan
-        spread = point.std if point.std and drawing.fits_an_axis(point.std) else 0.0
-        shares.append(point.share)
+        mean = math.nan
+        if drawing.fits_an_axis(point.mean):
+            mean = point.mean
+        std = 0.0
+        if point.std and drawing.fits_an_axis(point.std):
+            std = point.std
+        weights.append(point.weight)
         means.append(mean)
-        low.append(mean - spread)
-        high.append(mean + spread)
-    (handle,) = axes.plot(shares, means, color=style.color, marker=style.marker, linestyle=style.line, markersize=3.5)
-    axes.fill_between(shares, low, high, color=style.color, alpha=0.15, linewidth=0)
+        low.append(mean - std)
+        high.append(mean + std)
+    (handle,) = axes.plot(weights, means, color=style.color, marker=style.marker, linestyle=style.line, markersize=3.5)
+    axes.fill_between(weights, low, high, color=style.color, alpha=0.15, linewidth=0)
     return handle

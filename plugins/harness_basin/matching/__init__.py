@@ -1,4 +1,4 @@
-"""Permutation symmetries of networks: derived by running them, and used to bring members' weights close to one another."""
+"""Permutation symmetries of networks: derivation from a run of the network, and alignment of members' weights."""
 
 from harness_basin.matching.descent import Matching, match
 from harness_basin.matching.errors import Mismatch, SymmetryViolated, UnknownOperation

@@ -1,4 +1,4 @@
-"""Linear assignment: which unit goes where, so that the gains add up to the most."""
+"""Solve linear assignment problems: match rows to columns so that the sum of the gains is largest."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 LARGE = 192
-"""From this size on, potentials cost less than they save: half the time at 256 units of a ResNet20."""
+"""The size from which column potentials save more time than they cost: half the time at the 256 units of a ResNet20."""
 
-TEMPERATURES, STEPS = (0.4, 0.1), 10
+TEMPERATURES = (0.4, 0.1)
+"""Temperatures of Sinkhorn's iteration, relative to the standard deviation of the gains."""
 
-STEADY, REFINEMENTS = 0.1, 4
-"""Share of units that stayed from which on the last potentials are the better start, and how often these are refined."""
+STEPS = 10
+"""Sinkhorn iterations per temperature."""
+
+STEADY = 0.1
+"""The share of unchanged assignments from which the last potentials are a better start than new ones."""
+
+REFINEMENTS = 4
+"""Iterations that refine potentials for the next call."""
 
 
 def assign(gains: np.ndarray) -> np.ndarray:
@@ -21,7 +28,7 @@ def assign(gains: np.ndarray) -> np.ndarray:
 
 
 class Assigner:
-    """`assign` for gains that change little from one call to the next: it starts from what it knows of the last."""
+    """`assign` for gains that change little between calls. It starts from the column potentials of the last call."""
 
     def __init__(self) -> None:
         self._last: np.ndarray | None = None
@@ -34,18 +41,22 @@ class Assigner:
             return favorites
         if len(gains) < LARGE:
             return linear_sum_assignment(gains, maximize=True)[1]
-        shift = _potentials(gains) if self._potentials is None else self._potentials
-        best = linear_sum_assignment(gains - shift, maximize=True)[1]
+        potentials = self._potentials
+        if potentials is None:
+            potentials = _sinkhorn_potentials(gains)
+        best = linear_sum_assignment(gains - potentials, maximize=True)[1]
         steady = self._last is not None and np.mean(self._last == best) >= STEADY
-        self._potentials = _refined(shift, gains, best) if steady else None
+        self._potentials = None
+        if steady:
+            self._potentials = _refined(potentials, gains, best)
         self._last = best
         return best
 
 
 def _refined(potentials: np.ndarray, gains: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """Move column potentials towards the dual optimum that belongs to an optimal assignment: Bellman and Ford's iteration.
+    """Return column potentials (n,) closer to the dual optimum of an optimal assignment, by Bellman-Ford iterations.
 
-    At the optimum no unit gains more, potentials taken off, in another's column than in its own.
+    At the dual optimum, no row gains more from another column than from its own, after the potentials are subtracted.
     """
     columns = torch.from_numpy(best)
     excess = torch.from_numpy(gains - np.take_along_axis(gains, best[:, None], 1)).float()
@@ -55,16 +66,17 @@ def _refined(potentials: np.ndarray, gains: np.ndarray, best: np.ndarray) -> np.
     return refined.double().numpy()
 
 
-def _potentials(given: np.ndarray) -> np.ndarray:
-    """Return what to subtract from the columns, (n,): near the dual optimum, so that the solver's paths are short.
+def _sinkhorn_potentials(given: np.ndarray) -> np.ndarray:
+    """Return column potentials (n,) near the dual optimum, so that the solver's augmenting paths are short.
 
-    Subtracting from columns does not move the optimum, so these may be rough: the column potentials of the entropic
-    relaxation (Sinkhorn's iteration) at two falling temperatures.
+    They are the column potentials of the entropic relaxation (Sinkhorn's iteration) at two falling temperatures. Subtracting
+    potentials from columns does not change the optimal assignment, so an approximation is enough.
     """
     gains = torch.from_numpy(given).float()
     spread = gains[:: max(1, len(gains) // 32)].std().clamp_min(1e-30)
     potentials = torch.zeros(len(gains))
-    for temperature in (spread * t for t in TEMPERATURES):
+    for relative_temperature in TEMPERATURES:
+        temperature = spread * relative_temperature
         kernel = gains - potentials
         kernel = kernel.sub_(kernel.amax(1, keepdim=True)).div_(temperature).clamp_min_(-80.0).exp_()
         columns = torch.ones(len(gains))

@@ -4,99 +4,130 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness_basin.matching.indices import (
-    fix,
-    fixed,
-    product,
-    reshape,
-    settle,
-    tie,
-    tie_all,
-)
+from harness_basin.matching.indices import fix, fixed_axes, product
 from harness_basin.matching.operations import Axes, Operation, Rules, broadcast
+from harness_basin.matching.reshaping import reshape
+from harness_basin.matching.tying import drop_ambiguous_contexts, tie, tie_all
 
 RULES = Rules()
 
 
-@RULES.of("mm")
+@RULES.register("mm")
 def _mm(op: Operation) -> Sequence[Axes]:
-    x, w = op.axes(), op.axes("mat2")
+    """x (n, k) @ w (k, m)."""
+    x = op.axes()
+    w = op.axes("mat2")
     tie(x[1], w[0])
     return [[x[0], w[1]]]
 
 
-@RULES.of("bmm")
+@RULES.register("bmm")
 def _bmm(op: Operation) -> Sequence[Axes]:
-    return [_batched(op.axes(), op.axes("mat2"))]
+    return [_batched_product(op.axes(), op.axes("mat2"))]
 
 
-def _batched(x: Axes, w: Axes) -> Axes:
+def _batched_product(x: Axes, w: Axes) -> Axes:
+    """x (b, n, k) @ w (b, k, m)."""
     tie_all([(x[0], w[0]), (x[2], w[1])])
     return [x[0], x[1], w[2]]
 
 
-@RULES.of("addmm")
+@RULES.register("addmm")
 def _addmm(op: Operation) -> Sequence[Axes]:
-    x, w = op.axes("mat1"), op.axes("mat2")
+    x = op.axes("mat1")
+    w = op.axes("mat2")
     tie(x[1], w[0])
     return [broadcast([[x[0], w[1]], op.axes()])]
 
 
-@RULES.of("baddbmm")
+@RULES.register("baddbmm")
 def _baddbmm(op: Operation) -> Sequence[Axes]:
-    return [broadcast([_batched(op.axes("batch1"), op.axes("batch2")), op.axes()])]
+    return [broadcast([_batched_product(op.axes("batch1"), op.axes("batch2")), op.axes()])]
 
 
-@RULES.of("mv", "dot", "addmv")
-def _vector(op: Operation) -> Sequence[Axes]:
-    x = op.axes("mat" if op.name == "addmv" else "self")
-    tie(x[-1], op.axes({"mv": "vec", "dot": "tensor", "addmv": "vec"}[op.name])[0])
-    return [broadcast([x[:-1], op.axes()])] if op.name == "addmv" else [x[:-1]]
+@RULES.register("mv")
+def _mv(op: Operation) -> Sequence[Axes]:
+    return [_vector_product(op.axes(), op.axes("vec"))]
 
 
-@RULES.of("linear")
+@RULES.register("dot")
+def _dot(op: Operation) -> Sequence[Axes]:
+    return [_vector_product(op.axes(), op.axes("tensor"))]
+
+
+@RULES.register("addmv")
+def _addmv(op: Operation) -> Sequence[Axes]:
+    return [broadcast([_vector_product(op.axes("mat"), op.axes("vec")), op.axes()])]
+
+
+def _vector_product(x: Axes, vector: Axes) -> Axes:
+    """x (…, k) @ vector (k,)."""
+    tie(x[-1], vector[0])
+    return x[:-1]
+
+
+@RULES.register("linear")
 def _linear(op: Operation) -> Sequence[Axes]:
-    x, w = op.axes("input"), op.axes("weight")
+    """x (…, in) @ w (out, in)ᵀ + bias (out,)."""
+    x = op.axes("input")
+    w = op.axes("weight")
     tie(x[-1], w[1])
     result = [*x[:-1], w[0]]
-    return [broadcast([result, op.axes("bias")]) if op["bias"] is not None else result]
+    if op["bias"] is not None:
+        result = broadcast([result, op.axes("bias")])
+    return [result]
 
 
-@RULES.of("convolution", "_convolution")
+@RULES.register("convolution", "_convolution")
 def _convolution(op: Operation) -> Sequence[Axes]:
-    """Weight (out, in / groups, …), or (in, out / groups, …) if transposed: group by group, a linear map of the channels."""
-    x, w, groups = op.axes("input"), op.axes("weight"), op["groups"]
+    """Treat a convolution as a linear map of the channels in every group.
+
+    The weight is (out, in / groups, …), or (in, out / groups, …) for a transposed convolution.
+    """
+    x = op.axes("input")
+    w = op.axes("weight")
+    groups = op["groups"]
     for axis in (*x[2:], *w[2:]):
         fix(axis)
-    block, unit = reshape([x[1]], (groups, x[1].size // groups))
-    w_block, w_unit = reshape([w[0]], (groups, w[0].size // groups))
-    into, out = (w_unit, w[1]) if op["transposed"] else (w[1], w_unit)
-    tie(block, w_block)
-    tie(unit, into)
-    channels = product([block, out]) if groups > 1 else out
-    result = [x[0], channels, *(fixed(size) for size in op.results[0].shape[2:])]
+    group, unit = reshape([x[1]], (groups, x[1].size // groups))
+    w_group, w_unit = reshape([w[0]], (groups, w[0].size // groups))
+    unit_in, unit_out = w[1], w_unit
+    if op["transposed"]:
+        unit_in, unit_out = w_unit, w[1]
+    tie(group, w_group)
+    tie(unit, unit_in)
+    channels = unit_out
+    if groups > 1:
+        channels = product([group, unit_out])
+    result = [x[0], channels, *fixed_axes(op.results[0].shape[2:])]
     if op["bias"] is not None:
-        settle(result)
+        drop_ambiguous_contexts(result)
         tie(channels, op.axes("bias")[0])
     return [result]
 
 
-@RULES.of(
+@RULES.register(
     *("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention"),
     *("_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention", "_scaled_dot_product_attention_math"),
     "_scaled_dot_product_fused_attention_overrideable",
 )
 def _attention(op: Operation) -> Sequence[Axes]:
-    """softmax(q kᵀ + mask) v: q (…, L, d), k (…, S, d), v (…, S, e)."""
+    """softmax(q kᵀ + mask) v for q (…, L, d), k (…, S, d), v (…, S, e)."""
     q, k, v = op.axes("query"), op.axes("key"), op.axes("value")
     tie_all([*zip(q[:-2], k[:-2]), *zip(q[:-2], v[:-2]), (q[-1], k[-1]), (k[-2], v[-2])])
-    scores = [*q[:-2], q[-2], k[-2]]
-    mask = next((name for name in ("attn_mask", "attn_bias") if op.arguments.get(name) is not None), None)
+    scores = [*q[:-1], k[-2]]
+    mask = _attention_mask(op)
     if mask is not None:
-        broadcast([scores, op.axes(mask)])
+        broadcast([scores, mask])
     if op.arguments.get("is_causal"):
         fix(q[-2])
         fix(k[-2])
-    settle(scores)
-    others = [[fixed(size) for size in result.shape] for result in op.results[1:]]
-    return [[*q[:-1], v[-1]], *others]
+    drop_ambiguous_contexts(scores)
+    return [[*q[:-1], v[-1]], *op.fixed_results()[1:]]
+
+
+def _attention_mask(op: Operation) -> Axes | None:
+    for name in ("attn_mask", "attn_bias"):
+        if op.arguments.get(name) is not None:
+            return op.axes(name)
+    return None

@@ -1,7 +1,7 @@
-"""Permutation coordinate descent of a pair of networks: git-re-basin's weight matching (Ainsworth et al. 2023, algorithm 1).
+"""Permutation coordinate descent of a pair of networks: weight matching (Ainsworth et al. 2023, Git Re-Basin, algorithm 1).
 
-Maximises ⟨θ_a, π θ_b⟩ over the permutations π of hidden units, one coordinate after another. It needs no data and no network,
-only weights and their `Symmetry`. Single descents stick in poor optima; restarts help.
+It maximizes ⟨θ_a, π θ_b⟩ over the permutations π of hidden units, one coordinate at a time. It needs the weights and their
+`Symmetry`, but neither data nor the network. A single descent may end in a poor local optimum; restarts help.
 """
 
 from __future__ import annotations
@@ -13,21 +13,24 @@ from typing import Literal
 import torch
 
 from harness import StateDict, streams
-from harness_basin.matching.coordinate import Coordinate, Pair, coordinates
+from harness_basin.matching.coordinate import Coordinate, coordinates
+from harness_basin.matching.gram import Pair
 from harness_basin.matching.symmetry import Permutations, Symmetry, identity, random_permutations
 
 Precision = Literal["float32", "float64"]
 
 PROGRESS = 1e-12
-"""By how much ⟨A, P⟩ has to rise for a sweep to count as progress: git-re-basin's number."""
+"""The smallest rise of ⟨A, P⟩ that counts as progress: the threshold of Git Re-Basin's implementation."""
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Permutations that bring one network's weights close to another's, and how they were found.
+    """Permutations that align one network's weights to another's.
 
-    `objective` is ⟨θ_a, π θ_b⟩ over the weights that permutations move; `trace` has it at the start and after every sweep, of
-    every restart.
+    `objective` is ⟨θ_a, π θ_b⟩ over the weights that permutations move. `trace` contains, per descent, the objective at the
+    start and after every sweep.
     """
 
     permutations: Permutations
@@ -36,8 +39,16 @@ class Matching:
 
     @property
     def sweeps(self) -> int:
-        """The number of sweeps in all restarts together."""
+        """The total number of sweeps of all descents."""
         return sum(len(objectives) - 1 for objectives in self.trace)
+
+
+@dataclass(frozen=True)
+class _Descent:
+    """The result of one descent: the permutations, and the objective at the start and after every sweep."""
+
+    permutations: Permutations
+    trace: tuple[float, ...]
 
 
 def match(
@@ -51,45 +62,54 @@ def match(
     start: Permutations | None = None,
     precision: Precision = "float64",
 ) -> Matching:
-    """Return permutations of the other network's units that make its weights most like the reference's.
+    """Return permutations of the other network's units that align its weights to the reference's.
 
-    Every sweep visits the coordinates in a fresh random order drawn from the stream; a sweep without progress is the last.
-    The first descent begins at `start` (by default the identity), further ones at random permutations; the best is kept. Raise
-    `Mismatch` for weights of another network.
+    Every sweep visits the coordinates in a new random order drawn from the stream. A sweep without progress is the last one.
+    The first descent starts at `start` (default: the identity), further ones at random permutations; the best result is
+    returned. `restarts` is the number of descents. Raise `Mismatch` for weights of another network, and `TaskFailed` for
+    weights that are not finite.
     """
-    dtype = {"float32": torch.float32, "float64": torch.float64}[precision]
-    pair = Pair(symmetry, symmetry.checked(reference, "reference"), symmetry.checked(other, "other"), dtype)
+    pair = Pair(symmetry, symmetry.checked(reference, "reference"), symmetry.checked(other, "other"), _DTYPES[precision])
     starts = [start or identity(symmetry)]
-    starts += [random_permutations(symmetry, streams.key("start", stream, restart)) for restart in range(1, restarts)]
+    for restart in range(1, restarts):
+        starts.append(random_permutations(symmetry, streams.key("start", stream, restart)))
     visited = coordinates(pair)
-    found = [_descend(pair, visited, p, streams.key("descent", stream, k), max_sweeps) for k, p in enumerate(starts)]
-    permutations, trace = max(found, key=lambda result: result[1][-1])
-    return Matching(permutations, trace[-1], tuple(trace for _, trace in found))
+    descents = []
+    for number, initial in enumerate(starts):
+        descents.append(_descend(pair, visited, initial, streams.key("descent", stream, number), max_sweeps))
+    best = max(descents, key=lambda descent: descent.trace[-1])
+    return Matching(best.permutations, best.trace[-1], tuple(descent.trace for descent in descents))
 
 
-def _descend(
-    pair: Pair, visited: Sequence[Coordinate], permutations: Permutations, stream: int, max_sweeps: int
-) -> tuple[Permutations, tuple[float, ...]]:
-    """Sweep until a sweep makes no progress; return the permutations and the objective at the start and after every sweep.
+def _descend(pair: Pair, visited: Sequence[Coordinate], permutations: Permutations, stream: int, max_sweeps: int) -> _Descent:
+    """Sweep over the coordinates until a sweep makes no progress.
 
-    A coordinate whose neighbors have not moved since it was visited is where it would be put again: it is passed over.
+    A coordinate is skipped if no neighbor has moved since its last visit, because another visit would change nothing.
     """
     for coordinate in visited:
         coordinate.restart()
     due = set(range(len(visited)))
     rises: list[float] = []
     for sweep in range(max_sweeps):
-        rise, progress = 0.0, False
+        rise = 0.0
+        progress = False
         for k in streams.permutation(streams.key("sweep", stream, sweep), len(visited)).tolist():
             if k not in due:
                 continue
             due.discard(k)
-            gain, now = visited[k].visit(permutations)
-            moved = {g for g in visited[k].groups if not torch.equal(now[g], permutations[g])}
-            due |= {j for j, other in enumerate(visited) if moved & other.neighbors}
-            permutations, rise, progress = now, rise + gain, progress or gain > PROGRESS
+            gain, updated = visited[k].visit(permutations)
+            due |= _affected(visited, visited[k], permutations, updated)
+            permutations = updated
+            rise += gain
+            progress = progress or gain > PROGRESS
         rises.append(rise)
         if not progress:
             break
-    objective = pair.value([b for b in pair.symmetry.blocks if b.counts], permutations)
-    return permutations, tuple(objective - sum(rises[i:]) for i in range(len(rises) + 1))
+    objective = pair.value([block for block in pair.symmetry.blocks if block.counts], permutations)
+    return _Descent(permutations, tuple(objective - sum(rises[i:]) for i in range(len(rises) + 1)))
+
+
+def _affected(visited: Sequence[Coordinate], coordinate: Coordinate, before: Permutations, after: Permutations) -> set[int]:
+    """Return the numbers of the coordinates that have a neighbor among the groups of a coordinate that moved."""
+    moved = {group for group in coordinate.groups if not torch.equal(after[group], before[group])}
+    return {number for number, other in enumerate(visited) if moved & other.neighbors}

@@ -1,4 +1,4 @@
-"""What can go wrong with permutation symmetries."""
+"""Errors of the alignment."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from harness import HarnessError, UserError
 
 
 class UnknownOperation(UserError):
-    """A network does something whose effect on permutations is not known."""
+    """A network uses an operation whose effect on permutations is not known."""
 
 
 class Mismatch(UserError):
-    """Weights that do not belong to the network, or to one another: names or shapes differ."""
+    """Weights have names or shapes that differ from the network's."""
 
 
 class SymmetryViolated(HarnessError):
-    """Permuting weights as a symmetry says changes the function after all."""
+    """Permuting weights according to a symmetry changes the network's function."""

@@ -1,7 +1,8 @@
-"""Multi-PCD: permutation coordinate descent of a whole ensemble (paper, appendix A; git-re-basin's MergeMany, unmerged).
+"""Multi-PCD: permutation coordinate descent of a whole ensemble (Lion et al. 2024, appendix A).
 
-Maximises Σ_{i≠j} ⟨π_i θ_i, π_j θ_j⟩. A step matches one member to the mean of the others as they are permuted now, starting
-from the permutations it has now, so the objective never falls.
+This is MergeMany of Git Re-Basin (Ainsworth et al. 2023) without the merge. It maximizes
+Σ_{i≠j} ⟨π_i θ_i, π_j θ_j⟩. A step matches one member to the mean of the other permuted members. It starts at the member's
+current permutations, so the objective never falls.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from harness_basin.matching.symmetry import Permutations, Symmetry, compose, ide
 
 @dataclass(frozen=True)
 class JointMatching:
-    """Permutations of every member, and how they were found.
+    """Permutations of every member.
 
-    `objective` is Σ_{i≠j} ⟨π_i θ_i, π_j θ_j⟩ over the weights that permutations move; `trace` has it at the start and after
-    every round over the members.
+    `objective` is Σ_{i≠j} ⟨π_i θ_i, π_j θ_j⟩ over the weights that permutations move. `trace` contains it at the start and
+    after every round over the members.
     """
 
     permutations: tuple[Permutations, ...]
@@ -38,38 +39,49 @@ def match_jointly(
     max_rounds: int = 100,
     precision: Precision = "float64",
 ) -> JointMatching:
-    """Return permutations of every member's units that make all members' weights most alike.
+    """Return permutations of every member's units that align all members' weights to one another.
 
-    Every round visits the members in a fresh random order drawn from the stream, until none moves. Permuting all members alike
-    changes nothing; of the equivalent results, the one that leaves the first member as it is is returned.
+    Every round visits the members in a new random order drawn from the stream, until no member moves. A permutation that all
+    members share does not change the objective. Of the equivalent results, return the one that leaves the first member
+    unchanged. Raise `Mismatch` for weights of another network, and `TaskFailed` for weights that are not finite.
     """
     weights = [symmetry.checked(state, f"member {i}") for i, state in enumerate(states)]
     found = [identity(symmetry) for _ in states]
     if len(states) < 2:
         return JointMatching(tuple(found), 0.0, (0.0,))
-    placed = list(weights)
-    trace = [_objective(symmetry, placed)]
+    permuted = list(weights)
+    trace = [_objective(symmetry, permuted)]
     due = set(range(len(states)))
-    for round_ in range(max_rounds):
-        for i in streams.permutation(streams.key("round", stream, round_), len(states)).tolist():
+    for round_number in range(max_rounds):
+        for i in streams.permutation(streams.key("round", stream, round_number), len(states)).tolist():
             if i not in due:
                 continue
             due.discard(i)
-            key = streams.key("member", stream, round_, i)
-            others = _mean([state for j, state in enumerate(placed) if j != i])
+            key = streams.key("member", stream, round_number, i)
+            others = _mean([state for j, state in enumerate(permuted) if j != i])
             step = match(symmetry, others, weights[i], stream=key, start=found[i], max_sweeps=max_sweeps, precision=precision)
             if step.objective - step.trace[0][0] > PROGRESS:
-                found[i], placed[i] = step.permutations, permute(symmetry, step.permutations, weights[i])
+                found[i] = step.permutations
+                permuted[i] = permute(symmetry, step.permutations, weights[i])
                 due |= set(range(len(states))) - {i}
-        trace.append(_objective(symmetry, placed))
+        trace.append(_objective(symmetry, permuted))
         if not due:
             break
+    return JointMatching(_relative_to_first(symmetry, found), trace[-1], tuple(trace))
+
+
+def _relative_to_first(symmetry: Symmetry, found: Sequence[Permutations]) -> tuple[Permutations, ...]:
+    """Return the equivalent permutations that leave the first member unchanged."""
     undo = inverse(symmetry, found[0])
-    return JointMatching(tuple(compose(symmetry, p, undo) for p in found), trace[-1], tuple(trace))
+    return tuple(compose(symmetry, permutations, undo) for permutations in found)
 
 
 def _mean(states: Sequence[StateDict]) -> StateDict:
-    return {name: torch.stack([state[name] for state in states]).mean(0, dtype=torch.float64) for name in states[0]}
+    """Return the mean of weights, in float64."""
+    result = {}
+    for name in states[0]:
+        result[name] = torch.stack([state[name] for state in states]).mean(0, dtype=torch.float64)
+    return result
 
 
 def _objective(symmetry: Symmetry, states: Sequence[StateDict]) -> float:

@@ -1,8 +1,8 @@
-"""What torch's operations do to indices: one rule an operation, at the level of aten; knows nothing of permutations.
+"""Effects of aten operations on indices: the type of a rule, one rule per operation. Knows nothing of permutations.
 
-A rule reads the indices of an operation's array arguments, ties those that the operation pairs, fixes those whose order it
-uses, and returns the indices of its results. An operation without a rule is refused by name, unless nothing it reads can be
-permuted.
+A rule reads the indices of an operation's array arguments. It ties the indices that the operation pairs, fixes those whose
+order the operation uses, and returns the indices of the results. An operation without a rule is refused by name, unless
+everything that it reads is fixed.
 """
 
 from __future__ import annotations
@@ -13,37 +13,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness_basin.matching.indices import (
-    Index,
-    fix,
-    fixed,
-    is_fixed,
-    settle,
-    tie_all,
-)
+from harness_basin.matching.indices import Index, fix, fixed, fixed_axes, is_fixed, without
+from harness_basin.matching.tying import drop_ambiguous_contexts, tie_all
 
 Axes = list[Index]
 Rule = Callable[["Operation"], Sequence[Axes]]
 
 
 class Rules(dict[str, Rule]):
-    """Rules by the names of operations, without `aten::` and without the `_` of those that write in place."""
+    """Rules by operation name, without the prefix `aten::` and without the suffix `_` of in-place operations."""
 
-    def of(self, *names: str) -> Callable[[Rule], Rule]:
-        """Return a decorator that enters a rule under these names."""
+    def register(self, *names: str) -> Callable[[Rule], Rule]:
+        """Return a decorator that registers a rule under these names."""
 
-        def enter(rule: Rule) -> Rule:
+        def decorate(rule: Rule) -> Rule:
             self.update(dict.fromkeys(names, rule))
             return rule
 
-        return enter
+        return decorate
 
 
 RULES = Rules()
 
 
 class Operation:
-    """One call of an aten operation: arguments by name, defaults filled in, and what it returned."""
+    """One call of an aten operation: its arguments by name, with defaults, and its results.
+
+    `axes_of` returns the indices of an array. `writes` says whether the operation works in place.
+    """
 
     def __init__(self, function: Any, args: Sequence[Any], kwargs: dict[str, Any], axes_of: Callable[[Tensor], Axes]) -> None:
         self.name: str = function._schema.name.removeprefix("aten::")
@@ -51,8 +48,12 @@ class Operation:
         self.axes_of = axes_of
         self.writes = self.name.endswith("_") and not self.name.endswith("__")
         self.pointwise = torch.Tag.pointwise in function.tags
-        given = dict(zip((a.name for a in function._schema.arguments), args)) | kwargs
-        self.arguments = {a.name: given.get(a.name, a.default_value) for a in function._schema.arguments}
+        self.arguments: dict[str, Any] = {}
+        for number, parameter in enumerate(function._schema.arguments):
+            value = kwargs.get(parameter.name, parameter.default_value)
+            if number < len(args):
+                value = args[number]
+            self.arguments[parameter.name] = value
         if self.name == "as_strided_":
             self.arguments["old_stride"] = self["self"].stride()
         self.results: tuple[Tensor, ...] = ()
@@ -62,46 +63,41 @@ class Operation:
 
     def tensors(self) -> list[Tensor]:
         """Return all array arguments, in order."""
-        values = [v for a in self.arguments.values() for v in (a if isinstance(a, (list, tuple)) else [a])]
-        return [value for value in values if isinstance(value, Tensor)]
+        found = []
+        for argument in self.arguments.values():
+            values = argument if isinstance(argument, (list, tuple)) else [argument]
+            found += [value for value in values if isinstance(value, Tensor)]
+        return found
+
+    def axes_of_all(self, tensors: Iterable[Tensor]) -> list[Axes]:
+        """Return the indices of several arrays."""
+        return [self.axes_of(tensor) for tensor in tensors]
+
+    def fixed_results(self) -> list[Axes]:
+        """Return fixed indices for every result."""
+        return [fixed_axes(result.shape) for result in self.results]
 
     def axes(self, argument: str = "self") -> Axes:
         """Return the indices of an array argument."""
         return list(self.axes_of(self[argument]))
 
     def dim(self, value: int | None, rank: int | None = None) -> int:
-        """Return an axis number that counts from the front."""
+        """Return a dimension counted from the front. `rank` defaults to the rank of `self`."""
         assert value is not None
         return value % max(rank or self["self"].dim(), 1)
 
     def dims(self, value: Sequence[int] | int | None, rank: int | None = None) -> set[int]:
-        """Return axis numbers that count from the front; all axes for None or an empty list."""
-        rank = self["self"].dim() if rank is None else rank
-        values = [value] if isinstance(value, int) else list(value or range(rank))
-        return {self.dim(v, rank) for v in values}
-
-
-def unknown(tensor: Tensor) -> Axes:
-    """Return the indices of a parameter of which nothing is known yet; positions (integers) are fixed."""
-    return unconstrained(tensor.shape) if tensor.is_floating_point() else [fixed(size) for size in tensor.shape]
-
-
-def outside(tensor: Tensor) -> Axes:
-    """Return the indices of an array that is not a parameter: fixed, but along axes on which its values are all the same."""
-    axes = unconstrained(tensor.shape)
-    for dim, axis in enumerate(axes):
-        if not torch.equal(tensor, tensor.narrow(dim, 0, min(1, axis.size)).expand_as(tensor)):
-            fix(axis)
-    return axes
+        """Return dimensions counted from the front; all dimensions for None or an empty list."""
+        if rank is None:
+            rank = self["self"].dim()
+        if isinstance(value, int):
+            return {self.dim(value, rank)}
+        return {self.dim(dim, rank) for dim in value or range(rank)}
 
 
 def apply(operation: Operation, rules: Mapping[str, Rule]) -> Sequence[Axes] | None:
-    """Return the indices of the results, or None for an operation that is not understood."""
-    name = operation.name.rstrip("_") if operation.writes else operation.name
-    reads = [operation.axes_of(tensor) for tensor in operation.tensors()]
-    rule = rules.get(name) or (pointwise if operation.pointwise else None)
-    if rule is None and all(is_fixed(axis) for axes in reads for axis in axes):
-        rule = _constant
+    """Return the indices of the results, or None for an unsupported operation."""
+    rule = _rule(operation, rules)
     if rule is None or operation.overload.endswith("out"):
         return None
     try:
@@ -111,44 +107,82 @@ def apply(operation: Operation, rules: Mapping[str, Rule]) -> Sequence[Axes] | N
     if operation.writes:
         tie_all(zip(operation.axes(), results[0]))
     for axes in results:
-        settle(axes)
+        drop_ambiguous_contexts(axes)
     return results
 
 
+def _rule(operation: Operation, rules: Mapping[str, Rule]) -> Rule | None:
+    """Return the rule registered for an operation, or a default for pointwise operations and for fixed arguments."""
+    arguments = operation.axes_of_all(operation.tensors())
+    name = operation.name.rstrip("_") if operation.writes else operation.name
+    if name in rules:
+        return rules[name]
+    if operation.pointwise:
+        return pointwise
+    for axes in arguments:
+        if not all(map(is_fixed, axes)):
+            return None
+    return _constant
+
+
+def parameter_axes(tensor: Tensor) -> Axes:
+    """Return the initial indices of a parameter or buffer: fixed for integers, which may be positions, else unconstrained."""
+    if tensor.is_floating_point():
+        return unconstrained(tensor.shape)
+    return fixed_axes(tensor.shape)
+
+
+def constant_axes(tensor: Tensor) -> Axes:
+    """Return the indices of an array that is no parameter: fixed, except along dimensions in which all its values are equal."""
+    axes = unconstrained(tensor.shape)
+    for dim, axis in enumerate(axes):
+        first = tensor.narrow(dim, 0, min(1, axis.size))
+        if not torch.equal(tensor, first.expand_as(tensor)):
+            fix(axis)
+    return axes
+
+
 def unconstrained(shape: Iterable[int]) -> Axes:
-    """Return new indices, each over all the others: nothing is known of the array yet."""
+    """Return new free indices, each over all the others."""
     axes = [Index(size) for size in shape]
     for axis in axes:
-        axis.over = tuple(other for other in axes if other is not axis)
+        axis.over = tuple(without(axes, axis))
     return axes
 
 
 def broadcast(operands: Sequence[Axes]) -> Axes:
-    """Tie the axes that broadcasting pairs; return the result's."""
+    """Tie the axes that broadcasting pairs; return the axes of the result."""
     rank = max(map(len, operands))
     padded = [[fixed(1)] * (rank - len(axes)) + list(axes) for axes in operands]
-    columns = [[axis for axis in column if axis.size != 1] or column for column in zip(*padded)]
-    tie_all((column[0], other) for column in columns for other in column[1:] if other.size == column[0].size)
-    return [column[0] for column in columns]
+    pairs: list[tuple[Index, Index]] = []
+    result = []
+    for column in zip(*padded):
+        expanded = [axis for axis in column if axis.size != 1] or column
+        first = expanded[0]
+        pairs += [(first, other) for other in expanded[1:] if other.size == first.size]
+        result.append(first)
+    tie_all(pairs)
+    return result
 
 
-@RULES.of(
+@RULES.register(
     *("alias", "detach", "clone", "contiguous", "_to_copy", "lift_fresh", "copy", "fill", "zero"),
     *("hardswish", "where", "masked_fill", "rsub", "_prelu_kernel"),
 )
 def pointwise(op: Operation) -> Sequence[Axes]:
-    """Act on every value alike; also what torch itself marks as pointwise."""
-    return [broadcast([op.axes_of(tensor) for tensor in op.tensors()])]
+    """Treat every element alike. This is also the rule of all operations that torch tags as pointwise."""
+    return [broadcast(op.axes_of_all(op.tensors()))]
 
 
 def _constant(op: Operation) -> Sequence[Axes]:
-    return [[fixed(size) for size in result.shape] for result in op.results]
+    """Return fixed axes: the arguments are fixed."""
+    return op.fixed_results()
 
 
-@RULES.of(
+@RULES.register(
     *("zeros", "ones", "full", "empty", "zeros_like", "ones_like", "full_like", "empty_like"),
     *("new_zeros", "new_ones", "new_full", "new_empty"),
 )
 def _filled(op: Operation) -> Sequence[Axes]:
-    """One value everywhere: permuting changes nothing."""
+    """Return unconstrained axes: all elements are equal."""
     return [unconstrained(op.results[0].shape)]

@@ -4,72 +4,77 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness_basin.matching.indices import (
-    fix,
-    fixed,
-    product,
-    reshape,
-    settle,
-    tie,
-    tie_all,
-)
+from harness_basin.matching.indices import fix, fixed, product
 from harness_basin.matching.operations import Axes, Operation, Rules, pointwise
+from harness_basin.matching.reshaping import reshape
+from harness_basin.matching.tying import drop_ambiguous_contexts, tie, tie_all
 
 RULES = Rules()
 
 
-def without(axes: Axes, dims: set[int], keep: bool) -> Axes:
-    reduced = [fixed(1) if i in dims else axis for i, axis in enumerate(axes) if keep or i not in dims]
-    settle(reduced)
-    return reduced
+def _reduced(axes: Axes, dims: set[int], keep: bool) -> Axes:
+    """Return the axes without the reduced ones, or with size 1 in their place (`keep`)."""
+    remaining = []
+    for dim, axis in enumerate(axes):
+        if dim not in dims:
+            remaining.append(axis)
+        elif keep:
+            remaining.append(fixed(1))
+    drop_ambiguous_contexts(remaining)
+    return remaining
 
 
-@RULES.of(
+@RULES.register(
     *("mean", "sum", "amax", "amin", "var", "std", "prod", "any", "all", "var_mean", "std_mean"),
     *("logsumexp", "linalg_vector_norm", "norm"),
 )
 def _reduction(op: Operation) -> Sequence[Axes]:
     dims = op.dims(op.arguments.get("dim"))
-    return [without(op.axes(), dims, bool(op.arguments.get("keepdim", False)))] * len(op.results)
+    keep = bool(op.arguments.get("keepdim", False))
+    return [_reduced(op.axes(), dims, keep)] * len(op.results)
 
 
-@RULES.of("max", "min", "median", "argmax", "argmin")
+@RULES.register("max", "min", "median", "argmax", "argmin")
 def _selecting_reduction(op: Operation) -> Sequence[Axes]:
-    """The largest value does not depend on the order, the place where it stands does."""
+    """Fix the reduced axes if the operation returns positions. The extreme value itself does not depend on the order."""
     if "other" in op.arguments:
         return pointwise(op)
-    axes, dims = op.axes(), op.dims(op.arguments.get("dim"))
+    axes = op.axes()
+    dims = op.dims(op.arguments.get("dim"))
     if len(op.results) > 1 or op.name.startswith("arg"):
         for dim in dims:
             fix(axes[dim])
-    return [without(axes, dims, bool(op.arguments.get("keepdim", False)))] * len(op.results)
+    keep = bool(op.arguments.get("keepdim", False))
+    return [_reduced(axes, dims, keep)] * len(op.results)
 
 
-@RULES.of("_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax")
+@RULES.register("_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax")
 def _softmax(op: Operation) -> Sequence[Axes]:
-    without(op.axes(), {op.dim(op["dim"])}, keep=True)
+    _reduced(op.axes(), {op.dim(op["dim"])}, keep=True)
     return [op.axes()]
 
 
-@RULES.of("cumsum", "cumprod", "flip", "roll", "sort")
+@RULES.register("cumsum", "cumprod", "flip", "roll", "sort")
 def _ordered(op: Operation) -> Sequence[Axes]:
+    """Fix the axes whose order the operation uses."""
     axes = op.axes()
     for dim in op.dims(op.arguments.get("dims", op.arguments.get("dim"))):
         fix(axes[dim])
     return [axes] * len(op.results)
 
 
-@RULES.of("native_layer_norm", "layer_norm")
+@RULES.register("native_layer_norm", "layer_norm")
 def _layer_norm(op: Operation) -> Sequence[Axes]:
-    axes, rank = op.axes("input"), len(op["normalized_shape"])
+    axes = op.axes("input")
+    normalized = len(op["normalized_shape"])
     for name in ("weight", "bias"):
         if op[name] is not None:
-            tie_all(zip(axes[-rank:], op.axes(name)))
-    reduced = without(axes, set(range(len(axes) - rank, len(axes))), keep=True)
-    return [axes, reduced, reduced][: len(op.results)]
+            tie_all(zip(axes[-normalized:], op.axes(name)))
+    statistics = _reduced(axes, set(range(len(axes) - normalized, len(axes))), keep=True)
+    return [axes, statistics, statistics][: len(op.results)]
 
 
-@RULES.of(
+@RULES.register(
     *("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training"),
     *("cudnn_batch_norm", "miopen_batch_norm", "batch_norm"),
 )
@@ -78,11 +83,11 @@ def _batch_norm(op: Operation) -> Sequence[Axes]:
     for name in ("weight", "bias", "running_mean", "running_var"):
         if op.arguments.get(name) is not None:
             tie(axes[1], op.axes(name)[0])
-    without(axes, {0, *range(2, len(axes))}, keep=True)
-    return [axes, *([fixed(n) for n in result.shape] for result in op.results[1:])]
+    _reduced(axes, {0, *range(2, len(axes))}, keep=True)
+    return [axes, *op.fixed_results()[1:]]
 
 
-@RULES.of("native_group_norm")
+@RULES.register("native_group_norm")
 def _group_norm(op: Operation) -> Sequence[Axes]:
     axes = op.axes("input")
     channels = axes[1].size
@@ -90,6 +95,6 @@ def _group_norm(op: Operation) -> Sequence[Axes]:
     for name in ("weight", "bias"):
         if op[name] is not None:
             tie(product([group, unit]), op.axes(name)[0])
-    reduced = [axes[0], group]
-    settle(reduced)
-    return [axes, reduced, reduced]
+    statistics = [axes[0], group]
+    drop_ambiguous_contexts(statistics)
+    return [axes, statistics, statistics]

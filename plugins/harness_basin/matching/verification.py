@@ -1,8 +1,9 @@
-"""Checks on the network itself that permuted weights compute the same function, in float64."""
+"""Check in float64 that a network computes the same function with permuted weights."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,35 +13,50 @@ from harness import StateDict, streams
 from harness_basin.matching.errors import SymmetryViolated
 from harness_basin.matching.symmetry import Symmetry, permute, random_permutations
 
+_ROUNDING_FACTOR = 100
+"""Largest accepted ratio of the outputs' difference to the difference that a change of the weights by 2⁻⁵² makes."""
+
+_LARGEST_ROUNDING = 1e-4
+"""Largest difference that is accepted as rounding."""
+
 
 def functional_difference(network: nn.Module, state: StateDict, permuted_state: StateDict, images: Tensor) -> float:
     """Return max |f(x) - f_π(x)| / max |f(x)| over images (batch, channels, height, width), computed in float64."""
-    before, after = _outputs(network, state, images), _outputs(network, permuted_state, images)
+    before = _outputs(network, state, images)
+    after = _outputs(network, permuted_state, images)
     return float((before - after).abs().max() / before.abs().max().clamp_min(1e-300))
 
 
 def _outputs(network: nn.Module, state: StateDict, images: Tensor) -> Tensor:
-    """Return all outputs in one row, of a copy of the network: it may keep things it computed from its weights."""
+    """Return all outputs, flattened and concatenated.
+
+    This uses a copy of the network, because a network may store values that it computed from its weights.
+    """
     network = copy.deepcopy(network).to(images.device, torch.float64).eval()
     network.load_state_dict(state)
     with torch.no_grad():
-        leaves = [leaf for leaf in tree_leaves(network(images.double())) if isinstance(leaf, Tensor)]
-    return torch.cat([leaf.double().flatten() for leaf in leaves])
+        outputs = network(images.double())
+    return torch.cat([leaf.double().flatten() for leaf in tensor_leaves(outputs)])
+
+
+def tensor_leaves(tree: Any) -> list[Tensor]:
+    """Return the tensors in nested containers."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def verify(network: nn.Module, symmetry: Symmetry, example: Tensor, *, stream: int = 0, tolerance: float = 1e-9) -> float:
-    """Return how far random permutations of random weights move the outputs on a random input of the shape of the examples.
+    """Return the relative difference of the outputs between random weights and the same weights with permuted units.
 
-    The weights are the network's with noise, so that scales of 1 and biases of 0 are told apart. Raise `SymmetryViolated`
-    where the relative difference exceeds the tolerance.
+    The input is random and has the shape of one example. The weights are the network's with noise, so that no two scales of 1
+    or biases of 0 are equal. Raise `SymmetryViolated` if the difference exceeds the tolerance.
     """
     state = _noisy(network.state_dict(), stream)
     permuted = permute(symmetry, random_permutations(symmetry, stream), state)
     inputs = _normal(example[:1].shape, streams.key("verify", stream, "inputs")).to(example.device)
     difference = functional_difference(network, state, permuted, inputs)
-    if difference > tolerance:  # a network that blows rounding up?
-        nudged = {name: t * (1 + 2**-52) if t.is_floating_point() else t for name, t in state.items()}
-        tolerance = max(tolerance, min(100 * functional_difference(network, state, nudged, inputs), 1e-4))
+    if difference > tolerance:  # the network may amplify rounding errors
+        rounding = functional_difference(network, state, _nudged(state), inputs)
+        tolerance = max(tolerance, min(_ROUNDING_FACTOR * rounding, _LARGEST_ROUNDING))
     if not difference <= tolerance:
         raise SymmetryViolated(
             f"permuting hidden units changes the outputs by {difference:.1e}, relative, in float64; at most {tolerance:.0e} is "
@@ -49,8 +65,19 @@ def verify(network: nn.Module, symmetry: Symmetry, example: Tensor, *, stream: i
     return difference
 
 
+def _nudged(state: StateDict) -> StateDict:
+    """Return weights that differ from the given ones by one unit in the last place of a float64."""
+    result = {}
+    for name, tensor in state.items():
+        if tensor.is_floating_point():
+            result[name] = tensor * (1 + 2**-52)
+        else:
+            result[name] = tensor
+    return result
+
+
 def _noisy(state: StateDict, stream: int) -> StateDict:
-    """Return float64 weights near the given ones, no two alike; what is not negative (a variance) stays so."""
+    """Return float64 weights with added noise. Tensors without negative values (variances) stay nonnegative."""
     result = {}
     for name, tensor in state.items():
         if tensor.is_floating_point() and tensor.numel():
@@ -62,7 +89,7 @@ def _noisy(state: StateDict, stream: int) -> StateDict:
 
 
 def _normal(shape: torch.Size, key: int) -> Tensor:
-    """Return standard normal float64 numbers of a stream (Box and Muller)."""
+    """Return standard normal float64 numbers from a stream (Box-Muller transform)."""
     n = shape.numel()
     u = streams.uniform(key, torch.arange(2 * n)).double().reshape(2, n)
     return (torch.sqrt(-2 * torch.log1p(-u[0])) * torch.cos(2 * torch.pi * u[1])).reshape(shape)

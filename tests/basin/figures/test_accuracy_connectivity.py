@@ -1,4 +1,4 @@
-"""Accuracy against connectivity has the rows' numbers, averaged by pandas."""
+"""Accuracy against connectivity: its values against the rows, averaged by pandas."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def folder(tmp_path: Path) -> Path:
     return made(tmp_path / "run")
 
 
-def test_accuracy_against_connectivity_has_the_boards_numbers(folder: Path) -> None:
-    """Mean, deviation and count over seeds of each of the three metrics."""
+def test_values_of_a_complete_run(folder: Path) -> None:
+    """The data are the mean, standard deviation and number of seeds of each of the three metrics."""
     data = table(figures_of(folder), "accuracy_connectivity").set_index("method")
     rows = frame(PLAIN)
     for metric in ("joint_connectivity", "ensemble_accuracy", "mean_member_accuracy"):
@@ -33,7 +33,7 @@ def test_accuracy_against_connectivity_has_the_boards_numbers(folder: Path) -> N
 
 
 def test_values_that_cannot_be_drawn(tmp_path: Path) -> None:
-    """NaN and infinite means are in the data as such; the figure shows the others, or is left out if there are none."""
+    """NaN and infinite means are in the data; the figure shows the other values, and does not exist without any."""
     rows = [*PLAIN, *rows_of_method("lost", math.nan), *rows_of_method("far", math.inf), row("half", 0, 90.0)]
     figures = figures_of(made(tmp_path / "run", rows))
     data = table(figures, "accuracy_connectivity").set_index("method")
@@ -45,7 +45,7 @@ def test_values_that_cannot_be_drawn(tmp_path: Path) -> None:
 
 
 def test_one_seed_and_one_method(tmp_path: Path) -> None:
-    """No spread anywhere, and the captions say so."""
+    """The caption says that there is no spread, and the figures can be written."""
     figures = figures_of(made(tmp_path / "run", rows_of_method("deep", seeds=[0])))
     captions = {figure.name.partition("-")[0]: figure.plot.caption for figure in figures}
     assert "One seed, so no spread." in captions["accuracy_connectivity"]
@@ -53,14 +53,14 @@ def test_one_seed_and_one_method(tmp_path: Path) -> None:
 
 
 def test_contract() -> None:
-    """Drawn from its rows alone; the members' accuracy may lack."""
+    """The figure needs no accuracy of the members, and its caption describes the horizontal line."""
     (plot,) = check_figure(AccuracyConnectivity(), ["joint_connectivity", "ensemble_accuracy"])
     assert [record[-1] for record in plot.records] == [0, 0]
     assert "Lines across, dashed: accuracy of the first method, first." in plot.caption
 
 
 def test_contract_with_fork_epochs() -> None:
-    """One line joins a method's fork epochs, and the caption says so."""
+    """The caption describes the line between a method's fork epochs."""
     methods = {"m(1)": {"fork_epoch": 1}, "m(2)": {"fork_epoch": 2}}
     (plot,) = check_figure(AccuracyConnectivity(), ["joint_connectivity", "ensemble_accuracy"], methods)
     assert "A line joins one method at several fork epochs t" in plot.caption

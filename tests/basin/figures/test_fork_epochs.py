@@ -1,7 +1,8 @@
-"""Curves against the fork epoch: which methods are one curve, and the rows' numbers on it."""
+"""Curves against the fork epoch: the methods on a curve, and its values against the rows."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from harness_basin.figures import ForkEpochs
 from run_folder import FACTS, PLAIN, figures_of, forked, made, rows_of_method, table
 
 
-def test_diversity_against_the_fork_epoch(tmp_path: Path) -> None:
-    """A curve for each β, in order of t; a method at one t and one without t have none."""
+def test_methods_at_several_fork_epochs(tmp_path: Path) -> None:
+    """There is one curve per β, in order of t, and none for a method with one t or without t."""
     rows = [*PLAIN, *forked("alone", 3, gamma=1)]
     for t in (10, 5):
         for beta in (0.2, 0.5):
@@ -23,17 +24,16 @@ def test_diversity_against_the_fork_epoch(tmp_path: Path) -> None:
     data = table(figures_of(made(tmp_path / "run", rows)), "fork_epochs")
     assert list(dict.fromkeys(data["metric"])) == ["predictive_variance", "jensen_shannon_divergence", "joint_connectivity"]
     part = data[data["metric"] == "predictive_variance"]
-    assert list(zip(part["curve"], part["fork_epoch"])) == [
-        (curve, t) for curve in ("distilled, beta = 0.2", "distilled, beta = 0.5", "constrained") for t in (5, 10)
-    ]
+    curves = ("distilled, beta = 0.2", "distilled, beta = 0.5", "constrained")
+    assert list(zip(part["curve"], part["fork_epoch"])) == list(itertools.product(curves, (5, 10)))
     measured = frame(rows)
     for record in data.itertuples():
         values = measured[(measured["method"] == record.method) & (measured["metric"] == record.metric)]["value"]
         assert (record.mean, record.std, record.n) == (pytest.approx(values.mean()), pytest.approx(values.std()), 3)
 
 
-def test_labels_of_ones_own_are_known_from_run_json(tmp_path: Path) -> None:
-    """`early` and `late` are one plugin and so one curve; without run.json they are two methods."""
+def test_methods_with_labels(tmp_path: Path) -> None:
+    """Two labels of one plugin are one curve; without run.json, they are two methods."""
     rows = forked("early", 1) + forked("late", 5, 1.0)
     methods = [{"label": "early", "name": "constrained"}, {"label": "late", "name": "constrained"}]
     facts = {**FACTS, "benchmark": {"pairs": [{"methods": methods}]}}
@@ -41,16 +41,16 @@ def test_labels_of_ones_own_are_known_from_run_json(tmp_path: Path) -> None:
     assert not [f for f in figures_of(made(tmp_path / "two", rows, None)) if f.name.startswith("fork_epochs")]
 
 
-def test_a_fork_epoch_that_is_not_known(tmp_path: Path) -> None:
-    """`null` stands for a default that the rows do not tell: the method is on no curve, and options may be anything."""
+def test_unknown_fork_epoch(tmp_path: Path) -> None:
+    """A method whose fork epoch is null, or whose options are not a JSON object, is on no curve."""
     rows = [*forked("m(1)", 1), *forked("m(2)", 2, 1.0), *forked("m", None, 2.0)]
     rows += rows_of_method("n", options="not JSON") + rows_of_method("o", options="[1]")
     data = table(figures_of(made(tmp_path / "run", rows)), "fork_epochs")
     assert set(data["method"]) == {"m(1)", "m(2)"}
 
 
-def test_ensembles_of_two_sizes_are_two_curves(tmp_path: Path) -> None:
-    """M is an option like any other."""
+def test_ensembles_of_two_sizes(tmp_path: Path) -> None:
+    """There is one curve per size."""
     rows = []
     for members, t in ((3, 1), (3, 2), (5, 1), (5, 2)):
         options = json.dumps({"fork_epoch": t})
@@ -60,7 +60,7 @@ def test_ensembles_of_two_sizes_are_two_curves(tmp_path: Path) -> None:
 
 
 def test_contract() -> None:
-    """Drawn from its rows alone."""
+    """The figure shows the metrics that have rows."""
     methods = {"m(1)": {"fork_epoch": 1}, "m(2)": {"fork_epoch": 2}}
     (plot,) = check_figure(ForkEpochs(), ["predictive_variance", "joint_connectivity"], methods)
     assert {record[:2] for record in plot.records} == {("predictive_variance", "m"), ("joint_connectivity", "m")}

@@ -1,4 +1,4 @@
-"""Pairwise curves against the rows, averaged by pandas."""
+"""Pairwise curves: their values against the rows, averaged by pandas."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def folder(tmp_path: Path) -> Path:
     return made(tmp_path / "run")
 
 
-def test_pairwise_curves_are_means_over_pairs_and_seeds(folder: Path) -> None:
-    """Mean, deviation and count at every λ, for every method."""
+def test_values_of_a_complete_run(folder: Path) -> None:
+    """The data are the mean, standard deviation and number over pairs and seeds, per method and λ."""
     data = table(figures_of(folder), "pairwise_curves").set_index(["method", "lambda"])
     rows = frame(PLAIN)
     curves = rows[rows["metric"].str.startswith("pairwise_curve/")]
-    share = curves["metric"].str.rpartition("/")[2].astype(float)
-    expected = curves.groupby([curves["method"], share.rename("lambda")])["value"].agg(["mean", "std", "count"])
+    weight = curves["metric"].str.rpartition("/")[2].astype(float)
+    expected = curves.groupby([curves["method"], weight.rename("lambda")])["value"].agg(["mean", "std", "count"])
     assert len(data) == len(expected) == 6
     for column, statistic in (("accuracy", "mean"), ("accuracy_std", "std"), ("n", "count")):
         pd.testing.assert_series_equal(data[column].sort_index(), expected[statistic], check_names=False, check_dtype=False)
 
 
 def test_contract() -> None:
-    """Drawn from its rows alone."""
+    """The figure needs no other rows, and its caption says how many segments it averages."""
     (plot,) = check_figure(PairwiseCurves(), ["pairwise_curve/0-1/0", "pairwise_curve/0-1/0.5", "pairwise_curve/0-1/1"])
     assert plot.title == "Accuracy between two members"
     assert "3 segments at most" in plot.caption

@@ -1,11 +1,11 @@
-"""Permutation coordinate descent of a pair."""
+"""Permutation coordinate descent of a pair, against planted permutations, exhaustive search and git-re-basin's algorithm."""
 
 from __future__ import annotations
 
 import copy
 import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -39,22 +39,22 @@ WIDE: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def of(factory: Callable[[], nn.Module], members: int = 2) -> tuple[Symmetry, list[StateDict]]:
-    """Return a network's symmetry and some independent weights."""
+def symmetry_and_weights(factory: Callable[[], nn.Module], members: int = 2) -> tuple[Symmetry, list[StateDict]]:
+    """Return a network's symmetry and the weights of independent members."""
     networks = [built(factory, seed) for seed in range(members)]
     return derive_symmetry(networks[0], torch.randn(SHAPE)), [network.state_dict() for network in networks]
 
 
 def inner_product(symmetry: Symmetry, a: StateDict, b: StateDict) -> float:
-    """Return ⟨θ_a, θ_b⟩ over parameters that permutations move."""
+    """Return ⟨θ_a, θ_b⟩ over the parameters that permutations move."""
     names = {block.parameter for block in symmetry.blocks if block.counts}
     return sum(float((a[name].double() * b[name].double()).sum()) for name in names)
 
 
 @pytest.mark.parametrize("name", WIDE)
 def test_planted_permutation_is_recovered(name: str) -> None:
-    """A network matched to a permuted copy of itself becomes that copy, whatever the order of visits."""
-    symmetry, (state,) = of(WIDE[name], members=1)
+    """A network matched to a permuted copy of itself becomes that copy, for every order of visits."""
+    symmetry, (state,) = symmetry_and_weights(WIDE[name], members=1)
     planted = permute(symmetry, random_permutations(symmetry, 5), state)
     for stream in range(2):
         found = match(symmetry, planted, state, stream=stream)
@@ -64,8 +64,8 @@ def test_planted_permutation_is_recovered(name: str) -> None:
 
 @pytest.mark.parametrize("name", WIDE)
 def test_objective_never_falls(name: str) -> None:
-    """From sweep to sweep it rises; the last one is the inner product of the weights as permuted."""
-    symmetry, (a, b) = of(WIDE[name])
+    """The objective does not fall in any sweep; its last value is the inner product of the permuted weights."""
+    symmetry, (a, b) = symmetry_and_weights(WIDE[name])
     found = match(symmetry, a, b, stream=3)
     (trace,) = found.trace
     assert all(after >= before for before, after in itertools.pairwise(trace))
@@ -77,8 +77,8 @@ def test_objective_never_falls(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["perceptron", "transformer", "grouped"])
 def test_result_is_a_fixed_point(name: str) -> None:
-    """Started where it ended, in whatever order, a descent finds nothing to improve."""
-    symmetry, (a, b) = of(FACTORIES[name])
+    """A descent that starts at the result improves nothing, for every order of visits."""
+    symmetry, (a, b) = symmetry_and_weights(FACTORIES[name])
     found = match(symmetry, a, b, stream=0)
     for stream in range(3):
         again = match(symmetry, a, b, stream=stream, start=found.permutations)
@@ -86,12 +86,12 @@ def test_result_is_a_fixed_point(name: str) -> None:
         assert again.sweeps == 1
 
 
-def test_restarts_reach_the_optimum_of_tiny_networks() -> None:
-    """Against all 24 × 24 permutations of two hidden layers."""
+def test_restarts_of_tiny_networks() -> None:
+    """The result is the best of all 24 × 24 permutations of two hidden layers."""
     for seed in range(3):
         networks = [built(lambda: perceptron(192, 4, 4, 3), 10 * seed + i) for i in range(2)]
         for network in networks:
-            network[1].weight.data *= 0.02  # else the first layer alone decides
+            network[1].weight.data *= 0.02  # otherwise the first layer dominates
         symmetry = derive_symmetry(networks[0], torch.randn(SHAPE))
         a, b = (network.state_dict() for network in networks)
         orders = [torch.tensor(p) for p in itertools.permutations(range(4))]
@@ -99,47 +99,55 @@ def test_restarts_reach_the_optimum_of_tiny_networks() -> None:
         assert match(symmetry, a, b, stream=0, restarts=20).objective == pytest.approx(best, rel=1e-12)
 
 
-def test_heads_are_matched_with_the_dimensions_inside_them() -> None:
-    """Against all 6 permutations of heads, each with the best dimensions in every head: one visit finds the best."""
-    symmetry, (a, b) = of(FACTORIES["torch transformer"])
+def test_heads_and_the_dimensions_within_them() -> None:
+    """The heads' permutation is the best of all 6, each with the best permutations of dimensions."""
+    symmetry, (a, b) = symmetry_and_weights(FACTORIES["torch transformer"])
     found = match(symmetry, a, b, stream=0)
 
-    def gain(pairs: list[tuple[int, int]]) -> float:
-        rows = [s["layer.self_attn.in_proj_weight"].unflatten(0, (3, 3, 4)).double() for s in (a, b)]
-        biases = [s["layer.self_attn.in_proj_bias"].unflatten(0, (3, 3, 4)).double() for s in (a, b)]
-        columns = [s["layer.self_attn.out_proj.weight"].unflatten(1, (3, 4)).permute(1, 2, 0).double() for s in (a, b)]
+    def head(state: StateDict, i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a head's query, key and value rows with biases (3, dimensions, inputs + 1), and its output columns."""
+        rows = state["layer.self_attn.in_proj_weight"].unflatten(0, (3, 3, 4)).double()
+        biases = state["layer.self_attn.in_proj_bias"].unflatten(0, (3, 3, 4)).double()
+        columns = state["layer.self_attn.out_proj.weight"].unflatten(1, (3, 4)).permute(1, 2, 0).double()
+        return torch.cat([rows[:, i], biases[:, i, :, None]], -1), columns[i]
+
+    def gain(order: Sequence[int]) -> float:
+        """Return the gain of a permutation of heads with the best permutations of their dimensions."""
         total = 0.0
-        for p, h in pairs:
-            laid = [torch.cat([w[:, i], x[:, i, :, None]], -1) for w, x, i in zip(rows, biases, (p, h))]
-            qk = sum(laid[0][k] @ laid[1][k].T for k in range(2))
-            vo = laid[0][2] @ laid[1][2].T + columns[0][p] @ columns[1][h].T
-            total += sum(gains[linear_sum_assignment(gains, maximize=True)].sum() for gains in (qk.numpy(), vo.numpy()))
+        for position, unit in enumerate(order):
+            rows_a, columns_a = head(a, position)
+            rows_b, columns_b = head(b, unit)
+            query_key = rows_a[0] @ rows_b[0].T + rows_a[1] @ rows_b[1].T
+            value_output = rows_a[2] @ rows_b[2].T + columns_a @ columns_b.T
+            for gains in (query_key.numpy(), value_output.numpy()):
+                total += gains[linear_sum_assignment(gains, maximize=True)].sum()
         return total
 
-    best = max(itertools.permutations(range(3)), key=lambda p: gain(list(enumerate(p))))
+    best = max(itertools.permutations(range(3)), key=gain)
     assert found.permutations[0].tolist() == list(best)
 
 
-def test_restarts_keep_the_best() -> None:
-    """The first descent is the one without restarts, and the best of all is returned."""
-    symmetry, (a, b) = of(FACTORIES["convolutional"])
-    one, many = match(symmetry, a, b, stream=0), match(symmetry, a, b, stream=0, restarts=5)
+def test_several_descents() -> None:
+    """The first descent equals a single one, and the best result is returned."""
+    symmetry, (a, b) = symmetry_and_weights(FACTORIES["convolutional"])
+    one = match(symmetry, a, b, stream=0)
+    many = match(symmetry, a, b, stream=0, restarts=5)
     assert many.trace[0] == one.trace[0]
     assert len(many.trace) == 5
     assert many.objective == max(trace[-1] for trace in many.trace)
     assert many.sweeps == sum(len(trace) - 1 for trace in many.trace)
 
 
-def test_sweeps_are_limited() -> None:
-    """No more than asked for."""
-    symmetry, (a, b) = of(WIDE["wide convolutional"])
+def test_maximum_number_of_sweeps() -> None:
+    """The descent stops after that number."""
+    symmetry, (a, b) = symmetry_and_weights(WIDE["wide convolutional"])
     assert match(symmetry, a, b, stream=0).sweeps > 1
     assert match(symmetry, a, b, stream=0, max_sweeps=1).sweeps == 1
 
 
-def test_descent_follows_from_the_stream() -> None:
-    """Twice the same, also with another global generator, which is not touched; another stream goes another way."""
-    symmetry, (a, b) = of(WIDE["wide convolutional"])
+def test_random_stream_of_a_descent() -> None:
+    """The result depends on the stream alone; the global random generator is neither used nor changed."""
+    symmetry, (a, b) = symmetry_and_weights(WIDE["wide convolutional"])
     torch.manual_seed(0)
     first = match(symmetry, a, b, stream=0, restarts=3)
     torch.manual_seed(1)
@@ -153,9 +161,9 @@ def test_descent_follows_from_the_stream() -> None:
 
 @pytest.mark.parametrize("name", ["perceptron", "wide convolutional", "resnet20"])
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_against_git_re_basins_rules(name: str, precision: Precision) -> None:
-    """The rules written down plainly, visiting in the same orders, find the same permutations."""
-    symmetry, (a, b) = of(WIDE[name])
+def test_against_plain_weight_matching(name: str, precision: Precision) -> None:
+    """A plain version of git-re-basin's algorithm finds the same permutations in the same number of sweeps."""
+    symmetry, (a, b) = symmetry_and_weights(WIDE[name])
     for stream in range(2):
         found = match(symmetry, a, b, stream=stream, precision=precision)
         plain, sweeps = weight_matching(symmetry, a, b, streams.key("descent", stream, 0))
@@ -164,10 +172,16 @@ def test_against_git_re_basins_rules(name: str, precision: Precision) -> None:
 
 
 def weight_matching(symmetry: Symmetry, a: StateDict, b: StateDict, stream: int) -> tuple[list[np.ndarray], int]:
-    """git-re-basin's weight matching as its rules say: every visit permutes all weights anew and multiplies them."""
-    places = [[(n, k) for n, k in symmetry.places(g) if "running" not in n] for g in range(len(symmetry.groups))]
+    """Run git-re-basin's weight matching without shortcuts: every visit permutes and multiplies all weights.
+
+    Return the permutations and the number of sweeps.
+    """
+    places = []
+    for g in range(len(symmetry.groups)):
+        places.append([(name, axis) for name, axis in symmetry.places(g) if "running" not in name])
     permutations = [np.arange(group.size) for group in symmetry.groups]
-    weights_a, weights_b = ({name: t.double().numpy() for name, t in state.items()} for state in (a, b))
+    weights_a = {name: tensor.double().numpy() for name, tensor in a.items()}
+    weights_b = {name: tensor.double().numpy() for name, tensor in b.items()}
 
     def unit_rows(weight: np.ndarray, axis: int, size: int) -> np.ndarray:
         inner = weight.shape[axis] // size  # a flattened axis is channels × pixels
@@ -177,7 +191,7 @@ def weight_matching(symmetry: Symmetry, a: StateDict, b: StateDict, stream: int)
     def permuted(name: str, skip: int) -> np.ndarray:
         weight = weights_b[name]
         for g, group in enumerate(symmetry.groups):
-            for axis in (k for n, k in places[g] if n == name and g != skip):
+            for axis in [k for n, k in places[g] if n == name and g != skip]:
                 inner = weight.shape[axis] // group.size
                 order = (permutations[g][:, None] * inner + np.arange(inner)).ravel()
                 weight = np.take(weight, order, axis)
@@ -198,15 +212,16 @@ def weight_matching(symmetry: Symmetry, a: StateDict, b: StateDict, stream: int)
     return permutations, 100
 
 
-def test_single_precision_loses_nothing() -> None:
-    """The objective is the same to six digits."""
-    symmetry, (a, b) = of(WIDE["vit"])
-    double, single = (match(symmetry, a, b, stream=0, precision=p) for p in ("float64", "float32"))
+def test_single_precision() -> None:
+    """The objective equals that of double precision to six digits."""
+    symmetry, (a, b) = symmetry_and_weights(WIDE["vit"])
+    double = match(symmetry, a, b, stream=0, precision="float64")
+    single = match(symmetry, a, b, stream=0, precision="float32")
     assert single.objective == pytest.approx(double.objective, rel=1e-6)
 
 
 def test_against_rebasin() -> None:
-    """At least as good as the package `rebasin`, which leaves residual streams alone."""
+    """The objective is at least that of the package `rebasin`, which does not permute residual streams."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         rebasin = pytest.importorskip("rebasin")
@@ -219,8 +234,8 @@ def test_against_rebasin() -> None:
 
 
 def test_members_of_different_networks() -> None:
-    """The error says whose weights do not fit, and which."""
-    symmetry, (a, b) = of(FACTORIES["perceptron"])
+    """The error names the network and the parameter that does not match."""
+    symmetry, (a, b) = symmetry_and_weights(FACTORIES["perceptron"])
     with pytest.raises(Mismatch, match=r"^other: parameter '1\.weight' has shape \(7, 192\), the network's has \(20, 192\)$"):
         match(symmetry, a, b | {"1.weight": torch.zeros(7, 192)}, stream=0)
     with pytest.raises(Mismatch, match=r"^reference: parameter '1\.bias' is missing; members must be"):
@@ -228,13 +243,13 @@ def test_members_of_different_networks() -> None:
 
 
 def test_diverged_member() -> None:
-    """Weights that are not numbers fail the task, not the run."""
-    symmetry, (a, b) = of(FACTORIES["perceptron"])
+    """Weights that are NaN fail the task, not the run."""
+    symmetry, (a, b) = symmetry_and_weights(FACTORIES["perceptron"])
     with pytest.raises(TaskFailed, match=r"^matching: an inner product of the weights is nan; have the members diverged\?$"):
         match(symmetry, a, b | {"1.bias": torch.full((20,), torch.nan)}, stream=0)
 
 
 def test_network_without_hidden_units() -> None:
-    """There is nothing to permute, and nothing is."""
-    symmetry, (a, b) = of(lambda: perceptron(192, 5))
+    """There are no permutations, and the objective is 0."""
+    symmetry, (a, b) = symmetry_and_weights(lambda: perceptron(192, 5))
     assert match(symmetry, a, b, stream=0, restarts=2) == Matching((), 0.0, ((0.0, 0.0),) * 2)

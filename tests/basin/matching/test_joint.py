@@ -1,4 +1,4 @@
-"""Multi-PCD: all members towards one another."""
+"""Multi-PCD: the alignment of all members to one another."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def of(name: str, members: int) -> tuple[nn.Module, Symmetry, list[StateDict]]:
+def ensemble(name: str, members: int) -> tuple[nn.Module, Symmetry, list[StateDict]]:
     """Return a network, its symmetry and the weights of an ensemble."""
     networks = [built(NETWORKS[name], seed) for seed in range(members)]
     symmetry = derive_symmetry(networks[0], torch.randn(SHAPE))
@@ -38,16 +38,18 @@ def of(name: str, members: int) -> tuple[nn.Module, Symmetry, list[StateDict]]:
 
 
 def objective(symmetry: Symmetry, states: Sequence[StateDict]) -> float:
-    """Return Σ_{i≠j} ⟨θ_i, θ_j⟩, summed as it is written."""
+    """Return Σ_{i≠j} ⟨θ_i, θ_j⟩, summed over all pairs."""
     names = {block.parameter for block in symmetry.blocks if block.counts}
-    pairs = itertools.permutations(states, 2)
-    return sum(float((a[name].double() * b[name].double()).sum()) for a, b in pairs for name in names)
+    total = 0.0
+    for a, b in itertools.permutations(states, 2):
+        total += sum(float((a[name].double() * b[name].double()).sum()) for name in names)
+    return total
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_objective_never_falls_and_functions_stay(name: str) -> None:
-    """The trace begins and ends with the objective of the members as given and as permuted."""
-    network, symmetry, states = of(name, 4)
+def test_objective_never_falls_and_functions_do_not_change(name: str) -> None:
+    """The trace starts with the objective of the given members and ends with that of the permuted ones."""
+    network, symmetry, states = ensemble(name, 4)
     found = match_jointly(symmetry, states, stream=0)
     permuted = [permute(symmetry, p, state) for p, state in zip(found.permutations, states)]
     assert all(after >= before for before, after in itertools.pairwise(found.trace))
@@ -57,61 +59,62 @@ def test_objective_never_falls_and_functions_stay(name: str) -> None:
         assert functional_difference(network, before, after, torch.randn(SHAPE)) < 1e-12
 
 
-def test_first_member_stays() -> None:
-    """Of the equivalent results, the one that leaves the first member as it is."""
-    _, symmetry, states = of("transformer", 3)
+def test_first_member_is_unchanged() -> None:
+    """The result is the one of all equivalent results with the identity for the first member."""
+    _, symmetry, states = ensemble("transformer", 3)
     found = match_jointly(symmetry, states, stream=0)
     assert all(torch.equal(p, q) for p, q in zip(found.permutations[0], identity(symmetry)))
 
 
-def test_permuted_copies_are_brought_together() -> None:
-    """An ensemble of one network, permuted at random, becomes equal."""
-    _, symmetry, (state,) = of("resnet20", 1)
+def test_permuted_copies_of_one_network() -> None:
+    """All copies become equal."""
+    _, symmetry, (state,) = ensemble("resnet20", 1)
     copies = [permute(symmetry, random_permutations(symmetry, i), state) for i in range(3)]
     found = match_jointly(symmetry, copies, stream=0)
     first, *others = (permute(symmetry, p, weights) for p, weights in zip(found.permutations, copies))
-    assert all(torch.equal(first[name], other[name]) for other in others for name in first)
+    for other in others:
+        assert all(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_better_jointly_than_towards_the_first() -> None:
-    """Matching everybody to the first member alone is worse for the pairs without it."""
-    _, symmetry, states = of("convolutional", 5)
-    towards_first = [
-        states[0],
-        *(permute(symmetry, match(symmetry, states[0], s, stream=0).permutations, s) for s in states[1:]),
-    ]
-    assert match_jointly(symmetry, states, stream=0).objective > objective(symmetry, towards_first)
+def test_joint_alignment_against_alignment_to_the_first_member() -> None:
+    """Joint alignment has the larger objective over all pairs."""
+    _, symmetry, states = ensemble("convolutional", 5)
+    aligned_to_first = [states[0]]
+    for state in states[1:]:
+        found = match(symmetry, states[0], state, stream=0)
+        aligned_to_first.append(permute(symmetry, found.permutations, state))
+    assert match_jointly(symmetry, states, stream=0).objective > objective(symmetry, aligned_to_first)
 
 
-def test_two_members_are_a_pair() -> None:
-    """Nothing is left to gain by matching the second to the first once more."""
-    _, symmetry, (a, b) = of("perceptron", 2)
+def test_two_members() -> None:
+    """Matching the second member to the first once more gains nothing."""
+    _, symmetry, (a, b) = ensemble("perceptron", 2)
     found = match_jointly(symmetry, [a, b], stream=0)
     again = match(symmetry, a, b, stream=1, start=found.permutations[1])
     assert found.objective == pytest.approx(2 * again.objective, rel=1e-12)
     assert again.sweeps == 1
 
 
-def test_follows_from_the_stream() -> None:
-    """Twice the same; another stream goes another way."""
-    _, symmetry, states = of("convolutional", 3)
+def test_random_stream_of_joint_matching() -> None:
+    """The same stream gives the same trace, another stream another trace."""
+    _, symmetry, states = ensemble("convolutional", 3)
     first, second, other = (match_jointly(symmetry, states, stream=stream) for stream in (0, 0, 1))
     assert first.trace == second.trace
     assert first.trace != other.trace
 
 
 @pytest.mark.parametrize("members", [0, 1])
-def test_nobody_to_match(members: int) -> None:
-    """A single member stays, and no member is no error."""
-    _, symmetry, states = of("perceptron", 1)
+def test_less_than_two_members(members: int) -> None:
+    """Nothing is permuted, and the objective is 0."""
+    _, symmetry, states = ensemble("perceptron", 1)
     found = match_jointly(symmetry, states[:members], stream=0)
     assert found.objective == 0.0
     assert len(found.permutations) == members
 
 
 def test_member_of_another_network() -> None:
-    """The error says which member."""
-    _, symmetry, states = of("perceptron", 2)
+    """The error names the member and the parameter."""
+    _, symmetry, states = ensemble("perceptron", 2)
     states[1] = states[1] | {"1.bias": torch.zeros(3)}
     with pytest.raises(Mismatch, match=r"^member 1: parameter '1\.bias' has shape \(3,\)"):
         match_jointly(symmetry, states, stream=0)

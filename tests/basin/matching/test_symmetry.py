@@ -1,4 +1,4 @@
-"""Symmetries as values, and permutations of weights."""
+"""Symmetries as values, and permutations applied to weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness_basin.matching import (
 StateDict = dict[str, torch.Tensor]
 
 
-def of(name: str) -> tuple[Symmetry, StateDict]:
+def symmetry_and_weights(name: str) -> tuple[Symmetry, StateDict]:
     """Return a network's symmetry and weights."""
     network = built(FACTORIES[name])
     return derive_symmetry(network, torch.randn(SHAPE)), network.state_dict()
@@ -30,19 +30,20 @@ def equal(x: StateDict, y: StateDict) -> bool:
     return x.keys() == y.keys() and all(torch.equal(x[name], y[name]) for name in x)
 
 
-def test_place_i_gets_unit_p_i() -> None:
-    """git-re-basin's convention: row i of the permuted weight is row p[i] of the given one."""
+def test_convention_of_permutations() -> None:
+    """Row i of the permuted weight is row p[i] of the given one, as in git-re-basin."""
     network = perceptron(192, 4, 2)
-    symmetry, state = derive_symmetry(network, torch.randn(SHAPE)), network.state_dict()
+    symmetry = derive_symmetry(network, torch.randn(SHAPE))
+    state = network.state_dict()
     order = torch.tensor([2, 0, 3, 1])
     permuted = permute(symmetry, (order,), state)
     assert torch.equal(permuted["1.weight"], state["1.weight"][order])
     assert torch.equal(permuted["3.weight"], state["3.weight"][:, order])
 
 
-def test_dimensions_move_with_their_head() -> None:
-    """Inner permutations are numbered by the heads of the given weights: those of head h go where it goes."""
-    symmetry, state = of("torch transformer")
+def test_inner_permutations_of_permuted_heads() -> None:
+    """Inner permutations are indexed by the heads of the given weights, and move with their head."""
+    symmetry, state = symmetry_and_weights("torch transformer")
     heads = torch.tensor([1, 2, 0])
     values = torch.stack([torch.randperm(4) for _ in range(3)])
     within = [symmetry.groups[g].within for g in range(4)]
@@ -50,67 +51,73 @@ def test_dimensions_move_with_their_head() -> None:
     permuted = permute(symmetry, (heads, identity(symmetry)[1], values, identity(symmetry)[3]), state)
     before = state["layer.self_attn.in_proj_weight"].unflatten(0, (3, 3, 4))
     after = permuted["layer.self_attn.in_proj_weight"].unflatten(0, (3, 3, 4))
-    for place, head in enumerate(heads.tolist()):
-        assert torch.equal(after[0, place], before[0, head])
-        assert torch.equal(after[2, place], before[2, head][values[head]])
+    for position, head in enumerate(heads.tolist()):
+        assert torch.equal(after[0, position], before[0, head])
+        assert torch.equal(after[2, position], before[2, head][values[head]])
 
 
 @pytest.mark.parametrize("name", FACTORIES)
 def test_composition_and_inverse(name: str) -> None:
-    """Two permutations in a row are their composition, and an inverse brings everything back."""
-    symmetry, state = of(name)
-    first, second = random_permutations(symmetry, 1), random_permutations(symmetry, 2)
-    in_a_row = permute(symmetry, second, permute(symmetry, first, state))
-    assert equal(in_a_row, permute(symmetry, compose(symmetry, first, second), state))
+    """The composition equals two permutations in sequence, and the inverse restores the weights."""
+    symmetry, state = symmetry_and_weights(name)
+    first = random_permutations(symmetry, 1)
+    second = random_permutations(symmetry, 2)
+    in_sequence = permute(symmetry, second, permute(symmetry, first, state))
+    assert equal(in_sequence, permute(symmetry, compose(symmetry, first, second), state))
     assert equal(state, permute(symmetry, inverse(symmetry, first), permute(symmetry, first, state)))
     assert equal(state, permute(symmetry, identity(symmetry), state))
 
 
-def test_permuted_weights_are_new() -> None:
-    """Nothing is shared with the given weights, and what no group moves is there, too."""
-    symmetry, state = of("convolutional")
+def test_permuted_weights_are_copies() -> None:
+    """They share no memory with the given weights and include the parameters that no group permutes."""
+    symmetry, state = symmetry_and_weights("convolutional")
     permuted = permute(symmetry, identity(symmetry), state)
     assert permuted.keys() == state.keys()
     assert not any(permuted[name].data_ptr() == state[name].data_ptr() for name in state)
 
 
 def test_channels_last_weights() -> None:
-    """The memory format of the given weights makes no difference."""
-    symmetry, state = of("convolutional")
-    other = {name: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for name, t in state.items()}
+    """The memory format of the given weights does not change the result."""
+    symmetry, state = symmetry_and_weights("convolutional")
+    other = dict(state)
+    for name, tensor in state.items():
+        if tensor.dim() == 4:
+            other[name] = tensor.contiguous(memory_format=torch.channels_last)
     permutations = random_permutations(symmetry, 0)
     assert equal(permute(symmetry, permutations, state), permute(symmetry, permutations, other))
 
 
-def test_random_permutations_follow_from_the_stream() -> None:
-    """The same key draws the same, another key something else, every copy of an inner group its own."""
-    symmetry, _ = of("transformer")
+def test_random_stream_of_permutations() -> None:
+    """The same key gives the same permutations, another key others; each outer unit has its own inner permutation."""
+    symmetry, _ = symmetry_and_weights("transformer")
     one, again, other = (random_permutations(symmetry, stream) for stream in (7, 7, 8))
     assert all(torch.equal(a, b) for a, b in zip(one, again))
     assert any(not torch.equal(a, b) for a, b in zip(one, other))
-    (inner,) = [p for p, group in zip(one, symmetry.groups) if group.within][:1]
+    inner = next(p for p, group in zip(one, symmetry.groups) if group.within)
     assert not torch.equal(inner[0], inner[1])
-    assert all(torch.equal(p.sort(-1).values, torch.arange(p.shape[-1]).expand(p.shape)) for p in one)
+    for permutation in one:
+        units = torch.arange(permutation.shape[-1]).expand(permutation.shape)
+        assert torch.equal(permutation.sort(-1).values, units)
 
 
 def test_missing_parameter() -> None:
-    """Weights of another network are refused by name."""
-    symmetry, state = of("perceptron")
+    """The error names the parameter."""
+    symmetry, state = symmetry_and_weights("perceptron")
     del state["3.weight"]
     with pytest.raises(Mismatch, match=r"^weights: parameter '3\.weight' is missing; members must be weights of one network$"):
         permute(symmetry, identity(symmetry), state)
 
 
-def test_other_shape() -> None:
-    """So are weights of a wider one."""
-    symmetry, state = of("perceptron")
+def test_parameter_of_another_shape() -> None:
+    """The error names the parameter, its shape and the network's."""
+    symmetry, state = symmetry_and_weights("perceptron")
     state["1.bias"] = torch.zeros(30)
     with pytest.raises(Mismatch, match=r"^weights: parameter '1\.bias' has shape \(30,\), the network's has \(20,\)$"):
         permute(symmetry, identity(symmetry), state)
 
 
-def test_described() -> None:
-    """A line a group: how many units, within what, in which parameters."""
+def test_description_of_a_symmetry() -> None:
+    """There is one line per group, with its size, its outer group and its parameters."""
     symmetry = derive_symmetry(built(grouped), torch.randn(SHAPE))
     lines = str(symmetry).splitlines()
     assert len(lines) == 9

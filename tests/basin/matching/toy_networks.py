@@ -1,4 +1,4 @@
-"""Small networks for the matching tests: each uses something that permutation symmetry can be got wrong on."""
+"""Small networks for the matching tests. Each has a structure that the derivation of symmetries has to treat specially."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness import streams
 
 
 def built(factory: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
-    """Return a network with random weights, normalizations and statistics included, no two alike."""
+    """Return a network in eval mode whose weights and statistics are all random, normalization layers included."""
     with streams.seeded(streams.key("toy", seed)):
         network = factory().eval()
         for parameter in network.parameters():
@@ -25,7 +25,7 @@ def built(factory: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
 
 
 def perceptron(*sizes: int) -> nn.Sequential:
-    """Linear layers with ReLU in between, on flattened images."""
+    """Return linear layers with ReLU in between, on flattened images."""
     layers: list[nn.Module] = [nn.Flatten()]
     for before, after in itertools.pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
@@ -33,7 +33,7 @@ def perceptron(*sizes: int) -> nn.Sequential:
 
 
 def convolutional(width: int) -> nn.Sequential:
-    """Two convolutions with BatchNorm, then flattened pixels into linear layers: an axis of channels × pixels."""
+    """Return convolutions with normalization, then linear layers on flattened channels × pixels."""
     return nn.Sequential(
         *(nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(width, 2 * width, 3, padding=1), nn.GroupNorm(1, 2 * width), nn.SiLU(), nn.Flatten()),
@@ -42,37 +42,44 @@ def convolutional(width: int) -> nn.Sequential:
 
 
 class Residual(nn.Module):
-    """A residual block with a convolution in groups and one that is depthwise, and squeeze-and-excitation."""
+    """A residual block with a grouped convolution, a depthwise convolution and squeeze-and-excitation."""
 
     def __init__(self, width: int, groups: int) -> None:
         super().__init__()
         self.expand = nn.Conv2d(width, 2 * width, 1)
         self.grouped = nn.Conv2d(2 * width, 2 * width, 3, padding=1, groups=groups)
         self.depthwise = nn.Conv2d(2 * width, 2 * width, 3, padding=1, groups=2 * width)
-        self.squeeze, self.excite = nn.Conv2d(2 * width, 3, 1), nn.Conv2d(3, 2 * width, 1)
+        self.squeeze = nn.Conv2d(2 * width, 3, 1)
+        self.excite = nn.Conv2d(3, 2 * width, 1)
         self.norm = nn.BatchNorm2d(2 * width)
         self.project = nn.Conv2d(2 * width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(self.depthwise(F.hardswish(self.grouped(F.relu(self.expand(x))))))
-        y = y * torch.sigmoid(self.excite(F.relu(self.squeeze(y.mean((2, 3), keepdim=True)))))
+        y = self.grouped(F.relu(self.expand(x)))
+        y = self.norm(self.depthwise(F.hardswish(y)))
+        squeezed = F.relu(self.squeeze(y.mean((2, 3), keepdim=True)))
+        y = y * torch.sigmoid(self.excite(squeezed))
         return x + self.project(y)
 
 
 def grouped() -> nn.Sequential:
-    """A residual stream with grouped and depthwise convolutions."""
+    """Return a network of two residual blocks with grouped and depthwise convolutions."""
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, 2, 1), Residual(8, 4), Residual(8, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
     )
 
 
 class Attention(nn.Module):
-    """Self-attention over fused queries, keys and values; queries and keys may be normalized, with scales all heads share."""
+    """Self-attention with one projection for queries, keys and values.
+
+    `normalized` applies a LayerNorm whose scales all heads share to queries and keys.
+    """
 
     def __init__(self, width: int, heads: int, normalized: bool = False) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width // heads) if normalized else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,12 +90,13 @@ class Attention(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Patches, class token, positions, pre-norm blocks."""
+    """A vision transformer with a class token, position embeddings and pre-norm blocks."""
 
     def __init__(self, width: int = 24, heads: int = 3, hidden: int = 20, depth: int = 2, normalized: bool = False) -> None:
         super().__init__()
         self.patches = nn.Conv2d(3, width, 4, 4)
-        self.token, self.positions = nn.Parameter(torch.randn(1, 1, width)), nn.Parameter(torch.randn(1, 5, width))
+        self.token = nn.Parameter(torch.randn(1, 1, width))
+        self.positions = nn.Parameter(torch.randn(1, 5, width))
         self.attention = nn.ModuleList(Attention(width, heads, normalized) for _ in range(depth))
         self.mlp = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
@@ -107,7 +115,7 @@ class Transformer(nn.Module):
 
 
 class TorchTransformer(nn.Module):
-    """torch's own encoder layer."""
+    """A network around torch's own encoder layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,12 +127,14 @@ class TorchTransformer(nn.Module):
 
 
 class Dense(nn.Module):
-    """Concatenated features, gated by their halves: axes that are sums."""
+    """Concatenated and gated features: axes that are sums."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 4, 3, padding=1)
-        self.norm, self.third = nn.BatchNorm2d(10), nn.Conv2d(10, 14, 1)
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.second = nn.Conv2d(6, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(10)
+        self.third = nn.Conv2d(10, 14, 1)
         self.head = nn.Linear(7, 5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -134,11 +144,12 @@ class Dense(nn.Module):
 
 
 class Padded(nn.Module):
-    """A shortcut that pads with zero channels (ResNets' "option A"), and one weight used twice."""
+    """A shortcut padded with zero channels (option A of He et al. 2016), and a tied weight."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.conv = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 10, 3, 2, 1, bias=False)
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.conv = nn.Conv2d(6, 10, 3, 2, 1, bias=False)
         self.tied = nn.Linear(10, 10)
         self.again = self.tied
         self.head = nn.Linear(10, 5)
@@ -151,7 +162,7 @@ class Padded(nn.Module):
 
 
 class Experts(nn.Module):
-    """A weight per head in one array, applied by einsum."""
+    """One array with a weight matrix per head, applied by einsum."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,0 +1,153 @@
+"""Inner products of two networks' weights, and Gram matrices between the units of the two networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness import TaskFailed
+from harness_basin.matching.symmetry import Block, Permutations, Symmetry, block_axes, permute_block, unit_map
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The permuted parameters of two networks, and the precision of products between them."""
+
+    symmetry: Symmetry
+    reference: dict[str, Tensor]
+    other: dict[str, Tensor]
+    dtype: torch.dtype
+
+    def views(self, block: Block) -> tuple[Tensor, Tensor]:
+        """Return a block of both networks, with one axis per factor."""
+        return block.view(self.reference[block.parameter]), block.view(self.other[block.parameter])
+
+    def value(self, blocks: Iterable[Block], permutations: Permutations) -> float:
+        """Return ⟨θ_a, π θ_b⟩ over blocks. Raise `TaskFailed` if it is not finite."""
+        total = 0.0
+        for block in blocks:
+            a, b = self.views(block)
+            b = permute_block(self.symmetry, block, b, permutations)
+            total += float(torch.dot(a.to(self.dtype).flatten(), b.to(self.dtype).flatten()))
+        return require_finite(total)
+
+
+class GroupAxes(NamedTuple):
+    """A group, and the axes of a block that its outer groups and it permute, outermost first."""
+
+    group: int
+    axes: list[int]
+
+
+def innermost_groups(symmetry: Symmetry, block: Block, groups: Sequence[int]) -> list[GroupAxes]:
+    """Return those of some groups that permute a block and have none of the others within them."""
+    present = []
+    outer: set[int] = set()
+    for axis, group in enumerate(block.groups):
+        if group is not None and group in groups:
+            present.append((group, axis))
+            outer.update(symmetry.groups[group].within)
+    found = []
+    for group, axis in present:
+        if group not in outer:
+            axes = [*block_axes(block, symmetry.groups[group].within), axis]
+            found.append(GroupAxes(group, axes))
+    return found
+
+
+class GramTerm:
+    """The contribution of one block to a Gram matrix. It is updated when the permutations of the block's other axes change.
+
+    If one other group, or one chain of nested groups, permutes the block, both networks' weights are stored as arrays
+    (partner units, rest, own units). An update then multiplies only the partner units that moved.
+    """
+
+    def __init__(self, pair: Pair, block: Block, own: Sequence[int]) -> None:
+        """`own` are the axes of the block that form the rows and columns of the Gram matrix."""
+        self.pair = pair
+        self.block = block
+        self.own = own
+        self.partner: tuple[int, ...] = ()
+        self.operands: tuple[Tensor, Tensor] | None = None
+        self._last_units: Tensor | None = None
+        self._last_gram: np.ndarray | None = None
+        others = [group for axis, group in enumerate(block.groups) if group is not None and axis not in own]
+        chains = innermost_groups(pair.symmetry, block, others)
+        if chains:
+            self.partner = pair.symmetry.path(chains[0].group)
+        if len(chains) < 2:
+            self.operands = self._arranged(chains[0].axes if chains else [])
+
+    def _arranged(self, partner_axes: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return both networks' blocks as (partner units, rest, own units)."""
+        partner_units = math.prod(self.block.factors[axis].size for axis in partner_axes)
+        rows = [*partner_axes, *_other_axes(self.block, [*self.own, *partner_axes])]
+        a, b = (_matrix(view, self.pair.dtype, rows, self.own) for view in self.pair.views(self.block))
+        return a.unflatten(0, (partner_units, -1)), b.unflatten(0, (partner_units, -1))
+
+    def reset(self) -> None:
+        """Forget the last permutations: the next change is the whole Gram matrix."""
+        self._last_units = None
+        self._last_gram = None
+
+    def change(self, permutations: Permutations) -> np.ndarray | None:
+        """Return the change of the Gram matrix (own units, own units) since the last call, or None if it did not change."""
+        if self.operands is None:
+            last = self._last_gram
+            self._last_gram = gram(self.pair, self.block, self.own, permutations)
+            if last is None:
+                return self._last_gram.copy()
+            return self._last_gram - last
+        a, b = self.operands
+        units = unit_map(self.pair.symmetry, permutations, self.partner)
+        last_units = self._last_units
+        self._last_units = units
+        if last_units is None:
+            return _product(a, b.index_select(0, units))
+        (moved,) = torch.nonzero(units != last_units, as_tuple=True)
+        if not len(moved):
+            return None
+        if len(moved) < len(units):
+            a = a.index_select(0, moved)
+        return _product(a, b.index_select(0, units[moved]).sub_(b.index_select(0, last_units[moved])))
+
+
+def gram(pair: Pair, block: Block, own: Sequence[int], permutations: Permutations) -> np.ndarray:
+    """Return a block's Gram matrix over the axes `own`, in float64, with the other axes of the second network permuted."""
+    a, b = pair.views(block)
+    b = permute_block(pair.symmetry, block, b, permutations, keep=own)
+    rest = _other_axes(block, own)
+    return _product(_matrix(a, pair.dtype, rest, own), _matrix(b, pair.dtype, rest, own)).astype(np.float64)
+
+
+def _other_axes(block: Block, axes: Sequence[int]) -> list[int]:
+    """Return the axes of a block that are not among the given ones."""
+    return [axis for axis in range(len(block.factors)) if axis not in axes]
+
+
+def _product(a: Tensor, b: Tensor) -> np.ndarray:
+    """Return the product (units of a, units of b), summed over all axes but the last one."""
+    return (a.flatten(0, -2).T @ b.flatten(0, -2)).numpy()
+
+
+def _matrix(view: Tensor, dtype: torch.dtype, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
+    """Return a block as a contiguous matrix whose rows and columns are products of the given axes.
+
+    The copy comes before the conversion: the reverse order takes eight times as long.
+    """
+    row_count = math.prod(view.shape[axis] for axis in rows)
+    column_count = math.prod(view.shape[axis] for axis in columns)
+    return view.permute(*rows, *columns).reshape(row_count, column_count).contiguous().to(dtype)
+
+
+def require_finite(value: float) -> float:
+    """Return an inner product. Raise `TaskFailed` if it is infinite or not a number."""
+    if not math.isfinite(value):
+        raise TaskFailed(f"matching: an inner product of the weights is {value}; have the members diverged?")
+    return value
