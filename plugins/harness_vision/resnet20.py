@@ -41,8 +41,8 @@ class ResNet20(Architecture):
     name, version = "resnet20", 1
     Options = ResNet20Options
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         """Return the network for images of any size: (batch, *shape) to logits (batch, classes)."""
         from harness_vision.resnet20_network import ResNet20Network
 
-        return ResNet20Network(int(16 * self.options.width), shape, classes, same=self.options.padding == "same")
+        return ResNet20Network(int(16 * self.options.width), shape, num_classes, same=self.options.padding == "same")

@@ -22,7 +22,7 @@ class ResNet20Network(nn.Module):
     `same` pads convolutions of stride 2 as the reference does, otherwise by one pixel on every side.
     """
 
-    def __init__(self, channels: int, shape: tuple[int, int, int], classes: int, *, same: bool = True) -> None:
+    def __init__(self, channels: int, shape: tuple[int, int, int], num_classes: int, *, same: bool = True) -> None:
         super().__init__()
         images, height, width = shape
         self.conv1 = conv3x3(images, channels)
@@ -33,7 +33,7 @@ class ResNet20Network(nn.Module):
             first = Block(wide, out, stride, same_margins(height, width) if same and stride == 2 else None)
             self.groups.append(nn.Sequential(first, Block(out, out), Block(out, out)))
             wide, height, width = out, -(-height // stride), -(-width // stride)
-        self.dense = nn.Linear(wide, classes)
+        self.dense = nn.Linear(wide, num_classes)
         initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ class TimmBackbone(Architecture):
         """timm's name of the model, the family's variant."""
         return str(self.variant)
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         """Return the model: (batch, *shape) to logits (batch, classes); raise `UserError` if timm cannot make it so."""
         weights = self._weights
         if self.options.pretrained and weights is None:
@@ -104,7 +104,7 @@ class TimmBackbone(Architecture):
         if weights is not None:
             weights.check_unchanged(self.full_name)
         try:
-            model = self._create(shape, classes, weights)
+            model = self._create(shape, num_classes, weights)
             logits = _logits_shape(model, shape)
         except Exception as error:  # model code: whatever it raises, the user named the model and its options
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -116,16 +116,16 @@ class TimmBackbone(Architecture):
             ) from None
         if weights is not None:
             weights.check_unchanged(self.full_name)
-        if logits != (1, classes):
-            raise UserError(f"{self.full_name}: gives {logits} for one image, expected (1, {classes}); choose a classifier")
+        if logits != (1, num_classes):
+            raise UserError(f"{self.full_name}: gives {logits} for one image, expected (1, {num_classes}); choose a classifier")
         return model
 
-    def _create(self, shape: tuple[int, int, int], classes: int, weights: WeightFile | None) -> nn.Module:
+    def _create(self, shape: tuple[int, int, int], num_classes: int, weights: WeightFile | None) -> nn.Module:
         """Create the model for this image size, if it depends on one: its constructor alone knows whether it does."""
         import timm
 
         channels, *size = shape
-        ours: dict[str, Any] = {"pretrained": weights is not None, "num_classes": classes, "in_chans": channels}
+        ours: dict[str, Any] = {"pretrained": weights is not None, "num_classes": num_classes, "in_chans": channels}
         if weights is not None:
             ours["pretrained_cfg_overlay"] = {"file": str(weights.path), "custom_load": weights.custom_load}
         theirs = self.options.model_options

@@ -52,7 +52,7 @@ class ViT(Architecture):
     name, version = "vit", 1
     Options = ViTOptions
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         """Return the network for images of this size: (batch, *shape) to logits (batch, classes)."""
         _, height, width = shape
         if height % self.options.patch or width % self.options.patch:
@@ -62,4 +62,4 @@ class ViT(Architecture):
             )
         from harness_vision.vit_network import ViTNetwork
 
-        return ViTNetwork(shape, classes, **self.options.model_dump())
+        return ViTNetwork(shape, num_classes, **self.options.model_dump())

@@ -17,7 +17,7 @@ class ViTNetwork(nn.Module):
     def __init__(
         self,
         shape: tuple[int, int, int],
-        classes: int,
+        num_classes: int,
         *,
         patch: int,
         width: int,
@@ -35,7 +35,7 @@ class ViTNetwork(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.Sequential(*(Block(width, mlp, heads, dropout, attention_dropout) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, classes)
+        self.head = nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.embedding(self.patches(x))  # (batch, patches, width)

@@ -86,10 +86,10 @@ def test_training_that_runs_out_of_memory_once_is_the_same_training(
     assert is_out_of_memory(error)
     build, calls = toys.Perceptron.build, itertools.count()
 
-    def hungry(self: toys.Perceptron, shape: tuple[int, int, int], classes: int) -> Any:
+    def hungry(self: toys.Perceptron, shape: tuple[int, int, int], num_classes: int) -> Any:
         if next(calls) in (1, 7):
             raise error
-        return build(self, shape, classes)
+        return build(self, shape, num_classes)
 
     graph = graph_of(methods=["deep"])
     whole = Store(lab.folder / "whole")

@@ -15,10 +15,10 @@ from harness_vision.resnet20 import ResNet20, ResNet20Options
 from harness_vision.resnet20_network import LayerNorm2d, ResNet20Network, initialize, same_margins
 
 
-def small(shape: tuple[int, int, int] = (3, 16, 16), *, same: bool = True, classes: int = 7) -> ResNet20Network:
+def small(shape: tuple[int, int, int] = (3, 16, 16), *, same: bool = True, num_classes: int = 7) -> ResNet20Network:
     """Return a narrow network in float64 whose biases and scales are not trivial."""
     torch.manual_seed(0)
-    network = ResNet20Network(4, shape, classes, same=same).double()
+    network = ResNet20Network(4, shape, num_classes, same=same).double()
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.ndim == 1:
@@ -58,12 +58,12 @@ def reference(state: dict[str, Tensor], x: Tensor, *, same: bool) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("width", "classes", "parameters"),
+    ("width", "num_classes", "parameters"),
     [(4, 10, 4_655_434), (4, 100, 4_678_564), (4, 200, 4_704_264), (1, 10, 292_954), (2, 10, 1_166_506)],
 )
-def test_parameter_counts(width: int, classes: int, parameters: int) -> None:
+def test_parameter_counts(width: int, num_classes: int, parameters: int) -> None:
     """As in git-re-basin, for every number of classes in the paper."""
-    network = ResNet20(ResNet20Options(width=width)).build((3, 32, 32), classes)
+    network = ResNet20(ResNet20Options(width=width)).build((3, 32, 32), num_classes)
     assert sum(p.numel() for p in network.parameters()) == parameters
     assert len(list(network.parameters())) == len(network.state_dict()) == 65
 

@@ -66,12 +66,12 @@ class Tutorial(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("shape", "classes", "parameters"),
+    ("shape", "num_classes", "parameters"),
     [((3, 32, 32), 10, 3_195_146), ((3, 32, 32), 100, 3_218_276), ((3, 64, 64), 200, 3_293_128)],
 )
-def test_parameter_counts(shape: tuple[int, int, int], classes: int, parameters: int) -> None:
+def test_parameter_counts(shape: tuple[int, int, int], num_classes: int, parameters: int) -> None:
     """As in the tutorial, for the data sets of the paper."""
-    network = ViT().build(shape, classes)
+    network = ViT().build(shape, num_classes)
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 

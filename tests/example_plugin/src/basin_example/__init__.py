@@ -62,13 +62,14 @@ class SoftPerceptron(Architecture):
 
         hidden: int = Field(16, ge=1, description="hidden units")
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         """Return the network."""
         from torch import nn
 
         channels, height, width = shape
+        inputs = channels * height * width
         hidden = self.options.hidden
-        return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, hidden), nn.SiLU(), nn.Linear(hidden, classes))
+        return nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, num_classes))
 
 
 class WeightSpread(Metric):
