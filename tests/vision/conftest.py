@@ -38,6 +38,14 @@ def real_data() -> Callable[[str], Path]:
 
 
 @pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give huggingface_hub and torch.hub empty cache folders; return the first."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """Return a data root with three small classes in the layout of Tiny ImageNet."""
     return write_copy(tmp_path / "data")
