@@ -63,7 +63,8 @@ def test_declarations_import_no_heavy_library() -> None:
 @pytest.mark.parametrize("cls", [*registered("register_architectures"), *registered("register_datasets")])
 def test_every_option_is_described(cls: type[Architecture] | type[Dataset]) -> None:
     """`harness list` has a description of each option."""
-    assert all(field.description for field in cls.Options.model_fields.values())
+    for name, field in cls.Options.model_fields.items():
+        assert field.description, name
 
 
 @pytest.mark.parametrize(
