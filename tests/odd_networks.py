@@ -34,7 +34,7 @@ def architecture(make: Callable[[], nn.Module]) -> type[Architecture]:
 
         name = "odd"
 
-        def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
             return make()
 
     return Odd

@@ -33,7 +33,7 @@ def architecture(make: Callable[[], nn.Module]) -> Architecture:
 
         name = "made"
 
-        def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
             return make()
 
     return Made()

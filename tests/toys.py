@@ -53,7 +53,7 @@ class Perceptron(Architecture):
         batchnorm: bool = False
         dropout: float = 0.0
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         channels, height, width = shape
         layers: list[nn.Module] = [nn.Flatten(), nn.Linear(channels * height * width, self.options.width)]
         if self.options.batchnorm:
@@ -61,7 +61,7 @@ class Perceptron(Architecture):
         layers.append(nn.ReLU())
         if self.options.dropout:
             layers.append(nn.Dropout(self.options.dropout))
-        return nn.Sequential(*layers, nn.Linear(self.options.width, classes))
+        return nn.Sequential(*layers, nn.Linear(self.options.width, num_classes))
 
 
 def catalogue(*more: tuple[str, type]) -> Catalogue:

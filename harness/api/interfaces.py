@@ -54,7 +54,7 @@ class Architecture(Plugin):
         """
 
     @abstractmethod
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         """Return a freshly initialized network from images (batch, *shape), shape = (channels, height, width), to logits
         (batch, classes).
 

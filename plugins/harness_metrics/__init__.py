@@ -1,6 +1,6 @@
 """The metrics that come with the harness: accuracy, connectivity, diversity and calibration of an ensemble.
 
-numpy code throughout; importing this package costs no torch and no scipy.
+All metrics compute with NumPy; importing this package imports neither torch nor SciPy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from harness_metrics.diversity import Disagreement, JensenShannonDivergence, Pre
 
 @hookimpl
 def register_metrics(register: Callable[[type[Metric]], None]) -> None:
-    """Register every metric of `docs/metrics.md`."""
+    """Register all metrics that `docs/metrics.md` describes."""
     register(EnsembleAccuracy)
     register(MeanMemberAccuracy)
     register(JointConnectivity)

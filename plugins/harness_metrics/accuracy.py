@@ -1,4 +1,4 @@
-"""How often an ensemble, and its members alone, are right on the test set. In percent."""
+"""Test accuracy of an ensemble and of its members, in percent."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Average = Literal["probabilities", "logits", "log_probabilities"]
 
 
 def averaged_is_right(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return whether the averaged output's largest class is the label, 100.0 or 0.0, shape (examples,).
+    """Return 100.0 where the largest averaged output is that of the label, else 0.0: float64 (examples,).
 
-    Outputs (members, examples, classes) are averaged in float64 over members; labels (examples,). Of equal outputs the lowest
-    class wins. Source: paper, section 2, f̃(x) = (1 / M) Σ_i f_θi(x).
+    Outputs (members, examples, classes) are averaged over members in float64; labels are int64 (examples,). Among equal outputs
+    the class with the lowest index is the prediction. Source: paper, section 2, f̃(x) = (1 / M) Σ_i f_θi(x).
     """
     return 100.0 * (outputs.mean(axis=0, dtype=np.float64).argmax(axis=1) == labels)
 
 
 class EnsembleAccuracyOptions(Options):
-    """What `ensemble_accuracy` averages."""
+    """The outputs that `ensemble_accuracy` averages."""
 
     average: Average = Field(
         "probabilities",
@@ -38,7 +38,7 @@ class EnsembleAccuracyOptions(Options):
 
 
 class EnsembleAccuracy(Metric):
-    """Test accuracy of the averaged members, in percent; the two ways of averaging not chosen are extra values."""
+    """Test accuracy of the averaged members, in percent; the two averages that were not chosen are extra values."""
 
     name, version = "ensemble_accuracy", 1
     default = True
@@ -48,20 +48,28 @@ class EnsembleAccuracy(Metric):
         """Return the accuracy for the chosen average first, then `ensemble_accuracy_<average>` for the other two."""
         refuse_non_finite(ensemble.logits)
         chosen: Average = self.options.average
-        for average in (chosen, *(other for other in get_args(Average) if other != chosen)):
-            right = averaged_is_right(getattr(ensemble, average), ensemble.labels)
-            name = self.name if average == chosen else f"{self.name}_{average}"
-            yield mean_over_examples(name, right, "percent", "higher")
+        yield self._accuracy(ensemble, chosen, self.name)
+        for other in get_args(Average):
+            if other != chosen:
+                yield self._accuracy(ensemble, other, f"{self.name}_{other}")
+
+    def _accuracy(self, ensemble: EvaluatedEnsemble, average: Average, name: str) -> MetricValue:
+        right = averaged_is_right(getattr(ensemble, average), ensemble.labels)
+        return mean_over_examples(name, right, "percent", "higher")
 
 
 class MeanMemberAccuracy(Metric):
-    """Test accuracy of a single member, in percent: mean over members, and the worst and the best of them."""
+    """Test accuracy of single members, in percent: the mean over members, the worst and the best."""
 
     name, version = "mean_member_accuracy", 1
     default = True
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
-        """Return the mean (its standard error knows that members see the same examples), the worst and the best member's."""
+        """Return the mean, then the worst and the best member's accuracy.
+
+        The standard error of the mean accounts for members sharing their test examples: it is over examples of the share of
+        members that are right.
+        """
         refuse_non_finite(ensemble.logits)
         right = 100.0 * ensemble.correct  # (members, examples)
         order = right.mean(axis=1).argsort(kind="stable")

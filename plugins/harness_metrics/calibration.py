@@ -1,4 +1,4 @@
-"""How good the averaged probabilities are as probabilities: p̄ = (1 / M) Σ_m p_m. Lower is better for each."""
+"""Proper scores and calibration of the averaged probabilities, p̄ = (1 / M) Σ_m p_m. Lower is better for each."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 def negative_log_likelihood(log_probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return −ln p̄(label) in nats, (examples,), from log-probabilities (members, examples, classes).
+    """Return −ln p̄(label) in nats, (examples,), from log-probabilities (members, examples, classes) and labels (examples,).
 
-    Averages in log space (log-sum-exp over members): finite for any finite logits. Source: Lakshminarayanan et al. 2017.
+    The mean is computed by log-sum-exp over members, so it is finite for all finite logits. Source: Lakshminarayanan et al.
+    2017.
     """
     own = log_probabilities[:, np.arange(len(labels)), labels]  # (members, examples)
     return np.maximum(np.log(len(own)) - np.logaddexp.reduce(own, axis=0), 0.0)  # rounding may leave −1e-16
@@ -28,12 +29,13 @@ def negative_log_likelihood(log_probabilities: np.ndarray, labels: np.ndarray) -
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
     """Return Σ_b (n_b / n) |accuracy_b − confidence_b| in [0, 1], over bins ((b − 1) / B, b / B] of the confidence.
 
-    Probabilities (examples, classes); confidence is the largest of them. Source: Guo et al. 2017, equation 3. torchmetrics
-    closes its bins on the left instead: it differs only where a confidence lies on an edge (exactly 1, say).
+    The confidence is the largest of an example's probabilities (examples, classes). Source: Guo et al. 2017, equation 3.
+    The bins of torchmetrics are closed on the left: the two differ only if a confidence is on an edge of a bin, such as
+    exactly 1.
     """
     confidence = probabilities.max(axis=1)
     gap = (probabilities.argmax(axis=1) == labels) - confidence
-    edges = np.arange(1, bins) / bins  # the inner ones: rounding above 1 stays in the last bin
+    edges = np.arange(1, bins) / bins  # inner edges only: a confidence rounded to above 1 is in the last bin
     totals = np.bincount(edges.searchsorted(confidence, side="left"), weights=gap, minlength=bins)
     return float(np.abs(totals).sum() / len(labels))
 
@@ -41,7 +43,7 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
 def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return Σ_k (p_k − [k = label])², (examples,), in [0, 2], from probabilities (examples, classes).
 
-    Source: Brier 1950, the sum over all classes (some halve it, or divide by their number).
+    Source: Brier 1950, who sums over all classes; some authors divide by 2 or by the number of classes.
     """
     residual = probabilities.copy()
     residual[np.arange(len(labels)), labels] -= 1.0
@@ -54,7 +56,7 @@ class NegativeLogLikelihood(Metric):
     name, version = "negative_log_likelihood", 1
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
-        """Return the one value."""
+        """Return one value."""
         refuse_non_finite(ensemble.logits)
         values = negative_log_likelihood(ensemble.log_probabilities, ensemble.labels)
         return [mean_over_examples(self.name, values, "nats", "lower")]
@@ -67,13 +69,13 @@ class ExpectedCalibrationErrorOptions(Options):
 
 
 class ExpectedCalibrationError(Metric):
-    """Gap between confidence and accuracy of the averaged probabilities, as a fraction in [0, 1]."""
+    """Gap between confidence and accuracy of the averaged probabilities, in [0, 1]."""
 
     name, version = "expected_calibration_error", 1
     Options = ExpectedCalibrationErrorOptions
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
-        """Return the one value; it is not a mean over examples and has no standard error."""
+        """Return one value; it has no standard error, since it is not a mean over examples."""
         refuse_non_finite(ensemble.logits)
         value = expected_calibration_error(ensemble.probabilities.mean(axis=0), ensemble.labels, self.options.bins)
         return [MetricValue(self.name, value, better="lower")]
@@ -85,7 +87,7 @@ class BrierScore(Metric):
     name, version = "brier_score", 1
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
-        """Return the one value."""
+        """Return one value."""
         refuse_non_finite(ensemble.logits)
         values = brier_score(ensemble.probabilities.mean(axis=0), ensemble.labels)
         return [mean_over_examples(self.name, values, better="lower")]

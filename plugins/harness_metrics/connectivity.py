@@ -1,10 +1,10 @@
-"""How accuracy changes between members in weight space: over the whole simplex, at its worst point, along every edge.
+"""Accuracy between members in weight space: over the whole simplex, at its worst point, and along every edge.
 
-Every metric here reads one quantity, the *excess* of a point λ of the simplex (paper, section 3, "Connectivity"),
+All metrics are computed from one quantity, the *excess* of a point λ of the simplex (paper, section 3, "Connectivity"),
 
     q(λ) = Acc(Σ_i λ_i θ_i) − Σ_i λ_i Acc(θ_i),
 
-in percent of test accuracy: 0 at the members themselves, below 0 where a barrier lies between them.
+in percent of test accuracy: it is 0 at the members, and below 0 at a barrier between them.
 """
 
 from __future__ import annotations
@@ -24,24 +24,25 @@ if TYPE_CHECKING:
     from harness import EvaluatedEnsemble
 
 BatchNorm = Literal["recompute", "interpolate"]
-DRAWS = "joint_connectivity"  # the purpose of the draws of λ: equal for every method, shared by the two metrics that draw
-_BLOCK = 256  # draws evaluated at a time: bounds the table of draws × examples
-_FIRST_STEP, _LAST_STEP = 1 / 4, 1 / 128  # of the pattern search, as shares of an edge
+DRAWS = "joint_connectivity"  # purpose of the random numbers for λ, equal for all methods and for both metrics that draw λ
+_BLOCK_SIZE = 256  # draws per table of draws × examples, which bounds its memory
+_FIRST_STEP, _LAST_STEP = 1 / 4, 1 / 128  # of the pattern search, as fractions of an edge
 
 
 def dirichlet(uniform: np.ndarray) -> np.ndarray:
-    """Return points drawn from Dir(1), uniform on the simplex, (draws, members), from numbers in [0, 1) of that shape.
+    """Return points of Dir(1), uniform on the simplex, (draws, members), from uniform numbers in [0, 1) of the same shape.
 
-    Exponential variates divided by their sum. Source: Devroye, Non-Uniform Random Variate Generation (1986), chapter XI.4.
+    They are exponential variates divided by their sum. Source: Devroye, Non-Uniform Random Variate Generation (1986),
+    chapter XI.4.
     """
     exponential = np.maximum(-np.log1p(-uniform), np.finfo(np.float64).tiny)  # a row of zeros gives the centroid, not 0 / 0
     return exponential / exponential.sum(axis=1, keepdims=True)
 
 
 def right_at(ensemble: EvaluatedEnsemble, points: np.ndarray, batchnorm: BatchNorm = "recompute") -> np.ndarray:
-    """Return which examples the network at Σ_i λ_pi θ_i gets right, bool (points, examples), for points (points, members).
+    """Return where the network at Σ_i λ_pi θ_i is right, bool (points, examples), for points (points, members).
 
-    A vertex of the simplex is a member, known already: no network is evaluated there.
+    A vertex of the simplex is a member, whose predictions are known: no network is evaluated there.
     """
     vertex = points.max(axis=1) == 1
     right = np.empty((len(points), len(ensemble.labels)), dtype=bool)
@@ -52,44 +53,47 @@ def right_at(ensemble: EvaluatedEnsemble, points: np.ndarray, batchnorm: BatchNo
 
 
 def excess(right: np.ndarray, points: np.ndarray, correct: np.ndarray) -> np.ndarray:
-    """Return each example's part in q(λ_p), in percent, float64 (points, examples); its mean over examples is q(λ_p).
+    """Return the contribution of each example to q(λ_p), in percent, float64 (points, examples); q(λ_p) is its mean.
 
-    d_pe = 100 ([right at Σ_i λ_pi θ_i] − Σ_i λ_pi [member i right]): right bool (points, examples), points (points, members),
-    correct bool (members, examples).
+    d_pe = 100 ([right at Σ_i λ_pi θ_i] − Σ_i λ_pi [member i right]). `right` is bool (points, examples), `points` (points,
+    members), `correct` bool (members, examples).
     """
     return 100.0 * (right - points @ correct)
 
 
 def excess_blocks(ensemble: EvaluatedEnsemble, points: np.ndarray, batchnorm: BatchNorm = "recompute") -> Iterator[np.ndarray]:
-    """Yield the excess at points (points, members), some points at a time: (points of the block, examples)."""
-    for first in range(0, len(points), _BLOCK):
-        block = points[first : first + _BLOCK]
+    """Yield the excess at points (points, members) in blocks (points of the block, examples)."""
+    for first in range(0, len(points), _BLOCK_SIZE):
+        block = points[first : first + _BLOCK_SIZE]
         yield excess(right_at(ensemble, block, batchnorm), block, ensemble.correct)
 
 
 def worst_point(q: Callable[[np.ndarray], np.ndarray], starts: np.ndarray, evaluations: int) -> np.ndarray:
-    """Return the point (members,) of the simplex where q is lowest, of those tried.
+    """Return the point (members,) of the simplex with the lowest q of all points tried.
 
-    `q` maps points (points, members) to values (points,). Every start (points, members) is tried; from the lowest a pattern
-    search goes on for at most `evaluations` further points: it tries steps towards and away from every vertex, moves to the
-    best if that is lower, and halves its step otherwise (Torczon 1997). Deterministic; never above the lowest start.
+    `q` maps points (points, members) to values (points,). A pattern search (Torczon 1997) begins at the lowest of the starts
+    (points, members) and tries at most `evaluations` further points: it tries steps towards and away from every vertex,
+    moves to the lowest point if that is below the current one, and halves its step otherwise. The search is deterministic,
+    and its result is never above the lowest start.
     """
     values = q(starts)
-    point, value = starts[values.argmin()], float(values.min())
+    point = starts[values.argmin()]
+    lowest = float(values.min())
     step = _FIRST_STEP
     while evaluations > 0 and step >= _LAST_STEP:
-        around = _steps(point, step)[:evaluations]
-        evaluations -= len(around)
-        values = q(around)
-        if values.min() < value:
-            point, value = around[values.argmin()], float(values.min())
+        candidates = _steps(point, step)[:evaluations]
+        evaluations -= len(candidates)
+        values = q(candidates)
+        if values.min() < lowest:
+            point = candidates[values.argmin()]
+            lowest = float(values.min())
         else:
             step /= 2
     return point
 
 
 def search_starts(draws: np.ndarray) -> np.ndarray:
-    """Return where the search for the worst point begins, (points, members): vertices, centroid, edges' midpoints, draws."""
+    """Return the starts of the search for the worst point, (points, members): vertices, centroid, midpoints of edges, draws."""
     members = draws.shape[1]
     vertices = np.eye(members)
     midpoints = [(vertices[i] + vertices[j]) / 2 for i, j in combinations(range(members), 2)]
@@ -97,23 +101,26 @@ def search_starts(draws: np.ndarray) -> np.ndarray:
 
 
 def _steps(point: np.ndarray, step: float) -> np.ndarray:
-    """Return the points one step from a point, (at most 2 × members, members): towards each vertex, then away from each."""
+    """Return the points one step from a point, (at most 2 × members, members): towards, then away from each vertex."""
     vertices = np.eye(len(point))
     towards = point + step * (vertices - point)
     movable = (point > 0) & (point < 1)
-    share = np.minimum(step, point[movable]) / (1 - point[movable])  # takes `step` off a coordinate, or all of it
+    share = np.minimum(step, point[movable]) / (1 - point[movable])  # lowers a coordinate by `step`, at most to 0
     away = point - share[:, None] * (vertices[movable] - point)
-    steps = np.maximum(np.vstack([towards, away]), 0.0)  # rounding may leave −1e-17
+    steps = np.maximum(np.vstack([towards, away]), 0.0)  # rounding may give −1e-17
     return steps / steps.sum(axis=1, keepdims=True)
 
 
 def _curve(name: str, grid: np.ndarray, right: np.ndarray) -> list[MetricValue]:
-    """Return the accuracy at every λ of a segment, named `<name>/<λ>`; grid (points,), right bool (points, examples)."""
-    return [mean_over_examples(f"{name}/{x:.4g}", 100.0 * at, "percent", "higher") for x, at in zip(grid, right)]
+    """Return the accuracy at every λ of a segment, named `<name>/<λ>`; grid is (points,), right bool (points, examples)."""
+    values = []
+    for share, row in zip(grid, right):
+        values.append(mean_over_examples(f"{name}/{share:.4g}", 100.0 * row, "percent", "higher"))
+    return values
 
 
 class JointConnectivityOptions(Options):
-    """How `joint_connectivity` samples the simplex."""
+    """Number of draws and BatchNorm statistics of `joint_connectivity`."""
 
     draws: int = Field(50, ge=1, le=100_000, description="N, the draws λ ~ Dir(1) (the paper's 50); at least one")
     batchnorm: BatchNorm = Field(
@@ -126,7 +133,7 @@ class JointConnectivityOptions(Options):
 class JointConnectivity(Metric):
     """q̄, the mean of q(λ) over draws λ ~ Dir(1), in percent: near or above 0 for members of one basin.
 
-    Source: paper, section 3 and appendix C. The draws are the same for every method.
+    The draws are the same for every method. Source: paper, section 3 and appendix C.
     """
 
     name, version = "joint_connectivity", 1
@@ -134,7 +141,7 @@ class JointConnectivity(Metric):
     Options = JointConnectivityOptions
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
-        """Return q̄ with its standard error over draws, the worst draw, then what other draws and other images would change."""
+        """Return q̄ with its standard error over draws, the worst draw, the standard errors by source, and the interval."""
         refuse_non_finite(ensemble.logits)
         draws = dirichlet(ensemble.uniform(DRAWS, self.options.draws, ensemble.size))
         estimate = crossed_mean(excess_blocks(ensemble, draws, self.options.batchnorm))
@@ -143,17 +150,18 @@ class JointConnectivity(Metric):
         yield from self._uncertainty(estimate)
 
     def _uncertainty(self, estimate: CrossedMean) -> Iterator[MetricValue]:
-        """Yield the standard errors by source, their total and the 95 % interval; what the sample cannot tell is left out."""
+        """Yield the standard errors by source, their total and the 95 % interval, without those that the sample cannot give."""
+        values = {"se_draws": estimate.se_rows, "se_examples": estimate.se_columns, "se": estimate.se}
         interval = estimate.interval(0.95)
-        parts = {"se_draws": estimate.se_rows, "se_examples": estimate.se_columns, "se": estimate.se}
-        bounds = {} if interval is None else {"low": interval[0], "high": interval[1]}
-        for part, value in {**parts, **bounds}.items():
+        if interval is not None:
+            values["low"], values["high"] = interval
+        for suffix, value in values.items():
             if value is not None:
-                yield MetricValue(f"{self.name}_{part}", value, None, "percent")
+                yield MetricValue(f"{self.name}_{suffix}", value, None, "percent")
 
 
 class WorstConnectivityOptions(Options):
-    """How `worst_connectivity` searches."""
+    """Starts and budget of the search of `worst_connectivity`."""
 
     draws: int = Field(
         50, ge=1, le=100_000, description="draws to start from, the first of joint_connectivity's: evaluated once for both"
@@ -163,23 +171,27 @@ class WorstConnectivityOptions(Options):
 
 
 class WorstConnectivity(Metric):
-    """The lowest q(λ) that a search of the simplex finds, in percent: never above the worst draw, nor above 0.
+    """The lowest q(λ) that a search of the simplex finds, in percent: at most 0, and at most the worst of its draws.
 
-    It starts from the draws, the vertices, the edges' midpoints and the centroid, and refines the lowest of them. A minimum
-    over noisy values is biased downwards: read it as where to look, not as an estimate.
+    The search starts from the draws, the vertices, the midpoints of edges and the centroid, and refines the lowest of them. A
+    minimum over noisy values is biased downwards: it shows where to look, and is no estimate of the true minimum.
     """
 
     name, version = "worst_connectivity", 1
     Options = WorstConnectivityOptions
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
-        """Return the lowest q (its standard error over examples ignores the search), then λ there, one value a member."""
+        """Return the lowest q, then λ at that point, one value per member.
+
+        The standard error is over examples at that point, and ignores the search.
+        """
         refuse_non_finite(ensemble.logits)
         options: WorstConnectivityOptions = self.options
         draws = dirichlet(ensemble.uniform(DRAWS, options.draws, ensemble.size))
 
         def q(points: np.ndarray) -> np.ndarray:
-            return np.concatenate([block.mean(axis=1) for block in excess_blocks(ensemble, points, options.batchnorm)])
+            blocks = excess_blocks(ensemble, points, options.batchnorm)
+            return np.concatenate([block.mean(axis=1) for block in blocks])
 
         point = worst_point(q, search_starts(draws), options.evaluations)
         (table,) = excess_blocks(ensemble, point[None], options.batchnorm)
@@ -189,23 +201,23 @@ class WorstConnectivity(Metric):
 
 
 class PairwiseConnectivityOptions(Options):
-    """Where `pairwise_connectivity` looks."""
+    """Number of points and BatchNorm statistics of `pairwise_connectivity`."""
 
     points: int = Field(11, ge=3, le=1001, description="values of λ on each segment, evenly spaced, both ends included")
     batchnorm: BatchNorm = Field("recompute", description="as for joint_connectivity")
 
 
 class PairwiseConnectivity(Metric):
-    """q on the edges of the simplex, in percent: mean over the inner points of every pair's segment, then over pairs.
+    """q on the edges of the simplex, in percent: mean over the inner points of each pair's segment, then over pairs.
 
-    Source: paper, figures 2a and 2b; the barrier is Entezari et al. 2022's, on accuracy.
+    Source: paper, figures 2a and 2b. The barrier is that of Entezari et al. 2022, on accuracy instead of loss.
     """
 
     name, version = "pairwise_connectivity", 1
     Options = PairwiseConnectivityOptions
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
-        """Return the mean, the barrier, the worst pair of each, then the accuracy at every point of every pair's segment."""
+        """Return the mean, the worst pair's mean, the mean barrier and the worst pair's, then the accuracy at all points."""
         refuse_non_finite(ensemble.logits)
         pairs = list(combinations(range(ensemble.size), 2))
         grid = np.arange(self.options.points) / (self.options.points - 1)
@@ -214,7 +226,8 @@ class PairwiseConnectivity(Metric):
         curves: list[MetricValue] = []
         for row, (i, j) in enumerate(pairs):
             points = np.zeros((len(grid), ensemble.size))
-            points[:, i], points[:, j] = grid[::-1], grid
+            points[:, i] = grid[::-1]
+            points[:, j] = grid
             right = right_at(ensemble, points, self.options.batchnorm)
             table = excess(right, points, ensemble.correct)  # (points, examples)
             means[row] = table.mean(axis=1)
@@ -225,8 +238,8 @@ class PairwiseConnectivity(Metric):
         yield from curves
 
     def _extremes(self, means: np.ndarray) -> Iterator[MetricValue]:
-        """Yield the worst pair's mean, the barrier and the worst pair's barrier from q, (pairs, points)."""
-        barriers = np.abs(means.min(axis=1))  # the ends count: q is 0 there, a barrier never below 0
+        """Yield the worst pair's mean, the mean barrier and the worst pair's barrier from q (pairs, points)."""
+        barriers = np.abs(means.min(axis=1))  # the ends are included: q is 0 there, so no barrier is below 0
         yield MetricValue(f"{self.name}_worst_pair", float(means[:, 1:-1].mean(axis=1).min()), None, "percent", "higher")
         yield MetricValue("pairwise_barrier", float(barriers.mean()), None, "percent", "lower")
         yield MetricValue("pairwise_barrier_worst_pair", float(barriers.max()), None, "percent", "lower")

@@ -1,6 +1,6 @@
-"""How much the members' predictions differ. Each is 0 for identical members, and so for a single one.
+"""Diversity of the members' predictions. Each metric is 0 for identical members, and for a single one.
 
-More is not better in itself: pushing members apart can cost more than it gains (Abe et al. 2023), so none has a direction.
+None has a direction: more diversity can cost more accuracy than it gains (Abe et al. 2023).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def predictive_variance(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the variance over members (ddof 0) of the true class's probability, (examples,), in [0, 1/4].
 
-    Probabilities (members, examples, classes), labels int (examples,). Source: Abe et al. 2023; paper, figure 3b.
+    Probabilities are (members, examples, classes), labels int (examples,). Source: Abe et al. 2023; paper, figure 3b.
     """
     return probabilities[:, np.arange(len(labels)), labels].var(axis=0)
 
@@ -31,7 +31,7 @@ def jensen_shannon_divergence(probabilities: np.ndarray) -> np.ndarray:
     """Return the one-vs-all Jensen–Shannon divergence in nats, mean over members, (examples,), in [0, ln 2].
 
     For member m, q_m is the mean of the *other* members' probabilities, c_m = (p_m + q_m) / 2, and
-    J_m = (KL(p_m ‖ c_m) + KL(q_m ‖ c_m)) / 2 = H(c_m) − (H(p_m) + H(q_m)) / 2. Probabilities (members, examples, classes).
+    J_m = (KL(p_m ‖ c_m) + KL(q_m ‖ c_m)) / 2 = H(c_m) − (H(p_m) + H(q_m)) / 2. Probabilities are (members, examples, classes).
     Source: Abe et al. 2023; paper, figure 3a.
     """
     members = len(probabilities)
@@ -39,8 +39,8 @@ def jensen_shannon_divergence(probabilities: np.ndarray) -> np.ndarray:
         return np.zeros(probabilities.shape[1])
     total = probabilities.sum(axis=0)
     divergence = np.zeros(probabilities.shape[1])
-    for own in probabilities:  # a member at a time: temporaries stay at (examples, classes)
-        others = np.maximum(total - own, 0.0) / (members - 1)  # rounding may leave −1e-17 where the others say 0
+    for own in probabilities:  # one member at a time: temporary arrays are (examples, classes)
+        others = np.maximum(total - own, 0.0) / (members - 1)  # rounding may give −1e-17 instead of 0
         divergence += _entropy((own + others) / 2) - (_entropy(own) + _entropy(others)) / 2
     return np.maximum(divergence / members, 0.0)
 
@@ -48,7 +48,7 @@ def jensen_shannon_divergence(probabilities: np.ndarray) -> np.ndarray:
 def disagreement(predictions: np.ndarray) -> np.ndarray:
     """Return the share of pairs of members that predict different classes, in percent, (examples,).
 
-    Predictions int (members, examples). Source: Fort, Hu and Lakshminarayanan 2019, before their normalization.
+    Predictions are int (members, examples). Source: Fort, Hu and Lakshminarayanan 2019, without their normalization.
     """
     pairs = list(combinations(range(len(predictions)), 2))
     differ = np.zeros(predictions.shape[1])
@@ -58,18 +58,18 @@ def disagreement(predictions: np.ndarray) -> np.ndarray:
 
 
 def _entropy(probabilities: np.ndarray) -> np.ndarray:
-    """Return −Σ_k p_k ln p_k over the last axis, 0 ln 0 = 0."""
+    """Return −Σ_k p_k ln p_k over the last axis of (examples, classes), with 0 ln 0 = 0: (examples,)."""
     logs = np.log(np.where(probabilities > 0, probabilities, 1.0))
     return -np.einsum("ek,ek->e", probabilities, logs)
 
 
 class PredictiveVariance(Metric):
-    """Variance over members of the probability given to the true class, mean over examples."""
+    """Variance over members of the probability of the true class, mean over examples."""
 
     name, version = "predictive_variance", 1
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
-        """Return the one value."""
+        """Return one value."""
         refuse_non_finite(ensemble.logits)
         return [mean_over_examples(self.name, predictive_variance(ensemble.probabilities, ensemble.labels))]
 
@@ -80,7 +80,7 @@ class JensenShannonDivergence(Metric):
     name, version = "jensen_shannon_divergence", 1
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
-        """Return the one value."""
+        """Return one value."""
         refuse_non_finite(ensemble.logits)
         return [mean_over_examples(self.name, jensen_shannon_divergence(ensemble.probabilities), "nats")]
 
@@ -91,6 +91,6 @@ class Disagreement(Metric):
     name, version = "disagreement", 1
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
-        """Return the one value."""
+        """Return one value."""
         refuse_non_finite(ensemble.logits)
         return [mean_over_examples(self.name, disagreement(ensemble.logits.argmax(axis=2)), "percent")]

@@ -1,4 +1,4 @@
-"""Refusing members that diverged: a NaN logit would count as a wrong answer in one metric and be a NaN row in the next."""
+"""Refuse members that diverged: a NaN logit would be a wrong answer in one metric and a NaN row in another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ def refuse_non_finite(logits: np.ndarray) -> None:
     if not bad.any():
         return
     member = int(bad.any(axis=1).argmax())
-    count, first = int(bad[member].sum()), int(bad[member].argmax())
+    count = int(bad[member].sum())
+    first = int(bad[member].argmax())
     raise ValueError(
         f"member {member}: logits that are not finite on {count} of {bad.shape[1]} examples (the first is example {first}); "
         "the network has diverged: lower its learning rate, or leave the member out"

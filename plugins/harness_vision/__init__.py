@@ -1,7 +1,7 @@
 """Architectures and data sets for image classification.
 
-Importing this costs neither torch nor timm: these files declare what a benchmark file can choose, and `build` and `load`
-import the files that do the work (`resnet20_network.py`, `vit_network.py`, `pictures.py`) and the libraries.
+Importing this package imports neither torch nor timm. The modules imported here declare names and options; `build` and `load`
+import the implementations (`resnet20_network.py`, `vit_network.py`, `pictures.py`) and the libraries when they are called.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from harness_vision.vit import ViT
 
 @hookimpl
 def register_architectures(register: Callable[[type[Architecture]], None]) -> None:
-    """Register the paper's two networks and everything timm has."""
+    """Register the paper's two networks and the family of timm's networks."""
     for architecture in (ResNet20, ViT, TimmBackbone):
         register(architecture)
 
 
 @hookimpl
 def register_datasets(register: Callable[[type[Dataset]], None]) -> None:
-    """Register the paper's three data sets, and digits, which needs no download."""
+    """Register the paper's three data sets and digits, which needs no download."""
     for dataset in (Cifar10, Cifar100, TinyImageNet, Digits):
         register(dataset)

@@ -1,7 +1,8 @@
-"""Published archives: found under the data root, verified by md5, unpacked, downloaded where the net allows. Knows no data set.
+"""Find published archives under the data root, or download them; verify their md5 and unpack them. Knows no data set.
 
-Nothing that an archive says becomes a path: only members whose whole name fits a pattern given here are written. Files arrive
-aside and are renamed when whole, so an interrupted download or unpacking leaves nothing that looks like data.
+Only archive members whose whole name matches `Archive.members` are written; no other name in an archive becomes a path.
+Files and folders are written to a temporary folder and renamed when complete: an interrupted download or unpacking leaves
+nothing that looks like data.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ from typing import IO, cast
 from harness import DataError
 
 TIMEOUT = 15.0
-"""Seconds that a server may stay silent."""
+"""Seconds without an answer after which a download fails."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A published archive: its name, its address, its md5, the folder it unpacks to and which members are expected."""
+    """A published archive, a `.zip` file or a tar file.
+
+    `folder` is the top folder of its members. Only members whose whole name matches `members` are unpacked.
+    """
 
     filename: str
     url: str
@@ -42,23 +46,24 @@ class Archive:
     members: re.Pattern[str]
 
     def advice(self, root: Path) -> str:
-        """Say what to put where."""
+        """Return the part of an error message that says which file to put into the data root."""
         return f"put {self.filename} (md5 {self.md5}) from {self.url} into {root}"
 
 
 def provide(archive: Archive, root: Path) -> Path:
-    """Return the archive's folder under the data root; if it is not there yet, unpack the archive, downloaded if need be.
+    """Return the archive's folder under the data root.
 
-    A folder that is there is taken as it is. Raise `DataError` with one line that says which file to put where.
+    If the folder is missing, unpack the archive; if the archive is missing too, download it first. An existing folder is not
+    checked. Raise `DataError` with one line that says which file to put into the root.
     """
     folder = root / archive.folder
-    with _explained(folder):
+    with _os_errors_as_data_errors(folder):
         if folder.is_dir():
             return folder
         if root.exists() and not root.is_dir():
             raise DataError(f"{root}: the data root is not a folder; choose another with --data or HARNESS_DATA")
-    with alone(root, archive.folder):
-        if folder.is_dir():  # another process was faster
+    with exclusive_lock(root, archive.folder):
+        if folder.is_dir():  # another process has made it meanwhile
             return folder
         packed = root / archive.filename
         if packed.is_file():
@@ -70,30 +75,33 @@ def provide(archive: Archive, root: Path) -> Path:
 
 
 def check_md5(path: Path, expected: str, advice: str) -> None:
-    """Raise `DataError` unless a file has this md5."""
-    with _explained(path), path.open("rb") as file:
+    """Raise `DataError` unless a file has the expected md5; the message ends with `advice`."""
+    with _os_errors_as_data_errors(path), path.open("rb") as file:
         found = hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
     _compare(path, found, expected, advice)
 
 
 def read_checked(path: Path, expected: str, advice: str) -> bytes:
-    """Return a file's bytes, those very bytes having this md5; raise `DataError` otherwise."""
-    with _explained(path, advice):
+    """Return a file's bytes; raise `DataError` unless the returned bytes have the expected md5.
+
+    The file is read once: a file that changes between a check and a second read could not be trusted.
+    """
+    with _os_errors_as_data_errors(path, advice):
         content = path.read_bytes()
     _compare(path, hashlib.md5(content, usedforsecurity=False).hexdigest(), expected, advice)
     return content
 
 
 def download(archive: Archive, root: Path) -> None:
-    """Fetch the archive into the data root; it appears there whole and verified, or not at all."""
+    """Download the archive into the data root; it appears there complete and verified, or not at all."""
     try:
         with urllib.request.urlopen(archive.url, timeout=TIMEOUT) as response:
             _log.warning("downloading %s to %s", archive.url, root)
-            with _made_in(root, archive.filename) as aside:
-                with aside.open("wb") as file:
+            with _temporary_path(root, archive.filename) as temporary:
+                with temporary.open("wb") as file:
                     shutil.copyfileobj(cast(IO[bytes], response), file, 1 << 20)
-                check_md5(aside, archive.md5, f"{archive.url} served something else; {archive.advice(root)}")
-                aside.replace(root / archive.filename)
+                check_md5(temporary, archive.md5, f"{archive.url} served something else; {archive.advice(root)}")
+                temporary.replace(root / archive.filename)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(
@@ -102,25 +110,27 @@ def download(archive: Archive, root: Path) -> None:
 
 
 def unpack(archive: Archive, root: Path) -> None:
-    """Unpack the wanted members of an archive that lies in the data root; the folder appears there whole, or not at all."""
-    packed, folder = root / archive.filename, root / archive.folder
+    """Unpack the expected members of an archive in the data root; the folder appears there complete, or not at all."""
+    packed = root / archive.filename
+    folder = root / archive.folder
     try:
-        with _made_in(root, archive.folder) as aside:
-            for name, content in _files(packed):
+        with _temporary_path(root, archive.folder) as temporary:
+            for name, read in _files(packed):
                 if archive.members.fullmatch(name):
-                    (aside / name).parent.mkdir(parents=True, exist_ok=True)
-                    (aside / name).write_bytes(content())
-            (aside / archive.folder).rename(folder)
+                    path = temporary / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(read())
+            (temporary / archive.folder).rename(folder)
     except (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
-        if not folder.is_dir():  # made by another process meanwhile: as good
+        if not folder.is_dir():  # if it exists, another process has unpacked the archive meanwhile
             raise DataError(
                 f"{packed}: cannot be unpacked into {root} ({_one_line(error)}); unpack it by hand, so that {folder} is there"
             ) from None
 
 
 @contextmanager
-def alone(root: Path, name: str) -> Iterator[None]:
-    """Keep other processes out while something is made under the data root; go on without a lock where none can be had."""
+def exclusive_lock(root: Path, name: str) -> Iterator[None]:
+    """Hold a lock file for `name` under the data root; go on without one if it cannot be created or locked."""
     from filelock import FileLock
 
     lock = FileLock(root / f".{name}.lock")
@@ -139,14 +149,14 @@ def alone(root: Path, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _made_in(root: Path, name: str) -> Iterator[Path]:
-    """Give a path (a file's or a folder's, not there yet) beside what is to be made, and leave no trace of it."""
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=root, ignore_cleanup_errors=True) as aside:
-        yield Path(aside) / "made"
+def _temporary_path(root: Path, name: str) -> Iterator[Path]:
+    """Yield a path under the root where nothing exists yet; remove what is still there afterwards."""
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=root, ignore_cleanup_errors=True) as folder:
+        yield Path(folder) / "made"
 
 
 def _files(packed: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Go through the regular files of a zip or tar archive: name and a function that reads the content."""
+    """Yield the name of each regular file of a zip or tar archive, and a function that reads its content."""
     if packed.suffix == ".zip":
         with zipfile.ZipFile(packed) as zipped:
             for entry in zipped.infolist():
@@ -165,12 +175,15 @@ def _compare(path: Path, found: str, expected: str, advice: str) -> None:
 
 
 @contextmanager
-def _explained(path: Path, advice: str = "") -> Iterator[None]:
-    """Turn what the operating system says about a path into a line for the user."""
+def _os_errors_as_data_errors(path: Path, advice: str = "") -> Iterator[None]:
+    """Raise `DataError` with the path and the reason for an `OSError` within the block."""
     try:
         yield
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}" + (f"; {advice}" if advice else "")) from None
+        message = f"{path}: cannot be read: {error.strerror or error}"
+        if advice:
+            message = f"{message}; {advice}"
+        raise DataError(message) from None
 
 
 def _one_line(error: object) -> str:

@@ -1,6 +1,6 @@
 """`cifar10` and `cifar100`, from the official Python batches (Krizhevsky 2009).
 
-The batches are pickles, and a pickle can run anything: one is opened only once the md5 of its very bytes has matched.
+The batches are Python pickles, and unpickling can run any code. Bytes are unpickled only after their md5 has matched.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 
 
 class CifarOptions(Options):
-    """How much of a CIFAR data set to use."""
+    """Numbers of images of a CIFAR data set to use."""
 
     train_size: int | None = Field(None, ge=1, le=50_000, description="the first n training images; null: all 50,000")
     test_size: int | None = Field(None, ge=1, le=10_000, description="the first n test images; null: all 10,000")
 
 
 class PythonBatches(Dataset):
-    """What both CIFARs have in common; a subclass says which files, with the md5 of each, and where labels are in them."""
+    """Base of both CIFAR data sets.
+
+    A subclass gives its archive, the md5 of each of its files by name, and the key of the labels in a batch.
+    """
 
     Options = CifarOptions
     shape = (3, 32, 32)
@@ -39,26 +42,32 @@ class PythonBatches(Dataset):
 
     @property
     def train_size(self) -> int:
-        """50,000, or as many as the options say."""
+        """50,000, or the option `train_size`."""
         return self.options.train_size or 50_000
 
     @property
     def fingerprint(self) -> str:
-        """The published md5 of every file read."""
-        return " ".join(f"{name}:{md5}" for name, md5 in {**self.train_files, **self.test_files}.items())
+        """The published md5 of every file that is read."""
+        files = {**self.train_files, **self.test_files}
+        return " ".join(f"{name}:{md5}" for name, md5 in files.items())
 
     def load(self, root: Path) -> tuple[Split, Split]:
-        """Return training and test images in the files' order."""
+        """Return the training and the test images in the order of the files."""
         folder = provide(self.archive, root)
-        train, test = (self._read(folder, files) for files in (self.train_files, self.test_files))
+        train = self._read(folder, self.train_files)
+        test = self._read(folder, self.test_files)
         return _first(train, self.options.train_size), _first(test, self.options.test_size)
 
     def _read(self, folder: Path, files: Mapping[str, str]) -> tuple[Tensor, Tensor]:
+        """Return the images, uint8 (n, 3, 32, 32), and the labels, int64 (n,), of some files."""
         import numpy as np
         import torch
 
         advice = f"remove {folder} and {self.archive.advice(folder.parent)}"
-        batches = [_unpickle(read_checked(folder / name, md5, advice)) for name, md5 in files.items()]
+        batches = []
+        for name, md5 in files.items():
+            content = read_checked(folder / name, md5, advice)
+            batches.append(_unpickle(content))
         images = np.concatenate([batch["data"] for batch in batches]).reshape(-1, *self.shape)
         labels = np.concatenate([batch[self.label_key] for batch in batches]).astype(np.int64)
         return torch.from_numpy(images), torch.from_numpy(labels)
@@ -107,11 +116,13 @@ class Cifar100(PythonBatches):
 
 
 def _unpickle(content: bytes) -> dict[str, Any]:
-    """Open a batch of verified bytes: `data` (n, 3072) uint8, and lists of labels."""
+    """Return the batch in verified bytes: `data`, uint8 (n, 3072), and lists of labels."""
     return pickle.loads(content, encoding="latin1")
 
 
 def _first(split: tuple[Tensor, Tensor], n: int | None) -> Split:
-    """Return the first n images and labels as a split that keeps nothing else in memory."""
+    """Return the first n images and labels, or all if n is None; copy a part, so that the whole can be freed."""
     images, labels = split
-    return Split(images, labels) if n is None else Split(images[:n].clone(), labels[:n].clone())
+    if n is None:
+        return Split(images, labels)
+    return Split(images[:n].clone(), labels[:n].clone())

@@ -1,4 +1,4 @@
-"""`digits`: the real 8×8 digits that scikit-learn carries (Alpaydin and Kaynak 1998): first runs need no download."""
+"""`digits`: the 8×8 images of handwritten digits in scikit-learn (Alpaydin and Kaynak 1998). It needs no download."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STREAM = ("digits", "split")
-"""The name of the stream that draws the split."""
+"""The name of the random stream that draws the split."""
 
 
 class DigitsOptions(Options):
-    """How much of digits to use."""
+    """Numbers of images of digits to use."""
 
     train_size: int | None = Field(None, ge=1, le=1_437, description="the first n training images; null: all 1,437")
     test_size: int | None = Field(None, ge=1, le=360, description="the first n test images; null: all 360")
 
 
 class Digits(Dataset):
-    """1,797 gray images of 10 digits, 8×8, pixels scaled from 0…16 to 0…255; 1,437 to train and 360 to test on.
+    """1,797 gray 8×8 images of 10 digits, pixels scaled from 0…16 to 0…255: 1,437 for training and 360 for testing.
 
-    The split is the same for every seed and stratified: each class has a fifth of its images, give or take one, in the test
-    split. Both splits are in random order, so the first n are a fair sample.
+    The split is the same for every seed, and stratified: a fifth of each class, up to one image, is in the test split. Both
+    splits are in random order, so that their first n images are a random sample.
     """
 
     name, version = "digits", 1
@@ -40,31 +40,32 @@ class Digits(Dataset):
 
     @property
     def train_size(self) -> int:
-        """1,437, or as many as the options say."""
+        """1,437, or the option `train_size`."""
         return self.options.train_size or 1_437
 
     def load(self, root: Path) -> tuple[Split, Split]:
-        """Return both splits; the data root is not looked at."""
+        """Return both splits; the data root is not used."""
         import torch
         from sklearn.datasets import load_digits
 
         pixels, targets = load_digits(return_X_y=True)
         images = torch.from_numpy(pixels).to(torch.int64).mul(255).add(8).div(16, rounding_mode="floor")
-        images, labels = images.to(torch.uint8).reshape(-1, *self.shape), torch.from_numpy(targets).to(torch.int64)
-        train, test = draw_split(labels)
-        whole = Split(images[train], labels[train]), Split(images[test], labels[test])
-        found = f"sha256:{_sha256(*whole)}"
+        images = images.to(torch.uint8).reshape(-1, *self.shape)
+        labels = torch.from_numpy(targets).to(torch.int64)
+        train_rows, test_rows = draw_split(labels)
+        train = Split(images[train_rows], labels[train_rows])
+        test = Split(images[test_rows], labels[test_rows])
+        found = f"sha256:{_sha256(train, test)}"
         if found != self.fingerprint:
             raise DataError(f"digits: scikit-learn holds other images: {found}, expected {self.fingerprint}; reinstall it")
-        n, m = self.options.train_size, self.options.test_size
-        return Split(whole[0].images[:n], whole[0].labels[:n]), Split(whole[1].images[:m], whole[1].labels[:m])
+        return _first(train, self.options.train_size), _first(test, self.options.test_size)
 
 
 def draw_split(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows of the training and the test split.
+    """Return the row indices of the training and of the test split, both int64, from labels (n,).
 
-    The stream gives every row a random rank. Ordered by label and rank, every fifth row is for testing; each split is then
-    ordered by rank.
+    The random stream gives each row a rank. In the order of label, then rank, every fifth row belongs to the test split. Each
+    split is in the order of rank.
     """
     import torch
 
@@ -76,8 +77,13 @@ def draw_split(labels: Tensor) -> tuple[Tensor, Tensor]:
     return by_rank[~for_test[by_rank]], by_rank[for_test[by_rank]]
 
 
+def _first(split: Split, n: int | None) -> Split:
+    """Return the first n images and labels, or all if n is None."""
+    return Split(split.images[:n], split.labels[:n])
+
+
 def _sha256(*splits: Split) -> str:
-    """Return the digest of images and labels, both splits after one another."""
+    """Return the digest of the images and labels of splits, one split after the other."""
     digest = hashlib.sha256()
     for split in splits:
         digest.update(split.images.numpy().tobytes())

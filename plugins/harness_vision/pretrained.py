@@ -1,4 +1,4 @@
-"""The file that holds a timm model's pretrained weights: where it lies, what is in it, how it comes there. Builds no model."""
+"""Find or download the file of a timm model's pretrained weights, and compute its digest. Builds no model."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from typing import Any
 from harness import UserError
 
 TIMEOUT = 10.0
-"""Seconds that a server of pretrained weights may stay silent."""
+"""Seconds without an answer after which a server counts as unreachable."""
 
-SAFE_FORMS = {
+SAFETENSORS_NAMES = {
     "pytorch_model.bin": "model.safetensors",
     "open_clip_pytorch_model.bin": "open_clip_model.safetensors",
 }
-"""Files of a Hugging Face repository, and the safetensors files that timm loads instead; of others only the ending differs."""
+"""Pickle files of Hugging Face repositories → the safetensors files that timm prefers. Others differ in the suffix only."""
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A file of pretrained weights as it was when it was read; `sha256` is the digest of its bytes, in hex.
+    """A file of pretrained weights; `sha256` is the digest, in hex, of the bytes that it had when it was found.
 
-    In a Hugging Face cache `path` is a link, whose ending says how to read the bytes.
+    In a Hugging Face cache `path` is a symbolic link whose suffix gives the file format.
     """
 
     path: Path
     sha256: str
     custom_load: bool
-    """Whether the model's own `load_pretrained` reads it: a file in a foreign format."""
+    """Whether the model's own `load_pretrained` reads the file, which is then in a format of the model's authors."""
 
     def check_unchanged(self, name: str) -> None:
-        """Raise `UserError` if the file holds other bytes by now."""
+        """Raise `UserError`, one line that begins with `name`, if the file has other bytes now."""
         found = read_digest(self.path, name)
         if found != self.sha256:
             raise UserError(
@@ -50,10 +50,10 @@ class WeightFile:
 
 
 def find_weights(name: str, model: str) -> WeightFile:
-    """Return the file of a model's pretrained weights, downloaded if it is not on this machine yet.
+    """Return the file of a model's pretrained weights; download it if it is not on this machine.
 
-    A file that is there is taken as it is, without a request. Raise `UserError`, one line that begins with `name`, if there is
-    none, or if it is cut short.
+    An existing file is used without a request to the server. Raise `UserError`, one line that begins with `name`, if there are
+    no such weights, if they cannot be downloaded, or if the file is truncated.
     """
     config = _pretrained_config(name, model)
     custom_load = bool(config.custom_load)
@@ -61,22 +61,26 @@ def find_weights(name: str, model: str) -> WeightFile:
         path = Path(config.file)
     elif config.hf_hub_id:
         path = _hub_file(name, config.hf_hub_id, config.hf_hub_filename or "pytorch_model.bin")
-        custom_load = custom_load and bool(config.hf_hub_filename)  # without a name, the hub's file is a converted one
+        custom_load = custom_load and bool(config.hf_hub_filename)  # without a name, the hub has a file converted for timm
     else:
         path = _url_file(name, config.url)
-    _check_whole(path, name)
+    _check_complete(path, name)
     return WeightFile(path, read_digest(path, name), custom_load)
 
 
 def read_digest(path: Path, name: str) -> str:
-    """Return the sha256 of a file's bytes, in hex. A process reads a file once for each size and time of change."""
-    with _readable(name, path):
+    """Return the sha256 of a file's bytes, in hex; raise `UserError` if the file cannot be read.
+
+    A process reads a file once per size and modification time.
+    """
+    with _os_errors_as_user_errors(name, path):
         status = path.stat()
         return _digest(path.resolve(), status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=1024)
-def _digest(path: Path, _size: int, _changed: int) -> str:
+def _digest(path: Path, _size: int, _modified_ns: int) -> str:
+    """Return the sha256 of a file's bytes, in hex; size and modification time are keys of the cache only."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -84,12 +88,13 @@ def _digest(path: Path, _size: int, _changed: int) -> str:
 def import_timm() -> Any:
     """Return timm; raise `UserError` if it cannot be imported.
 
-    It imports huggingface_hub, which fails if one of its environment variables cannot be read as a number or an address.
+    timm imports huggingface_hub, which raises if one of its environment variables is not a valid number or URL.
     """
     try:
         import timm
     except Exception as error:
-        names = ", ".join(sorted(name for name in os.environ if name.startswith("HF_"))) or "none"
+        variables = sorted(name for name in os.environ if name.startswith("HF_"))
+        names = ", ".join(variables) or "none"
         raise UserError(
             f"timm cannot be imported: {type(error).__name__}: {_one_line(error)}; check the installation and the environment "
             f"variables of Hugging Face (set: {names})"
@@ -110,70 +115,85 @@ def _pretrained_config(name: str, model: str) -> Any:
 
 
 def _tags(model: str) -> list[str]:
-    return [known.partition(".")[2] for known in import_timm().list_pretrained(f"{model.partition('.')[0]}.*")]
+    """Return the tags of all pretrained weights of a model."""
+    base = model.partition(".")[0]
+    return [known.partition(".")[2] for known in import_timm().list_pretrained(f"{base}.*")]
 
 
 # Hugging Face
 
 
 def _hub_file(name: str, repository: str, filename: str) -> Path:
-    """Return the file in Hugging Face's cache, downloaded if need be; of two forms the safetensors one."""
+    """Return the file in Hugging Face's cache; download it if it is missing. A safetensors file is preferred."""
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
 
     repository, _, revision = repository.partition("@")
-    forms: tuple[str, ...] = (filename,)
-    if filename.endswith(".bin"):
-        forms = (SAFE_FORMS.get(filename, f"{filename.removesuffix('.bin')}.safetensors"), filename)
+    candidates = _candidates(filename)
     cache = constants.HF_HUB_CACHE
-    for form in forms:
-        with _readable(name, Path(cache)):
-            cached = try_to_load_from_cache(repository, form, cache_dir=cache, revision=revision or None)
+    for candidate in candidates:
+        with _os_errors_as_user_errors(name, Path(cache)):
+            cached = try_to_load_from_cache(repository, candidate, cache_dir=cache, revision=revision or None)
         if isinstance(cached, str):
             return Path(cached)
     advice = f"run `hf download {repository}` where it can be, and copy what that puts into {cache}"
     _check_hub(name, advice)
-    for form in forms:
+    for candidate in candidates:
         try:
-            return Path(hf_hub_download(repository, form, cache_dir=cache, revision=revision or None))
+            return Path(hf_hub_download(repository, candidate, cache_dir=cache, revision=revision or None))
         except EntryNotFoundError as error:
             missing: Exception = error
-        except Exception as error:  # of the network, the server, the disk: the library has a type for each
+        except Exception as error:  # network, server and disk errors have different types in huggingface_hub
             raise UserError(f"{name}: its weights cannot be downloaded ({_reason(error)}); {advice}") from None
     raise UserError(f"{name}: its weights cannot be downloaded ({_reason(missing)}); {advice}")
 
 
+def _candidates(filename: str) -> tuple[str, ...]:
+    """Return the file names to try in a repository, in order."""
+    if not filename.endswith(".bin"):
+        return (filename,)
+    default = f"{filename.removesuffix('.bin')}.safetensors"
+    return (SAFETENSORS_NAMES.get(filename, default), filename)
+
+
 def _check_hub(name: str, advice: str) -> None:
-    """Refuse at once what huggingface_hub would try for a minute, or answer with errors of its own: no way to the hub."""
+    """Raise `UserError` if the hub cannot be reached.
+
+    huggingface_hub itself would retry for a minute, and report a wrong endpoint by an exception of another library.
+    """
     from huggingface_hub import constants
 
     endpoint = constants.ENDPOINT
     if constants.HF_HUB_OFFLINE:
         raise UserError(f"{name}: its weights are not on this machine, and HF_HUB_OFFLINE forbids a download; {advice}")
     if not _is_url(endpoint):
-        example = f"https://{endpoint}" if endpoint and ":" not in endpoint else "https://huggingface.co"
+        example = "https://huggingface.co"
+        if endpoint and ":" not in endpoint:
+            example = f"https://{endpoint}"
         raise UserError(f"{name}: HF_ENDPOINT is '{endpoint}', which is no URL; unset it, or set it to one, such as {example}")
     _check_reachable(name, endpoint, advice)
 
 
 def _is_url(text: str) -> bool:
+    """Return whether text is an HTTP or HTTPS URL with a host and, if it has a port, a valid one."""
     try:
         parts = urllib.parse.urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        valid_port = parts.port is None or parts.port > 0
     except ValueError:
         return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and valid_port
 
 
-# Plain addresses
+# Plain URLs
 
 
 def _url_file(name: str, url: str) -> Path:
-    """Return the file in torch.hub's cache, downloaded if need be."""
+    """Return the file in torch.hub's cache; download it if it is missing."""
     import torch.hub
 
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / Path(urllib.parse.urlsplit(url).path).name
-    with _readable(name, path):
+    with _os_errors_as_user_errors(name, path):
         if path.is_file():
             return path
     advice = f"put {url} into {folder}"
@@ -190,22 +210,23 @@ def _url_file(name: str, url: str) -> Path:
 
 
 def _check_reachable(name: str, url: str, advice: str) -> None:
+    """Raise `UserError` if the server of a URL gives no answer; an answer with an error status is one."""
     parts = urllib.parse.urlsplit(url)
     server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # without a password
     try:
         with urllib.request.urlopen(urllib.request.Request(server, method="HEAD"), timeout=TIMEOUT):
             pass
     except urllib.error.HTTPError:
-        pass  # it answers
-    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: a proxy that is no address
+        pass  # the server answers
+    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: the proxy is no URL
+        reason = _reason(getattr(error, "reason", None) or error)
         raise UserError(
-            f"{name}: its weights are not on this machine and {server} cannot be reached "
-            f"({_reason(getattr(error, 'reason', None) or error)}); {advice}"
+            f"{name}: its weights are not on this machine and {server} cannot be reached ({reason}); {advice}"
         ) from None
 
 
-def _check_whole(path: Path, name: str) -> None:
-    """Refuse a file that is cut short or no file of weights, as far as its ends tell."""
+def _check_complete(path: Path, name: str) -> None:
+    """Raise `UserError` if a file is truncated: its safetensors header, or the directory of its zip archive, does not fit."""
     import safetensors
 
     try:
@@ -227,7 +248,8 @@ def _damaged(path: Path, name: str, reason: str) -> UserError:
 
 
 @contextmanager
-def _readable(name: str, path: Path) -> Iterator[None]:
+def _os_errors_as_user_errors(name: str, path: Path) -> Iterator[None]:
+    """Raise `UserError` with the path and the reason for an `OSError` within the block."""
     try:
         yield
     except OSError as error:

@@ -1,7 +1,7 @@
-"""ResNet20 with LayerNorm over channels, after git-re-basin's `resnet20.py` (Ainsworth et al. 2023). Knows nothing of plugins.
+"""ResNet20 with LayerNorm over channels, as in git-re-basin's `resnet20.py` (Ainsworth et al. 2023). Knows nothing of plugins.
 
-Tensors are (batch, channels, height, width). The network is meant for channels-last memory and works in any: LayerNorm hands
-on channels-last strides, and copying them back costs a third of a training step on the CPU.
+Tensors are (batch, channels, height, width). The network works in any memory format; channels-last is the fastest. LayerNorm
+returns channels-last strides, and copying them back takes a third of a training step on the CPU.
 """
 
 from __future__ import annotations
@@ -13,27 +13,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Margins = tuple[int, int, int, int]
-"""Zeros added to the left, the right, the top and the bottom, as `F.pad` takes them."""
+"""Zeros added on the left, right, top and bottom, in the order of `F.pad`."""
 
 
 class ResNet20Network(nn.Module):
-    """Stem, three groups of three blocks with c, 2c and 4c channels, mean over pixels, linear head.
+    """Stem, three groups of three blocks with c, 2c and 4c channels, global average pooling, linear head.
 
-    `same` pads convolutions of stride 2 as the reference does, otherwise by one pixel on every side.
+    c is `channels`; `shape` is (channels, height, width) of the images. With `same`, convolutions of stride 2 are padded as in
+    the reference, otherwise by one pixel on every side.
     """
 
-    def __init__(self, channels: int, shape: tuple[int, int, int], classes: int, *, same: bool = True) -> None:
+    def __init__(self, channels: int, shape: tuple[int, int, int], num_classes: int, *, same: bool = True) -> None:
         super().__init__()
         images, height, width = shape
         self.conv1 = conv3x3(images, channels)
         self.norm1 = LayerNorm2d(channels)
         self.groups = nn.Sequential()
-        wide = channels
-        for out, stride in ((channels, 1), (2 * channels, 2), (4 * channels, 2)):
-            first = Block(wide, out, stride, same_margins(height, width) if same and stride == 2 else None)
-            self.groups.append(nn.Sequential(first, Block(out, out), Block(out, out)))
-            wide, height, width = out, -(-height // stride), -(-width // stride)
-        self.dense = nn.Linear(wide, classes)
+        inputs = channels
+        for outputs, stride in ((channels, 1), (2 * channels, 2), (4 * channels, 2)):
+            margins = None
+            if same and stride == 2:
+                margins = same_margins(height, width)
+            first = Block(inputs, outputs, stride, margins)
+            self.groups.append(nn.Sequential(first, Block(outputs, outputs), Block(outputs, outputs)))
+            inputs = outputs
+            height = -(-height // stride)
+            width = -(-width // stride)
+        self.dense = nn.Linear(inputs, num_classes)
         initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,7 +49,10 @@ class ResNet20Network(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions and a shortcut. Where the stride is 2, the shortcut is a 3×3 convolution with LayerNorm of its own."""
+    """Two convolutions and a shortcut. At stride 2 the shortcut is a 3×3 convolution with its own LayerNorm.
+
+    `margins` is the zero padding of the convolutions of that stride; None: one on every side.
+    """
 
     def __init__(self, channels: int, out: int, stride: int = 1, margins: Margins | None = None) -> None:
         super().__init__()
@@ -60,31 +69,34 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.margins is not None:
-            x = F.pad(x, self.margins)  # once for both convolutions that read it
+            x = F.pad(x, self.margins)  # once for both convolutions of its input
         y = F.relu(self.norm1(self.conv1(x)))
         y = self.norm2(self.conv2(y))
-        shortcut = self.shortcut_norm(self.shortcut_conv(x)) if self.strided else x
+        shortcut = x
+        if self.strided:
+            shortcut = self.shortcut_norm(self.shortcut_conv(x))
         return F.relu(y + shortcut)
 
 
 class LayerNorm2d(nn.Module):
-    """LayerNorm over the channels of each pixel, ε = 1e-6 (flax's default): neither BatchNorm nor GroupNorm(1, channels).
+    """LayerNorm over the channels of each pixel, ε = 1e-6 (flax's default). GroupNorm(1, channels) also averages over pixels.
 
-    The permuted view of a channels-last tensor is contiguous, and so is the result before it is permuted back.
+    A channels-last tensor permuted to (batch, height, width, channels) is contiguous, so no copy is made.
     """
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-        self.channels, self.eps = (channels,), eps
+        self.channels = (channels,)
+        self.eps = eps
         self.uneven = channels % 16 != 0
 
     def forward(self, x: Tensor) -> Tensor:
-        # The CPU's bfloat16 kernel takes up to six times as long where its vectors of 16 do not fill up: go over float32.
-        whole = x.to(self.weight.dtype) if self.uneven else x
-        y = F.layer_norm(whole.permute(0, 2, 3, 1), self.channels, self.weight, self.bias, self.eps)
-        # Under CUDA's autocast layer_norm returns float32 whatever it is given: go on in the precision of the convolutions.
+        # The CPU kernel for bfloat16 takes up to six times as long if channels are not a multiple of 16: use float32 there.
+        inputs = x.to(self.weight.dtype) if self.uneven else x
+        y = F.layer_norm(inputs.permute(0, 2, 3, 1), self.channels, self.weight, self.bias, self.eps)
+        # Under autocast on CUDA, layer_norm always returns float32: return to the precision of the convolutions.
         return y.permute(0, 3, 1, 2).to(x.dtype)
 
 
@@ -94,19 +106,25 @@ def conv3x3(channels: int, out: int, stride: int = 1, padding: int = 1) -> nn.Co
 
 
 def same_margins(height: int, width: int) -> Margins | None:
-    """Return the zeros that `SAME` adds for a 3×3 convolution of stride 2: none before and one after an even size, one on
-    both sides of an odd one. None: one on every side, which the convolution adds by itself.
+    """Return the zero padding of `SAME` (TensorFlow, JAX) for a 3×3 convolution of stride 2.
+
+    An even size gets none before and one after, an odd size one on both sides. None: one on every side, which the convolution
+    adds itself.
     """
-    top, left = height % 2, width % 2
-    return None if top and left else (left, 1, top, 1)
+    top = height % 2
+    left = width % 2
+    if top and left:
+        return None
+    return (left, 1, top, 1)
 
 
 @torch.no_grad()
 def initialize(network: nn.Module) -> None:
-    """Draw weights as flax's `lecun_normal`, the reference's default: N(0, 1 / fan_in), cut at two standard deviations.
+    """Draw weights as flax's `lecun_normal`, the default of the reference: variance 1 / fan_in, truncated normal.
 
-    Cutting takes away variance; dividing by the standard deviation of a unit normal cut at ±2 gives it back. Biases are 0 and
-    LayerNorm's scales 1. PyTorch's own default has a standard deviation √3 times smaller.
+    The normal is truncated at two standard deviations, which reduces its variance; dividing by the standard deviation of a unit
+    normal truncated at ±2 restores it. Biases are 0, scales of LayerNorm 1. PyTorch's default has a standard deviation √3 times
+    smaller.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

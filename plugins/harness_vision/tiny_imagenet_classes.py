@@ -1,4 +1,4 @@
-"""The 200 classes of Tiny ImageNet, by their WordNet numbers in ascending order: a class's index is its place here."""
+"""The 200 classes of Tiny ImageNet: their WordNet numbers in ascending order. A class's index is its position in this tuple."""
 
 WNIDS = tuple(
     """

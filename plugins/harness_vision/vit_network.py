@@ -1,7 +1,7 @@
-"""A small Vision Transformer, after UvA deep-learning tutorial 15 (Lippe 2022). Knows nothing of plugins.
+"""A small Vision Transformer, as in UvA deep learning tutorial 15 (Lippe 2022). Knows nothing of plugins.
 
-Weights are drawn as the tutorial draws them: class token and positions from N(0, 1), everything else by PyTorch's defaults,
-for attention those of `nn.MultiheadAttention`.
+Initialization is the tutorial's: class token and position embeddings from N(0, 1), all else by PyTorch's defaults, attention by
+those of `nn.MultiheadAttention`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 
 class ViTNetwork(nn.Module):
-    """Patches → tokens, class token in front, + learned positions, pre-norm blocks, LayerNorm and head on the class token."""
+    """Patch embedding, class token, learned position embeddings, pre-norm blocks, LayerNorm and head on the class token."""
 
     def __init__(
         self,
         shape: tuple[int, int, int],
-        classes: int,
+        num_classes: int,
         *,
         patch: int,
         width: int,
@@ -33,9 +33,11 @@ class ViTNetwork(nn.Module):
         self.class_token = nn.Parameter(torch.randn(1, 1, width))
         self.positions = nn.Parameter(torch.randn(1, 1 + self.patches.count, width))
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.Sequential(*(Block(width, mlp, heads, dropout, attention_dropout) for _ in range(depth)))
+        self.blocks = nn.Sequential()
+        for _ in range(depth):
+            self.blocks.append(Block(width, mlp, heads, dropout, attention_dropout))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, classes)
+        self.head = nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.embedding(self.patches(x))  # (batch, patches, width)
@@ -51,8 +53,11 @@ class Patches(nn.Module):
     def __init__(self, shape: tuple[int, int, int], patch: int) -> None:
         super().__init__()
         self.channels, height, width = shape
-        self.patch, self.rows, self.columns = patch, height // patch, width // patch
-        self.count, self.pixels = self.rows * self.columns, self.channels * patch * patch
+        self.patch = patch
+        self.rows = height // patch
+        self.columns = width // patch
+        self.count = self.rows * self.columns
+        self.pixels = self.channels * patch * patch
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.reshape(-1, self.channels, self.rows, self.patch, self.columns, self.patch)
@@ -61,7 +66,7 @@ class Patches(nn.Module):
 
 
 class Block(nn.Module):
-    """LayerNorm → attention → +, then LayerNorm → MLP → + (pre-norm; Xiong et al. 2020)."""
+    """x + attention(LayerNorm(x)), then x + MLP(LayerNorm(x)): pre-norm, Xiong et al. 2020."""
 
     def __init__(self, width: int, mlp: int, heads: int, dropout: float, attention_dropout: float) -> None:
         super().__init__()
@@ -81,13 +86,14 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention, with dropout on the attention weights.
 
-    `qkv.weight` holds the projections to queries, keys and values as three blocks of `width` rows, in this order, and each
-    block the heads one after another: the layout of `nn.MultiheadAttention.in_proj_weight`.
+    `qkv.weight`, (3 × width, width), holds the projections to queries, keys and values as three blocks of `width` rows, in this
+    order; each block holds the heads in order. This is the layout of `nn.MultiheadAttention.in_proj_weight`.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.scale = heads, (width // heads) ** -0.5
+        self.heads = heads
+        self.scale = (width // heads) ** -0.5
         self.dropout = nn.Dropout(dropout)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -97,8 +103,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         queries, keys, values = self.qkv(x).chunk(3, dim=-1)
-        queries, keys, values = self.split(queries), self.split(keys), self.split(values)
-        # A parameter says where we are also while the network is traced, when `x` is a symbol.
+        queries = self.split(queries)
+        keys = self.split(keys)
+        values = self.split(values)
+        # While the network is traced, `x` is a symbol without a device: a parameter has one.
         if next(self.parameters()).is_cuda and not (self.training and self.dropout.p):
             x = F.scaled_dot_product_attention(queries, keys, values, scale=self.scale)
         else:
@@ -106,16 +114,16 @@ class Attention(nn.Module):
         return self.out(x.transpose(1, 2).flatten(2))  # (batch, heads, tokens, width / heads) -> (batch, tokens, width)
 
     def split(self, x: Tensor) -> Tensor:
-        """(batch, tokens, width) -> (batch, heads, tokens, width / heads)."""
+        """Return (batch, heads, tokens, width / heads) from (batch, tokens, width)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 def plain_attention(queries: Tensor, keys: Tensor, values: Tensor, dropout: nn.Module, scale: float) -> Tensor:
-    """Scaled dot-product attention written out; all (batch, heads, tokens, width / heads).
+    """Return scaled dot-product attention, computed without a fused kernel; all (batch, heads, tokens, width / heads).
 
-    On the CPU PyTorch's fused kernel takes no dropout, so with dropout it computes just this, at equal cost in float32; in
-    bfloat16 it takes two to six times as long, forward and backward. On CUDA it drops in a way of its own, from torch's global
-    generator; with tokens as few as ours the weights may well be written down.
+    On the CPU, PyTorch's fused kernel has no dropout: with dropout `F.scaled_dot_product_attention` computes the same as this
+    function, at equal cost in float32, and in bfloat16 takes two to six times as long, forward and backward. On CUDA its
+    dropout masks come from torch's global generator, not from `dropout`. The attention weights of few tokens fit in memory.
     """
     weights = ((queries * scale) @ keys.transpose(-2, -1)).softmax(-1)  # (batch, heads, tokens, tokens)
     return dropout(weights) @ values

@@ -49,10 +49,10 @@ class Points(harness.Dataset):
 class Line(harness.Architecture):
     name = "line"
 
-    def build(self, shape, classes):
+    def build(self, shape, num_classes):
         import math
         from torch import nn
-        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), classes))
+        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), num_classes))
 
 @harness.hookimpl
 def register_datasets(register):
@@ -368,9 +368,9 @@ HERE = pathlib.Path(__file__)
 class Linear(harness.Architecture):
     name = "linear_of_mine"
 
-    def build(self, shape, classes):
+    def build(self, shape, num_classes):
         {trap}
-        return nn.Sequential(nn.Flatten(), nn.Linear(4, classes))
+        return nn.Sequential(nn.Flatten(), nn.Linear(4, num_classes))
 
 @harness.hookimpl
 def register_architectures(register):

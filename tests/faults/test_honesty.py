@@ -233,12 +233,12 @@ def test_member_with_outputs_that_are_not_finite_fails_its_cells(graph_of: Graph
     class Exploding(toys.Perceptron):
         name = "exploding"
 
-        def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
             class Explode(nn.Module):
                 def forward(self, x: torch.Tensor) -> torch.Tensor:
                     return x if self.training else x * math.inf
 
-            return nn.Sequential(super().build(shape, classes), Explode())
+            return nn.Sequential(super().build(shape, num_classes), Explode())
 
     catalogue = toys.catalogue(("architecture", Exploding))
     graph = graph_of(catalogue, architectures=["exploding"], methods=["deep"], metrics=["ensemble_accuracy"])

@@ -92,10 +92,10 @@ def test_training_that_runs_out_of_memory_once_is_the_same_training(graph_of: Gr
     calls = itertools.count()
 
     class Hungry(toys.Perceptron):
-        def build(self, shape: tuple[int, int, int], classes: int) -> Any:
+        def build(self, shape: tuple[int, int, int], num_classes: int) -> Any:
             if next(calls) in (1, 7):
                 raise error
-            return super().build(shape, classes)
+            return super().build(shape, num_classes)
 
     graph = graph_of(methods=["deep"])
     whole = Store(lab.folder / "whole")

@@ -53,7 +53,13 @@ def objective(misbehave: Callable[[torch.Tensor], Any]) -> type[Loss]:
 
 
 def architecture(build: Callable[..., Any]) -> type[harness.Architecture]:
-    return type("Bad", (harness.Architecture,), {"name": "bad", "build": lambda self, shape, classes: build(shape, classes)})
+    class Bad(harness.Architecture):
+        name = "bad"
+
+        def build(self, shape: tuple[int, int, int], num_classes: int) -> Any:
+            return build(shape, num_classes)
+
+    return Bad
 
 
 def dataset(load: Callable[[Any], Any]) -> type[toys.Blobs]:

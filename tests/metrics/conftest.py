@@ -1,4 +1,4 @@
-"""A toy ensemble for the metrics' tests: given logits, and an analytic accuracy over weight space."""
+"""A toy ensemble for the tests of metrics: given logits, and an analytic accuracy over weight space."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ Accuracy = Callable[[np.ndarray], np.ndarray]
 
 
 class ToyEnsemble:
-    """What a metric sees of an ensemble, without networks.
+    """The interface of `EvaluatedEnsemble`, without networks.
 
-    Every example e has a threshold; the point λ gets it right where `accuracy(λ)`, a number in [0, 1], exceeds it. So accuracy
-    over the examples is `accuracy(λ)` up to one part in their number, and members (the vertices) follow the same rule.
+    Each example has a threshold in [0, 1]; the network at λ is right on it if `accuracy(λ)` exceeds the threshold. The accuracy
+    over n examples is then `accuracy(λ)` up to 1 / n.
     """
 
     def __init__(self, logits: np.ndarray, labels: np.ndarray, accuracy: Accuracy | None = None, seed: int = 0) -> None:
         self.logits = np.asarray(logits, dtype=np.float32)
         self.labels = np.asarray(labels, dtype=np.int64)
         self.size, _, self.num_classes = self.logits.shape
-        self.seed, self.has_running_statistics = seed, False
+        self.seed = seed
+        self.has_running_statistics = False
         shifted = self.logits.astype(np.float64) - self.logits.max(axis=2, keepdims=True)
         self.log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=2, keepdims=True))
         self.probabilities = np.exp(self.log_probabilities)
         self.correct = self.logits.argmax(axis=2) == self.labels
         self.accuracy = accuracy
-        self.evaluated: list[np.ndarray] = []  # every point asked for, with duplicates
+        self.evaluated: list[np.ndarray] = []  # all points that were evaluated, with duplicates
         self.batchnorm: set[str] = set()
 
     @classmethod
     def of_accuracy(cls, accuracy: Accuracy, members: int, examples: int = 1000, seed: int = 0) -> ToyEnsemble:
-        """Return the ensemble whose members, too, are right as `accuracy` says."""
+        """Return an ensemble whose members, too, are right where `accuracy` exceeds the threshold."""
         ensemble = cls(np.zeros((members, examples, 2)), np.zeros(examples), accuracy, seed)
         ensemble.correct = ensemble._right(np.eye(members))
         return ensemble
@@ -58,18 +59,18 @@ class ToyEnsemble:
 
 @pytest.fixture(scope="session")
 def toy() -> type[ToyEnsemble]:
-    """The toy ensemble's class."""
+    """Return the class of toy ensembles."""
     return ToyEnsemble
 
 
 @pytest.fixture(scope="session")
 def random_toy() -> Callable[..., ToyEnsemble]:
-    """Make a toy ensemble of Gaussian logits and labels from a seed: a flat landscape of accuracy 1/2 between the members."""
+    """Return a function that makes an ensemble of random logits and labels, with accuracy 1/2 between the members."""
 
-    def make(seed: int, members: int = 3, examples: int = 20, classes: int = 4, scale: float = 2.0) -> ToyEnsemble:
+    def make(seed: int, members: int = 3, examples: int = 20, num_classes: int = 4, scale: float = 2.0) -> ToyEnsemble:
         generator = np.random.default_rng(seed)
-        logits = scale * generator.standard_normal((members, examples, classes))
-        labels = generator.integers(classes, size=examples)
+        logits = scale * generator.standard_normal((members, examples, num_classes))
+        labels = generator.integers(num_classes, size=examples)
         return ToyEnsemble(logits, labels, lambda points: np.full(len(points), 0.5))
 
     return make
@@ -77,7 +78,7 @@ def random_toy() -> Callable[..., ToyEnsemble]:
 
 @pytest.fixture(scope="session")
 def measure() -> Callable[..., dict[str, float]]:
-    """Measure an ensemble with a metric: values by name, the main one checked to come first and names to be distinct."""
+    """Return a function that gives a metric's values by name; names must differ, and the main value must be the first."""
 
     def run(metric: type, ensemble: ToyEnsemble, **options: object) -> dict[str, float]:
         values = list(metric(metric.Options(**options)).measure(ensemble))

@@ -1,3 +1,5 @@
+"""Calibration of the averaged probabilities, against torch and torchmetrics."""
+
 import numpy as np
 import pytest
 import torch
@@ -13,12 +15,13 @@ METRICS = (NegativeLogLikelihood, ExpectedCalibrationError, BrierScore)
 
 
 def torch_average(ensemble):
-    """The averaged probabilities and the labels, as float64 and int64 tensors."""
-    return torch.as_tensor(ensemble.logits).double().softmax(-1).mean(0), torch.as_tensor(ensemble.labels)
+    """Return the averaged probabilities, float64 (examples, classes), and the labels, int64 (examples,)."""
+    probabilities = torch.as_tensor(ensemble.logits).double().softmax(-1).mean(0)
+    return probabilities, torch.as_tensor(ensemble.labels)
 
 
 def test_negative_log_likelihood_agrees_with_torch(random_toy, measure):
-    """It is torch's nll_loss of the averaged probabilities' logarithm."""
+    """It equals torch's `nll_loss` of the logarithm of the averaged probabilities."""
     ensemble = random_toy(1, members=5, examples=200)
     probabilities, labels = torch_average(ensemble)
     expected = float(F.nll_loss(probabilities.log(), labels))
@@ -26,14 +29,14 @@ def test_negative_log_likelihood_agrees_with_torch(random_toy, measure):
 
 
 def test_negative_log_likelihood_of_impossible_labels_is_finite(toy, measure):
-    """Where every probability of the label underflows, the value is the gap of the logits less the ln of the share."""
+    """Where all probabilities of the label underflow, the value is the smallest gap of logits plus ln M."""
     ensemble = toy([[[1e4, -1e4]], [[1e4, -5e3]]], [1])
     assert measure(NegativeLogLikelihood, ensemble)["negative_log_likelihood"] == pytest.approx(1.5e4 + np.log(2))
 
 
 @pytest.mark.parametrize("bins", [1, 2, 7, 15, 100])
 def test_expected_calibration_error_agrees_with_torchmetrics(bins, random_toy, measure):
-    """For confidences inside bins, it is torchmetrics' l1 calibration error."""
+    """For confidences inside bins, it equals the l1 calibration error of torchmetrics."""
     ensemble = random_toy(2, members=3, examples=400)
     probabilities, labels = torch_average(ensemble)
     expected = float(multiclass_calibration_error(probabilities, labels, 4, n_bins=bins, norm="l1"))
@@ -42,41 +45,41 @@ def test_expected_calibration_error_agrees_with_torchmetrics(bins, random_toy, m
 
 
 def test_confidence_on_an_edge_belongs_to_the_bin_below():
-    """With two bins (0, ½] and (½, 1], a confidence of ½ that is right and one of 0.4 that is wrong share a bin."""
+    """With two bins (0, ½] and (½, 1], a right confidence of ½ and a wrong one of 0.4 are in one bin."""
     probabilities = np.array([[0.5, 0.3, 0.2], [0.3, 0.4, 0.3]])
     assert expected_calibration_error(probabilities, np.array([0, 0]), bins=2) == pytest.approx(0.05)
 
 
 def test_confidence_of_one_belongs_to_the_last_bin():
-    """A confidence of exactly 1 shares the last bin with 0.98 (torchmetrics would give it a bin of its own)."""
+    """A confidence of exactly 1 is in the last bin, with 0.98 (torchmetrics has an extra bin for it)."""
     probabilities = np.array([[1.0, 0.0], [0.98, 0.02]])
     assert expected_calibration_error(probabilities, np.array([1, 0])) == pytest.approx(0.49)
 
 
-def test_single_wrong_certainty_is_the_worst_calibration(toy, measure):
-    """One example, certain and wrong: error 1, Brier score 2."""
+def test_confident_and_wrong(toy, measure):
+    """One example that is wrong with confidence 1 has calibration error 1 and Brier score 2."""
     ensemble = toy([[[1e4, -1e4]]], [1])
     assert measure(ExpectedCalibrationError, ensemble)["expected_calibration_error"] == 1
     assert measure(BrierScore, ensemble)["brier_score"] == 2
 
 
 def test_brier_score_agrees_with_a_one_hot_reference(random_toy, measure):
-    """It is the squared distance between averaged probabilities and one-hot labels, mean over examples."""
+    """It equals the mean squared distance between averaged probabilities and one-hot labels."""
     ensemble = random_toy(3, members=4, examples=100)
     probabilities, labels = torch_average(ensemble)
     expected = float((probabilities - F.one_hot(labels, 4)).square().sum(1).mean())
     assert measure(BrierScore, ensemble) == {"brier_score": pytest.approx(expected, abs=1e-12)}
 
 
-def test_right_certainty_is_perfect(toy, measure):
-    """Certain and right in every example: all three are 0."""
+def test_confident_and_right(toy, measure):
+    """If all examples are right with confidence 1, all three metrics are 0."""
     ensemble = toy(np.array([[[1e4, -1e4, 0.0]] * 5] * 3), [0] * 5)
     assert [measure(metric, ensemble)[metric.name] for metric in METRICS] == pytest.approx([0, 0, 0], abs=1e-15)
 
 
 @given(seed=st.integers(0, 2**32 - 1), members=st.integers(1, 4), scale=st.sampled_from([0.1, 3.0, 1e4]))
 def test_values_stay_in_their_ranges(seed, members, scale, random_toy, measure):
-    """Likelihood finite and at least 0, calibration error in [0, 1], Brier score in [0, 2]."""
+    """The likelihood is finite and at least 0, the calibration error in [0, 1], the Brier score in [0, 2]."""
     ensemble = random_toy(seed, members, examples=5, scale=scale)
     assert 0 <= measure(NegativeLogLikelihood, ensemble)["negative_log_likelihood"] < np.inf
     assert 0 <= measure(ExpectedCalibrationError, ensemble)["expected_calibration_error"] <= 1 + 1e-12
@@ -85,7 +88,7 @@ def test_values_stay_in_their_ranges(seed, members, scale, random_toy, measure):
 
 @given(seed=st.integers(0, 2**32 - 1))
 def test_order_of_members_does_not_matter(seed, toy, random_toy, measure):
-    """Permuted members give the same values beyond rounding."""
+    """Permuted members give the same values up to rounding."""
     ensemble = random_toy(seed, members=4)
     permuted = toy(ensemble.logits[np.random.default_rng(seed).permutation(4)], ensemble.labels)
     for metric in METRICS:
@@ -93,12 +96,12 @@ def test_order_of_members_does_not_matter(seed, toy, random_toy, measure):
 
 
 def test_units_and_directions(random_toy):
-    """Nats for the likelihood, plain numbers for the others; lower is better for all."""
+    """The likelihood is in nats, the others have no unit; lower is better for all."""
     values = [next(iter(metric().measure(random_toy(0)))) for metric in METRICS]
     assert [(value.unit, value.better) for value in values] == [("nats", "lower"), ("", "lower"), ("", "lower")]
 
 
-def test_no_bins_are_refused():
-    """At least one bin is needed."""
+def test_zero_bins():
+    """The option is refused."""
     with pytest.raises(ValueError, match=r"bins\n.*greater than or equal to 1"):
         ExpectedCalibrationError.Options(bins=0)

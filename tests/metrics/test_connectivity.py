@@ -1,3 +1,5 @@
+"""Connectivity of members, against closed forms and plain loops over accuracies."""
+
 from itertools import combinations
 
 import numpy as np
@@ -21,34 +23,35 @@ def barrier(points):
 
 
 def flat(points):
-    """The same accuracy everywhere: one basin."""
+    """The same accuracy at all points: one basin."""
     return np.full(len(points), 0.8)
 
 
 class TestDirichlet:
     def test_draws_are_uniform_on_the_simplex(self):
-        """Points lie on the simplex and each coordinate follows Beta(1, M − 1), the marginal of Dir(1)."""
+        """Points are on the simplex, and each coordinate has the distribution Beta(1, M − 1), the marginal of Dir(1)."""
         points = dirichlet(np.random.default_rng(0).random((5000, 4)))
         np.testing.assert_allclose(points.sum(axis=1), 1)
         assert points.min() >= 0
         assert min(kstest(column, "beta", args=(1, 3)).pvalue for column in points.T) > 0.01
 
     def test_row_of_zeros_gives_the_centroid(self):
-        """A stream that yields only zeros is no division by zero."""
+        """A row of zeros is no division by zero."""
         np.testing.assert_allclose(dirichlet(np.zeros((1, 4))), 0.25)
 
 
 class TestJointConnectivity:
     @pytest.mark.parametrize("members", [2, 3, 5])
     def test_closed_form(self, members, toy, measure):
-        """The mean over draws comes to −DEPTH (M − 1) / (M + 1) within four standard errors."""
-        values = list(JointConnectivity(JointConnectivity.Options(draws=2000)).measure(toy.of_accuracy(barrier, members)))
+        """The mean over draws is −DEPTH (M − 1) / (M + 1) within four standard errors."""
+        metric = JointConnectivity(JointConnectivity.Options(draws=2000))
+        main = next(iter(metric.measure(toy.of_accuracy(barrier, members))))
         expected = -100 * DEPTH * (members - 1) / (members + 1)
-        assert abs(values[0].value - expected) < 4 * values[0].standard_error
-        assert (values[0].unit, values[0].better) == ("percent", "higher")
+        assert abs(main.value - expected) < 4 * main.standard_error
+        assert (main.unit, main.better) == ("percent", "higher")
 
     def test_agrees_with_the_papers_formula_draw_by_draw(self, toy, measure):
-        """Mean, standard error over draws and worst draw are those of q computed one λ at a time from accuracies."""
+        """Mean, standard error over draws and worst draw are those of q, computed for one λ at a time from accuracies."""
         ensemble = toy.of_accuracy(lambda points: 0.9 - points @ [0.1, 0.2, 0.4] * points.max(axis=1), 3)
         draws = dirichlet(ensemble.uniform("joint_connectivity", 50, 3))
         members = ensemble.correct.mean(axis=1)
@@ -58,21 +61,21 @@ class TestJointConnectivity:
         assert values["joint_connectivity_worst_draw"] == pytest.approx(min(q))
         assert values["joint_connectivity_se_draws"] == pytest.approx(np.std(q, ddof=1) / np.sqrt(50))
 
-    def test_number_of_evaluations_is_the_number_of_draws(self, toy, measure):
-        """Fifty points by default, as the paper; members are not evaluated again."""
+    def test_number_of_evaluations(self, toy, measure):
+        """By default 50 points are evaluated, as in the paper, and no members."""
         ensemble = toy.of_accuracy(barrier, 5)
         measure(JointConnectivity, ensemble)
         assert len(ensemble.evaluated) == 50
 
-    def test_many_draws_are_measured_in_blocks(self, toy, measure):
-        """More draws than fit a block give the plain mean over all of them."""
+    def test_more_draws_than_a_block(self, toy, measure):
+        """The value is the plain mean over all draws."""
         ensemble = toy.of_accuracy(barrier, 3, examples=100)
         draws = dirichlet(ensemble.uniform("joint_connectivity", 600, 3))
         expected = 100 * (ensemble.correct_at(draws).mean() - (draws @ ensemble.correct).mean())
         assert measure(JointConnectivity, ensemble, draws=600)["joint_connectivity"] == pytest.approx(expected)
 
-    def test_flat_basin_is_connected(self, toy, measure):
-        """Equal accuracy everywhere: q̄ is 0, and so is the worst draw."""
+    def test_flat_basin(self, toy, measure):
+        """With equal accuracy at all points, all values are 0."""
         values = measure(JointConnectivity, toy.of_accuracy(flat, 4))
         assert values == pytest.approx(dict.fromkeys(values, 0), abs=1e-9)
 
@@ -82,42 +85,42 @@ class TestJointConnectivity:
         assert set(measure(JointConnectivity, ensemble).values()) == {0.0}
         assert ensemble.evaluated == []
 
-    def test_interval_holds_both_sources(self, toy, measure):
-        """The total is at least each part; the interval is centerd on q̄."""
+    def test_standard_errors_and_interval(self, toy, measure):
+        """The total is at least each part, and the interval is centered on q̄."""
         values = measure(JointConnectivity, toy.of_accuracy(barrier, 3))
         assert values["joint_connectivity_se"] >= values["joint_connectivity_se_draws"] > 0
         assert values["joint_connectivity_se"] >= values["joint_connectivity_se_examples"] > 0
         middle = (values["joint_connectivity_low"] + values["joint_connectivity_high"]) / 2
         assert values["joint_connectivity"] == pytest.approx(middle)
 
-    def test_single_draw_leaves_out_what_it_cannot_tell(self, toy, measure):
-        """N = 1 has no spread over draws: only the examples' part is reported."""
+    def test_single_draw(self, toy, measure):
+        """N = 1 has no spread over draws: only the standard error over examples is reported."""
         values = measure(JointConnectivity, toy.of_accuracy(barrier, 3), draws=1)
         assert list(values) == ["joint_connectivity", "joint_connectivity_worst_draw", "joint_connectivity_se_examples"]
 
     def test_single_example(self, toy, measure):
-        """One example gives finite values and no standard error over examples."""
+        """It gives finite values and no standard error over examples."""
         values = measure(JointConnectivity, toy.of_accuracy(barrier, 3, examples=1))
         assert np.isfinite(list(values.values())).all()
         assert "joint_connectivity_se_examples" not in values
 
     def test_batchnorm_option_reaches_the_evaluation(self, toy, measure):
-        """All three metrics evaluate as the option says."""
+        """All three metrics pass the option on."""
         for metric in (JointConnectivity, WorstConnectivity, PairwiseConnectivity):
             for how in ("recompute", "interpolate"):
                 ensemble = toy.of_accuracy(barrier, 2)
                 measure(metric, ensemble, batchnorm=how)
                 assert ensemble.batchnorm == {how}
 
-    def test_no_draws_are_refused(self):
-        """N = 0 has no mean."""
+    def test_zero_draws(self):
+        """The option is refused."""
         with pytest.raises(ValueError, match=r"draws\n.*greater than or equal to 1"):
             JointConnectivity.Options(draws=0)
 
     @settings(deadline=None)
     @given(seed=st.integers(0, 2**32 - 1))
     def test_order_of_members_does_not_matter(self, seed, toy, measure):
-        """With the draws permuted as the members are, nothing changes: up to an example or two on the threshold."""
+        """Members and draws permuted together give the same values, up to an example or two at the threshold."""
         heights = np.random.default_rng(seed).random(4)
         order = np.random.default_rng(seed).permutation(4)
         ensemble = toy.of_accuracy(lambda points: points**2 @ heights, 4, seed=seed)
@@ -127,8 +130,8 @@ class TestJointConnectivity:
         assert measure(JointConnectivity, permuted) == pytest.approx(measure(JointConnectivity, ensemble), abs=0.25)
 
     @given(seed=st.integers(0, 2**32 - 1), members=st.integers(1, 5))
-    def test_identical_members_are_connected(self, seed, members, toy, measure):
-        """Copies of one member: every convex combination is that member, all of q is 0."""
+    def test_identical_members(self, seed, members, toy, measure):
+        """Every convex combination of copies of one member is that member, so all values are 0."""
         right = np.random.default_rng(seed).random(30) < 0.7
         ensemble = toy.of_accuracy(flat, members, examples=30)
         ensemble.correct = right[None].repeat(members, axis=0)
@@ -141,7 +144,7 @@ class TestJointConnectivity:
 
     @given(seed=st.integers(0, 2**32 - 1), members=st.integers(1, 4))
     def test_values_stay_in_their_ranges(self, seed, members, toy, measure):
-        """q lies in [−100, 100], the worst draw at or below the mean; worst point in [−100, 0], barriers in [0, 100]."""
+        """q is in [−100, 100], the worst draw at most the mean, the worst point in [−100, 0], barriers in [0, 100]."""
         heights = np.random.default_rng(seed).random((members, members))
         ensemble = toy.of_accuracy(lambda p: np.einsum("pi,ij,pj->p", p, heights, p), members, examples=20, seed=seed)
         joint = measure(JointConnectivity, ensemble)
@@ -156,31 +159,31 @@ class TestWorstPoint:
         "target", [[0.5, 0.3, 0.2], [0.7, 0.3, 0.0], [0.6, 0.1, 0.1, 0.1, 0.1], [0.05, 0.9, 0.05, 0.0, 0.0]]
     )
     def test_search_finds_the_lowest_point(self, target):
-        """A bowl's bottom, inside the simplex or on a face, is found from the centroid to a step's length."""
+        """The minimum of a bowl, inside the simplex or on a face, is found from the centroid, up to a step."""
         members = len(target)
         point = worst_point(lambda p: np.square(p - target).sum(axis=1), np.full((1, members), 1 / members), 1000)
         np.testing.assert_allclose(point, target, atol=0.01)
 
     def test_evaluations_are_a_budget(self):
-        """The search asks for no more points than allowed beyond its starts, all of them on the simplex."""
-        asked = []
+        """The search evaluates at most the allowed number of points beyond its starts, all on the simplex."""
+        evaluated = []
 
         def q(points):
-            asked.append(points)
+            evaluated.append(points)
             return np.square(points - [0.1, 0.2, 0.7]).sum(axis=1)
 
         starts = np.full((1, 3), 1 / 3)
         for budget in (0, 1, 7, 50):
-            asked.clear()
+            evaluated.clear()
             worst_point(q, starts, budget)
-            points = np.vstack(asked)
+            points = np.vstack(evaluated)
             assert len(points) <= budget + 1
             assert (points >= 0).all()
             np.testing.assert_allclose(points.sum(axis=1), 1)
 
     @given(seed=st.integers(0, 2**32 - 1), members=st.integers(2, 5))
     def test_result_is_never_above_the_lowest_start(self, seed, members):
-        """However rough the landscape, refinement only lowers."""
+        """This holds for every landscape."""
         generator = np.random.default_rng(seed)
         waves = generator.normal(0, 30, (members, members))
 
@@ -193,13 +196,14 @@ class TestWorstPoint:
 
 class TestWorstConnectivity:
     def test_closed_form(self, toy, measure):
-        """A symmetric barrier is deepest at the centroid: −DEPTH (1 − 1 / M)."""
+        """The lowest point of a symmetric barrier is the centroid, with −DEPTH (1 − 1 / M)."""
         values = measure(WorstConnectivity, toy.of_accuracy(barrier, 4))
         assert values.pop("worst_connectivity") == pytest.approx(-100 * DEPTH * 3 / 4, abs=0.1)
-        assert values == pytest.approx({f"worst_connectivity_lambda/{member}": 0.25 for member in range(4)}, abs=0.05)
+        centroid = {f"worst_connectivity_lambda/{member}": 0.25 for member in range(4)}
+        assert values == pytest.approx(centroid, abs=0.05)
 
     def test_never_above_the_worst_draw(self, toy, measure):
-        """The search starts from joint_connectivity's draws: it finds nothing better than their worst, often much worse."""
+        """The search starts from the draws of `joint_connectivity`: its point is at most their worst, often much lower."""
 
         def dent(points):
             return 0.9 - 0.8 * np.maximum(0, 1 - 8 * np.abs(points - [0.6, 0.4, 0.0]).sum(axis=1))
@@ -210,26 +214,27 @@ class TestWorstConnectivity:
             assert worst <= measure(JointConnectivity, ensemble)["joint_connectivity_worst_draw"] + 1e-9
         assert worst == pytest.approx(-80, abs=5)
 
-    def test_is_zero_where_every_point_is_better_than_its_members(self, toy, measure):
-        """A simplex that bulges upwards has its lowest points at the members: q = 0 there."""
+    def test_all_points_better_than_the_members(self, toy, measure):
+        """The lowest points are the members, where q is 0."""
         values = measure(WorstConnectivity, toy.of_accuracy(lambda p: 1 - np.square(p).sum(axis=1) / 2, 3))
         assert values["worst_connectivity"] == 0
 
     def test_single_member_is_connected_exactly(self, toy, measure):
-        """M = 1: 0 at λ = 1, and no network is evaluated."""
+        """M = 1: the value is 0 at λ = 1, and no network is evaluated."""
         ensemble = toy.of_accuracy(barrier, 1)
         assert measure(WorstConnectivity, ensemble) == {"worst_connectivity": 0.0, "worst_connectivity_lambda/0": 1.0}
         assert ensemble.evaluated == []
 
     def test_repeated_searches_agree(self, toy, measure):
         """The search is deterministic."""
-        first, second = (measure(WorstConnectivity, toy.of_accuracy(barrier, 5)) for _ in range(2))
+        first = measure(WorstConnectivity, toy.of_accuracy(barrier, 5))
+        second = measure(WorstConnectivity, toy.of_accuracy(barrier, 5))
         assert first == second
 
 
 class TestPairwiseConnectivity:
     def test_closed_form(self, toy, measure):
-        """On an edge the symmetric barrier is 2 DEPTH λ (1 − λ): DEPTH / 2 at the midpoint, and its mean over the grid."""
+        """On an edge the symmetric barrier is 2 DEPTH λ (1 − λ), which is DEPTH / 2 at the midpoint."""
         values = measure(PairwiseConnectivity, toy.of_accuracy(barrier, 3, examples=2000))
         grid = np.arange(1, 10) / 10
         mean = -100 * np.mean(2 * DEPTH * grid * (1 - grid))
@@ -239,15 +244,18 @@ class TestPairwiseConnectivity:
         assert values["pairwise_barrier_worst_pair"] == pytest.approx(100 * DEPTH / 2, abs=0.05)
 
     def test_agrees_with_a_loop_over_accuracies(self, toy, measure):
-        """Means, barriers and worst pairs are those of a plain loop over pairs and λ, for unequal members and pairs."""
+        """Means, barriers and worst pairs are those of a loop over pairs and λ, for unequal members and pairs."""
         heights = np.random.default_rng(3).random((4, 4))
         ensemble = toy.of_accuracy(lambda p: np.einsum("pi,ij,pj->p", p, heights, p), 4)
-        members, means, barriers = 100 * ensemble.correct.mean(axis=1), [], []
+        members = 100 * ensemble.correct.mean(axis=1)
+        means = []
+        barriers = []
         for i, j in combinations(range(4), 2):
             q = []
             for x in (0.25, 0.5, 0.75):
                 point = np.zeros((1, 4))
-                point[0, i], point[0, j] = 1 - x, x
+                point[0, i] = 1 - x
+                point[0, j] = x
                 q.append(100 * ensemble.correct_at(point).mean() - (1 - x) * members[i] - x * members[j])
             means.append(np.mean(q))
             barriers.append(max(0, -min(q)))
@@ -258,26 +266,25 @@ class TestPairwiseConnectivity:
         assert values["pairwise_barrier_worst_pair"] == pytest.approx(max(barriers))
 
     def test_curves_hold_the_accuracy_at_every_point(self, toy, measure):
-        """Each pair and λ has its accuracy, λ being the second member's share, the ends the members' own accuracies."""
+        """Each pair and λ has its accuracy; λ is the share of the second member, and the ends are the members."""
         heights = np.array([0.9, 0.6, 0.3])
         ensemble = toy.of_accuracy(lambda points: points @ heights, 3)
         values = measure(PairwiseConnectivity, ensemble, points=5)
         curves = {name: value for name, value in values.items() if "curve" in name}
-        expected = {
-            f"pairwise_curve/{i}-{j}/{x}": 100 * ((1 - x) * heights[i] + x * heights[j])
-            for i, j in [(0, 1), (0, 2), (1, 2)]
-            for x in (0, 0.25, 0.5, 0.75, 1)
-        }
+        expected = {}
+        for i, j in [(0, 1), (0, 2), (1, 2)]:
+            for x in (0, 0.25, 0.5, 0.75, 1):
+                expected[f"pairwise_curve/{i}-{j}/{x}"] = 100 * ((1 - x) * heights[i] + x * heights[j])
         assert curves == pytest.approx(expected, abs=0.1)
 
     def test_ends_are_not_evaluated(self, toy, measure):
-        """Three pairs of nine inner points each: 27 evaluations."""
+        """Three pairs with nine inner points each take 27 evaluations."""
         ensemble = toy.of_accuracy(barrier, 3)
         measure(PairwiseConnectivity, ensemble)
         assert len(ensemble.evaluated) == 27
 
-    def test_single_member_has_no_pairs(self, toy, measure):
-        """M = 1 is measured as identical copies would be: all four values 0, no curves."""
+    def test_single_member(self, toy, measure):
+        """M = 1 gives the values of identical copies: four zeros and no curves."""
         values = measure(PairwiseConnectivity, toy.of_accuracy(barrier, 1))
         means = ["pairwise_connectivity", "pairwise_connectivity_worst_pair"]
         assert values == dict.fromkeys([*means, "pairwise_barrier", "pairwise_barrier_worst_pair"], 0.0)
@@ -285,22 +292,23 @@ class TestPairwiseConnectivity:
     @settings(deadline=None)
     @given(seed=st.integers(0, 2**32 - 1))
     def test_order_of_members_does_not_matter(self, seed, toy, measure):
-        """Permuted members give the same four values: up to an example or two on the threshold."""
+        """Permuted members give the same four values, up to an example or two at the threshold."""
         generator = np.random.default_rng(seed)
-        heights, order = generator.random((4, 4)), generator.permutation(4)
+        heights = generator.random((4, 4))
+        order = generator.permutation(4)
         shuffled = heights[np.ix_(order, order)]
         plain = measure(PairwiseConnectivity, toy.of_accuracy(lambda p: np.einsum("pi,ij,pj->p", p, heights, p), 4))
         permuted = measure(PairwiseConnectivity, toy.of_accuracy(lambda p: np.einsum("pi,ij,pj->p", p, shuffled, p), 4))
         names = [name for name in plain if "curve" not in name]
         assert [permuted[name] for name in names] == pytest.approx([plain[name] for name in names], abs=0.2)
 
-    def test_every_value_has_a_unit_and_barriers_are_better_low(self, toy):
-        """All values are in percent; accuracies and q are better high, barriers low."""
+    def test_units_and_directions(self, toy):
+        """All values are in percent; higher is better for accuracies and q, lower for barriers."""
         for value in PairwiseConnectivity().measure(toy.of_accuracy(barrier, 2)):
             assert value.unit == "percent"
             assert value.better == ("lower" if "barrier" in value.metric else "higher")
 
-    def test_two_points_have_no_inner_one(self):
-        """A grid of the two ends alone is refused."""
+    def test_grid_without_inner_points(self):
+        """The option is refused."""
         with pytest.raises(ValueError, match=r"points\n.*greater than or equal to 3"):
             PairwiseConnectivity.Options(points=2)

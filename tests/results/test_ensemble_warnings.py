@@ -241,12 +241,12 @@ def test_members_at_chance_in_a_run(graph_of: GraphOf, lab: Lab) -> None:
     class Deaf(toys.Perceptron):
         name = "deaf"
 
-        def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
             class Silence(nn.Module):
                 def forward(self, x: torch.Tensor) -> torch.Tensor:
                     return x * 0
 
-            return nn.Sequential(Silence(), super().build(shape, classes))
+            return nn.Sequential(Silence(), super().build(shape, num_classes))
 
     catalogue = toys.catalogue(("architecture", Deaf))
     lab.run(graph_of(catalogue, architectures=["deaf"], methods=["deep"], metrics=METRICS), catalogue)

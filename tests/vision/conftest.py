@@ -1,4 +1,4 @@
-"""No test here reaches the network; those on real data run where HARNESS_DATA names a folder that has it."""
+"""Fixtures of the vision tests. No test uses the network; tests on real data need HARNESS_DATA."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import Any, NoReturn
 
 import pytest
 
+from vision.tiny_copy import write_copy
+
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every request fail as it does without a network."""
+    """Let every request fail, as it does without a network."""
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
         raise urllib.error.URLError("no network in tests")
@@ -24,7 +26,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def real_data() -> Callable[[str], Path]:
-    """Return a function from the folder of a data set to the data root that has it; skip the test where none does."""
+    """Return a function that gives the data root with a data set's folder, and skips the test if there is none."""
 
     def root(folder: str) -> Path:
         data = os.environ.get("HARNESS_DATA")
@@ -33,3 +35,17 @@ def real_data() -> Callable[[str], Path]:
         return Path(data)
 
     return root
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give huggingface_hub and torch.hub empty cache folders; return the first."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """Return a data root with three small classes in the layout of Tiny ImageNet."""
+    return write_copy(tmp_path / "data")

@@ -1,4 +1,4 @@
-"""Archives on disk and from the net: what is taken from them, what stays behind, what the user reads when it goes wrong."""
+"""Archives from disk and from the network: what is unpacked, what is not, and the messages when something fails."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import threading
 import urllib.request
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
 from harness import DataError
-from harness_vision import archives
-from harness_vision.archives import Archive, alone, provide, read_checked
+from harness_vision.archives import Archive, exclusive_lock, provide, read_checked, unpack
 
 CONTENT = {
     "things/a.txt": b"a",
@@ -30,19 +30,22 @@ CONTENT = {
 }
 
 
-def tar(path: Path) -> bytes:
+def write_tar(path: Path) -> bytes:
+    """Write a tar archive of `CONTENT` and a symbolic link, and return its bytes."""
     with tarfile.open(path, "w:gz") as file:
         for name, content in CONTENT.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             file.addfile(entry, io.BytesIO(content))
         link = tarfile.TarInfo("things/sub/link.txt")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        link.type = tarfile.SYMTYPE
+        link.linkname = "/etc/passwd"
         file.addfile(link)
     return path.read_bytes()
 
 
-def zipped(path: Path) -> bytes:
+def write_zip(path: Path) -> bytes:
+    """Write a zip archive of `CONTENT`, and return its bytes."""
     with zipfile.ZipFile(path, "w") as file:
         file.mkdir("things")
         for name, content in CONTENT.items():
@@ -50,17 +53,20 @@ def zipped(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def archive(content: bytes, filename: str) -> Archive:
+def archive_of(content: bytes, filename: str) -> Archive:
+    """Return the description of an archive with these bytes."""
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    wanted = re.compile(r"things/(sub/)?(a|b|link)\.txt")
-    return Archive(filename, f"https://example.org/{filename}", md5, "things", wanted)
+    members = re.compile(r"things/(sub/)?(a|b|link)\.txt")
+    return Archive(filename, f"https://example.org/{filename}", md5, "things", members)
 
 
-def tree(folder: Path) -> dict[str, bytes]:
+def files_under(folder: Path) -> dict[str, bytes]:
+    """Return the content of all files under a folder by relative path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def refusal(function: Callable[..., Any], *arguments: Any) -> str:
+def error_of(function: Callable[..., Any], *arguments: Any) -> str:
+    """Return the message, one line, of the `DataError` that a call raises."""
     with pytest.raises(DataError) as caught:
         function(*arguments)
     assert "\n" not in str(caught.value)
@@ -68,169 +74,168 @@ def refusal(function: Callable[..., Any], *arguments: Any) -> str:
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, content: bytes) -> list[str]:
-    """Let the network answer every request with this content; return the list of what was asked for."""
-    asked: list[str] = []
+    """Let the network answer every request with this content; return the list of requested URLs."""
+    requested: list[str] = []
 
     def answer(url: str, timeout: float) -> io.BytesIO:
         assert 0 < timeout <= 30
-        asked.append(url)
+        requested.append(url)
         return io.BytesIO(content)
 
     monkeypatch.setattr(urllib.request, "urlopen", answer)
-    return asked
+    return requested
 
 
-@pytest.mark.parametrize(("make", "filename"), [(tar, "things.tar.gz"), (zipped, "things.zip")])
-def test_unpacks_what_is_wanted(tmp_path: Path, make: Callable[[Path], bytes], filename: str) -> None:
-    """Wanted regular files only; nothing outside the folder, no link, nothing left over."""
+@pytest.mark.parametrize(("write", "filename"), [(write_tar, "things.tar.gz"), (write_zip, "things.zip")])
+def test_hostile_archive(tmp_path: Path, write: Callable[[Path], bytes], filename: str) -> None:
+    """Only expected regular files are unpacked: nothing outside the folder, no link, no temporary file."""
     root = tmp_path / "deep" / "root"
     root.mkdir(parents=True)
-    packed = make(root / filename)
-    assert provide(archive(packed, filename), root) == root / "things"
-    assert tree(tmp_path) == {
+    packed = write(root / filename)
+    assert provide(archive_of(packed, filename), root) == root / "things"
+    assert files_under(tmp_path) == {
         f"deep/root/{filename}": packed,
         "deep/root/things/a.txt": b"a",
         "deep/root/things/sub/b.txt": b"b",
     }
 
 
-def test_folder_that_is_there_is_taken(tmp_path: Path) -> None:
-    """No archive is looked for, and nothing is written: a read-only root will do."""
+def test_existing_folder(tmp_path: Path) -> None:
+    """It is used without an archive, and nothing is written: a read-only root is enough."""
     (tmp_path / "things").mkdir()
-    provide(archive(b"", "things.zip"), tmp_path)
-    assert tree(tmp_path) == {}
+    provide(archive_of(b"", "things.zip"), tmp_path)
+    assert files_under(tmp_path) == {}
 
 
 def test_archive_with_another_md5(tmp_path: Path) -> None:
-    """It is not opened; the message names file, md5 found and expected, and what to do."""
+    """It is not opened; the message names the file, both md5 sums and the next step."""
     (tmp_path / "things.zip").write_bytes(b"half a file")
-    wanted = archive(b"whole", "things.zip")
+    archive = archive_of(b"whole", "things.zip")
     found = hashlib.md5(b"half a file", usedforsecurity=False).hexdigest()
-    assert refusal(provide, wanted, tmp_path) == (
-        f"{tmp_path / 'things.zip'}: damaged or not the published file: md5 {found}, expected {wanted.md5}; remove it and "
-        f"put things.zip (md5 {wanted.md5}) from https://example.org/things.zip into {tmp_path}"
+    assert error_of(provide, archive, tmp_path) == (
+        f"{tmp_path / 'things.zip'}: damaged or not the published file: md5 {found}, expected {archive.md5}; remove it and "
+        f"put things.zip (md5 {archive.md5}) from https://example.org/things.zip into {tmp_path}"
     )
-    assert list(tree(tmp_path)) == ["things.zip"]
+    assert list(files_under(tmp_path)) == ["things.zip"]
 
 
-def test_nothing_there_and_no_network(tmp_path: Path) -> None:
-    """One line: what is missing, why it could not be fetched, which file from where to put where."""
-    wanted, root = archive(b"whole", "things.zip"), tmp_path / "new"
-    assert refusal(provide, wanted, root) == (
+def test_no_archive_and_no_network(tmp_path: Path) -> None:
+    """The message, one line, says what is missing, why the download failed, and which file to put where."""
+    archive = archive_of(b"whole", "things.zip")
+    root = tmp_path / "new"
+    assert error_of(provide, archive, root) == (
         f"{root / 'things'}: not there, and the download failed (no network in tests); "
-        f"put things.zip (md5 {wanted.md5}) from https://example.org/things.zip into {root}"
+        f"put things.zip (md5 {archive.md5}) from https://example.org/things.zip into {root}"
     )
     assert list(root.iterdir()) == []
 
 
 def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Fetched once, verified, kept, unpacked, and announced."""
-    content = tar(tmp_path / "made.tar.gz")
-    asked, wanted, root = serve(monkeypatch, content), archive(content, "things.tar.gz"), tmp_path / "new" / "root"
-    provide(wanted, root)
-    provide(wanted, root)
-    assert asked == [wanted.url]
-    assert set(tree(root)) == {"things.tar.gz", "things/a.txt", "things/sub/b.txt"}
-    assert caplog.messages == [f"downloading {wanted.url} to {root}"]
+    """The archive is downloaded once, logged, verified, kept and unpacked."""
+    content = write_tar(tmp_path / "made.tar.gz")
+    requested = serve(monkeypatch, content)
+    archive = archive_of(content, "things.tar.gz")
+    root = tmp_path / "new" / "root"
+    provide(archive, root)
+    provide(archive, root)
+    assert requested == [archive.url]
+    assert set(files_under(root)) == {"things.tar.gz", "things/a.txt", "things/sub/b.txt"}
+    assert caplog.messages == [f"downloading {archive.url} to {root}"]
 
 
 def test_download_of_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An HTML page in the archive's place is not kept."""
+    """An HTML page instead of the archive is not kept."""
     serve(monkeypatch, b"<html>please log in</html>")
-    message = refusal(provide, archive(b"whole", "things.zip"), tmp_path)
+    message = error_of(provide, archive_of(b"whole", "things.zip"), tmp_path)
     assert "https://example.org/things.zip served something else; put things.zip" in message
-    assert tree(tmp_path) == {}
+    assert files_under(tmp_path) == {}
 
 
-def test_download_that_breaks_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of it stays."""
+def test_interrupted_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message gives the reason, and no partial file stays."""
 
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             raise TimeoutError("The read operation timed out")
 
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: Broken())
-    message = refusal(provide, archive(b"whole", "things.zip"), tmp_path)
+    message = error_of(provide, archive_of(b"whole", "things.zip"), tmp_path)
     assert "the download failed (The read operation timed out); put things.zip" in message
     assert list(tmp_path.iterdir()) == []
 
 
 def test_archive_that_cannot_be_unpacked(tmp_path: Path) -> None:
-    """A file that is what was published but no archive, or a full disk: said in a line, and nothing stays."""
+    """The message gives the reason and the next step, and no partial folder stays."""
     (tmp_path / "things.zip").write_bytes(b"no zip")
-    assert refusal(provide, archive(b"no zip", "things.zip"), tmp_path) == (
+    assert error_of(provide, archive_of(b"no zip", "things.zip"), tmp_path) == (
         f"{tmp_path / 'things.zip'}: cannot be unpacked into {tmp_path} (File is not a zip file); "
         f"unpack it by hand, so that {tmp_path / 'things'} is there"
     )
-    assert list(tree(tmp_path)) == ["things.zip"]
+    assert list(files_under(tmp_path)) == ["things.zip"]
 
 
-def test_root_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An archive in a read-only root: the message says what would help."""
-    packed = zipped(tmp_path / "things.zip")
-
-    def refuse(*_: Any, **__: Any) -> NoReturn:
-        raise PermissionError(13, "Permission denied", str(tmp_path))
-
-    monkeypatch.setattr(archives.tempfile, "TemporaryDirectory", refuse)
-    message = refusal(provide, archive(packed, "things.zip"), tmp_path)
-    assert f"cannot be unpacked into {tmp_path} ([Errno 13] Permission denied: '{tmp_path}'); unpack it by hand" in message
+def test_root_where_no_temporary_folder_can_be_made(tmp_path: Path) -> None:
+    """The message gives the system's reason (here, a name that is too long) and the next step."""
+    packed = write_zip(tmp_path / "things.zip")
+    archive = replace(archive_of(packed, "things.zip"), folder="x" * 250)
+    message = error_of(provide, archive, tmp_path)
+    assert message.startswith(f"{tmp_path / 'things.zip'}: cannot be unpacked into {tmp_path} ([Errno 36] File name too long: ")
+    assert message.endswith(f"unpack it by hand, so that {tmp_path / archive.folder} is there")
+    assert list(files_under(tmp_path)) == ["things.zip"]
 
 
-def test_root_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The operating system's reason, with the path."""
-
-    def refuse(_: Path) -> NoReturn:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "is_dir", refuse)
-    assert refusal(provide, archive(b"", "a.zip"), tmp_path) == f"{tmp_path / 'things'}: cannot be read: Permission denied"
+def test_root_that_cannot_be_read(tmp_path: Path) -> None:
+    """The message gives the path and the system's reason (here, a name that is too long)."""
+    root = tmp_path / ("x" * 300)
+    assert error_of(provide, archive_of(b"", "a.zip"), root) == f"{root / 'things'}: cannot be read: File name too long"
 
 
 def test_root_that_is_a_file(tmp_path: Path) -> None:
-    """It is no folder."""
+    """The message says how to choose another root."""
     root = tmp_path / "root"
     root.write_text("")
     expected = f"{root}: the data root is not a folder; choose another with --data or HARNESS_DATA"
-    assert refusal(provide, archive(b"", "a.zip"), root) == expected
+    assert error_of(provide, archive_of(b"", "a.zip"), root) == expected
 
 
 def test_read_checked(tmp_path: Path) -> None:
-    """The bytes come back only if they have the md5; a missing file says so, with the advice."""
+    """Bytes are returned only if they have the md5; messages about missing and damaged files end with the advice."""
     path = tmp_path / "x"
     advice = "get it again"
-    assert refusal(read_checked, path, "0", advice) == f"{path}: cannot be read: No such file or directory; get it again"
+    assert error_of(read_checked, path, "0", advice) == f"{path}: cannot be read: No such file or directory; get it again"
     path.write_bytes(b"abc")
     assert read_checked(path, "900150983cd24fb0d6963f7d28e17f72", advice) == b"abc"
-    assert refusal(read_checked, path, "0", advice) == (
+    assert error_of(read_checked, path, "0", advice) == (
         f"{path}: damaged or not the published file: md5 900150983cd24fb0d6963f7d28e17f72, expected 0; get it again"
     )
 
 
-def test_two_at_once_fetch_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second waits, and finds what the first has made."""
-    content = tar(tmp_path / "made.tar.gz")
-    asked, wanted, root = serve(monkeypatch, content), archive(content, "things.tar.gz"), tmp_path / "root"
-    threads = [threading.Thread(target=provide, args=(wanted, root)) for _ in range(4)]
+def test_concurrent_calls_download_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others wait, and find the folder that the first has made."""
+    content = write_tar(tmp_path / "made.tar.gz")
+    requested = serve(monkeypatch, content)
+    archive = archive_of(content, "things.tar.gz")
+    root = tmp_path / "root"
+    threads = [threading.Thread(target=provide, args=(archive, root)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(asked) == 1
+    assert len(requested) == 1
     assert sorted(path.name for path in root.iterdir()) == ["things", "things.tar.gz"]
 
 
-def test_folder_made_by_another_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a lock two may unpack; the one that comes late takes the other's."""
-    packed = zipped(tmp_path / "things.zip")
+def test_folder_made_by_another_process_meanwhile(tmp_path: Path) -> None:
+    """Without a lock two processes may unpack; the later one keeps the folder of the other."""
+    packed = write_zip(tmp_path / "things.zip")
     (tmp_path / "things").mkdir()
     (tmp_path / "things" / "theirs").touch()
-    archives.unpack(archive(packed, "things.zip"), tmp_path)
-    assert set(tree(tmp_path)) == {"things.zip", "things/theirs"}
+    unpack(archive_of(packed, "things.zip"), tmp_path)
+    assert set(files_under(tmp_path)) == {"things.zip", "things/theirs"}
 
 
-def test_no_lock_to_be_had(tmp_path: Path) -> None:
-    """Where no lock file can be made, work goes on."""
+def test_lock_that_cannot_be_created(tmp_path: Path) -> None:
+    """The block runs without a lock."""
     (tmp_path / "file").touch()
-    with alone(tmp_path / "file", "x"):
+    with exclusive_lock(tmp_path / "file", "x"):
         pass

@@ -1,4 +1,4 @@
-"""Digits: what it holds, that its split is fixed and stratified, that its constants are true."""
+"""Digits: its images, its fixed and stratified split, its constants."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from harness import DataError
 from harness_vision.digits import Digits, DigitsOptions, draw_split
 
-NOWHERE = Path("nowhere")
+NO_ROOT = Path("nowhere")
 
 
 def test_splits() -> None:
-    """1,437 and 360 gray images, uint8 over the whole range, every class in both; no image in two."""
-    train, test = Digits().load(NOWHERE)
+    """There are 1,437 and 360 gray uint8 images over the whole range, and a fifth of each class is for testing."""
+    train, test = Digits().load(NO_ROOT)
     assert train.images.shape == (1437, 1, 8, 8)
     assert test.images.shape == (360, 1, 8, 8)
     assert train.images.dtype == torch.uint8
@@ -26,20 +26,20 @@ def test_splits() -> None:
     assert (test.labels.bincount() - total / 5).abs().max() < 1
 
 
-def test_holds_scikit_learns_images() -> None:
-    """Both splits together are the 1,797 images with their labels, each once."""
+def test_images_are_those_of_scikit_learn() -> None:
+    """Both splits together hold each of the 1,797 images once, with its label."""
     pixels, targets = sklearn.datasets.load_digits(return_X_y=True)
     theirs = sorted((*map(int, image), int(label)) for image, label in zip(pixels, targets))
-    ours = [
-        (*(split.images[i].flatten() * (16 / 255)).round().int().tolist(), int(split.labels[i]))
-        for split in Digits().load(NOWHERE)
-        for i in range(len(split))
-    ]
+    ours = []
+    for split in Digits().load(NO_ROOT):
+        rescaled = (split.images.flatten(1) * (16 / 255)).round().int()
+        for image, label in zip(rescaled.tolist(), split.labels.tolist()):
+            ours.append((*image, label))
     assert sorted(ours) == theirs
 
 
 def test_split_depends_on_labels_alone() -> None:
-    """No generator has a say."""
+    """The global random generator has no effect."""
     labels = torch.arange(50) % 5
     torch.manual_seed(0)
     first = draw_split(labels)
@@ -52,37 +52,39 @@ def test_split_depends_on_labels_alone() -> None:
 
 
 def test_normalization() -> None:
-    """Mean and standard deviation of the training images, to four digits."""
+    """It is the mean and standard deviation of the training images, to four digits."""
     dataset = Digits()
-    x = dataset.load(NOWHERE)[0].images.double() / 255
+    x = dataset.load(NO_ROOT)[0].images.double() / 255
     assert dataset.normalization == ((round(x.mean().item(), 4),), (round(x.std(correction=0).item(), 4),))
 
 
 def test_first_images() -> None:
-    """`train_size` and `test_size` cut from the front, and are part of the identity."""
+    """`train_size` and `test_size` keep the first images, and are part of the identity."""
     dataset = Digits(DigitsOptions(train_size=100, test_size=10))
-    train, test = dataset.load(NOWHERE)
-    whole_train, whole_test = Digits().load(NOWHERE)
+    train, test = dataset.load(NO_ROOT)
+    whole_train, whole_test = Digits().load(NO_ROOT)
     assert dataset.train_size == len(train) == 100
     assert torch.equal(train.images, whole_train.images[:100])
     assert torch.equal(test.labels, whole_test.labels[:10])
     assert dataset.identity != Digits().identity
-    assert train.labels.bincount().min() >= 5  # in random order: a fair sample
+    assert train.labels.bincount().min() >= 5  # images are in random order
 
 
 @pytest.mark.parametrize(("option", "value"), [("train_size", 1438), ("test_size", 361), ("train_size", 0)])
-def test_more_than_there_are(option: str, value: int) -> None:
-    """Bounds are checked with the benchmark file."""
+def test_size_out_of_range(option: str, value: int) -> None:
+    """The option is refused."""
     with pytest.raises(ValueError, match=option):
         DigitsOptions.model_validate({option: value})
 
 
-def test_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images that are not the ones of the fingerprint are refused, with both digests."""
-    pixels, targets = sklearn.datasets.load_digits(return_X_y=True)
-    pixels[0, 0] = 16
-    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda **_: (pixels, targets))
+def test_images_of_another_fingerprint() -> None:
+    """They are refused, and the message has both digests."""
+
+    class OtherDigits(Digits):
+        fingerprint = "sha256:0"
+
     with pytest.raises(DataError) as caught:
-        Digits().load(NOWHERE)
-    assert str(caught.value).startswith("digits: scikit-learn holds other images: sha256:")
-    assert str(caught.value).endswith(f", expected {Digits.fingerprint}; reinstall it")
+        OtherDigits().load(NO_ROOT)
+    assert str(caught.value) == (
+        f"digits: scikit-learn holds other images: {Digits.fingerprint}, expected sha256:0; reinstall it"
+    )

@@ -1,4 +1,4 @@
-"""The ViT: published sizes, a reference built on `nn.MultiheadAttention`, the tutorial's initialization."""
+"""ViT: parameter counts, outputs against a reference with `nn.MultiheadAttention`, dropout, the tutorial's initialization."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMALL = {"patch": 4, "width": 24, "mlp": 40, "depth": 2, "heads": 3}
 
 
 def small(**options: float) -> ViTNetwork:
-    """Return a small network in float64 whose biases and scales are not trivial."""
+    """Return a small network in float64 whose biases and scales are random."""
     torch.manual_seed(0)
     network = ViT(ViTOptions.model_validate(SMALL | options)).build((3, 8, 12), 7).double()
     assert isinstance(network, ViTNetwork)
@@ -29,18 +29,24 @@ def small(**options: float) -> ViTNetwork:
 
 
 class TutorialBlock(nn.Module):
-    """A pre-norm block on `nn.MultiheadAttention`, with the weights of one of ours."""
+    """A pre-norm block with `nn.MultiheadAttention`, which has the weights of a block of `ViTNetwork`."""
 
     def __init__(self, ours: nn.Module, dropout: float) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(24), nn.LayerNorm(24)
+        self.norm1 = nn.LayerNorm(24)
+        self.norm2 = nn.LayerNorm(24)
         self.attention = nn.MultiheadAttention(24, 3, dropout=dropout, batch_first=True)
         self.mlp = nn.Sequential(nn.Linear(24, 40), nn.GELU(), nn.Dropout(dropout), nn.Linear(40, 24), nn.Dropout(dropout))
         self.double()
-        theirs = {"attention.qkv.weight": "attention.in_proj_weight", "attention.qkv.bias": "attention.in_proj_bias"}
-        theirs |= {f"attention.out.{kind}": f"attention.out_proj.{kind}" for kind in ("weight", "bias")}
-        theirs |= {f"linear{i}.{kind}": f"mlp.{3 * i - 3}.{kind}" for i in (1, 2) for kind in ("weight", "bias")}
-        self.load_state_dict({theirs.get(name, name): tensor for name, tensor in ours.state_dict().items()})
+        renamed = {"attention.out": "attention.out_proj", "linear1": "mlp.0", "linear2": "mlp.3"}
+        state = {}
+        for name, tensor in ours.state_dict().items():
+            module, _, kind = name.rpartition(".")
+            if module == "attention.qkv":
+                state[f"attention.in_proj_{kind}"] = tensor
+            else:
+                state[f"{renamed.get(module, module)}.{kind}"] = tensor
+        self.load_state_dict(state)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm1(x)
@@ -49,7 +55,7 @@ class TutorialBlock(nn.Module):
 
 
 class Tutorial(nn.Module):
-    """The tutorial's network, with the weights of ours."""
+    """The tutorial's network, which has the weights of a `ViTNetwork`."""
 
     def __init__(self, ours: ViTNetwork, dropout: float = 0.0) -> None:
         super().__init__()
@@ -66,25 +72,27 @@ class Tutorial(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("shape", "classes", "parameters"),
+    ("shape", "num_classes", "parameters"),
     [((3, 32, 32), 10, 3_195_146), ((3, 32, 32), 100, 3_218_276), ((3, 64, 64), 200, 3_293_128)],
 )
-def test_parameter_counts(shape: tuple[int, int, int], classes: int, parameters: int) -> None:
-    """As in the tutorial, for the data sets of the paper."""
-    network = ViT().build(shape, classes)
+def test_parameter_counts(shape: tuple[int, int, int], num_classes: int, parameters: int) -> None:
+    """They are those of the tutorial's network, for the data sets of the paper."""
+    network = ViT().build(shape, num_classes)
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
 def test_equals_the_tutorial() -> None:
-    """Logits in evaluation mode, for images that are not square."""
-    network, x = small().eval(), torch.randn(5, 3, 8, 12, dtype=torch.float64)
+    """Logits in evaluation mode agree, for images that are not square."""
+    network = small().eval()
+    x = torch.randn(5, 3, 8, 12, dtype=torch.float64)
     torch.testing.assert_close(network(x), Tutorial(network).eval()(x), rtol=1e-10, atol=1e-10)
 
 
 def test_query_key_and_value_are_blocks_of_rows() -> None:
-    """Attention from three separate products with the blocks of `qkv.weight`, head by head."""
+    """Attention computed head by head from the blocks of `qkv.weight` agrees."""
     torch.manual_seed(0)
-    attention, x = Attention(24, 3, 0.0).double().eval(), torch.randn(2, 5, 24, dtype=torch.float64)
+    attention = Attention(24, 3, 0.0).double().eval()
+    x = torch.randn(2, 5, 24, dtype=torch.float64)
     q, k, v = (x @ block.T for block in attention.qkv.weight.split(24))
     heads = []
     for h in range(3):
@@ -95,8 +103,8 @@ def test_query_key_and_value_are_blocks_of_rows() -> None:
     torch.testing.assert_close(attention(x), expected, rtol=1e-10, atol=1e-10)
 
 
-def test_plain_attention_is_torch_s() -> None:
-    """The two ways of computing attention agree."""
+def test_plain_attention_equals_torch() -> None:
+    """It agrees with `F.scaled_dot_product_attention`."""
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 2, 4, 9, 8, dtype=torch.float64)
     ours = plain_attention(q, k, v, nn.Identity(), scale=8**-0.5)
@@ -112,24 +120,25 @@ def test_plain_attention_is_torch_s() -> None:
     ],
 )
 def test_dropout(options: dict[str, float], random: bool) -> None:
-    """Each kind acts in training, and none in evaluation."""
-    network, x = small(**options), torch.randn(5, 3, 8, 12, dtype=torch.float64)
+    """Each kind has an effect in training mode, and none in evaluation mode."""
+    network = small(**options)
+    x = torch.randn(5, 3, 8, 12, dtype=torch.float64)
     assert torch.equal(network(x), network(x)) is not random
     assert torch.equal(network.eval()(x), network(x))
 
 
-def test_attention_dropout_is_dropout_unless_said() -> None:
-    """Null is written out in the identity, and survives the way through a task file."""
+def test_default_attention_dropout() -> None:
+    """It is the value of `dropout`, also in the identity and in options read from JSON."""
     assert ViT().identity["options"]["attention_dropout"] == 0.2
     assert ViTOptions(dropout=0.0).attention_dropout == 0.0
     assert ViTOptions(dropout=0.3, attention_dropout=0.1).attention_dropout == 0.1
-    said = ViTOptions(attention_dropout=0.2)
-    assert ViT(said).identity == ViT().identity
-    assert ViTOptions.model_validate_json(said.model_dump_json()) == said
+    explicit = ViTOptions(attention_dropout=0.2)
+    assert ViT(explicit).identity == ViT().identity
+    assert ViTOptions.model_validate_json(explicit.model_dump_json()) == explicit
 
 
 def test_attention_dropout_keeps_the_mean() -> None:
-    """Attention weights are dropped with their probability and scaled up."""
+    """Attention weights are dropped with the given probability, and the others scaled up."""
     torch.manual_seed(0)
     q = torch.zeros(1, 1, 200, 4)
     values = torch.ones(1, 1, 200, 4)
@@ -138,9 +147,10 @@ def test_attention_dropout_keeps_the_mean() -> None:
     assert out.std().item() == pytest.approx((0.25 / 0.75 / 200) ** 0.5, rel=0.2)
 
 
-def test_dropout_is_where_the_tutorial_has_it() -> None:
-    """From one seed, training mode gives the tutorial's logits: dropout on tokens, attention weights, twice in the MLP."""
-    network, x = small(dropout=0.5, attention_dropout=0.5), torch.randn(5, 3, 8, 12, dtype=torch.float64)
+def test_positions_of_dropout() -> None:
+    """Equal seeds give the tutorial's logits in training mode: dropout on tokens, attention weights, twice in the MLP."""
+    network = small(dropout=0.5, attention_dropout=0.5)
+    x = torch.randn(5, 3, 8, 12, dtype=torch.float64)
     tutorial = Tutorial(network, 0.5)
     torch.manual_seed(1)
     ours = network(x)
@@ -149,13 +159,14 @@ def test_dropout_is_where_the_tutorial_has_it() -> None:
 
 
 def test_initialization() -> None:
-    """As the tutorial's: N(0, 1) for class token and positions, torch's defaults for the rest."""
+    """It is the tutorial's: N(0, 1) for class token and positions, PyTorch's defaults for the rest."""
     torch.manual_seed(0)
     network: Any = ViT().build((3, 32, 32), 10)
     assert network.positions.std().item() == pytest.approx(1, abs=0.03)
     assert network.class_token.std().item() == pytest.approx(1, abs=0.25)
     block = network.blocks[0]
-    qkv, bound = block.attention.qkv, (6 / (256 + 3 * 256)) ** 0.5  # Xavier's, of the whole (768, 256) matrix
+    qkv = block.attention.qkv
+    bound = (6 / (256 + 3 * 256)) ** 0.5  # Xavier's bound of the whole (768, 256) matrix
     assert bound * 0.99 < qkv.weight.abs().max() <= bound
     assert qkv.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.01)
     assert not qkv.bias.any()
@@ -166,8 +177,8 @@ def test_initialization() -> None:
     assert block.linear1.bias.any()
 
 
-def test_patches_go_row_by_row() -> None:
-    """Patch 1 is the one to the right of patch 0; within a patch channels come first."""
+def test_order_of_patches() -> None:
+    """Patches are in row-major order, and the pixels of a patch are ordered by channel."""
     x = torch.arange(2 * 4 * 6.0).reshape(1, 2, 4, 6)
     patches = Patches((2, 4, 6), 2)(x)
     assert patches.shape == (1, 6, 8)
@@ -175,7 +186,7 @@ def test_patches_go_row_by_row() -> None:
 
 
 def test_can_be_traced() -> None:
-    """`torch.fx` sees one graph, for any batch size."""
+    """`torch.fx` traces one graph for all batch sizes."""
     network = small().eval()
     traced = torch.fx.symbolic_trace(network)
     for batch in (1, 5):
@@ -184,8 +195,9 @@ def test_can_be_traced() -> None:
 
 
 def test_members_can_be_stacked() -> None:
-    """Under `torch.func`, two members at once are the two of them."""
-    a, b = small().eval(), small().eval()
+    """`torch.func.vmap` over two stacked members gives the outputs of each."""
+    a = small().eval()
+    b = small().eval()
     with torch.no_grad():
         b.embedding.weight.mul_(-1)
     stacked, _ = torch.func.stack_module_state([a, b])
@@ -195,8 +207,9 @@ def test_members_can_be_stacked() -> None:
 
 
 def test_autocast() -> None:
-    """In bfloat16 the logits are those of float32 within its precision."""
-    network, x = small().float().eval(), torch.randn(4, 3, 8, 12)
+    """Logits in bfloat16 equal those of float32 within its precision."""
+    network = small().float().eval()
+    x = torch.randn(4, 3, 8, 12)
     with torch.autocast("cpu", torch.bfloat16):
         logits = network(x)
     torch.testing.assert_close(logits.float(), network(x), rtol=0.05, atol=0.05)
@@ -205,20 +218,21 @@ def test_autocast() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_devices_agree() -> None:
-    """On CUDA attention is torch's own kernel, and gives what the CPU gives."""
-    network, x = small().eval(), torch.randn(4, 3, 8, 12, dtype=torch.float64)
+    """Attention by torch's kernel on CUDA agrees with the CPU."""
+    network = small().eval()
+    x = torch.randn(4, 3, 8, 12, dtype=torch.float64)
     expected = network(x)
     torch.testing.assert_close(network.cuda()(x.cuda()).cpu(), expected, rtol=1e-8, atol=1e-8)
 
 
-def test_images_that_cannot_be_cut() -> None:
-    """The message says the sizes and the rule."""
+def test_patches_that_do_not_divide_the_images() -> None:
+    """The message gives both sizes and the rule."""
     with pytest.raises(UserError) as caught:
         ViT().build((3, 32, 30), 10)
     assert str(caught.value) == "vit: images of 32×30 pixels cannot be cut into square patches of 4; `patch` must divide both"
 
 
 def test_heads_that_do_not_divide_the_width() -> None:
-    """The message says both and the rule."""
+    """The message gives both numbers and the rule."""
     with pytest.raises(ValueError, match="width 256 cannot be divided among 7 heads; heads must divide the width"):
         ViTOptions(heads=7)

@@ -1,7 +1,7 @@
-"""Write the table of the sweep (`timm_sweep.py`) into docs/timm.md, so that the page and the table agree.
+"""Write the table of the sweep (`timm_sweep.py`) into a section of docs/timm.md.
 
-python tests/vision/timm_page.py           # rewrite the page's section
-python tests/vision/timm_page.py --check   # exit 1 if the page is not what the table says
+python tests/vision/timm_page.py           # rewrite the section
+python tests/vision/timm_page.py --check   # exit 1 if the section differs from the table
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NOTES = {
     ),
     ("sequencer2d_s", "symmetry"): "The tracing of symmetries has no rule for an LSTM.",
 }
-"""Causes that were found by hand, by model and stage; told only while the table has a failure there."""
+"""Causes found by hand, by model and stage; written only if the table has a failure there."""
 
 _NO_RULE = re.compile(r"the effect of operation '(?P<operation>[^']*)' on permutations")
 
@@ -43,37 +43,46 @@ Row = dict[str, str]
 
 
 def section(rows: list[Row]) -> str:
-    """Return what the table says, as Markdown: where it was made, the counts, what does not work, a line per module."""
+    """Return the table as Markdown: versions, counts, what does not work, one line per module."""
     return "\n".join([*_summary(rows), "", *_problems(rows), *_table(rows)]) + "\n"
 
 
 def _summary(rows: list[Row]) -> Iterator[str]:
-    yield (
-        f"Tried with timm {_values(rows, 'timm')} and torch {_values(rows, 'torch')} on one core of an {_values(rows, 'cpu')}, "
-        f"one model of each of {len(rows)} modules:"
-    )
+    """Yield versions, processor and counts."""
+    timm = _values(rows, "timm")
+    torch = _values(rows, "torch")
+    cpu = _values(rows, "cpu")
+    yield f"Tried with timm {timm} and torch {torch} on one core of an {cpu}, one model of each of {len(rows)} modules:"
     yield ""
     yield f"- {_count(rows, _network_works)} of {len(rows)} are built, trained, stored, reloaded and interpolated."
     yield f"- {_count(rows, _aligned)} of {len(rows)} are aligned by permutations: their symmetry is derived and checked."
 
 
 def _problems(rows: list[Row]) -> Iterator[str]:
-    """List the reasons, as the harness told them, of what does not work."""
-    failures = [(row, stage) for row in rows for stage in (*NETWORK_STAGES, "symmetry") if row[stage] not in ("", WORKS)]
+    """Yield the reason, in the words of the harness, of each failure."""
+    failures = []
+    for row in rows:
+        for stage in (*NETWORK_STAGES, "symmetry"):
+            if row[stage] not in ("", WORKS):
+                failures.append((row, stage))
     if not failures:
         return
     yield "What does not work, and why:"
     yield ""
     for row, stage in failures:
-        yield f"- `{row['model']}`, {stage}: {_reason(row, stage)}. {NOTES.get((row['model'], stage), '')}".rstrip()
+        note = NOTES.get((row["model"], stage), "")
+        yield f"- `{row['model']}`, {stage}: {_reason(row[stage])}. {note}".rstrip()
     yield ""
 
 
 def _table(rows: list[Row]) -> Iterator[str]:
+    """Yield a Markdown table with a line per module."""
     yield _line(HEADER)
     yield _line(["---"] * len(HEADER))
     for row in sorted(rows, key=lambda row: row["module"]):
-        size = f"{row['image_size']}²" if row["image_size"] else _cell(row["build"])
+        size = _cell(row["build"])
+        if row["image_size"]:
+            size = f"{row['image_size']}²"
         stages = [_cell(row[stage]) for stage in ("train", "reload", "interpolate")]
         parameters = f"{int(row['parameters']):,}"
         seconds = f"{float(row['seconds']):.0f}"
@@ -85,26 +94,31 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _cell(outcome: str) -> str:
+    """Return the cell of an outcome: works, failed, or not tried."""
     if outcome == WORKS:
         return WORKS
-    return "**no**" if outcome else "–"
+    if outcome:
+        return "**no**"
+    return "–"
 
 
 def _symmetry_cell(row: Row) -> str:
     found = _NO_RULE.search(row["symmetry"])
-    return f"no rule for `{found['operation']}`" if found else _cell(row["symmetry"])
-
-
-def _reason(row: Row, stage: str) -> str:
-    """Return what was raised, without the sentence's part that names no cause."""
-    reason = row[stage]
-    found = _NO_RULE.search(reason)
     if found:
         return f"no rule for `{found['operation']}`"
-    return reason.replace("|", "\\|").replace("<", "&lt;")
+    return _cell(row["symmetry"])
+
+
+def _reason(outcome: str) -> str:
+    """Return the message of an error for Markdown; of a missing rule, only the name of the operation."""
+    found = _NO_RULE.search(outcome)
+    if found:
+        return f"no rule for `{found['operation']}`"
+    return outcome.replace("|", "\\|").replace("<", "&lt;")
 
 
 def _values(rows: list[Row], column: str) -> str:
+    """Return the different values of a column."""
     return " and ".join(sorted({row[column] for row in rows if row[column]}))
 
 
@@ -121,7 +135,7 @@ def _aligned(row: Row) -> bool:
 
 
 def page(text: str, rows: list[Row]) -> str:
-    """Return the page with its section made anew; raise `ValueError` if it has no place for it."""
+    """Return the page with a new section; raise `ValueError` if the page has no markers for it."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -131,17 +145,17 @@ def page(text: str, rows: list[Row]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is not what the table says")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the section differs from the table")
     parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--page", type=Path, default=PAGE)
-    given = parser.parse_args()
-    with given.table.open(newline="") as file:
+    arguments = parser.parse_args()
+    with arguments.table.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    text = given.page.read_text(encoding="utf-8")
-    made = page(text, rows)
-    if given.check:
-        return int(made != text)
-    given.page.write_text(made, encoding="utf-8")
+    old = arguments.page.read_text(encoding="utf-8")
+    new = page(old, rows)
+    if arguments.check:
+        return int(new != old)
+    arguments.page.write_text(new, encoding="utf-8")
     return 0
 
 

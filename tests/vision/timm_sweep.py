@@ -1,11 +1,11 @@
-"""Try one model of every module of timm through the harness, and keep what works in a table.
+"""Try one model of each module of timm with the harness, and write the outcomes to a table.
 
-    python tests/vision/timm_sweep.py choose             # timm_models.csv: the smallest model of each module
-    python tests/vision/timm_sweep.py run [MODEL …]      # a line of the table for each model; run again, it goes on
-    python tests/vision/timm_sweep.py try MODEL          # a line as JSON after each stage
+    python tests/vision/timm_sweep.py choose             # write timm_models.csv: the smallest model of each module
+    python tests/vision/timm_sweep.py run [MODEL …]      # try the models that the table lacks, and add a line for each
+    python tests/vision/timm_sweep.py try MODEL          # print the line of a model as JSON after each stage
 
-Each model is tried (`timm_trial.py`) in a process of its own, with a time limit, a memory limit and one thread.
-`timm_page.py` writes the table as a page.
+Each model is tried (`timm_trial.py`) in its own process, with a time limit, a memory limit and one thread. `timm_page.py`
+writes the table into docs/timm.md.
 """
 
 from __future__ import annotations
@@ -35,27 +35,33 @@ TABLE = ROOT / "benchmarks" / "results" / "timm.csv"
 
 
 def choose() -> Iterator[dict[str, Any]]:
-    """Yield module, name and parameters of the smallest classifier of each module of timm."""
+    """Yield the module, name and number of parameters of the smallest classifier of each module of timm."""
     import timm
 
     for module in sorted(timm.list_modules()):
-        sizes = {name: size for name in timm.list_models(module=module) if (size := _parameters(name))}
+        sizes = {}
+        for name in timm.list_models(module=module):
+            size = _parameters(name)
+            if size:
+                sizes[name] = size
         if sizes:
             smallest = min(sizes, key=lambda name: (sizes[name], name))
             yield {"module": module, "model": smallest, "parameters": sizes[smallest]}
 
 
 def _parameters(name: str) -> int:
-    """Return the number of a classifier's parameters; 0 for an encoder, and for what cannot be made without memory."""
+    """Return a classifier's number of parameters; 0 for an encoder, and for a model that the meta device cannot build."""
     import timm
     import torch
 
     try:
         with torch.device("meta"):
             model = timm.create_model(name, num_classes=CLASSES)
-    except Exception:  # some draw numbers from tensors as they are made
+    except Exception:  # some constructors read values of tensors
         return 0
-    return sum(p.numel() for p in model.parameters()) if model.num_classes == CLASSES else 0
+    if model.num_classes != CLASSES:
+        return 0
+    return sum(p.numel() for p in model.parameters())
 
 
 def chosen(names: Iterable[str] = ()) -> list[dict[str, str]]:
@@ -70,11 +76,11 @@ def chosen(names: Iterable[str] = ()) -> list[dict[str, str]]:
 
 
 def run(names: Iterable[str], table: Path, workers: int, timeout: float, memory: float) -> None:
-    """Try the models that the table lacks, some at a time, and add a line for each as it comes."""
+    """Try the models that the table lacks, `workers` at a time, and add each line when it is known."""
     lines = _lines(table)
     missing = [row for row in chosen(names) if row["model"] not in lines]
     with ThreadPoolExecutor(workers) as pool:
-        for future in as_completed([pool.submit(try_apart, row, timeout, memory) for row in missing]):
+        for future in as_completed([pool.submit(try_in_process, row, timeout, memory) for row in missing]):
             line = future.result()
             lines[line.model] = {name: str(value) for name, value in asdict(line).items()}
             _write(table, lines)
@@ -83,6 +89,7 @@ def run(names: Iterable[str], table: Path, workers: int, timeout: float, memory:
 
 
 def _lines(table: Path) -> dict[str, dict[str, str]]:
+    """Return the lines of the table by model."""
     if not table.is_file():
         return {}
     with table.open(newline="") as file:
@@ -90,45 +97,47 @@ def _lines(table: Path) -> dict[str, dict[str, str]]:
 
 
 def _write(table: Path, lines: dict[str, dict[str, str]]) -> None:
-    """Write all lines, ordered by module, in the place of the table."""
+    """Replace the table by lines, ordered by module."""
     table.parent.mkdir(parents=True, exist_ok=True)
-    beside = table.with_suffix(".new")
-    with beside.open("w", newline="") as file:
+    temporary = table.with_suffix(".new")
+    with temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(sorted(lines.values(), key=lambda line: line["module"]))
-    beside.replace(table)
+    temporary.replace(table)
 
 
-def try_apart(row: dict[str, str], timeout: float, memory: float) -> Line:
-    """Try a model in a process of its own, which may not take longer (seconds) or more memory (GiB)."""
+def try_in_process(row: dict[str, str], timeout: float, memory: float) -> Line:
+    """Try a model in its own process, with a time limit in seconds and a memory limit in GiB."""
     line = Line(row["module"], row["model"], int(row["parameters"]))
     command = [sys.executable, __file__, "try", line.model, "--memory", str(memory)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
-    began = time.monotonic()
+    start = time.monotonic()
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True) as process:
         try:
-            said, errors = process.communicate(timeout=timeout)
+            output, errors = process.communicate(timeout=timeout)
             problem = ""
             if process.returncode:
                 problem = last_line(errors) or f"ended with {process.returncode}"
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)  # the harness that it started, too
-            said, _ = process.communicate()
+            os.killpg(process.pid, 9)  # with the processes of the harness that it started
+            output, _ = process.communicate()
             problem = f"not done after {timeout:g} s"
-    if said:
-        line = Line(**json.loads(said.splitlines()[-1]))
+    if output:
+        line = Line(**json.loads(output.splitlines()[-1]))
     if problem:
         unfinished = [stage for stage in ("build", "train", "symmetry") if not getattr(line, stage)]
         setattr(line, unfinished[0], problem)
-    line.seconds = round(time.monotonic() - began, 1)
-    line.timm, line.torch, line.cpu = version("timm"), version("torch"), _cpu()
+    line.seconds = round(time.monotonic() - start, 1)
+    line.timm = version("timm")
+    line.torch = version("torch")
+    line.cpu = _cpu()
     return line
 
 
 def _cpu() -> str:
-    """Return the processor's name as Linux tells it."""
+    """Return the name of the processor from /proc/cpuinfo."""
     for text in Path("/proc/cpuinfo").read_text().splitlines():
         if text.startswith("model name"):
             return text.split(":", 1)[1].strip()
@@ -143,18 +152,18 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="models at a time")
     parser.add_argument("--timeout", type=float, default=300, help="seconds for each model")
     parser.add_argument("--memory", type=float, default=8, help="GiB for each process")
-    given = parser.parse_args()
-    if given.what == "choose":
+    arguments = parser.parse_args()
+    if arguments.what == "choose":
         with MODELS.open("w", newline="") as file:
             writer = csv.DictWriter(file, ["module", "model", "parameters"], lineterminator="\n")
             writer.writeheader()
             writer.writerows(choose())
-    elif given.what == "run":
-        run(given.models, given.table, given.workers, given.timeout, given.memory)
+    elif arguments.what == "run":
+        run(arguments.models, arguments.table, arguments.workers, arguments.timeout, arguments.memory)
     else:
-        limit = int(given.memory * 2**30)
+        limit = int(arguments.memory * 2**30)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        [row] = chosen(given.models)
+        [row] = chosen(arguments.models)
         for line in try_model(Line(row["module"], row["model"], int(row["parameters"]))):
             print(json.dumps(asdict(line)), flush=True)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 SIZES = (32, 64, 96, 128, 160, 192, 224, 240, 256, 288, 384)
-"""Image sizes tried, in this order."""
+"""Image sizes to try, in this order."""
 
 CLASSES = 10
 WORKS = "yes"
@@ -76,7 +76,7 @@ recipe:
 
 @dataclass
 class Line:
-    """What works for a model: `yes`, or the reason why not; empty for what could not be tried."""
+    """The outcome of each stage for a model: `yes`, the reason of a failure, or empty if the stage was not tried."""
 
     module: str
     model: str
@@ -98,12 +98,13 @@ COLUMNS = [field.name for field in fields(Line)]
 
 
 def try_model(line: Line) -> Iterator[Line]:
-    """Fill in a line, and yield it after each stage; what fails leaves the rest to be tried where that is possible."""
+    """Fill in a line, and yield it after each stage. A stage that fails does not prevent the later ones that can be tried."""
     size, line.build = _image_size(line.model)
-    line.image_size = str(size or "")
-    yield line
     if not size:
+        yield line
         return
+    line.image_size = str(size)
+    yield line
     with tempfile.TemporaryDirectory() as folder:
         _run(line, size, Path(folder))
     yield line
@@ -112,7 +113,7 @@ def try_model(line: Line) -> Iterator[Line]:
 
 
 def _image_size(model: str) -> tuple[int, str]:
-    """Return the smallest size that a model can be built for, or 0 and the reason."""
+    """Return the smallest image size for which a model can be built, or 0 and the reason."""
     reason = ""
     for size in SIZES:
         reason = _outcome(lambda size=size: _build(model, size))
@@ -122,6 +123,7 @@ def _image_size(model: str) -> tuple[int, str]:
 
 
 def _build(model: str, size: int, stream: int = 0) -> nn.Module:
+    """Return a network with random weights from a stream."""
     from harness import streams
     from harness.registry.catalogue import load_catalogue
 
@@ -132,6 +134,7 @@ def _build(model: str, size: int, stream: int = 0) -> nn.Module:
 
 
 def _trace(model: str, size: int) -> None:
+    """Derive the permutation symmetry of a network; raise if that fails or no hidden unit can be permuted."""
     import torch
 
     from harness_basin.matching import derive_symmetry
@@ -142,11 +145,11 @@ def _trace(model: str, size: int) -> None:
 
 
 def _run(line: Line, size: int, folder: Path) -> None:
-    """Train, store, predict and interpolate by `harness run`; load the stored members."""
+    """Train, store, predict and interpolate with `harness run`; load a stored member."""
     _write_plugin(folder)
     (folder / "sweep.yaml").write_text(BENCHMARK.format(size=size, model=line.model))
     ended = _harness(folder, "run", "sweep.yaml", "--workers", "1", "--device", "cpu", "--store", "store", "--out", "out")
-    if ended.returncode < 0:  # its rows, if any, say nothing of it
+    if ended.returncode < 0:  # rows, if any, do not mention the signal
         line.train = f"harness run was ended by signal {-ended.returncode}"
         return
     if not (folder / "out" / "results.csv").is_file():
@@ -159,29 +162,30 @@ def _run(line: Line, size: int, folder: Path) -> None:
         line.train = last_line(members.stderr) or f"harness members ended with {members.returncode}"
         return
     paths = [Path(member["path"]) for member in json.loads(members.stdout)]
-    paths = [path for path in paths if path.is_file()]
-    line.train = WORKS if len(paths) == 2 else _status(rows["mean_member_accuracy"])
+    stored = [path for path in paths if path.is_file()]
+    line.train = WORKS if len(stored) == 2 else _status(rows["mean_member_accuracy"])
     if line.train == WORKS:
         line.reload = _status(rows["mean_member_accuracy"])
         line.interpolate = _status(rows["joint_connectivity"])
         if line.reload == WORKS:
-            line.reload = _outcome(lambda: _reload(line.model, size, paths[0]))
+            line.reload = _outcome(lambda: _reload(line.model, size, stored[0]))
 
 
 def _write_plugin(folder: Path) -> None:
+    """Write the plugin with the data set, as an installed distribution."""
     (folder / "noise.py").write_text(PLUGIN)
-    facts = folder / "noise-0.1.dist-info"
-    facts.mkdir()
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: noise\nVersion: 0.1\n")
-    (facts / "entry_points.txt").write_text("[harness]\nnoise = noise\n")
+    metadata = folder / "noise-0.1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: noise\nVersion: 0.1\n")
+    (metadata / "entry_points.txt").write_text("[harness]\nnoise = noise\n")
 
 
-def _harness(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    found = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "harness", *words]
-    return subprocess.run(
-        command, cwd=folder, env={**os.environ, "PYTHONPATH": found}, capture_output=True, text=True, check=False
-    )
+def _harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `harness` in a folder, with the folder on the module path."""
+    python_path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": python_path}
+    command = [sys.executable, "-m", "harness", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def _reload(model: str, size: int, path: Path) -> None:
@@ -192,29 +196,35 @@ def _reload(model: str, size: int, path: Path) -> None:
     from harness.networks.flat_network import FlatNetwork
 
     state = load_file(path)
+    images = torch.linspace(-1, 1, 2 * 3 * size * size).view(2, 3, size, size)
     outputs = []
     for stream in (1, 2):
         network = FlatNetwork(_build(model, size, stream))
         network.load(state)
         with torch.no_grad():
-            outputs.append(network.module.eval()(torch.linspace(-1, 1, 2 * 3 * size * size).view(2, 3, size, size)))
-    if not torch.equal(*outputs):
-        raise ValueError(f"two networks with the stored weights differ by {(outputs[0] - outputs[1]).abs().max():.3g}")
+            outputs.append(network.module.eval()(images))
+    one, other = outputs
+    if not torch.equal(one, other):
+        raise ValueError(f"two networks with the stored weights differ by {(one - other).abs().max():.3g}")
 
 
 def _status(row: dict[str, str]) -> str:
-    return WORKS if row["status"] == "done" else row["message"]
+    """Return the outcome of a row of results.csv."""
+    if row["status"] == "done":
+        return WORKS
+    return row["message"]
 
 
-def _outcome(do: Callable[[], object]) -> str:
-    """Return `yes`, or what was raised, on one line."""
+def _outcome(function: Callable[[], object]) -> str:
+    """Return `yes`, or the error that a function raises, on one line."""
     try:
-        do()
+        function()
     except Exception as error:  # a model may raise anything
         return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
     return WORKS
 
 
 def last_line(text: str) -> str:
+    """Return the last line of text that is not blank, or an empty string."""
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else ""

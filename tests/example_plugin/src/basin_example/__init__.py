@@ -1,4 +1,4 @@
-"""A third party's plugin: runs that share their start but forget their momentum, a perceptron, a metric, and its figure."""
+"""A third-party plugin: an ensemble builder with warm starts, a perceptron, a metric, and a figure of the metric."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class WarmStart(EnsembleBuilder):
-    """Members that leave a common start with fresh momentum and a fresh schedule."""
+    """Members that continue from a common checkpoint with a fresh optimizer and a restarted schedule."""
 
     name, version = "warm_start", 1
 
@@ -40,54 +40,59 @@ class WarmStart(EnsembleBuilder):
         shared_epochs: int = Field(1, ge=0, description="epochs that all members share")
 
     def check(self, recipe: Recipe, members: int) -> None:
-        """Refuse to share everything."""
+        """Refuse to share all epochs."""
         last = recipe.epochs - 1
         if self.options.shared_epochs > last:
             raise ValueError(f"{self.options.describe('shared_epochs')}; at most epochs - 1 = {last}")
 
     def build(self, cell: Cell) -> Sequence[Weights]:
-        """Return M runs from one start."""
+        """Return the ends of M forks of one checkpoint."""
         start = cell.trajectory(member=0).at(self.options.shared_epochs)
-        runs = (start.fork(order=j + 100, restart_schedule=True, fresh_optimizer=True) for j in range(cell.size))
-        return [run.at(cell.epochs) for run in runs]
+        members = []
+        for j in range(cell.size):
+            fork = start.fork(order=j + 100, restart_schedule=True, fresh_optimizer=True)
+            members.append(fork.at(cell.epochs))
+        return members
 
 
 class SoftPerceptron(Architecture):
-    """One hidden layer with SiLU."""
+    """A perceptron with one hidden layer and SiLU."""
 
     name, version = "soft_perceptron", 1
 
     class Options(harness.Options):
         """Options of the network."""
 
-        hidden: int = Field(16, ge=1, description="hidden units")
+        hidden: int = Field(16, ge=1, description="number of hidden units")
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """Return the network."""
+    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+        """Return the network: (batch, *shape) to logits (batch, num_classes)."""
         from torch import nn
 
         channels, height, width = shape
+        inputs = channels * height * width
         hidden = self.options.hidden
-        return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, hidden), nn.SiLU(), nn.Linear(hidden, classes))
+        return nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, num_classes))
 
 
 class WeightSpread(Metric):
-    """The largest difference between two members' probabilities of one class, over all test examples."""
+    """The largest difference between two members' probabilities of a class, over all classes and test examples."""
 
     name, version = "weight_spread", 1
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
         """Return the spread, in percentage points."""
-        yield MetricValue(self.name, 100 * float(np.ptp(ensemble.probabilities, axis=0).max()), unit="percent")
+        spread = np.ptp(ensemble.probabilities, axis=0)  # (examples, classes)
+        yield MetricValue(self.name, 100 * float(spread.max()), unit="percent")
 
 
 class SpreadByMethod(Figure):
-    """The spread of each method, a bar per method: rows `weight_spread`."""
+    """The mean of `weight_spread` over seeds, one bar per method."""
 
     name, version = "spread_by_method", 1
 
     def draw(self, data: FigureData) -> Iterable[Plot]:
-        """Return one plot; none where nothing was measured."""
+        """Return one plot, or none if nothing was measured."""
         rows = data.rows[data.rows["metric"] == WeightSpread.name]
         means = rows.groupby("method")["value"].mean().dropna()
         if means.empty:
