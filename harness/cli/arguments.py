@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -65,20 +65,3 @@ def open_benchmark(file: Path, overrides: tuple[str, ...]) -> tuple[Benchmark, C
 
     catalogue = open_catalogue()
     return load_benchmark(file, catalogue, overrides), catalogue
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """Return a run folder's `run.json`."""
-    import json
-
-    from harness.errors import UserError
-
-    try:
-        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder}: no run.json; name a folder that `harness run FILE --out DIR` has written") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{folder / 'run.json'}: not readable as JSON: {error}") from None
-    if not isinstance(facts, dict):
-        raise UserError(f"{folder / 'run.json'}: holds no JSON object; `harness run` writes it anew")
-    return facts
