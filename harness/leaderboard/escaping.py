@@ -1,4 +1,4 @@
-"""Text that steers nothing: escaped for markdown and LaTeX, and stripped of what a terminal or a reader would obey."""
+"""Plain text escaped for markdown and LaTeX, on one line and without control characters."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ _LATEX_SPECIAL = {
 
 
 def markdown(text: str) -> str:
-    """Escape for GitHub's markdown; an underscore inside a word means nothing there and stays as it is."""
-    escaped = "".join(_MARKDOWN_SPECIAL.get(c, c) for c in plain_line(text))
+    """Return text escaped for GitHub's markdown. An underscore inside a word has no meaning there and stays."""
+    escaped = plain_line(text).translate(str.maketrans(_MARKDOWN_SPECIAL))
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)
 
 
 def latex(text: str) -> str:
-    """Escape for LaTeX, minus signs of numbers as such."""
-    return re.sub(r"(?<!\S)-(?=\d)", "$-$", "".join(_LATEX_SPECIAL.get(c, c) for c in plain_line(text)))
+    """Return text escaped for LaTeX, with a minus sign before a negative number."""
+    escaped = plain_line(text).translate(str.maketrans(_LATEX_SPECIAL))
+    return re.sub(r"(?<!\S)-(?=\d)", "$-$", escaped)
