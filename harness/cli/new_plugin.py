@@ -1,4 +1,4 @@
-"""`harness new-plugin`: a folder with a working plugin to start from."""
+"""`harness new-plugin`: a folder with a working plugin as a template."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def new_plugin(name: str) -> None:
         "method": module,
         "cls": "".join(part.capitalize() for part in module.split("_")),
     }
-    files = {
+    templates = {
         "pyproject.toml": PYPROJECT,
         f"{module}.py": MODULE,
         f"test_{module}.py": TEST,
@@ -132,7 +132,7 @@ def new_plugin(name: str) -> None:
     }
     try:
         folder.mkdir()
-        for file, template in files.items():
+        for file, template in templates.items():
             (folder / file).write_text(template.format(**words), encoding="utf-8")
     except FileExistsError:
         raise UserError(f"{folder}: is there already; take another name") from None
