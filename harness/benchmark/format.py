@@ -1,4 +1,4 @@
-"""The format of a benchmark file as models. Validation, messages and the JSON schema follow from their fields."""
+"""The format of a benchmark file as models. Validation, messages and JSON schema are derived from their fields."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 
 
 class SettingsBlock(Options):
-    """What differs in some setups (dataset × architecture)."""
+    """Changes for some setups (dataset × architecture)."""
 
     dataset: _Filter = Field(None, description="for these datasets, by label or name, one or a list; left out: all")
     architecture: _Filter = Field(None, description="for these architectures, by label or name, one or a list; left out: all")
@@ -90,5 +90,5 @@ OPTIONAL = {name for name, field in BenchmarkFile.model_fields.items() if not fi
 
 
 def is_family(name: str) -> bool:
-    """Return whether a registered name stands for many, as `timm/<name>` does."""
+    """Return whether a registered name stands for a family of names, as `timm/<name>` does."""
     return name.endswith(">") and "/<" in name

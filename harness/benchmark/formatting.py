@@ -1,4 +1,4 @@
-"""How messages print values and key paths: on one line, shortened, in YAML's words."""
+"""Values and key paths in messages: on one line, shortened, in YAML's notation."""
 
 from __future__ import annotations
 
@@ -68,5 +68,5 @@ def format_path(path: KeyPath) -> str:
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """Return the message about a key that is not known, with the nearest known ones."""
+    """Return the message about an unknown key, with the nearest known one."""
     return f"unknown key {format_value(key)}{did_you_mean(key, known)}"
