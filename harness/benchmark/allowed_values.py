@@ -38,12 +38,16 @@ class AllowedValues:
     def choices(self, path: KeyPath) -> list[str]:
         """Return the allowed values at a path if they are an enumeration of texts."""
         choices = _choices(self._find(path))
-        return choices if all(isinstance(choice, str) for choice in choices) else []
+        if all(isinstance(choice, str) for choice in choices):
+            return choices
+        return []
 
     def describe(self, path: KeyPath, known: str | None = None) -> str:
         """Return `; ` and the allowed values at a path; nothing if they equal `known`, which the message has said already."""
         words = self._describe(self._find(path))
-        return f"; {words}" if words and words != known else ""
+        if not words or words == known:
+            return ""
+        return f"; {words}"
 
     def _find(self, path: KeyPath) -> Schema:
         schema = self._root
@@ -117,13 +121,17 @@ def _part(schema: Schema, step: str | int) -> Schema | None:
         other = schema.get("additionalProperties")
         return other if isinstance(other, dict) else None
     prefix = schema.get("prefixItems", [])
-    return prefix[step] if step < len(prefix) else schema.get("items")
+    if step < len(prefix):
+        return prefix[step]
+    return schema.get("items")
 
 
 def _choices(schema: Schema) -> list[Any]:
     if "enum" in schema:
         return schema["enum"]
-    return [schema["const"]] if "const" in schema else []
+    if "const" in schema:
+        return [schema["const"]]
+    return []
 
 
 def _describe_bounds(schema: Schema) -> str:
@@ -136,11 +144,15 @@ def _describe_bounds(schema: Schema) -> str:
         bounds[0] = f"of {bounds[0]}"
     if "maxLength" in schema:
         bounds.append(f"of at most {schema['maxLength']} characters")
-    text = " " + " and ".join(bounds) if bounds else ""
+    text = ""
+    if bounds:
+        text = " " + " and ".join(bounds)
     if "pattern" in schema:
         text += f" matching {schema['pattern']}"
     return text
 
 
 def _describe_example(schema: Schema) -> str:
-    return f", such as {format_value(schema['examples'][0])}" if "examples" in schema else ""
+    if "examples" not in schema:
+        return ""
+    return f", such as {format_value(schema['examples'][0])}"

@@ -84,8 +84,10 @@ class EntryReader:
 
     def _report_no_default(self, kind: str, section: str) -> None:
         """Report a missing section for which the installed plugins mark no default, or several objectives."""
+        found = "no plugin marks a default"
         marked = self._catalogue.defaults(kind)
-        found = f"plugins mark {len(marked)} defaults: {', '.join(marked)}" if marked else "no plugin marks a default"
+        if marked:
+            found = f"plugins mark {len(marked)} defaults: {', '.join(marked)}"
         known = ", ".join(self._catalogue.names(kind)) or "none is registered"
         self._reporter.report((), f"'{section}' is missing, and {found}; give one of: {known}")
 

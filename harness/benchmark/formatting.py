@@ -61,10 +61,13 @@ def format_key(key: str) -> str:
 
 def format_path(path: KeyPath) -> str:
     """Return a key path such as `recipe.betas[1]`."""
-    parts = []
+    text = ""
     for step in path:
-        parts.append(f"[{step}]" if isinstance(step, int) else f".{format_key(step)}")
-    return "".join(parts).removeprefix(".")
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{format_key(step)}"
+    return text.removeprefix(".")
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:

@@ -90,7 +90,9 @@ class BenchmarkLoader:
             self._reporter.report_issue(_explain_fixed_key(issue), issue.path, "")
         wrong = {issue.path[0] for issue in issues if issue.path}
         valid = {key: value for key, value in self._values.items() if key not in wrong}
-        members = None if "members" in wrong else valid.get("members", BenchmarkFile.model_fields["members"].default)
+        members = valid.get("members", BenchmarkFile.model_fields["members"].default)
+        if "members" in wrong:
+            members = None
         return _Header(valid.get("name", ""), valid.get("description", ""), tuple(valid.get("seeds", ())), members)
 
     def _build_metrics(self, variants: Iterable[Variant], members: int | None) -> tuple[LabeledPlugin, ...]:
@@ -125,13 +127,16 @@ class BenchmarkLoader:
         blocks = SettingsReader(variants, self._catalogue, self._reporter).read(self._values.get("settings", []))
         groups = self._group_setups(variants, blocks, len(header.seeds))
         recipe = self._values.get("recipe", {})
+        if not isinstance(recipe, dict):
+            recipe = {}
+        all_valid = len(datasets) == len(variants["dataset"])
         resolver = SettingsResolver(
             self._reporter,
             self._plugins,
-            datasets if len(datasets) == len(variants["dataset"]) else (),
+            datasets if all_valid else (),
             variants["ensemble_builder"],
             header.members,
-            RecipeLayer(recipe if isinstance(recipe, dict) else {}, ("recipe",)),
+            RecipeLayer(recipe, ("recipe",)),
             self._recipe_type,
         )
         resolver.check_recipes(blocks)

@@ -17,12 +17,12 @@ Schema = dict[str, Any]
 
 _LABEL = {
     "type": "string",
-    "description": "what rows and tables call this entry; left out: its name",
+    "description": "the entry's name in rows and tables; default: its registered name",
     "minLength": 1,
     "maxLength": 100,
     "pattern": "^[^|]+$",
 }
-_GRID_DESCRIPTION = "options with lists of values: one method for each value, for each combination of several"
+_GRID_DESCRIPTION = "options with lists of values; the entry expands into one method per combination of values"
 
 
 def json_schema(catalogue: Catalogue) -> Schema:
@@ -117,7 +117,9 @@ class _SchemaBuilder:
 
 
 def _name_schema(name: str) -> Schema:
-    return {"pattern": _family_pattern(name)} if is_family(name) else {"const": name}
+    if is_family(name):
+        return {"pattern": _family_pattern(name)}
+    return {"const": name}
 
 
 def _family_pattern(name: str) -> str:

@@ -113,6 +113,8 @@ def _describe(details: list[ErrorDetails], value: Any, path: KeyPath, allowed: A
         return f"unknown value {format_value(value)}{did_you_mean(value, choices)}"
     if len(details) > 1:
         return f"{format_value(value)} is not allowed{allowed.describe(path)}"
+    violation = _VIOLATIONS.get(kind, "not allowed")
     expected = _EXPECTED.get(kind)
-    violation = f"not {expected}" if expected else _VIOLATIONS.get(kind, "not allowed")
+    if expected:
+        violation = f"not {expected}"
     return f"{format_value(value)} is {violation}{allowed.describe(path, known=expected)}"

@@ -33,7 +33,8 @@ class YamlSource:
     def problem(self, path: KeyPath, text: str, *, at_key: bool = False) -> Problem:
         """Return a problem at the value (or the key) of a path; for a missing value, at the nearest enclosing one."""
         span = self.span(path)
-        return Problem(span.key if at_key else span.value, text)
+        position = span.key if at_key else span.value
+        return Problem(position, text)
 
     def span(self, path: KeyPath) -> Span:
         """Return the positions of the value at a path and of its key."""

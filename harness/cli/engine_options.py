@@ -34,7 +34,9 @@ def make_engine(catalogue: Catalogue, name: str, pairs: Sequence[str], own: Mapp
     options, issues = validate_options(catalogue.get("engine", name).Options, values)
     if issues:
         issue = issues[0]
-        subject = str(issue.path[0]) if issue.path and not issue.at_key else name
+        subject = name
+        if issue.path and not issue.at_key:
+            subject = str(issue.path[0])
         raise UserError(f"--engine-option {subject}: {issue.text}")
     engine: Engine = catalogue.create("engine", name, options)
     return engine

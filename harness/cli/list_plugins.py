@@ -49,14 +49,18 @@ def _kind(word: str) -> str:
 def _title(kind: str) -> str:
     if kind in _TITLES:
         return _TITLES[kind]
-    return kind.removesuffix("y") + "ies" if kind.endswith("y") else kind + "s"
+    if kind.endswith("y"):
+        return kind.removesuffix("y") + "ies"
+    return kind + "s"
 
 
 def _print(registration: Registration) -> None:
     first_line = (inspect.getdoc(registration.cls) or "").split("\n\n")[0].replace("\n", " ")
     click.echo(f"  {click.style(registration.name, fg='cyan')}  {first_line}  [{registration.source.distribution}]")
     for option in _options(registration):
-        default = "required" if option["required"] else f"= {json.dumps(option['default'])}"
+        default = f"= {json.dumps(option['default'])}"
+        if option["required"]:
+            default = "required"
         click.echo(f"      {option['name']} {default}  {option['description']}")
 
 

@@ -38,7 +38,9 @@ def expanded(text: str, where: str) -> Path:
     home = _expanded_by_system(path) if has_home else None
     if home is not None:
         return home
-    reason = f"there is no user '{user}' here" if user else "there is no home folder (HOME names none)"
+    reason = "there is no home folder (HOME names none)"
+    if user:
+        reason = f"there is no user '{user}' here"
     raise UserError(f"{where} {text}: {reason}; write the path in full, or ./{text} for a folder of that name")
 
 

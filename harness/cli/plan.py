@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -42,9 +42,14 @@ def plan(file: Path, overrides: tuple[str, ...], store: Path | None, data: Path 
     from harness.execution.device import precision_on, resolve_device
     from harness.plan.planner import plan as make_graph
 
-    precision = precision_on(resolve_device("auto")) if benchmark.leaves_precision_open else "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    if benchmark.leaves_precision_open:
+        precision = precision_on(resolve_device("auto"))
     facts = _facts(make_graph(benchmark, precision), store_folder(store))
-    click.echo(json.dumps(facts, indent=1) if as_json else _text(facts))
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+    else:
+        click.echo(_text(facts))
 
 
 class _EmptyStore:

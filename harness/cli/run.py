@@ -105,7 +105,8 @@ def run(
         folder = out or Path("runs") / benchmark.name
         store = store_folder(store)
         data = data_folder(data)
-        check_places(folder, store, data, named="" if out else benchmark.name)
+        default_name = "" if out else benchmark.name
+        check_places(folder, store, data, named=default_name)
         engine = make_engine(catalogue, engine_name, engine_options, {"workers": workers, "task_timeout": task_timeout})
 
         from harness.execution.run_benchmark import RunSettings, run_benchmark

@@ -49,7 +49,9 @@ class Stopper:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not installed by Python
+            if handler is None:  # the previous handler was not installed by Python
+                handler = signal.SIG_DFL
+            signal.signal(number, handler)
 
     def stopping(self) -> bool:
         """Return whether a signal has come or the time is over."""

@@ -173,8 +173,11 @@ def _table(found: Iterable[Usage]) -> str:
 
 def _size(count: float) -> str:
     """Return a number of bytes with a unit."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+    if count < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
         count /= 1024
+        if count < 1024:
+            return f"{count:.1f} {unit}"
+    count /= 1024
     return f"{count:.1f} TiB"

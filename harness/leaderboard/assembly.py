@@ -208,7 +208,9 @@ def _describe_problem(row: Row | None) -> str:
         return f"failed: {row.message or 'no reason recorded'}"
     if row.status == "missing":
         return "not computed yet"
-    return "the value is nan" if row.value is not None and math.isnan(row.value) else ""
+    if row.value is not None and math.isnan(row.value):
+        return "the value is nan"
+    return ""
 
 
 def _describe_warning(row: Row | None) -> str:
@@ -220,4 +222,6 @@ def _describe_warning(row: Row | None) -> str:
         return ""
     if row.warning:
         return row.warning
-    return ONE_MEMBER if row.members == 1 else ""
+    if row.members == 1:
+        return ONE_MEMBER
+    return ""

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from harness.errors import UserError, did_you_mean
 from harness.leaderboard.escaping import latex, markdown
-from harness.leaderboard.layout import Grid, closing, grids, map_text
+from harness.leaderboard.layout import Cell, Grid, closing, grids, map_text
 from harness.leaderboard.numerals import entry_text
 from harness.leaderboard.tables import Board, Comparison, Entry, Table
 from harness.results.rows import csv_line
@@ -77,12 +77,19 @@ def _markdown(board: Board) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _emphasize(cell: Cell, template: str) -> str:
+    """Return the text of a cell, formatted with the template if it is the best."""
+    if not cell.best:
+        return cell.text
+    return template.format(cell.text)
+
+
 def _markdown_table(grid: Grid) -> str:
     from tabulate import tabulate  # imported here, as jinja2 is below, so that `harness list` does not import it
 
     lines = []
     for row in grid.rows:
-        lines.append([f"**{cell.text}**" if cell.best else cell.text for cell in row])
+        lines.append([_emphasize(cell, "**{}**") for cell in row])
     numbers = len(grid.header) - grid.labels
     align = ["left"] * grid.labels + ["right"] * numbers
     return tabulate(lines, grid.header, tablefmt="pipe", colalign=align, disable_numparse=True)
@@ -109,7 +116,7 @@ def _latex_table(grid: Grid) -> list[str]:
     """Return the lines of one `table` environment, with an empty line after it."""
     body = []
     for row in grid.rows:
-        cells = [f"\\textbf{{{cell.text}}}" if cell.best else cell.text for cell in row]
+        cells = [_emphasize(cell, r"\textbf{{{}}}") for cell in row]
         body.append(f"{' & '.join(cells)} \\\\")
     numbers = len(grid.header) - grid.labels
     return [

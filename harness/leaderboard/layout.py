@@ -84,7 +84,9 @@ def _overview(tables: Sequence[Table]) -> Grid:
             entries = {line[index].method: line[index] for line in table.entries}
             cells = [Cell(table.dataset), Cell(_heading(column))]
             for name in methods:
-                cell = _cell(entries[name], column) if name in entries else Cell("—", "absent")
+                cell = Cell("—", "absent")
+                if name in entries:
+                    cell = _cell(entries[name], column)
                 cells.append(cell)
                 is_degenerate = is_degenerate or cell.degenerate
             rows.append(tuple(cells))
@@ -111,9 +113,7 @@ def _comparison_grid(table: Table) -> Grid:
 
 def _comparison_texts(item: Comparison, unit: str) -> tuple[str, ...]:
     """Return the texts of a comparison's cells."""
-    source = item.published.source
-    if item.published.table:
-        source = f"{source}, table {item.published.table}" if source else item.published.table
+    source = ", table ".join(name for name in (item.published.source, item.published.table) if name)
     ours = entry_text(item.ours, unit)
     if item.ours.status == "done":
         ours += f" (n = {item.ours.n})"
@@ -185,7 +185,9 @@ def _sizes(table: Table) -> str:
     sizes = []
     for members, names in methods.items():
         size = str(members) if members else "unknown"
-        sizes.append(f"{size} ({', '.join(names)})" if len(methods) > 1 else size)
+        if len(methods) > 1:
+            size += f" ({', '.join(names)})"
+        sizes.append(size)
     return ", ".join(sizes)
 
 

@@ -99,6 +99,5 @@ def _verdict(is_close: bool, has_std: bool, has_spread: bool) -> str:
     if has_std:
         return "within our spread" if is_close else "outside our spread"
     if has_spread:
-        where = "within" if is_close else "outside"
-        return f"{where} theirs; no spread of ours"
+        return "within theirs; no spread of ours" if is_close else "outside theirs; no spread of ours"
     return "no spread known"

@@ -68,7 +68,9 @@ def figure_data(
     for i, (method, options) in enumerate(methods.items()):
         for j, metric in enumerate(metrics):
             for seed in seeds:
-                shifted = None if value is None else value + i + 0.1 * j + 0.01 * seed
+                shifted = None
+                if value is not None:
+                    shifted = value + i + 0.1 * j + 0.01 * seed
                 rows.append(_row(method, options, metric, seed, shifted))
     table_rows = frame(rows)
     epochs = tuple(Epoch(epoch, 2.0 / epoch, 30.0 * epoch) for epoch in (1, 2, 3))

@@ -111,10 +111,13 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         return [("run.json", "not in the folder: nothing is known of packages, hardware and benchmark"), *_times(run)]
     provenance = _provenance(run)
     epochs = run.facts.get("epochs_trained")
+    trained = ""
+    if isinstance(epochs, int | float):
+        trained = f"{epochs:g} in the latest run"
     found = {
         "status": run.facts.get("status"),
         "command": _command(run.facts.get("command")),
-        "epochs trained": f"{epochs:g} in the latest run" if isinstance(epochs, int | float) else "",
+        "epochs trained": trained,
         **dict(_times(run)),
         "device": _device(run.facts.get("device"), provenance),
         "CUDA": provenance.get("cuda"),
@@ -139,15 +142,18 @@ def _device(device: Any, provenance: Mapping[str, Any]) -> Any:
 
 
 def _processor(provenance: Mapping[str, Any]) -> str:
-    processor = provenance.get("processor")
-    return f"{processor} ({provenance.get('machine')})" if processor else ""
+    if not provenance.get("processor"):
+        return ""
+    return f"{provenance['processor']} ({provenance.get('machine')})"
 
 
 def _commit(git: Mapping[str, Any]) -> str:
     """Return the commit of the working tree, if it is known."""
     if not git.get("commit"):
         return ""
-    return str(git["commit"]) if git.get("clean", True) else f"{git['commit']}, with changes that were not committed"
+    if git.get("clean", True):
+        return str(git["commit"])
+    return f"{git['commit']}, with changes that were not committed"
 
 
 def _times(run: Run) -> Iterator[tuple[str, str]]:

@@ -83,7 +83,9 @@ def _render(plot: Plot, file_format: str, changes: dict[str, Any]) -> bytes:
         canvas = Canvas(figsize=plot.size)
         plot.paint(canvas)
         stream = io.BytesIO()
-        metadata = {"Date": None, "Creator": None} if file_format == "svg" else {"Software": None}
+        metadata: dict[str, None] = {"Software": None}
+        if file_format == "svg":
+            metadata = {"Date": None, "Creator": None}
         canvas.savefig(stream, format=file_format, metadata=metadata)
     return stream.getvalue()
 

@@ -41,7 +41,9 @@ def _lines_shown(trainings: int) -> str:
     shown = "A line a training"
     if trainings > _MAX_LINES:
         shown = f"From the {_BAND[0]:.0%} to the {_BAND[1]:.0%} quantile of all trainings"
-    return f"{shown}, in bold their median" if trainings > 1 else shown
+    if trainings > 1:
+        shown += ", in bold their median"
+    return shown
 
 
 def _paint(trainings: Sequence[Training], canvas: Canvas) -> None:

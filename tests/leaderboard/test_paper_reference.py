@@ -101,7 +101,7 @@ def test_board_of_the_published_numbers(paper):
         for seed, shift in enumerate((-0.01, 0.01)):
             if p.use:
                 rows.append(row(p.method, seed, p.value + shift, p.metric, dataset=p.dataset, architecture=p.architecture))
-    beside = compare(board_of(rows), paper)
-    verdicts = [c.verdict for table in beside.tables for c in table.comparisons]
+    compared = compare(board_of(rows), paper)
+    verdicts = [c.verdict for table in compared.tables for c in table.comparisons]
     assert verdicts == ["agrees"] * 84
-    assert beside.unmatched == 0
+    assert compared.unmatched == 0

@@ -98,8 +98,8 @@ def test_comparisons_in_csv_and_json(tmp_path):
     published = read_reference(write_reference(tmp_path, "Doe,2,cifar10,resnet20,deep,ensemble_accuracy,94.9,0.15,3,"))
     both = compare(board_of([*MEASURED, *seed_rows("swe", 1.0, 2.0, 3.0)]), published)
     deep, swe = csv.DictReader(io.StringIO(render(both, "csv")))
-    beside = ("source", "table", "published", "published_spread", "published_n", "verdict")
-    assert [deep[name] for name in beside] == ["Doe", "2", "94.9", "0.15", "3", "agrees"]
+    columns = ("source", "table", "published", "published_spread", "published_n", "verdict")
+    assert [deep[name] for name in columns] == ["Doe", "2", "94.9", "0.15", "3", "agrees"]
     assert float(deep["difference"]) == pytest.approx(-0.5)
     assert swe["verdict"] == ""
     table = json.loads(render(both, "json"))["tables"][0]
