@@ -43,6 +43,16 @@ def plain_line(text: str) -> str:
     return " ".join("".join(characters).split())
 
 
+def plain_lines(text: str) -> str:
+    """Return text of several lines for pages, with U+FFFD for control characters and invisible ones. Line feeds stay."""
+    characters = []
+    for character in text:
+        if character != "\n" and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+            character = "\ufffd"
+        characters.append(character)
+    return "".join(characters)
+
+
 def describe_error(error: BaseException) -> str:
     """Return the type, the message, and the file and line of an error, on one line."""
     try:

@@ -1,4 +1,4 @@
-"""Rows on disk and as a DataFrame: they come back exactly, and a damaged file is refused with its line."""
+"""Rows in results.csv and in a DataFrame: read back exactly, and a damaged file is an error with its line."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SETTING = "5e" * 32
 
 
 def row(**changes: Any) -> Row:
-    """Return a plain done row with some fields changed."""
-    plain: dict[str, Any] = {
+    """Return a done row with some fields changed."""
+    fields: dict[str, Any] = {
         "benchmark": "paper",
         "dataset": "cifar10",
         "architecture": "resnet20",
@@ -43,18 +43,18 @@ def row(**changes: Any) -> Row:
         "cell": KEY,
         "key": KEY[::-1],
     }
-    return Row(**{**plain, **changes})
+    return Row(**{**fields, **changes})
 
 
 def written(tmp_path: Path, *rows: Row) -> Path:
-    """Return the path of a file that holds these rows."""
+    """Write a file of these rows and return its path."""
     path = tmp_path / "results.csv"
     write_rows(path, rows)
     return path
 
 
-def spoilt(tmp_path: Path, old: str, new: str) -> Path:
-    """Return the path of a file of two rows in which one text stands in place of another."""
+def damaged(tmp_path: Path, old: str, new: str) -> Path:
+    """Write a file of two rows with `old` replaced by `new`, and return its path."""
     path = written(tmp_path, row(), row(seed=1))
     text = path.read_text()
     assert old in text
@@ -65,21 +65,24 @@ def spoilt(tmp_path: Path, old: str, new: str) -> Path:
 # The file
 
 
-def test_columns_begin_with_the_settled_seven():
-    """What other programs read stays in front, in this order."""
+def test_first_seven_columns():
+    """They never change, since other programs read them."""
     assert COLUMNS[:7] == ("benchmark", "dataset", "architecture", "method", "seed", "metric", "value")
 
 
-def test_every_column_is_documented():
-    """`docs/board.md` describes them all, in their order."""
+def test_documented_columns():
+    """`docs/board.md` describes all columns in their order."""
     text = (Path(__file__).parents[1] / "docs" / "board.md").read_text(encoding="utf-8")
     table = text[text.index("| column |") : text.index("The first seven columns")]
-    described = [name for line in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", line.split("|")[1] if line else "")]
+    described: list[str] = []
+    for line in table.splitlines()[2:]:
+        if line:
+            described += re.findall(r"`(\w+)`", line.split("|")[1])
     assert tuple(described) == COLUMNS
 
 
-def test_the_file_of_one_row(tmp_path):
-    """The bytes are what they are documented to be."""
+def test_file_of_one_row(tmp_path):
+    """The file has a header and a line in the documented format."""
     head, line = written(tmp_path, row()).read_bytes().decode().removesuffix("\n").split("\n")
     assert head == ",".join(COLUMNS)
     assert line == (
@@ -88,20 +91,20 @@ def test_the_file_of_one_row(tmp_path):
     )
 
 
-def test_rows_keep_the_order_given(tmp_path):
-    """Whoever writes decides the order."""
+def test_order_of_rows(tmp_path):
+    """Rows are read in the order in which they were written."""
     seeds = [3, 1, 2]
     assert list(read_rows(written(tmp_path, *(row(seed=s) for s in seeds)))["seed"]) == seeds
 
 
-def test_a_folder_is_read_as_its_results(tmp_path):
-    """A run's folder and its file are the same to the reader."""
+def test_path_of_a_folder(tmp_path):
+    """`read_rows` accepts a run's folder or its file."""
     path = written(tmp_path, row())
     pd.testing.assert_frame_equal(read_rows(tmp_path), read_rows(path))
 
 
-def test_no_rows_at_all(tmp_path):
-    """A header alone is a file of no rows, with typed columns."""
+def test_file_without_rows(tmp_path):
+    """The DataFrame is empty and has typed columns."""
     empty = read_rows(written(tmp_path))
     assert len(empty) == 0
     assert tuple(empty.columns) == COLUMNS
@@ -112,36 +115,36 @@ def test_no_rows_at_all(tmp_path):
     "text",
     ["a,b", 'he said "no"', "two\nlines", "carriage\rreturn", "both\r\n", "=1+1", " space ", "β 🐳 \u2028 \x00 \x85", "'", ""],
 )
-def test_text_that_csv_could_garble_comes_back(tmp_path, text):
-    """Quoting survives commas, quotes, line breaks and any character of UTF-8."""
+def test_text_with_special_characters(tmp_path, text):
+    """Commas, quotes, line breaks and any character of UTF-8 are read back exactly."""
     rows = [row(method=text, message=text, benchmark=text)]
     assert rows_of(read_rows(written(tmp_path, *rows))) == rows
 
 
-def test_a_field_longer_than_the_csv_module_likes(tmp_path):
-    """What was written can be read: csv's limit of 131072 characters does not apply."""
+def test_field_longer_than_the_limit_of_the_csv_module(tmp_path):
+    """A field of more than 131072 characters is read back."""
     rows = [row(value=None, status="failed", message="x" * 200_000)]
     assert rows_of(read_rows(written(tmp_path, *rows))) == rows
 
 
 @pytest.mark.parametrize("value", [0.1 + 0.2, 1e-320, -0.0, 94.0, 1.7976931348623157e308, math.inf, -math.inf])
-def test_numbers_come_back_to_the_last_bit(tmp_path, value):
-    """Values are written with all their digits."""
+def test_digits_of_numbers(tmp_path, value):
+    """Numbers are read back to the last bit."""
     back = read_rows(written(tmp_path, row(value=value, standard_error=abs(value))))
     assert repr(float(back["value"][0])) == repr(value)
     assert back["standard_error"][0] == abs(value)
 
 
-def test_numpy_numbers_are_written_as_numbers(tmp_path):
-    """A metric may return numpy's scalars."""
+def test_numpy_numbers(tmp_path):
+    """They are written as plain numbers; a metric may return them."""
     import numpy as np
 
     back = read_rows(written(tmp_path, row(value=np.float32(0.5), seed=np.int64(2), main=np.bool_(False))))
     assert (back["value"][0], back["seed"][0], bool(back["main"][0])) == (0.5, 2, False)
 
 
-def test_nan_is_a_value_and_empty_is_none(tmp_path):
-    """A metric that came out as NaN is done; a failed row has no value. Status tells them apart in the DataFrame."""
+def test_nan_and_no_value(tmp_path):
+    """The row of a NaN is done, and a failed row has no value; in the DataFrame the status distinguishes them."""
     path = written(tmp_path, row(value=math.nan), row(seed=1, value=None, status="failed", message="diverged"))
     assert ",nan," in path.read_text()
     nan, failed = rows_of(read_rows(path))
@@ -151,30 +154,30 @@ def test_nan_is_a_value_and_empty_is_none(tmp_path):
     assert failed.value is None
 
 
-def test_text_that_utf8_cannot_hold_is_written_as_its_escape(tmp_path):
-    """A file name that is no text may reach a message; it must not cost the results."""
+def test_text_that_utf8_cannot_encode(tmp_path):
+    """It is written as an escape; a message may hold a file name that is no text."""
     back = read_rows(written(tmp_path, row(value=None, status="failed", message="cannot open \udcff")))
     assert back["message"][0] == "cannot open \\udcff"
 
 
 def test_columns_in_another_order_and_unknown_ones(tmp_path):
-    """Columns are found by name; those of a later version are passed over."""
+    """Columns are found by name, and unknown ones are ignored."""
     path = written(tmp_path, row())
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     table.assign(later="x")[["later", *reversed(COLUMNS)]].to_csv(path, index=False)
     assert rows_of(read_rows(path)) == [row()]
 
 
-def test_columns_that_came_later_may_be_lacking(tmp_path):
-    """What an older version has written is read; nothing is known of the rest."""
+def test_missing_optional_columns(tmp_path):
+    """A file of an older run is read; the fields are empty."""
     path = written(tmp_path, row())
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     table.drop(columns=["method_version", "objective", "warning"]).to_csv(path, index=False)
     assert rows_of(read_rows(path)) == [row(method_version="", objective="")]
 
 
-def test_a_file_saved_by_a_spreadsheet(tmp_path):
-    """A byte order mark, CRLF and blank lines do no harm."""
+def test_file_saved_by_a_spreadsheet(tmp_path):
+    """A byte order mark, CRLF and blank lines are accepted."""
     path = written(tmp_path, row())
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
     assert rows_of(read_rows(path)) == [row()]
@@ -186,7 +189,7 @@ keys = st.text("0123456789abcdef", min_size=64, max_size=64)
 
 @st.composite
 def rows(draw: st.DrawFn) -> Row:
-    """Any row that may be written."""
+    """Any valid row."""
     status = draw(st.sampled_from(["done", "failed", "missing"]))
     numbers = st.floats(allow_nan=False)
     names = {name: draw(texts) for name in ("benchmark", "dataset", "architecture", "method", "metric", "unit", "message")}
@@ -209,7 +212,7 @@ def rows(draw: st.DrawFn) -> Row:
 
 @given(st.lists(rows(), max_size=4))
 @settings(deadline=None, max_examples=60)
-def test_any_rows_come_back(some):
+def test_any_rows(some):
     """Writing and reading is the identity, on disk and through the DataFrame."""
     with tempfile.TemporaryDirectory() as folder:
         write_rows(Path(folder, "results.csv"), some)
@@ -220,8 +223,8 @@ def test_any_rows_come_back(some):
 # What is refused
 
 
-def test_a_folder_without_results(tmp_path):
-    """The message says what to name instead."""
+def test_folder_without_results(tmp_path):
+    """The message says which folder to name."""
     with pytest.raises(UserError) as error:
         read_rows(tmp_path)
     assert str(error.value) == f"{tmp_path}: no results.csv; name a folder that `harness run FILE --out DIR` has written"
@@ -249,24 +252,24 @@ def test_a_folder_without_results(tmp_path):
         ("cifar10,", '"cifar"10,', ":2: not CSV: ',' expected after '\"'; was the file cut short?"),
     ],
 )
-def test_a_broken_line_is_named(tmp_path, old, new, message):
-    """Path, line and what is wrong, for every kind of damage."""
-    path = spoilt(tmp_path, old, new)
+def test_invalid_line(tmp_path, old, new, message):
+    """The error gives path, line and what is wrong."""
+    path = damaged(tmp_path, old, new)
     with pytest.raises(UserError) as error:
         read_rows(path)
     assert str(error.value) == f"{path}{message}"
 
 
-def test_the_line_named_counts_line_breaks_within_fields(tmp_path):
-    """An editor's `go to line` lands on the offence."""
+def test_invalid_line_after_a_field_with_a_line_break(tmp_path):
+    """The line number is that of a text editor."""
     path = written(tmp_path, row(message="two\nlines", value=None, status="failed"), row(seed=1))
     path.write_text(path.read_text().replace("94.43", "x"))
     with pytest.raises(UserError, match=r"results\.csv:4: value 'x' is not a number"):
         read_rows(path)
 
 
-def test_a_file_cut_short_anywhere(tmp_path):
-    """However many bytes of the last line are missing, it is not read as a row."""
+def test_file_cut_short(tmp_path):
+    """It is an error, however many bytes of the last line are missing."""
     path = written(tmp_path, row(), row(seed=1, value=None, status="failed", message='a, "b"\nc'))
     whole = path.read_bytes()
     start = whole.index(b"\n", whole.index(b"\n") + 1) + 1
@@ -276,8 +279,8 @@ def test_a_file_cut_short_anywhere(tmp_path):
             read_rows(path)
 
 
-def test_an_empty_file(tmp_path):
-    """It lacks even the names of its columns."""
+def test_empty_file(tmp_path):
+    """The error lists the needed columns."""
     path = tmp_path / "results.csv"
     path.touch()
     with pytest.raises(UserError, match=r"results\.csv:1: the file is empty; its first line must name the columns benchmark, "):
@@ -285,15 +288,15 @@ def test_an_empty_file(tmp_path):
 
 
 def test_bytes_that_are_no_text(tmp_path):
-    """The line of the first offending byte is named."""
+    """The error gives the line of the first invalid byte."""
     path = written(tmp_path, row())
     path.write_bytes(path.read_bytes().replace(b"resnet20", b"resnet\xff"))
     with pytest.raises(UserError, match=r"results\.csv:2: not UTF-8 text; save the file as UTF-8$"):
         read_rows(path)
 
 
-def test_a_table_that_is_a_folder(tmp_path):
-    """The system's reason is passed on."""
+def test_table_that_is_a_folder(tmp_path):
+    """The error gives the system's reason."""
     with pytest.raises(UserError, match=r": cannot be read: Is a directory$"):
         read_table(tmp_path, ())
 
@@ -310,25 +313,25 @@ def test_a_table_that_is_a_folder(tmp_path):
         ({"seed": 2**63}, "seed 9223372036854775808 does not fit in 64 bits"),
     ],
 )
-def test_a_row_that_cannot_be(changes, message):
-    """A row is checked when it is made, not when somebody reads it."""
+def test_invalid_row(changes, message):
+    """The constructor raises an error."""
     with pytest.raises(ValueError) as error:
         row(**changes)
     assert str(error.value) == message
 
 
-def test_a_setting_may_be_unknown():
-    """Rows from elsewhere need not know what they were trained with."""
+def test_row_without_a_setting():
+    """It is valid."""
     assert row(setting="").setting == ""
 
 
-def test_a_row_that_is_not_done_may_lack_its_keys():
-    """A cell whose builder raised never had any."""
+def test_row_without_keys():
+    """It is valid if it is not done: a cell whose builder raised an error has no keys."""
     assert row(status="failed", value=None, cell="", key="").key == ""
 
 
-def test_importing_costs_no_torch_and_no_pandas():
-    """Commands that only list things start at once."""
+def test_import():
+    """Importing the rows and the leaderboard imports neither torch nor pandas."""
     code = "import sys, harness.results.rows, harness.leaderboard; print({'torch', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

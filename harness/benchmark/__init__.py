@@ -1,6 +1,6 @@
-"""A benchmark file → a validated, frozen `Benchmark`; every problem is reported at once.
+"""A benchmark file → a validated, frozen `Benchmark`, or an error with every problem of the file.
 
-Knows the format of the file; knows nothing of training. `docs/benchmark-file.md` is the reference for users.
+Knows the format of the file and nothing of training. `docs/benchmark-file.md` is the reference for users.
 """
 
 from harness.benchmark.loader import load_benchmark

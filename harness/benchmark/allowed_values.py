@@ -1,4 +1,4 @@
-"""What a model of options allows at each path, in words, read off its JSON schema."""
+"""Descriptions of the values that an options model allows at each path, derived from its JSON schema."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _BOUNDS = (
 
 
 class AllowedValues:
-    """Describes what a model allows."""
+    """Describes the values that a model allows."""
 
     def __init__(self, model: type[Options]) -> None:
         try:
             self._root = model.model_json_schema()
-        except PydanticUserError:  # a field of a type that JSON schema cannot express
+        except PydanticUserError:  # a field has a type that JSON schema cannot express
             self._root = {"properties": {name: {} for name in model.model_fields}}
 
     def keys(self, path: KeyPath) -> list[str]:
@@ -36,14 +36,18 @@ class AllowedValues:
         return list(self._find(path).get("properties", ()))
 
     def choices(self, path: KeyPath) -> list[str]:
-        """Return the texts allowed at a path, if nothing else is."""
+        """Return the allowed values at a path if they are an enumeration of texts."""
         choices = _choices(self._find(path))
-        return choices if all(isinstance(choice, str) for choice in choices) else []
+        if all(isinstance(choice, str) for choice in choices):
+            return choices
+        return []
 
     def describe(self, path: KeyPath, known: str | None = None) -> str:
-        """Return `; ` and what is allowed at a path, or nothing if that says no more than what is `known` already."""
+        """Return `; ` and the allowed values at a path; nothing if they equal `known`, which the message has said already."""
         words = self._describe(self._find(path))
-        return f"; {words}" if words and words != known else ""
+        if not words or words == known:
+            return ""
+        return f"; {words}"
 
     def _find(self, path: KeyPath) -> Schema:
         schema = self._root
@@ -59,14 +63,14 @@ class AllowedValues:
         return {}
 
     def _resolve(self, schema: Schema) -> Schema:
-        """Return a schema with its reference replaced by what it refers to."""
+        """Return a schema with its `$ref` replaced by the definition."""
         if "$ref" not in schema:
             return schema
         name = schema["$ref"].split("/")[-1]
         return {**self._root["$defs"][name], **schema}
 
     def _describe(self, schema: Schema) -> str:
-        """Return what a schema allows: `a number above 0`."""
+        """Return the allowed values of a schema, such as `a number above 0`."""
         schema = self._resolve(schema)
         if "anyOf" in schema:
             alternatives = map(self._describe, schema["anyOf"])
@@ -105,11 +109,11 @@ _FORMAT_WORDS = {
     "duration": "a duration such as 'PT1H30M'",
     "uuid": "a UUID",
 }
-"""JSON schema's formats of texts in words."""
+"""JSON schema's `format` of a text → words."""
 
 
 def _part(schema: Schema, step: str | int) -> Schema | None:
-    """Return the schema of a value's part, if the schema says anything of it."""
+    """Return the schema of the value under a key or index, or None if the schema has none."""
     if isinstance(step, str):
         properties = schema.get("properties", {})
         if step in properties:
@@ -117,13 +121,17 @@ def _part(schema: Schema, step: str | int) -> Schema | None:
         other = schema.get("additionalProperties")
         return other if isinstance(other, dict) else None
     prefix = schema.get("prefixItems", [])
-    return prefix[step] if step < len(prefix) else schema.get("items")
+    if step < len(prefix):
+        return prefix[step]
+    return schema.get("items")
 
 
 def _choices(schema: Schema) -> list[Any]:
     if "enum" in schema:
         return schema["enum"]
-    return [schema["const"]] if "const" in schema else []
+    if "const" in schema:
+        return [schema["const"]]
+    return []
 
 
 def _describe_bounds(schema: Schema) -> str:
@@ -136,11 +144,15 @@ def _describe_bounds(schema: Schema) -> str:
         bounds[0] = f"of {bounds[0]}"
     if "maxLength" in schema:
         bounds.append(f"of at most {schema['maxLength']} characters")
-    text = " " + " and ".join(bounds) if bounds else ""
+    text = ""
+    if bounds:
+        text = " " + " and ".join(bounds)
     if "pattern" in schema:
         text += f" matching {schema['pattern']}"
     return text
 
 
 def _describe_example(schema: Schema) -> str:
-    return f", such as {format_value(schema['examples'][0])}" if "examples" in schema else ""
+    if "examples" not in schema:
+        return ""
+    return f", such as {format_value(schema['examples'][0])}"

@@ -1,4 +1,4 @@
-"""YAML 1.2's core schema: what an unquoted scalar means. `no` and `10:30` are texts, `1e-3` is a number, `010` is ten.
+"""The core schema of YAML 1.2: unquoted scalar → value. `no` and `10:30` are texts, `1e-3` is a number, `010` is ten.
 
 https://yaml.org/spec/1.2.2/#103-core-schema
 """

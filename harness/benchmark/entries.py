@@ -1,4 +1,4 @@
-"""The entries of a benchmark file's lists: registered names with options, each under a label."""
+"""The entries of a benchmark file's lists: registered names with options and a label."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_NAME_LENGTH = 100
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered name with options as written. An unknown name has no `plugin_class`."""
+    """A registered name with its options as written. `plugin_class` is None for an unknown name."""
 
     kind: str
     name: str
@@ -39,7 +39,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Variant:
-    """An entry under its label, with the options of one point of its grid. A wrong grid makes a variant incomplete."""
+    """An entry with its label and the options of one point of its grid. It is not `complete` if its grid is invalid."""
 
     entry: Entry
     label: str
@@ -49,7 +49,7 @@ class Variant:
 
 
 class EntryReader:
-    """Reads entries and reports what is wrong with their names, labels and grids."""
+    """Reads entries. Reports unknown names and invalid labels and grids."""
 
     def __init__(self, values: Mapping[str, Any], catalogue: Catalogue, reporter: ProblemReporter) -> None:
         self._values = values
@@ -73,7 +73,7 @@ class EntryReader:
         return variants
 
     def read_objective(self) -> list[Variant]:
-        """Return the objective, or nothing if it is no entry."""
+        """Return the objective as a list of one variant; an empty list if it is invalid."""
         if "objective" in self._values:
             return self._read_entry("objective", self._values["objective"], ("objective",))
         defaults = self._catalogue.defaults("objective")
@@ -83,9 +83,11 @@ class EntryReader:
         return self._read_entry("objective", defaults[0], ("objective",))
 
     def _report_no_default(self, kind: str, section: str) -> None:
-        """Report a section that is left out although the installed plugins do not mark exactly one default for it."""
+        """Report a missing section for which the installed plugins mark no default, or several objectives."""
+        found = "no plugin marks a default"
         marked = self._catalogue.defaults(kind)
-        found = f"plugins mark {len(marked)} defaults: {', '.join(marked)}" if marked else "no plugin marks a default"
+        if marked:
+            found = f"plugins mark {len(marked)} defaults: {', '.join(marked)}"
         known = ", ".join(self._catalogue.names(kind)) or "none is registered"
         self._reporter.report((), f"'{section}' is missing, and {found}; give one of: {known}")
 
@@ -109,10 +111,10 @@ class EntryReader:
         return self._variants(Entry(kind, name, plugin_class, path, options_path, options))
 
     def _plugin_class(self, kind: str, name: str, path: KeyPath, *, at_key: bool) -> type[Plugin] | None:
-        """Return the plugin class of a name; report a name that is not registered or that its family does not know."""
+        """Return the plugin class of a name. Report a name that is neither registered nor a member of a family."""
         try:
             return self._find_class(kind, name)
-        except UserError as error:  # also from a family that cannot list its members
+        except UserError as error:  # a family that cannot list its members raises it too
             self._reporter.report(path, single_line(str(error)), at_key=at_key)
             return None
 
@@ -145,7 +147,7 @@ class EntryReader:
         return [self._at_point(variant, point) for point in points]
 
     def _at_point(self, variant: Variant, point: tuple[GridValue, ...]) -> Variant:
-        """Return a variant with the options of a point of its grid."""
+        """Return a variant with the options of one point of its grid."""
         entry = variant.entry
         values = ",".join(f"{value.option}={value.text}" for value in point)
         label = f"{variant.label}({values})"
@@ -168,9 +170,11 @@ class EntryReader:
             self._reporter.report(path, f"{found}; 1 to {MAX_NAME_LENGTH} printable characters without '|'")
 
     def _report_duplicates(self, kind: str, variants: list[Variant]) -> None:
-        word, remedy = "label", "give this one a 'label' of its own"
+        word = "label"
+        remedy = "give this one a 'label' of its own"
         if kind == "metric":
-            word, remedy = "metric", "list it once"
+            word = "metric"
+            remedy = "list it once"
         first: dict[str, Variant] = {}
         for variant in variants:
             other = first.setdefault(variant.label, variant)

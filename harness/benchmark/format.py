@@ -1,4 +1,4 @@
-"""The format of a benchmark file as models. Validation, messages and the JSON schema follow from their fields."""
+"""The format of a benchmark file as models. Validation, messages and JSON schema are derived from their fields."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 
 
 class SettingsBlock(Options):
-    """What differs in some setups (dataset × architecture)."""
+    """Changes for some setups (dataset × architecture)."""
 
-    dataset: _Filter = Field(None, description="for these datasets, by label or name, one or a list; left out: all")
-    architecture: _Filter = Field(None, description="for these architectures, by label or name, one or a list; left out: all")
-    methods: _Filter = Field(None, description="the methods that run there, by label or name, one or a list; left out: all")
-    recipe: dict[str, Any] | None = Field(None, description="laid over the file's recipe, key by key")
+    dataset: _Filter = Field(None, description="the datasets, by label or name, one or a list; default: all")
+    architecture: _Filter = Field(None, description="the architectures, by label or name, one or a list; default: all")
+    methods: _Filter = Field(None, description="the methods that run there, by label or name, one or a list; default: all")
+    recipe: dict[str, Any] | None = Field(None, description="values that replace those of the file's recipe, key by key")
     method_options: dict[str, Any] | None = Field(
-        None, description="options for every method that has them and does not give them itself"
+        None, description="options for every method that has them and does not set them itself"
     )
 
 
@@ -40,14 +40,14 @@ class BenchmarkFile(Options):
         "",
         pattern=r"^[a-z0-9][a-z0-9._-]*$",
         max_length=100,
-        description="what rows and boards call the benchmark; left out: the file's name",
+        description="the benchmark's name in rows and boards; default: the file's name",
         examples=["quickstart"],
     )
     description: str = Field("", description="free text")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         min_length=1, description="the seeds themselves, all different; a plain integer is not accepted", examples=[[0, 1, 2]]
     )
-    members: int = Field(5, ge=1, le=10_000, description="M, the members of an ensemble")
+    members: int = Field(5, ge=1, le=10_000, description="M, the number of members of an ensemble")
     datasets: tuple[Any, ...] = Field(min_length=1, description=f"datasets, {_ENTRIES}", examples=[["cifar10"]])
     architectures: tuple[Any, ...] = Field(min_length=1, description=f"architectures, {_ENTRIES}", examples=[["resnet20"]])
     methods: tuple[Any, ...] = Field(
@@ -56,15 +56,15 @@ class BenchmarkFile(Options):
     metrics: tuple[Any, ...] = Field(
         (),
         min_length=1,
-        description=f"metrics, {_ENTRIES}; left out: those that plugins mark as default",
+        description=f"metrics, {_ENTRIES}; default: those that plugins mark as default",
         examples=[["ensemble_accuracy"]],
     )
     objective: Any = Field(
         None,
-        description="the loss of plain training: a name, or 'name: {option: value}'; left out: the plugins' default",
+        description="the loss of plain training, a name or 'name: {option: value}'; default: the one marked as default",
     )
     recipe: dict[str, Any] = Field({}, description="how every network is trained")
-    settings: tuple[SettingsBlock, ...] = Field((), description="changes for some dataset × architecture; later ones win")
+    settings: tuple[SettingsBlock, ...] = Field((), description="changes for some dataset × architecture; later blocks win")
 
     @field_validator("name")
     @classmethod
@@ -90,5 +90,5 @@ OPTIONAL = {name for name, field in BenchmarkFile.model_fields.items() if not fi
 
 
 def is_family(name: str) -> bool:
-    """Return whether a registered name stands for many, as `timm/<name>` does."""
+    """Return whether a registered name stands for a family of names, as `timm/<name>` does."""
     return name.endswith(">") and "/<" in name

@@ -1,4 +1,4 @@
-"""How messages print values and key paths: on one line, shortened, in YAML's words."""
+"""Values and key paths in messages: on one line, shortened, in YAML's notation."""
 
 from __future__ import annotations
 
@@ -61,12 +61,15 @@ def format_key(key: str) -> str:
 
 def format_path(path: KeyPath) -> str:
     """Return a key path such as `recipe.betas[1]`."""
-    parts = []
+    text = ""
     for step in path:
-        parts.append(f"[{step}]" if isinstance(step, int) else f".{format_key(step)}")
-    return "".join(parts).removeprefix(".")
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{format_key(step)}"
+    return text.removeprefix(".")
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """Return the message about a key that is not known, with the nearest known ones."""
+    """Return the message about an unknown key, with the nearest known one."""
     return f"unknown key {format_value(key)}{did_you_mean(key, known)}"

@@ -1,4 +1,4 @@
-"""The grid of an entry: options with lists of values, one method per combination."""
+"""The grid of an entry: options with lists of values, expanded to one method per combination."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class GridValue:
 
     @property
     def text(self) -> str:
-        """The value as labels show it."""
+        """The value in a label."""
         if isinstance(self.value, str):
             return self.value
         return json.dumps(self.value, ensure_ascii=False)
@@ -34,9 +34,9 @@ class GridValue:
 def expand_grid(
     grid: Any, path: KeyPath, known: Iterable[str] | None, options: Collection[str], reporter: ProblemReporter
 ) -> list[tuple[GridValue, ...]] | None:
-    """Return the points of a grid, or nothing if it is wrong, which is reported.
+    """Return the points of a grid. Report an invalid grid and return None.
 
-    `known` are the options of the plugin (nothing if the plugin is unknown), `options` those that the entry gives itself.
+    `known` are the plugin's options (None if the plugin is unknown), `options` those that the entry sets outside the grid.
     """
     if not isinstance(grid, dict) or not grid:
         allowed = "options with lists of values, such as {beta: [0.2, 0.5]}"
@@ -61,7 +61,7 @@ def _check_options(
     options: Collection[str],
     reporter: ProblemReporter,
 ) -> bool:
-    """Report what is wrong with a grid's keys and lists; return whether everything is right."""
+    """Report invalid options and lists of a grid. Return whether all are valid."""
     valid = True
     for option, values in grid.items():
         if known is not None and option not in known:
@@ -79,7 +79,7 @@ def _check_options(
 
 
 def _check_values(values: Any) -> str:
-    """Return what is wrong with the values of an option, if anything."""
+    """Return what is wrong with the values of an option, or an empty text."""
     if not isinstance(values, list) or not values:
         return f"{format_value(values)} is not a list of values; such as [1, 2]"
     if len({repr(value) for value in values}) < len(values):

@@ -1,4 +1,4 @@
-"""A benchmark file → a validated benchmark: names become plugins, values options, and every problem is reported at once."""
+"""A benchmark file → a validated benchmark. Names become plugins, values become options, and all problems are reported."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from harness.registry.catalogue import Catalogue
 
 _Groups = dict[tuple[int, ...], list[SetupIndex]]
-"""The setups by the numbers of the settings blocks that are for them."""
+"""Indices of the settings blocks that apply → the setups to which they apply."""
 
 
 def load_benchmark(path: Path | str, catalogue: Catalogue, overrides: Sequence[str] = ()) -> Benchmark:
-    """Read and check a benchmark file, with the command line's `KEY=VALUE` changes.
+    """Return the benchmark of a file, changed by `KEY=VALUE` overrides.
 
-    Raises `BenchmarkError` with all problems, in the order of the file.
+    Raise `BenchmarkError` with all problems, in the order of the file.
     """
     source = apply_overrides(read_source(Path(path)), overrides)
     return BenchmarkLoader(source, catalogue).load()
@@ -38,7 +38,7 @@ def load_benchmark(path: Path | str, catalogue: Catalogue, overrides: Sequence[s
 
 @dataclass(frozen=True)
 class _Header:
-    """The file's plain keys. Wrong values are left out: no seeds, nothing for `members`."""
+    """The keys with plain values. Invalid values are replaced: seeds by none, `members` by None."""
 
     name: str
     description: str
@@ -47,7 +47,7 @@ class _Header:
 
 
 class BenchmarkLoader:
-    """Makes a benchmark of a file's values."""
+    """Builds a benchmark from the values of a file."""
 
     def __init__(self, source: YamlSource, catalogue: Catalogue, recipe_type: type[Recipe] = Recipe) -> None:
         self._path = source.path
@@ -59,7 +59,7 @@ class BenchmarkLoader:
         self._plugins = PluginBuilder(catalogue, self._reporter)
 
     def load(self) -> Benchmark:
-        """Return the benchmark. Raise `BenchmarkError` with everything that is wrong."""
+        """Return the benchmark. Raise `BenchmarkError` with all problems."""
         self._reporter.report_non_finite(self._values, ())
         header = self._read_header()
         variants = {kind: self._entries.read_list(kind) for kind in SECTIONS}
@@ -84,17 +84,19 @@ class BenchmarkLoader:
         )
 
     def _read_header(self) -> _Header:
-        """Check the keys at the top of the file and return the plain ones."""
+        """Validate the keys at the top of the file and return the plain ones."""
         _, issues = validate_options(BenchmarkFile, self._values)
         for issue in issues:
             self._reporter.report_issue(_explain_fixed_key(issue), issue.path, "")
         wrong = {issue.path[0] for issue in issues if issue.path}
         valid = {key: value for key, value in self._values.items() if key not in wrong}
-        members = None if "members" in wrong else valid.get("members", BenchmarkFile.model_fields["members"].default)
+        members = valid.get("members", BenchmarkFile.model_fields["members"].default)
+        if "members" in wrong:
+            members = None
         return _Header(valid.get("name", ""), valid.get("description", ""), tuple(valid.get("seeds", ())), members)
 
     def _build_metrics(self, variants: Iterable[Variant], members: int | None) -> tuple[LabeledPlugin, ...]:
-        """Return the metrics, each asked whether it can measure ensembles of M members."""
+        """Return the metrics. Report each that cannot measure ensembles of `members` members."""
         metrics: tuple[LabeledPlugin, ...] = ()
         for variant in variants:
             built = self._plugins.build_all([variant])
@@ -121,17 +123,20 @@ class BenchmarkLoader:
         architectures: tuple[LabeledPlugin, ...],
         header: _Header,
     ) -> tuple[Setup, ...]:
-        """Return dataset × architecture, settings applied. Setups under the same blocks share recipe and methods."""
+        """Return dataset × architecture with settings applied. Setups with the same blocks share recipe and methods."""
         blocks = SettingsReader(variants, self._catalogue, self._reporter).read(self._values.get("settings", []))
         groups = self._group_setups(variants, blocks, len(header.seeds))
         recipe = self._values.get("recipe", {})
+        if not isinstance(recipe, dict):
+            recipe = {}
+        all_valid = len(datasets) == len(variants["dataset"])
         resolver = SettingsResolver(
             self._reporter,
             self._plugins,
-            datasets if len(datasets) == len(variants["dataset"]) else (),
+            datasets if all_valid else (),
             variants["ensemble_builder"],
             header.members,
-            RecipeLayer(recipe if isinstance(recipe, dict) else {}, ("recipe",)),
+            RecipeLayer(recipe, ("recipe",)),
             self._recipe_type,
         )
         resolver.check_recipes(blocks)
@@ -139,7 +144,7 @@ class BenchmarkLoader:
         for group, indices in groups.items():
             resolved = resolver.resolve([blocks[number] for number in group], indices)
             if self._reporter or resolved.recipe is None:
-                continue  # there are problems to report, and no benchmark
+                continue  # there will be no benchmark; go on to find further problems
             for dataset, architecture in indices:
                 setup = Setup(datasets[dataset], architectures[architecture], resolved.recipe, resolved.methods)
                 setups[dataset, architecture] = setup
@@ -149,7 +154,7 @@ class BenchmarkLoader:
         datasets = range(len(variants["dataset"]))
         architectures = range(len(variants["architecture"]))
         methods = len(variants["ensemble_builder"])
-        # A list that is missing or wrong must not lift the limit: the setups alone would exhaust the memory.
+        # Invalid seeds or methods count as one, since the setups alone may exceed the limit and exhaust the memory.
         cells = len(datasets) * len(architectures) * max(methods, 1) * max(seeds, 1)
         if cells > MAX_CELLS:
             self._reporter.report((), f"makes {cells} cells; at most {MAX_CELLS}")
@@ -164,7 +169,7 @@ class BenchmarkLoader:
 
 
 def _given_values(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a file's values without keys for anchors (`x-…`), and without empty ones that have a default."""
+    """Return a file's values without the keys for anchors (`x-…`) and without empty values of optional keys."""
     values = {}
     for key, value in data.items():
         is_default = value is None and key in OPTIONAL
@@ -174,7 +179,7 @@ def _given_values(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _explain_fixed_key(issue: ValidationIssue) -> ValidationIssue:
-    """Say of keys that settings cannot change where to give them."""
+    """Return the issue; for a key that settings cannot change, with a message that says where to give it."""
     if issue.at_key and issue.path[0] == "settings" and issue.path[-1] in ("seeds", "members"):
         text = f"'{issue.path[-1]}' cannot differ between settings; give it once, at the top"
         return ValidationIssue(issue.path, text, at_key=True)
@@ -186,6 +191,6 @@ def _labels(variants: Iterable[Variant]) -> list[str]:
 
 
 def _name_from_path(path: Path) -> str:
-    """Return a benchmark's name made of a file's."""
+    """Return a valid benchmark name derived from a file's name."""
     name = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower())
     return name.strip("._-")[:100] or "benchmark"

@@ -1,4 +1,4 @@
-"""The command line's changes to a benchmark file: `--set KEY=VALUE`, KEY a dotted path, VALUE YAML."""
+"""Overrides of a benchmark file: `--set KEY=VALUE`, where KEY is a dotted path and VALUE is YAML."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MAX_INDEX_DIGITS = 9
 
 
 def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> YamlSource:
-    """Return a source with `KEY=VALUE` changes, such as `settings.0.recipe.epochs=3`.
+    """Return a source with `KEY=VALUE` overrides applied, such as `settings.0.recipe.epochs=3`.
 
-    Missing mappings on the way are created. What is wrong with a change is a problem at the position `--set KEY`.
+    Missing mappings along the path are created. An invalid override becomes a problem at the position `--set KEY`.
     """
     for number, override in enumerate(overrides):
         key, equals, text = override.partition("=")
@@ -35,7 +35,7 @@ def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> YamlSource:
 
 
 class _PathError(Exception):
-    """A dotted path that leads nowhere."""
+    """A dotted path that does not exist and cannot be created."""
 
 
 def _apply(source: YamlSource, key: str, text: str, option: Position) -> YamlSource:
@@ -49,7 +49,7 @@ def _apply(source: YamlSource, key: str, text: str, option: Position) -> YamlSou
 
 
 def _resolve_path(data: dict[str, Any], key: str) -> KeyPath:
-    """Return the path that a dotted key means. Raise `_PathError` if it leads nowhere."""
+    """Return the key path of a dotted key. Raise `_PathError` if it does not exist and cannot be created."""
     words = key.split(".")
     if len(words) > MAX_DEPTH:
         raise _PathError(f"has {len(words)} steps; at most {MAX_DEPTH}")
@@ -79,7 +79,7 @@ def _list_index(items: list[Any], word: str, path: KeyPath) -> int:
 
 
 def _mapping_key(mapping: dict[str, Any], words: list[str]) -> str:
-    """Take a key off the words: the longest one that the mapping has, dots included, or else the first word."""
+    """Remove a key from the front of `words`: the longest key of the mapping, dots included, or else the first word."""
     count = 1
     for length in range(len(words), 1, -1):
         if ".".join(words[:length]) in mapping:
@@ -93,13 +93,13 @@ def _mapping_key(mapping: dict[str, Any], words: list[str]) -> str:
 
 
 def _inner_mapping(mapping: dict[str, Any], key: str) -> Any:
-    """Return the value of a key; a missing or empty one counts as an empty mapping."""
+    """Return the value of a key. A missing or empty value counts as an empty mapping."""
     value = mapping.get(key)
     return {} if value is None else value
 
 
 def _assign(data: dict[str, Any], path: KeyPath, value: Any) -> list[KeyPath]:
-    """Put a value at a path and return the paths of the mappings that were missing on the way."""
+    """Set the value at a path. Return the paths of the mappings that were created."""
     created = []
     container: Any = data
     for depth, step in enumerate(path[:-1], start=1):

@@ -26,21 +26,21 @@ class SettingsOption(NamedTuple):
 
 
 class BuiltPlugin(NamedTuple):
-    """A plugin, or nothing and what is wrong with its entry as a whole."""
+    """A plugin, or None with the errors about its entry as a whole."""
 
     plugin: LabeledPlugin | None
     errors: tuple[str, ...] = ()
 
 
 class PluginBuilder:
-    """Builds plugins and reports wrong options."""
+    """Builds plugins and reports invalid options."""
 
     def __init__(self, catalogue: Catalogue, reporter: ProblemReporter) -> None:
         self._catalogue = catalogue
         self._reporter = reporter
 
     def build_all(self, variants: Iterable[Variant]) -> tuple[LabeledPlugin, ...]:
-        """Return the plugins of the variants that are right."""
+        """Return the plugins of the valid variants. Report the errors of the others."""
         plugins = []
         for variant in variants:
             plugin, errors = self.build(variant, {})
@@ -51,7 +51,7 @@ class PluginBuilder:
         return tuple(plugins)
 
     def build(self, variant: Variant, settings: Mapping[str, SettingsOption]) -> BuiltPlugin:
-        """Return the plugin of a variant, with the options that settings give it; report options that are wrong."""
+        """Return the plugin of a variant with its options and those of settings. Report invalid options."""
         entry = variant.entry
         if entry.plugin_class is None:
             return BuiltPlugin(None)
@@ -72,9 +72,9 @@ class PluginBuilder:
             return BuiltPlugin(None, tuple(errors))
         try:
             plugin = self._catalogue.create(entry.kind, entry.name, options)
-            _ = plugin.identity  # an option that cannot be in a key is refused here, before anything is planned
+            _ = plugin.identity  # raises ValueError for an option that cannot be part of a key
         except (ValueError, UserError) as error:
             return BuiltPlugin(None, (single_line(str(error)),))
-        except Exception as error:  # a plugin's code may raise anything
+        except Exception as error:  # a plugin may raise anything
             return BuiltPlugin(None, (f"it cannot be made: {describe_error(error)}",))
         return BuiltPlugin(LabeledPlugin(variant.label, plugin))

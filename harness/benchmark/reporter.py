@@ -1,4 +1,4 @@
-"""Collects the problems of a benchmark file."""
+"""The problems of a benchmark file, collected while it is read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.errors import BenchmarkError
 from harness.text import escape_unprintable
 
 SetupIndex = tuple[int, int]
-"""A setup by the indices of its dataset and its architecture."""
+"""The indices of a setup's dataset and architecture."""
 
 
 class _SetupProblem(NamedTuple):
@@ -24,7 +24,7 @@ class _SetupProblem(NamedTuple):
 
 
 class ProblemReporter:
-    """Collects problems with their positions. A value that could not be read gets no second problem."""
+    """Collects problems with their positions. Ignores further problems of a value that could not be read."""
 
     def __init__(self, source: YamlSource) -> None:
         self._source = source
@@ -43,7 +43,7 @@ class ProblemReporter:
             self._problems.append(problem)
 
     def report_non_finite(self, value: Any, path: KeyPath) -> None:
-        """Report infinities and NaNs anywhere in a value. They get no second problem from validation."""
+        """Report every infinity and NaN in a value. Validation issues of these numbers are then ignored."""
         if isinstance(value, float) and not math.isfinite(value):
             self.report(path, f"{format_value(value)} is not a finite number; every number in a benchmark file is finite")
             self._non_finite.add(path)
@@ -55,23 +55,25 @@ class ProblemReporter:
                 self.report_non_finite(inner, (*path, index))
 
     def report_issue(self, issue: ValidationIssue, path: KeyPath, owner: str) -> None:
-        """Report an issue with a value at a path of the file. `owner` names what the value belongs to."""
+        """Report a validation issue at a path of the file. `owner` names the plugin or section of the value."""
         if path in self._non_finite and not issue.at_key:
             return
-        subject = ".".join(filter(None, (owner, format_path(issue.path))))
-        text = issue.text if issue.at_key or not subject else f"{subject}: {issue.text}"
+        text = issue.text
+        subject = ".".join(part for part in (owner, format_path(issue.path)) if part)
+        if subject and not issue.at_key:
+            text = f"{subject}: {text}"
         self.report(path, text, at_key=issue.at_key)
 
     def report_for_setups(self, path: KeyPath, subject: str, text: str, setups: Iterable[SetupIndex]) -> None:
-        """Report a problem of some setups; equal problems become one line that names the setups."""
+        """Report a problem of some setups. Equal problems become one line that names all their setups."""
         self._setup_problems.setdefault(_SetupProblem(path, subject, text), []).extend(setups)
 
     def describe_position(self, path: KeyPath) -> str:
-        """Return the position of a value as messages print it."""
+        """Return the position of the value at a path, for a message."""
         return self._source.describe_position(path)
 
     def error(self, datasets: list[str], architectures: list[str]) -> BenchmarkError:
-        """Return the exception that lists all problems. Setups are named by the labels of datasets and architectures."""
+        """Return an exception that lists all problems. `datasets` and `architectures` are the labels that name setups."""
         for problem, setups in self._setup_problems.items():
             names = [f"{datasets[dataset]} × {architectures[architecture]}" for dataset, architecture in setups]
             self.report(problem.path, f"{problem.subject}{_on_setups(names)}: {problem.text}")
@@ -79,7 +81,7 @@ class ProblemReporter:
 
 
 def _on_setups(names: list[str]) -> str:
-    """Return ` on a × b, c × d and 3 more`, or nothing if there are no setups."""
+    """Return ` on a × b, c × d and 3 more`, or an empty text without setups."""
     if not names:
         return ""
     more = f" and {len(names) - 2} more" if len(names) > 2 else ""

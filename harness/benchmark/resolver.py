@@ -1,4 +1,4 @@
-"""Recipes and methods of the setups, settings applied."""
+"""The recipe and the methods of each setup, with settings blocks applied."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from harness.text import describe_error, single_line
 
 
 class ResolvedSettings(NamedTuple):
-    """What setups under the same settings blocks share. A recipe that is wrong is missing, as are wrong methods."""
+    """The recipe and methods of setups with the same blocks. An invalid recipe is None; invalid methods are omitted."""
 
     recipe: Recipe | None
     methods: tuple[LabeledPlugin, ...]
 
 
 class RecipeLayer(NamedTuple):
-    """Values of a recipe as written, and where."""
+    """Values of a recipe as written, and their path in the file."""
 
     values: dict[str, Any]
     path: KeyPath
 
 
 class SettingsResolver:
-    """Lays settings blocks over the file's recipe and methods, and reports what is wrong with the results."""
+    """Applies settings blocks to the file's recipe and methods, and reports problems of the result."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class SettingsResolver:
     ) -> None:
         self._reporter = reporter
         self._plugins = plugins
-        self._datasets = datasets  # all that the file lists, or none where one of them is wrong
+        self._datasets = datasets  # all datasets of the file, or none if one is invalid
         self._methods = methods
         self._members = members
         self._recipe = recipe
@@ -57,13 +57,13 @@ class SettingsResolver:
         self._check_errors: dict[tuple[int, Recipe], tuple[str, ...]] = {}
 
     def check_recipes(self, blocks: Sequence[ResolvedBlock]) -> None:
-        """Report wrong values of every recipe as written, including those that later blocks replace everywhere."""
+        """Report invalid values of every recipe in the file, also of values that later blocks replace."""
         self._resolve_recipe([self._recipe])
         for block in blocks:
             self._resolve_recipe([self._recipe, _layer(block)])
 
     def resolve(self, blocks: Sequence[ResolvedBlock], setups: Sequence[SetupIndex]) -> ResolvedSettings:
-        """Return the recipe and the methods of setups that are under the same blocks."""
+        """Return the recipe and the methods of setups to which the same blocks apply."""
         layers = [self._recipe]
         layers += [_layer(block) for block in blocks if block.recipe]
         recipe, errors = self._resolve_recipe(layers)
@@ -83,7 +83,7 @@ class SettingsResolver:
         return ResolvedSettings(recipe, tuple(methods))
 
     def _check_images(self, recipe: Recipe, layers: Sequence[RecipeLayer], setups: Sequence[SetupIndex]) -> None:
-        """Report what of a recipe does not fit the images of the datasets that it is for."""
+        """Report parts of a recipe that do not fit the images of its datasets."""
         for index in sorted({dataset for dataset, _ in setups}):
             affected = [setup for setup in setups if setup[0] == index]
             dataset = self._datasets[index].plugin
@@ -94,7 +94,7 @@ class SettingsResolver:
                 self._reporter.report_for_setups(path, "recipe", error, affected)
 
     def _selected_methods(self, blocks: Sequence[ResolvedBlock]) -> Indices:
-        """Return the methods that run: those of the last block that selects any, or all."""
+        """Return the indices of the methods that run: those of the last block with `methods`, or all."""
         for block in reversed(blocks):
             if block.methods is not None:
                 return block.methods
@@ -105,7 +105,10 @@ class SettingsResolver:
     ) -> LabeledPlugin | None:
         variant = self._methods[number]
         known = variant.entry.option_names()
-        used = {key: option for key, option in settings.items() if key in known and key not in variant.options}
+        used = {}
+        for key, option in settings.items():
+            if key in known and key not in variant.options:
+                used[key] = option
         cache_key = (number, *(option.path for option in used.values()))
         if cache_key not in self._built:
             self._built[cache_key] = self._plugins.build(variant, used)
@@ -117,14 +120,14 @@ class SettingsResolver:
         return method
 
     def _check_method(self, builder: EnsembleBuilder, recipe: Recipe, members: int) -> tuple[str, ...]:
-        """Return why a method cannot run with a recipe and M members, asked once per recipe."""
+        """Return why a method cannot run with a recipe and M members. Its `check` is called once per recipe."""
         cache_key = (id(builder), recipe)
         if cache_key not in self._check_errors:
             self._check_errors[cache_key] = check_errors(builder.check, recipe, members)
         return self._check_errors[cache_key]
 
     def _resolve_recipe(self, layers: Sequence[RecipeLayer]) -> tuple[Recipe | None, tuple[str, ...]]:
-        """Return the recipe of layers, the last one winning, and what is wrong with it as a whole; report wrong values."""
+        """Return the recipe of layers, of which later ones win, and its errors as a whole. Report invalid values."""
         merged = _MergedRecipe()
         for layer in layers:
             merged.add(layer.values, layer.path)
@@ -139,18 +142,18 @@ class SettingsResolver:
 
 
 class _MergedRecipe:
-    """Recipe values laid over each other, and the paths in the file where each of them was written."""
+    """Recipe values merged from several places of the file, and the path of each in the file."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self._origins: dict[KeyPath, KeyPath] = {}
 
     def add(self, values: dict[str, Any], path: KeyPath) -> None:
-        """Lay values written at a path over the present ones, key by key, inner mappings too."""
+        """Replace present values by those at a path of the file, key by key, also in inner mappings."""
         self._merge(self.values, values, path, ())
 
     def origin(self, path: KeyPath) -> KeyPath:
-        """Return the path in the file of a path in the recipe."""
+        """Return the path in the file of the value at a path of the recipe."""
         for length in range(len(path), 0, -1):
             if path[:length] in self._origins:
                 return (*self._origins[path[:length]], *path[length:])
@@ -168,18 +171,18 @@ class _MergedRecipe:
 
 
 def check_errors(check: Callable[..., Any], *arguments: Any) -> tuple[str, ...]:
-    """Return the message of a check, if it refuses."""
+    """Call a check and return its error message, if it raises one."""
     try:
         check(*arguments)
     except (ValueError, UserError) as error:
         return (single_line(str(error)),)
-    except Exception as error:  # a check may be a plugin's code
+    except Exception as error:  # a plugin may raise anything
         return (f"its check fails: {describe_error(error)}",)
     return ()
 
 
 def _origin(layers: Sequence[RecipeLayer], path: KeyPath) -> KeyPath:
-    """Return where a recipe's value was given last, or else the part of the recipe that has it by default."""
+    """Return the path where a value of the recipe was given last; for a default value, that of the nearest given part."""
     for length in range(len(path), 0, -1):
         for layer in reversed(layers):
             if _has(layer.values, path[:length]):

@@ -1,4 +1,4 @@
-"""The format of benchmark files as JSON schema, for editors."""
+"""The JSON schema of benchmark files, for editors."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ Schema = dict[str, Any]
 
 _LABEL = {
     "type": "string",
-    "description": "what rows and tables call this entry; left out: its name",
+    "description": "the entry's name in rows and tables; default: its registered name",
     "minLength": 1,
     "maxLength": 100,
     "pattern": "^[^|]+$",
 }
-_GRID_DESCRIPTION = "options with lists of values: one method for each value, for each combination of several"
+_GRID_DESCRIPTION = "options with lists of values; the entry expands into one method per combination of values"
 
 
 def json_schema(catalogue: Catalogue) -> Schema:
-    """Return the JSON schema (2020-12) of benchmark files with the plugins that are installed."""
+    """Return the JSON schema (2020-12) of benchmark files, with the names and options of a catalogue's plugins."""
     return _SchemaBuilder(catalogue).build()
 
 
 class _SchemaBuilder:
-    """Puts the names and options of plugins into the schema of the format."""
+    """Adds the names and options of plugins to the schema of the format."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -76,13 +76,13 @@ class _SchemaBuilder:
         return {"anyOf": [*alternatives, {**mapping, "properties": names, "patternProperties": patterns}]}
 
     def _options(self, kind: str, name: str) -> Schema:
-        """Return the schema of the options of a plugin, with the keys that entries reserve."""
+        """Return the schema of a plugin's options and of the reserved keys of its entries."""
         plugin_class = self._catalogue.get(kind, name)
         schema = self._plugin_options(kind, name, plugin_class)
         properties = dict(schema.get("properties", {}))
         reserved = RESERVED.get(kind, ())
         if "grid" in reserved:
-            schema.pop("required", None)  # a grid or the settings may give what the entry does not
+            schema.pop("required", None)  # a grid or the settings may give them instead
             properties["grid"] = _grid_schema(properties)
         if "label" in reserved:
             properties["label"] = _LABEL
@@ -93,7 +93,8 @@ class _SchemaBuilder:
         """Return the schema of the settings' `method_options`: every option of every method."""
         alternatives: dict[str, list[Schema]] = {}
         for name in self._catalogue.names("ensemble_builder"):
-            schema = self._plugin_options("ensemble_builder", name, self._catalogue.get("ensemble_builder", name))
+            plugin_class = self._catalogue.get("ensemble_builder", name)
+            schema = self._plugin_options("ensemble_builder", name, plugin_class)
             for key, option in schema.get("properties", {}).items():
                 known = alternatives.setdefault(key, [])
                 if option not in known:
@@ -108,7 +109,7 @@ class _SchemaBuilder:
         return self._model_schema(plugin_class.Options, f"{kind}.{suffix}")
 
     def _model_schema(self, model: type[Options], prefix: str) -> Schema:
-        """Return the schema of a model. What it refers to goes into the definitions, its names prefixed."""
+        """Return the schema of a model. The schemas that it refers to become definitions with prefixed names."""
         schema = model.model_json_schema(ref_template=f"#/$defs/{prefix}.{{model}}")
         for name, definition in schema.pop("$defs", {}).items():
             self._definitions[f"{prefix}.{name}"] = definition
@@ -116,7 +117,9 @@ class _SchemaBuilder:
 
 
 def _name_schema(name: str) -> Schema:
-    return {"pattern": _family_pattern(name)} if is_family(name) else {"const": name}
+    if is_family(name):
+        return {"pattern": _family_pattern(name)}
+    return {"const": name}
 
 
 def _family_pattern(name: str) -> str:
@@ -137,6 +140,6 @@ def _grid_schema(options: Schema) -> Schema:
 
 
 def _or_null(schema: Schema) -> Schema:
-    """Return a schema that accepts a key with nothing after it, too."""
+    """Return a schema that also accepts a key without a value."""
     outer: Schema = {key: schema[key] for key in ("description", "default") if key in schema}
     return {**outer, "anyOf": [schema, {"type": "null"}]}

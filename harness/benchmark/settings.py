@@ -1,4 +1,4 @@
-"""The settings blocks of a benchmark file, their filters resolved to indices into the file's lists."""
+"""The settings blocks of a benchmark file, with filters resolved to indices into the file's lists."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Indices = frozenset[int]
 
 @dataclass(frozen=True)
 class ResolvedBlock:
-    """A settings block: the indices of the datasets and architectures that it is for, and what it changes."""
+    """A settings block: the indices of the datasets and architectures to which it applies, and its changes."""
 
     path: KeyPath
     datasets: Indices
     architectures: Indices
-    methods: Indices | None  # those that run there; nothing: no change
+    methods: Indices | None  # those that run there; None: no change
     recipe: dict[str, Any]
     method_options: dict[str, Any]
 
@@ -77,7 +77,7 @@ class SettingsReader:
         )
 
     def _check_options(self, options: Iterable[str], path: KeyPath) -> None:
-        """Report options that no method has. Options of methods that the file does not list are accepted."""
+        """Report options that no registered method has. Options of methods outside the file are accepted."""
         if not self._all_methods_known:
             return
         for key in options:
@@ -86,10 +86,10 @@ class SettingsReader:
                 self._reporter.report((*path, key), text, at_key=True)
 
     def _select(self, kind: str, selection: Any, path: KeyPath) -> Indices:
-        """Return the indices of the variants that a filter means; without a filter, all.
+        """Return the indices of the variants that a filter selects; without a filter, all.
 
-        A registered name that the file does not list means none: `--set` may have taken it out of its list. A name that is
-        unknown is reported.
+        A registered name that the file does not list selects none, since `--set` may have removed it from the list. Report an
+        unknown name.
         """
         if selection is None:
             return self._all[kind]
@@ -119,12 +119,12 @@ class SettingsReader:
 
 
 def _mapping(value: Any) -> dict[str, Any]:
-    """Return a mapping as it is, and an empty one for anything else."""
+    """Return the value if it is a mapping, and an empty mapping otherwise."""
     return value if isinstance(value, dict) else {}
 
 
 def _meanings(variants: list[Variant]) -> dict[str, Indices]:
-    """Return what each name of a filter means: the variant with that label, or else all variants of the entries with it."""
+    """Return the indices that each name selects: the variant with that label, else all variants with that registered name."""
     by_name: dict[str, list[int]] = {}
     for index, variant in enumerate(variants):
         by_name.setdefault(variant.entry.name, []).append(index)

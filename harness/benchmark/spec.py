@@ -1,4 +1,4 @@
-"""What a benchmark file becomes: frozen values, everything resolved. Knows nothing of files."""
+"""A validated benchmark as frozen values, with all names and options resolved. Knows nothing of files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.text import describe_error
 
 @dataclass(frozen=True)
 class LabeledPlugin:
-    """A plugin with its options, under the label that tables and rows show."""
+    """A plugin with its options, and the label that tables and rows show."""
 
     label: str
     plugin: Any
@@ -26,7 +26,7 @@ class LabeledPlugin:
         return {"label": self.label, **self.plugin.identity}
 
     def located(self, data: Path) -> LabeledPlugin:
-        """Return a data set or an architecture as this machine's files define it; `data` is the data root."""
+        """Return a data set or an architecture as defined by the files under the data root `data`."""
         try:
             return replace(self, plugin=self.plugin.located(data))
         except HarnessError:
@@ -37,7 +37,7 @@ class LabeledPlugin:
 
 @dataclass(frozen=True)
 class CellSpec:
-    """One dataset × architecture × method × seed, everything resolved: it yields one ensemble."""
+    """One dataset × architecture × method × seed, with everything that defines its ensemble."""
 
     dataset: LabeledPlugin
     architecture: LabeledPlugin
@@ -50,7 +50,7 @@ class CellSpec:
 
 @dataclass(frozen=True)
 class Setup:
-    """A dataset × architecture with its recipe and its methods, settings applied."""
+    """A dataset × architecture with the recipe and the methods that the settings give it."""
 
     dataset: LabeledPlugin
     architecture: LabeledPlugin
@@ -69,7 +69,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A validated benchmark: what it compares, and the setups in which it compares it."""
+    """A validated benchmark: seeds, metrics, objective, and the setups with their methods."""
 
     name: str
     description: str
@@ -83,7 +83,7 @@ class Benchmark:
     setups: tuple[Setup, ...]
 
     def cells(self) -> Iterator[CellSpec]:
-        """Yield every cell: for dataset, for architecture, for method, for seed. Cells share plugins and recipes."""
+        """Yield every cell, ordered by dataset, architecture, method and seed. Cells share plugins and recipes."""
         for setup in self.setups:
             for method in setup.methods:
                 for seed in self.seeds:
@@ -95,39 +95,39 @@ class Benchmark:
         return any(setup.recipe.precision == "auto" for setup in self.setups)
 
     def in_precision(self, precision: Literal["fp32", "bf16"]) -> Benchmark:
-        """Return the benchmark with a precision in place of `auto`, so that it says what is trained on any device."""
-        if not self.leaves_precision_open:
-            return self
-        recipes: dict[int, Recipe] = {}  # by the old recipe's id: setups go on sharing recipes
-        setups = []
-        for setup in self.setups:
+        """Return the benchmark with `precision: auto` replaced, so that it states what is trained on any device."""
+        recipes: dict[int, Recipe] = {}  # by the old recipe's id: setups that share a recipe still share it
+
+        def with_precision(setup: Setup) -> Setup:
             recipe = setup.recipe
             if recipe.precision == "auto":
                 recipe = recipes.setdefault(id(recipe), recipe.model_copy(update={"precision": precision}))
-            setups.append(replace(setup, recipe=recipe))
-        return replace(self, setups=tuple(setups))
+            return replace(setup, recipe=recipe)
+
+        return replace(self, setups=tuple(map(with_precision, self.setups)))
 
     def located(self, data: Path) -> Benchmark:
-        """Return the benchmark with what depends on this machine's files read: which classes are there, which weights.
+        """Return the benchmark with its data sets and architectures located under the data root `data`.
 
-        Raise `UserError` where one is missing; no key can be computed without it.
+        Their keys depend on files of this machine: which classes and which weights exist. Raise `UserError` for a missing file.
         """
         datasets = {id(dataset.plugin): dataset.located(data) for dataset in self.datasets}
         architectures = {id(architecture.plugin): architecture.located(data) for architecture in self.architectures}
-        setups = []
-        for setup in self.setups:
+
+        def with_located(setup: Setup) -> Setup:
             dataset = datasets[id(setup.dataset.plugin)]
             architecture = architectures[id(setup.architecture.plugin)]
-            setups.append(replace(setup, dataset=dataset, architecture=architecture))
+            return replace(setup, dataset=dataset, architecture=architecture)
+
         return replace(
             self,
             datasets=tuple(datasets.values()),
             architectures=tuple(architectures.values()),
-            setups=tuple(setups),
+            setups=tuple(map(with_located, self.setups)),
         )
 
     def resolved(self) -> dict[str, Any]:
-        """Return everything that the cells are made of, defaults included (JSON). The path of the file is no part of it."""
+        """Return everything that defines the cells (JSON), defaults included, without the path of the file."""
         return {
             "name": self.name,
             "description": self.description,

@@ -1,4 +1,4 @@
-"""Plain values → options, and what is wrong with them in this project's words."""
+"""Plain values → options, with pydantic's errors translated to this project's messages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _VIOLATIONS = {
 
 
 class ValidationIssue(NamedTuple):
-    """Something wrong with the value at a path inside the validated ones, or with its key. An empty path means the whole."""
+    """A problem with the value at a path, or with its key. An empty path means the values as a whole."""
 
     path: KeyPath
     text: str
@@ -47,9 +47,10 @@ class ValidationIssue(NamedTuple):
 def validate_options(
     model: type[Options], values: dict[str, Any], reserved: Iterable[str] = ()
 ) -> tuple[Any, list[ValidationIssue]]:
-    """Return plain values (of YAML or JSON) as options, or nothing and every issue.
+    """Return plain values (of YAML or JSON) as options without issues, or None with every issue.
 
-    Validation is strict, but for the shapes that YAML lacks (`coercion`). `reserved` keys are listed among the known ones.
+    Validation is strict except for the types that YAML lacks (`harness.api.coercion`). Messages list the `reserved` keys among
+    the known ones.
     """
     try:
         return validated(model, values), []
@@ -71,7 +72,7 @@ def validate_options(
 
 
 def _existing_part(values: Any, location: Sequence[str | int]) -> KeyPath:
-    """Return the part of a validation error's location that leads to a value; pydantic adds names of union members."""
+    """Return the longest prefix of an error's location that is a path of `values`; pydantic adds names of union members."""
     path: KeyPath = ()
     for step in location:
         in_mapping = isinstance(values, dict) and step in values
@@ -84,7 +85,7 @@ def _existing_part(values: Any, location: Sequence[str | int]) -> KeyPath:
 
 
 def _key_issue(detail: ErrorDetails, path: KeyPath, allowed: AllowedValues, reserved: Iterable[str]) -> ValidationIssue | None:
-    """Return the issue about an unknown or a missing key, if the error is one."""
+    """Return the issue if the error is about an unknown or a missing key, else None."""
     rest = detail["loc"][len(path) :]
     if detail["type"] == "extra_forbidden" and not rest:
         known = allowed.keys(path[:-1])
@@ -103,7 +104,7 @@ def _value_at(values: Any, path: KeyPath) -> Any:
 
 
 def _describe(details: list[ErrorDetails], value: Any, path: KeyPath, allowed: AllowedValues) -> str:
-    """Return what is wrong with a value and what is allowed. Several errors are those of the members of a union."""
+    """Return what is wrong with a value and what is allowed. Several errors come from the members of a union."""
     kind = details[0]["type"]
     if kind in ("value_error", "assertion_error"):
         return single_line(str(details[0]["ctx"]["error"]))
@@ -112,6 +113,8 @@ def _describe(details: list[ErrorDetails], value: Any, path: KeyPath, allowed: A
         return f"unknown value {format_value(value)}{did_you_mean(value, choices)}"
     if len(details) > 1:
         return f"{format_value(value)} is not allowed{allowed.describe(path)}"
+    violation = _VIOLATIONS.get(kind, "not allowed")
     expected = _EXPECTED.get(kind)
-    violation = f"not {expected}" if expected else _VIOLATIONS.get(kind, "not allowed")
+    if expected:
+        violation = f"not {expected}"
     return f"{format_value(value)} is {violation}{allowed.describe(path, known=expected)}"

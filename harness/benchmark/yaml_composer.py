@@ -1,4 +1,4 @@
-"""YAML text → PyYAML's node tree, bounded in size and depth. Syntax errors become one line with a hint."""
+"""YAML text → PyYAML's node tree, limited in size and depth. A syntax error becomes one line with a hint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_DEPTH = 50
 
 STANDARD_TAG = "tag:yaml.org,2002:"
 PLAIN_TAG = "plain"
-"""The tag of an unquoted scalar without a tag of its own; the core schema says what it means."""
+"""The tag of an unquoted scalar that has no tag; the core schema defines its value."""
 
 _HINTS = (
     ("character '\\t'", "indent with spaces, not with tabs"),
@@ -34,7 +34,7 @@ _DEFAULT_HINT = "check indentation, brackets and quotes"
 
 
 def compose(text: str) -> yaml.Node | None:
-    """Return the root node of a text with one document, or nothing for an empty text. Raise `ProblemError`."""
+    """Return the root node of a text with one document; None for an empty text. Raise `ProblemError` for invalid YAML."""
     _refuse_unprintable(text)
     composer = _BoundedComposer(text)
     try:
@@ -66,7 +66,7 @@ def limit_exceeded(node_count: int) -> str:
 
 
 class _LimitError(yaml.MarkedYAMLError):
-    """More nodes or nesting than a file may have."""
+    """The text exceeds the limit of nodes or of nesting."""
 
 
 class _BoundedComposer(Reader, Scanner, Parser, Composer, BaseResolver):
@@ -108,7 +108,7 @@ def _refuse_unprintable(text: str) -> None:
 
 
 def _describe(error: yaml.MarkedYAMLError) -> str:
-    """Return what PyYAML found, on one line, and what to try."""
+    """Return PyYAML's error on one line, with a hint."""
     if isinstance(error, _LimitError):
         return str(error.problem)
     if error.context == "expected a single document in the stream":

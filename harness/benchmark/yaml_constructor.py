@@ -1,4 +1,4 @@
-"""A node tree → plain values, aliases and merge keys expanded, with the problems found on the way."""
+"""A node tree → plain values with aliases and merge keys expanded, and the problems of the text."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _Pairs = dict[str, KeyValue]
 
 @dataclass(frozen=True)
 class Document:
-    """The values of a YAML text, its problems, and the node tree, in which positions are looked up."""
+    """The values of a YAML text, its problems, and the node tree for looking up positions."""
 
     root: yaml.Node | None
     value: Any
@@ -75,7 +75,7 @@ class Document:
 def parse_yaml(text: str, option: Position | None = None) -> Document:
     """Return the document of a text. Raise `ProblemError` if the text is not YAML or exceeds a limit.
 
-    `option` is the position of every problem of a text that was given on the command line.
+    `option` is given for a text from the command line and is then the position of all its problems.
     """
     root = compose(text)
     constructor = _Constructor(option)
@@ -84,7 +84,7 @@ def parse_yaml(text: str, option: Position | None = None) -> Document:
 
 
 class _Constructor:
-    """Builds plain values from nodes. Every use of an alias becomes a fresh value and counts toward the limits."""
+    """Builds plain values from nodes. Every use of an alias becomes a separate value and counts toward the limits."""
 
     def __init__(self, option: Position | None) -> None:
         self.problems: list[Problem] = []
@@ -92,10 +92,10 @@ class _Constructor:
         self._option = option
         self._node_count = 0
         self._open: set[int] = set()  # ids of the collections under construction
-        self._scalars: dict[int, Any] = {}  # values by the node's id: a scalar is checked once, however many aliases it has
+        self._scalars: dict[int, Any] = {}  # values by the node's id: a scalar with many aliases is checked once
 
     def construct(self, node: yaml.Node) -> Any:
-        """Return the value of a node; nothing for a collection inside itself."""
+        """Return the value of a node; None for a collection inside itself."""
         if isinstance(node, yaml.ScalarNode):
             self._count(node)
             return self._scalar(node)
@@ -117,7 +117,7 @@ class _Constructor:
         return values
 
     def _pairs(self, node: yaml.MappingNode) -> _Pairs:
-        """Return a mapping's own keys, then those of its merge keys that it lacks."""
+        """Return a mapping's own keys and the keys that its merge keys add."""
         pairs: _Pairs = {}
         merges: _Pairs = {}
         for key_node, value_node in node.value:
@@ -147,7 +147,7 @@ class _Constructor:
                 self._open.discard(id(parent))
 
     def _key(self, node: yaml.Node) -> str | None:
-        """Return a key, or nothing for what cannot be one."""
+        """Return a key; report a node that is no text and return None."""
         self._count(node)
         if not isinstance(node, yaml.ScalarNode):
             self._report(node, "a list or mapping as a key; keys are texts")
@@ -164,7 +164,7 @@ class _Constructor:
         return self._scalars[id(node)]
 
     def _resolve(self, node: yaml.ScalarNode) -> Any:
-        """Return the value of a scalar by its tag, or by the core schema if it has none."""
+        """Return the value of a scalar according to its tag, or to the core schema without a tag."""
         if _SURROGATE.search(node.value):
             self._report(node, "half a surrogate pair in a text; write the whole character")
         if node.tag == _STRING_TAG:
@@ -184,7 +184,7 @@ class _Constructor:
         return value
 
     def _enter(self, node: yaml.Node) -> bool:
-        """Begin a collection, unless it is inside itself."""
+        """Count and open a collection. Report one inside itself and return False."""
         self._count(node)
         if id(node) in self._open:
             self._report(node, "an alias inside the value that it stands for; aliases cannot be recursive")

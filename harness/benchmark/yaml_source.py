@@ -1,6 +1,6 @@
-"""A YAML file → a mapping of plain values whose positions can be looked up. Knows nothing of what the keys mean.
+"""A YAML file → a mapping of plain values with positions. Does not know the meaning of the keys.
 
-Files come from strangers: size, depth and expansion are bounded (SECURITY.md).
+Files may be hostile, so size, depth and expansion are limited (SECURITY.md).
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ MAX_BYTES = 256 * 1024
 
 @dataclass(frozen=True)
 class YamlSource:
-    """A file's values, and the problems of its text that do not hide the rest of it."""
+    """The values of a file, and the problems that do not prevent reading the rest."""
 
     path: Path
     data: dict[str, Any]
     problems: tuple[Problem, ...]
-    document: Document  # of the file, in which positions are looked up
+    document: Document  # for looking up positions
     overridden: Mapping[KeyPath, Position] = field(default_factory=dict)
-    """The paths whose values the command line gave, with the option that gave them."""
+    """Paths whose values come from the command line → the option."""
 
     def problem(self, path: KeyPath, text: str, *, at_key: bool = False) -> Problem:
-        """Return a problem at the value (or the key) at a path, or at the nearest value around a missing one."""
+        """Return a problem at the value (or the key) of a path; for a missing value, at the nearest enclosing one."""
         span = self.span(path)
-        return Problem(span.key if at_key else span.value, text)
+        position = span.key if at_key else span.value
+        return Problem(position, text)
 
     def span(self, path: KeyPath) -> Span:
-        """Return where a value and its key are."""
+        """Return the positions of the value at a path and of its key."""
         for length in range(len(path), 0, -1):
             option = self.overridden.get(path[:length])
             if option is not None:
@@ -44,18 +45,18 @@ class YamlSource:
         return self.document.span(path)
 
     def describe_position(self, path: KeyPath) -> str:
-        """Return the position of a value as messages print it."""
+        """Return the position of the value at a path, for a message."""
         return self.span(path).value.describe(self.path)
 
     def error(self, problems: Iterable[Problem]) -> BenchmarkError:
-        """Return the exception that lists problems, each once, in the order of the file."""
+        """Return an exception that lists each problem once, in the order of the file."""
         return BenchmarkError(f"{position.describe(self.path)}: {text}" for position, text in sorted(set(problems)))
 
 
 def read_source(path: Path) -> YamlSource:
-    """Read a file.
+    """Return the values of a file.
 
-    Raise `BenchmarkError` if it is no YAML mapping. Lesser problems (a key given twice, …) go into `problems`.
+    Raise `BenchmarkError` if it cannot be read or is no YAML mapping. Other problems (a duplicate key, …) go to `problems`.
     """
     text = _read_text(path)
     try:

@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints. One file per subcommand, imported only when it is asked for."""
+"""The command line: parse, call, print. One file per subcommand, which is imported when the subcommand is used."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ COMMANDS = {
     "schema": "schema",
     "new-plugin": "new_plugin",
 }
-"""Subcommand → the module of this package that holds it, under the module's name."""
+"""Subcommand → the module of this package that defines it, under the module's name."""
 
 
 class LazyGroup(click.Group):
-    """A group that imports a subcommand when it is used, so that `--help` and `list` cost no torch."""
+    """A group that imports a subcommand when it is used, so that `--help` and `list` do not import torch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the subcommands in the order of a first reading."""
+        """Return the subcommands, the most used ones first."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one."""
+        """Import a subcommand."""
         if cmd_name not in COMMANDS:
             return None
         module = COMMANDS[cmd_name]
         return getattr(importlib.import_module(f"harness.cli.{module}"), module)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a subcommand; end quietly when nobody reads its output any more (`| head`), which click takes for a failure."""
+        """Run a subcommand. If nobody reads its output any more (`| head`), exit with 141 and without a message."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -70,7 +70,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line and exit code 2."""
+    """Run the command line. A user's mistake gives one line and exit code 2."""
     repair_standard_streams()
     try:
         _check_working_folder()
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def _check_working_folder() -> None:
-    """Refuse to work in a folder that was removed: relative paths mean nothing there, and torch cannot be loaded."""
+    """Raise `UserError` in a folder that was removed: relative paths mean nothing there, and torch cannot be imported."""
     try:
         Path.cwd()
     except OSError as error:

@@ -1,9 +1,9 @@
-"""Arguments that several subcommands take, and what they stand for: folders, a checked benchmark, a run."""
+"""Arguments of several subcommands, and the values they stand for: folders, plugins, a validated benchmark."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,57 +22,46 @@ store_option = click.option(
     "--store",
     metavar="DIR",
     type=UserPath(),
-    help="Where computed objects are kept and found again; default: HARNESS_STORE, else runs/store.",
+    help="Where computed objects are stored; default: HARNESS_STORE, else runs/store.",
 )
 data_option = click.option(
     "--data",
     metavar="DIR",
     type=UserPath(),
-    help="Where data sets lie; default: HARNESS_DATA, else the user's cache folder.",
+    help="Where data sets are; default: HARNESS_DATA, else the user's cache folder.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def store_folder(given: Path | None) -> Path:
-    """Return the store's folder: what was given, else HARNESS_STORE, else the default."""
+    """Return the store's folder: the given one, else HARNESS_STORE, else `runs/store`."""
     return given or from_environment("HARNESS_STORE") or Path("runs/store")
 
 
 def data_folder(given: Path | None) -> Path:
-    """Return the data root: what was given, else HARNESS_DATA, else the user's cache folder."""
+    """Return the data root: the given one, else HARNESS_DATA, else the user's cache folder."""
     return given or from_environment("HARNESS_DATA") or default_data_root()
 
 
 def open_catalogue() -> Catalogue:
-    """Return the catalogue of installed plugins; those that had to be left out are named on standard error."""
-    from harness.registry.catalogue import load_catalogue
+    """Return the catalogue of the plugins, and print a warning for each that could not be loaded.
 
-    catalogue = load_catalogue()
+    It is the `obj` that the running command was called with, `command.main(…, obj=catalogue)`, or else that of the installed
+    plugins.
+    """
+    catalogue: Catalogue | None = click.get_current_context().obj
+    if catalogue is None:
+        from harness.registry.catalogue import load_catalogue
+
+        catalogue = load_catalogue()
     for problem in catalogue.problems:
         click.echo(f"warning: {problem}", err=True)
     return catalogue
 
 
 def open_benchmark(file: Path, overrides: tuple[str, ...]) -> tuple[Benchmark, Catalogue]:
-    """Return a checked benchmark, and the catalogue it was checked against."""
+    """Return a validated benchmark and the catalogue of its plugins."""
     from harness.benchmark import load_benchmark
 
     catalogue = open_catalogue()
     return load_benchmark(file, catalogue, overrides), catalogue
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """Return a run folder's `run.json`."""
-    import json
-
-    from harness.errors import UserError
-
-    try:
-        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder}: no run.json; name a folder that `harness run FILE --out DIR` has written") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{folder / 'run.json'}: not readable as JSON: {error}") from None
-    if not isinstance(facts, dict):
-        raise UserError(f"{folder / 'run.json'}: holds no JSON object; `harness run` writes it anew")
-    return facts

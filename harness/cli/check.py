@@ -1,4 +1,4 @@
-"""`harness check`: all problems of a benchmark file at once."""
+"""`harness check`: all problems of a benchmark file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.errors import BenchmarkError, UserError
 @set_option
 @json_option
 def check(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Check a benchmark file; nothing is trained and no data is read."""
+    """Check a benchmark file. Nothing is trained and no data is read."""
     from harness.plan.planner import plan
 
     problems: list[str] = []
@@ -32,7 +32,8 @@ def check(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     except UserError as error:
         problems = [str(error)]
     if as_json:
-        click.echo(json.dumps({"file": str(file), "ok": not problems, "problems": problems, "cells": cells}, indent=1))
+        facts = {"file": str(file), "ok": not problems, "problems": problems, "cells": cells}
+        click.echo(json.dumps(facts, indent=1))
     elif problems:
         click.echo("\n".join(problems), err=True)
     else:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from harness.cli.arguments import store_folder, store_option
-from harness.cli.explain import facts
+from harness.cli.explain import describe_key
 from harness.errors import StoreError
 from harness.store import Store
 from harness.text import escape_unprintable
@@ -23,21 +23,26 @@ _ABSENT = object()
 @click.argument("second", metavar="KEY")
 @store_option
 def diff(first: str, second: str, store: Path | None) -> None:
-    """Print every place in which the things behind two keys differ, a line each."""
-    shelf = Store(store_folder(store))
-    left, right = (facts(shelf, shelf.resolve(key)) for key in (first, second))
+    """Print every value in which the specifications of two keys differ, one per line."""
+    opened = Store(store_folder(store))
+    left = describe_key(opened, opened.resolve(first))
+    right = describe_key(opened, opened.resolve(second))
     try:
         lines = list(differences({"kind": left["kind"], **left["spec"]}, {"kind": right["kind"], **right["spec"]}))
-    except RecursionError:  # no spec of ours goes so deep
-        raise StoreError(f"{shelf.root}: {first} or {second} is nested too deeply to compare") from None
-    click.echo("\n".join(map(escape_unprintable, lines)) if lines else "no difference: both keys are of one thing")
+    except RecursionError:  # a spec that the harness wrote is not nested so deeply
+        raise StoreError(f"{opened.root}: {first} or {second} is nested too deeply to compare") from None
+    for line in lines:
+        click.echo(escape_unprintable(line))
+    if not lines:
+        click.echo("no difference: both keys are of one thing")
 
 
 def differences(left: Any, right: Any, path: str = "") -> Iterator[str]:
-    """Yield `place: left → right` for every leaf that differs."""
+    """Yield `path: left → right` for every leaf that differs."""
     if isinstance(left, dict) and isinstance(right, dict):
         for name in sorted({*left, *right}):
-            yield from differences(left.get(name, _ABSENT), right.get(name, _ABSENT), f"{path}.{name}" if path else name)
+            inner = f"{path}.{name}" if path else name
+            yield from differences(left.get(name, _ABSENT), right.get(name, _ABSENT), inner)
     elif left != right:
         yield f"{path}: {_show(left)} → {_show(right)}"
 

@@ -1,4 +1,4 @@
-"""`harness doctor`: is everything there that a run needs?"""
+"""`harness doctor`: what a run would use here, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -18,40 +18,50 @@ from harness.execution.engines.cpu_count import count_cpus
 @store_option
 @data_option
 def doctor(store: Path | None, data: Path | None) -> None:
-    """Look at plugins, device, store and data root, and say what is wrong; exit code 1 if anything is."""
+    """Print packages, plugins, device, store and data root, with what is wrong; then the exit code is 1."""
     import torch
 
-    from harness.store import Store
     from harness.telemetry.provenance import provenance
 
-    wrong = 0
     facts = provenance()
     versions = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
     click.echo(f"packages  python {facts['python']}, {versions}")
     catalogue = open_catalogue()
-    wrong += len(catalogue.problems)
     sources = sorted({f"{r.source.plugin} ({r.source.distribution})" for r in catalogue})
     click.echo(f"plugins   {', '.join(sources)}")
     device = facts["device"] if torch.cuda.is_available() else "no CUDA device; runs go to the CPU"
     click.echo(f"device    {device}; {facts['processor']}, {facts['threads']} threads")
     click.echo(f"workers   {count_cpus().describe()}")
-    folder = store_folder(store)
+    problems = len(catalogue.problems)
     try:
-        count = len(list(Store(folder).keys())) if folder.is_dir() else 0
-        free = shutil.disk_usage(folder if folder.is_dir() else Path.cwd()).free / 2**30
-        click.echo(f"store     {folder}: {count} objects, {free:.0f} GiB free")
+        click.echo(f"store     {_describe_store(store_folder(store))}")
     except HarnessError as error:
-        wrong += 1
+        problems += 1
         click.echo(f"store     {error}")
-    click.echo(f"data      {_data(data_folder(data))}")
-    sys.exit(1 if wrong else 0)
+    click.echo(f"data      {_describe_data(data_folder(data))}")
+    sys.exit(1 if problems else 0)
 
 
-def _data(root: Path) -> str:
+def _describe_store(folder: Path) -> str:
+    """Return the number of objects and the free disk space. Raise `HarnessError` for an unreadable store."""
+    from harness.store import Store
+
+    count = 0
+    disk = Path.cwd()
+    if folder.is_dir():
+        count = len(Store(folder).keys())
+        disk = folder
+    free = shutil.disk_usage(disk).free / 2**30
+    return f"{folder}: {count} objects, {free:.0f} GiB free"
+
+
+def _describe_data(root: Path) -> str:
     if root == NO_DATA_ROOT:
         return "no data root, since there is no home folder; name one with --data or HARNESS_DATA"
+    names: list[str] = []
     try:
-        there = sorted(entry.name for entry in root.iterdir()) if root.is_dir() else []
+        if root.is_dir():
+            names = sorted(entry.name for entry in root.iterdir())
     except OSError as error:
         return f"{root}: cannot be read: {error.strerror}; name another folder with --data or HARNESS_DATA"
-    return f"{root}: {', '.join(there) or 'nothing there yet; docs/data.md says what goes where'}"
+    return f"{root}: {', '.join(names) or 'nothing there yet; docs/data.md says what goes where'}"

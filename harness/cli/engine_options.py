@@ -1,4 +1,4 @@
-"""`--engine-option KEY=VALUE`, and the options of an engine that `harness run` has under their own names."""
+"""Options of an engine: `--engine-option KEY=VALUE`, and those that `harness run` has as options of its own."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from harness.registry.catalogue import Catalogue
 
 
 def make_engine(catalogue: Catalogue, name: str, pairs: Sequence[str], own: Mapping[str, Any]) -> Engine:
-    """Return an engine with options given as `KEY=VALUE` texts, and with those of `own` that are not None.
+    """Return an engine with the options of `pairs` (`KEY=VALUE`, values in YAML) and those of `own` that are not None.
 
-    Values are YAML, validated as in a benchmark file. Raise `UserError` in one line for what is wrong.
+    Raise `UserError` for the first invalid option.
     """
     fields = catalogue.get("engine", name).Options.model_fields
     values: dict[str, Any] = {}
@@ -33,8 +33,11 @@ def make_engine(catalogue: Catalogue, name: str, pairs: Sequence[str], own: Mapp
         values[key] = value
     options, issues = validate_options(catalogue.get("engine", name).Options, values)
     if issues:
-        key = str(issues[0].path[0]) if issues[0].path and not issues[0].at_key else name
-        raise UserError(f"--engine-option {key}: {issues[0].text}")
+        issue = issues[0]
+        subject = name
+        if issue.path and not issue.at_key:
+            subject = str(issue.path[0])
+        raise UserError(f"--engine-option {subject}: {issue.text}")
     engine: Engine = catalogue.create("engine", name, options)
     return engine
 

@@ -1,4 +1,4 @@
-"""`harness explain`: what a key is made of."""
+"""`harness explain`: the specification behind a key."""
 
 from __future__ import annotations
 
@@ -17,18 +17,23 @@ from harness.store import Store
 @click.argument("key", metavar="KEY")
 @store_option
 def explain(key: str, store: Path | None) -> None:
-    """Print what a key (or the start of one) is made of, and how the object came about if it is stored."""
-    shelf = Store(store_folder(store))
-    click.echo(json.dumps(facts(shelf, shelf.resolve(key)), indent=1))
+    """Print the specification behind a key, or the start of one, and the metadata of its object if it is stored."""
+    opened = Store(store_folder(store))
+    click.echo(json.dumps(describe_key(opened, opened.resolve(key)), indent=1))
 
 
-def facts(shelf: Store, key: str) -> dict[str, Any]:
-    """Return what the store knows of a key: its spec, and the stored object's meta-data."""
+def describe_key(store: Store, key: str) -> dict[str, Any]:
+    """Return the kind and the spec behind a key, and the metadata of its object if it is stored."""
+    stored = True
     try:
-        known, stored = shelf.meta(key), True
+        known = store.meta(key)
     except DamagedObject:
-        known, stored = shelf.read_task(key), False
+        known = store.read_task(key)
+        stored = False
     if not (isinstance(known.get("kind"), str) and isinstance(known.get("spec"), dict)):
-        raise StoreError(f"{shelf.root}: what lies under {key[:12]} does not say what it is made of")
-    facts = {"key": key, "kind": known["kind"], "stored": stored}
-    return {**facts, **({k: v for k, v in known.items() if k not in facts} if stored else {"spec": known["spec"]})}
+        raise StoreError(f"{store.root}: what lies under {key[:12]} does not say what it is made of")
+    description = {"key": key, "kind": known["kind"], "stored": stored}
+    metadata = known if stored else {"spec": known["spec"]}
+    for name, value in metadata.items():
+        description.setdefault(name, value)
+    return description

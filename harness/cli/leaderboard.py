@@ -1,4 +1,4 @@
-"""`harness leaderboard`: the board from the rows of one or several runs. Nothing is trained."""
+"""`harness leaderboard`: the board of the rows of one or several runs. Trains nothing."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from harness.results.rows import read_rows
 
 @click.command()
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=UserPath())
-@click.option("--format", "form", type=click.Choice([*FORMATS]), default="markdown", show_default=True, help="How to write it.")
+@click.option(
+    "--format", "form", type=click.Choice([*FORMATS]), default="markdown", show_default=True, help="The format of the board."
+)
 @click.option("--reference", metavar="FILE", type=UserPath(), help="CSV of published numbers to compare with.")
 @click.option("--out", metavar="FILE", type=UserPath(), help="Where to write the board; default: print it.")
-@click.option("--metrics", default="main", show_default=True, help="main, all, or names with commas between, in that order.")
+@click.option("--metrics", default="main", show_default=True, help="main, all, or names separated by commas, in that order.")
 def leaderboard(folders: tuple[Path, ...], form: str, reference: Path | None, out: Path | None, metrics: str) -> None:
     """Print the leaderboard of the runs in DIR..., from their results.csv alone.
 
-    Several runs are laid together: one may hold the baselines, another your method.
+    The rows of several runs make one board: one run may hold the baselines, another your method.
     """
-    ours = board({str(folder): read_rows(folder) for folder in folders}, metrics)
+    made = board({str(folder): read_rows(folder) for folder in folders}, metrics)
     if reference is not None:
-        ours = compare(ours, read_reference(reference))
-    text = render(ours, form)
+        made = compare(made, read_reference(reference))
+    text = render(made, form)
     if out is None:
         click.echo(text, nl=False)
     else:

@@ -1,4 +1,4 @@
-"""`harness list`: what is registered, by whom, with options and their defaults. Costs no torch."""
+"""`harness list`: registered plugins, their distributions, options and defaults. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from harness.registry.catalogue import KINDS, Registration
 
 _ALIASES = {"method": "ensemble_builder", "builder": "ensemble_builder", "ensemble": "ensemble_builder", "data_set": "dataset"}
 
+_TITLES = {"ensemble_builder": "methods (ensemble builders)", "dataset": "data sets"}
+
 
 @click.command(name="list")
 @click.argument("kind", metavar="[KIND]", required=False)
 @json_option
 def list_plugins(kind: str | None, as_json: bool) -> None:
     """List what is registered: methods, architectures, datasets, metrics, objectives, derivations, engines, figures."""
-    wanted = None if kind is None else _kind(kind)
-    entries = [r for r in open_catalogue() if wanted in (None, r.kind)]
+    kinds = KINDS if kind is None else (_kind(kind),)
+    registrations = [registration for registration in open_catalogue() if registration.kind in kinds]
     if as_json:
-        click.echo(json.dumps([_as_json(r) for r in entries], indent=1))
+        click.echo(json.dumps([_as_json(registration) for registration in registrations], indent=1))
         return
-    for k in KINDS:
-        mine = [r for r in entries if r.kind == k]
-        if mine:
-            click.echo(click.style(_title(k), bold=True))
-            for registration in mine:
+    for listed in kinds:
+        of_kind = [registration for registration in registrations if registration.kind == listed]
+        if of_kind:
+            click.echo(click.style(_title(listed), bold=True))
+            for registration in of_kind:
                 _print(registration)
             click.echo()
 
 
 def _kind(word: str) -> str:
-    """Return the kind that a user's word means: singular or plural, with dash or underscore."""
+    """Return the kind that a word names, in singular or plural, with dashes or underscores."""
     name = word.lower().replace("-", "_")
     for candidate in (name, name.removesuffix("s"), name.removesuffix("ies") + "y"):
         candidate = _ALIASES.get(candidate, candidate)
@@ -45,16 +47,20 @@ def _kind(word: str) -> str:
 
 
 def _title(kind: str) -> str:
-    return {"ensemble_builder": "methods (ensemble builders)", "dataset": "data sets"}.get(
-        kind, kind.removesuffix("y") + "ies" if kind.endswith("y") else kind + "s"
-    )
+    if kind in _TITLES:
+        return _TITLES[kind]
+    if kind.endswith("y"):
+        return kind.removesuffix("y") + "ies"
+    return kind + "s"
 
 
 def _print(registration: Registration) -> None:
     first_line = (inspect.getdoc(registration.cls) or "").split("\n\n")[0].replace("\n", " ")
     click.echo(f"  {click.style(registration.name, fg='cyan')}  {first_line}  [{registration.source.distribution}]")
     for option in _options(registration):
-        default = "required" if option["required"] else f"= {json.dumps(option['default'])}"
+        default = f"= {json.dumps(option['default'])}"
+        if option["required"]:
+            default = "required"
         click.echo(f"      {option['name']} {default}  {option['description']}")
 
 
@@ -73,13 +79,15 @@ def _as_json(registration: Registration) -> dict[str, Any]:
 def _options(registration: Registration) -> list[dict[str, Any]]:
     schema = registration.cls.Options.model_json_schema()
     required = schema.get("required", [])
-    return [
-        {
+    options = []
+    for name, field in schema.get("properties", {}).items():
+        type_schema = {key: value for key, value in field.items() if key not in ("default", "description", "title")}
+        option = {
             "name": name,
             "required": name in required,
             "default": field.get("default"),
             "description": field.get("description", ""),
-            "schema": {k: v for k, v in field.items() if k not in ("default", "description", "title")},
+            "schema": type_schema,
         }
-        for name, field in schema.get("properties", {}).items()
-    ]
+        options.append(option)
+    return options

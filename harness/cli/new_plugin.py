@@ -1,4 +1,4 @@
-"""`harness new-plugin`: a folder with a working plugin to start from."""
+"""`harness new-plugin`: a folder with a working plugin as a template."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ only-include = ["{module}.py"]
 """
 
 MODULE = '''\
-"""A plugin for basin-harness: an ensemble of snapshots. Put your own method in its place."""
+"""A plugin for basin-harness: an ensemble of snapshots. Replace it with your own method."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class {cls}(EnsembleBuilder):
         spacing: int = Field(1, ge=1, description="epochs between two snapshots")
 
     def check(self, recipe: Recipe, members: int) -> None:
-        """Refuse what does not fit, before anything is trained."""
+        """Raise an error for a recipe that is too short, before anything is trained."""
         if recipe.epochs - (members - 1) * self.options.spacing < 1:
             spacing = self.options.describe("spacing")
             raise ValueError(f"{{spacing}}; {{members}} snapshots do not fit into the recipe's {{recipe.epochs}} epochs")
 
     def build(self, cell: Cell) -> Sequence[Weights]:
-        """Return the members as handles: nothing is trained here."""
+        """Return the members as handles. Nothing is trained here."""
         run = cell.trajectory(member=0)
         return [run.at(cell.epochs - j * self.options.spacing) for j in reversed(range(cell.size))]
 
@@ -123,7 +123,7 @@ def new_plugin(name: str) -> None:
         "method": module,
         "cls": "".join(part.capitalize() for part in module.split("_")),
     }
-    files = {
+    templates = {
         "pyproject.toml": PYPROJECT,
         f"{module}.py": MODULE,
         f"test_{module}.py": TEST,
@@ -132,7 +132,7 @@ def new_plugin(name: str) -> None:
     }
     try:
         folder.mkdir()
-        for file, template in files.items():
+        for file, template in templates.items():
             (folder / file).write_text(template.format(**words), encoding="utf-8")
     except FileExistsError:
         raise UserError(f"{folder}: is there already; take another name") from None

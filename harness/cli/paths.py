@@ -1,4 +1,4 @@
-"""Paths as users write them: `~` is expanded, which the shell leaves to us in `--store=~/x`, in containers and in YAML."""
+"""Paths as users write them. A leading `~` is expanded, which shells do not do in `--store=~/x`, nor containers and YAML."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.errors import UserError
 
 
 class UserPath(click.ParamType):
-    """Reads a path. Nothing needs to be there; a leading `~` or `~user` is the user's home folder."""
+    """A parameter type for paths, which need not exist. A leading `~` or `~user` is the user's home folder."""
 
     name = "path"
 
@@ -34,10 +34,13 @@ def expanded(text: str, where: str) -> Path:
     if not text.startswith("~"):
         return path
     user = path.parts[0].removeprefix("~")
-    home = None if not user and not Path(os.environ.get("HOME", "/")).is_absolute() else _expanded_by_system(path)
+    has_home = bool(user) or Path(os.environ.get("HOME", "/")).is_absolute()
+    home = _expanded_by_system(path) if has_home else None
     if home is not None:
         return home
-    reason = f"there is no user '{user}' here" if user else "there is no home folder (HOME names none)"
+    reason = "there is no home folder (HOME names none)"
+    if user:
+        reason = f"there is no user '{user}' here"
     raise UserError(f"{where} {text}: {reason}; write the path in full, or ./{text} for a folder of that name")
 
 
@@ -50,12 +53,15 @@ def _expanded_by_system(path: Path) -> Path | None:
 
 
 def from_environment(variable: str) -> Path | None:
-    """Return the path in an environment variable, or nothing if it is not set or blank."""
+    """Return the path in an environment variable; None if the variable is not set or blank."""
     text = os.environ.get(variable, "")
     return expanded(text, variable) if text.strip() else None
 
 
 def _label(param: click.Parameter | None) -> str:
+    """Return what messages call a parameter."""
+    if param is None:
+        return "path"
     if isinstance(param, click.Option):
         return param.opts[0]
-    return str(param.metavar or param.name).rstrip(".") if param is not None else "path"
+    return str(param.metavar or param.name).rstrip(".")

@@ -1,11 +1,12 @@
-"""`harness plan`: the graph and its cost. Trains nothing."""
+"""`harness plan`: the cells and tasks of a benchmark and their cost. Trains nothing."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -20,6 +21,9 @@ from harness.cli.arguments import (
     store_option,
 )
 
+if TYPE_CHECKING:
+    from harness.plan.graph import Graph
+
 
 @click.command()
 @file_argument
@@ -28,7 +32,7 @@ from harness.cli.arguments import (
 @data_option
 @json_option
 def plan(file: Path, overrides: tuple[str, ...], store: Path | None, data: Path | None, as_json: bool) -> None:
-    """Print what a run would train, what is shared, what is in the store already, and what it all costs.
+    """Print what a run would train, what its cells share, what the store already holds, and the cost.
 
     Costs are in epochs of plain training; a distilled epoch counts 4/3, for the teacher's forward pass.
     """
@@ -38,13 +42,18 @@ def plan(file: Path, overrides: tuple[str, ...], store: Path | None, data: Path 
     from harness.execution.device import precision_on, resolve_device
     from harness.plan.planner import plan as make_graph
 
-    precision = precision_on(resolve_device("auto")) if benchmark.leaves_precision_open else "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    if benchmark.leaves_precision_open:
+        precision = precision_on(resolve_device("auto"))
     facts = _facts(make_graph(benchmark, precision), store_folder(store))
-    click.echo(json.dumps(facts, indent=1) if as_json else _text(facts), nl=True)
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+    else:
+        click.echo(_text(facts))
 
 
-class _Nothing:
-    """The store of someone who has none yet."""
+class _EmptyStore:
+    """What planning asks of a store, for a store that does not exist. Planning creates no folder."""
 
     def has(self, key: str) -> bool:
         return False
@@ -53,85 +62,121 @@ class _Nothing:
         return {}
 
 
-def _facts(graph: Any, folder: Path) -> dict[str, Any]:
-    """Return the plan as JSON; planning makes no folder."""
-    from harness.execution.rows import place
+def _facts(graph: Graph, folder: Path) -> dict[str, Any]:
+    """Return the plan as JSON, given the store's folder."""
     from harness.store import Store
 
-    pending = graph.pending(Store(folder) if folder.is_dir() else _Nothing())
-    new = graph.new_epochs(pending)
-    cells = [
-        {**place(cell), "members": len(cell.members), "key": cell.key, "epochs_alone": _round(cell.epochs_alone)}
-        | {"epochs_new": _round(now), "epochs_new_from_empty_store": _round(cell.epochs_new), "problem": cell.problem}
-        for cell, now in zip(graph.cells, new, strict=True)
-    ]
-    tasks = [
-        {
+    store: Any = Store(folder) if folder.is_dir() else _EmptyStore()
+    pending = graph.pending(store)
+    new_epochs = graph.new_epochs(pending)
+    return {
+        "benchmark": graph.benchmark.name,
+        "cells": _cells(graph, new_epochs),
+        "total": {
+            "epochs_alone": _sum(cell.epochs_alone for cell in graph.cells),
+            "epochs_new": _sum(new_epochs),
+            "epochs_new_from_empty_store": _sum(cell.epochs_new for cell in graph.cells),
+        },
+        "shared": _shared(graph),
+        "tasks": _tasks(graph, pending),
+    }
+
+
+def _cells(graph: Graph, new_epochs: Iterable[float]) -> list[dict[str, Any]]:
+    from harness.execution.rows import place
+
+    cells = []
+    for cell, new in zip(graph.cells, new_epochs, strict=True):
+        facts = {
+            **place(cell),
+            "members": len(cell.members),
+            "key": cell.key,
+            "epochs_alone": _round(cell.epochs_alone),
+            "epochs_new": _round(new),
+            "epochs_new_from_empty_store": _round(cell.epochs_new),
+            "problem": cell.problem,
+        }
+        cells.append(facts)
+    return cells
+
+
+def _tasks(graph: Graph, pending: Collection[str]) -> list[dict[str, Any]]:
+    tasks = []
+    for task in graph.tasks.values():
+        facts = {
             "key": task.key,
             "kind": task.kind,
             "cost": _round(task.cost),
             "stored": task.key not in pending,
             "parents": list(task.parents),
         }
-        for task in graph.tasks.values()
-    ]
-    total = {
-        name: _round(sum(exact))
-        for name, exact in (
-            ("epochs_alone", [cell.epochs_alone for cell in graph.cells]),
-            ("epochs_new", new),
-            ("epochs_new_from_empty_store", [cell.epochs_new for cell in graph.cells]),
-        )
-    }
-    return {"benchmark": graph.benchmark.name, "cells": cells, "total": total, "shared": _shared(graph), "tasks": tasks}
+        tasks.append(facts)
+    return tasks
 
 
 def _round(epochs: float) -> float:
     return round(epochs, 6)
 
 
-def _shared(graph: Any) -> list[dict[str, Any]]:
-    """Return the trainings that more than one cell stands on, as counts by the methods that share them."""
-    users: dict[str, set[int]] = defaultdict(set)
+def _sum(epochs: Iterable[float]) -> float:
+    return _round(sum(epochs))
+
+
+def _shared(graph: Graph) -> list[dict[str, Any]]:
+    """Return the trainings that several cells need, counted by the methods that share them."""
+    costs_by_methods: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for key, cells in _cells_by_task(graph).items():
+        cost = graph.tasks[key].cost
+        if len(cells) > 1 and cost:
+            labels = dict.fromkeys(graph.cells[index].spec.method.label for index in sorted(cells))
+            costs_by_methods[tuple(labels)].append(cost)
+    shared = []
+    for methods, costs in costs_by_methods.items():
+        shared.append({"methods": list(methods), "trainings": len(costs), "epochs": _sum(costs)})
+    return shared
+
+
+def _cells_by_task(graph: Graph) -> dict[str, set[int]]:
+    """Return, for each task that members need, the indices of the cells that need it."""
+    cells: dict[str, set[int]] = defaultdict(set)
     for index, cell in enumerate(graph.cells):
         stack = [member.location.object for member in cell.members]
         while stack:
             key = stack.pop()
-            if index not in users[key]:
-                users[key].add(index)
+            if index not in cells[key]:
+                cells[key].add(index)
                 stack.extend(graph.tasks[key].parents)
-    by_methods: dict[tuple[str, ...], list[float]] = defaultdict(list)
-    for key, cells in users.items():
-        if len(cells) > 1 and graph.tasks[key].cost:
-            by_methods[tuple(dict.fromkeys(graph.cells[i].spec.method.label for i in sorted(cells)))].append(
-                graph.tasks[key].cost
-            )
-    return [{"methods": list(m), "trainings": len(costs), "epochs": _round(sum(costs))} for m, costs in by_methods.items()]
+    return cells
 
 
 def _text(facts: dict[str, Any]) -> str:
-    from tabulate import tabulate
-
-    columns = ("dataset", "architecture", "method", "seed", "members", "epochs_alone", "epochs_new")
-    table = tabulate(
-        [[cell[c] for c in columns] for cell in facts["cells"]], headers=[c.replace("_", " ") for c in columns], floatfmt=".1f"
-    )
-    kinds: dict[str, list[int]] = {}
+    """Return the plan as a table of cells and lines about sharing, tasks and cost."""
+    lines = [_table(facts["cells"]), ""]
+    for shared in facts["shared"]:
+        methods = ", ".join(shared["methods"])
+        lines.append(f"shared by {methods}: {shared['trainings']} trainings, {shared['epochs']:g} epochs")
+    stored_by_kind: dict[str, list[bool]] = {}
     for task in facts["tasks"]:
-        count = kinds.setdefault(task["kind"], [0, 0])
-        count[0] += 1
-        count[1] += task["stored"]
+        stored_by_kind.setdefault(task["kind"], []).append(task["stored"])
+    for kind, stored in stored_by_kind.items():
+        lines.append(f"{kind}: {len(stored)} tasks, {sum(stored)} of them in the store")
     total = facts["total"]
     saved = total["epochs_alone"] - total["epochs_new_from_empty_store"]
-    lines = [table, ""]
-    lines += [
-        f"shared by {', '.join(s['methods'])}: {s['trainings']} trainings, {s['epochs']:g} epochs" for s in facts["shared"]
-    ]
-    lines += [f"{kind}: {count} tasks, {stored} of them in the store" for kind, (count, stored) in kinds.items()]
     lines += [
         f"epochs if each ensemble were built alone: {total['epochs_alone']:g}",
         f"epochs with sharing, from an empty store:  {total['epochs_new_from_empty_store']:g} ({saved:g} saved)",
         f"epochs to train now:                       {total['epochs_new']:g}",
     ]
-    lines += dict.fromkeys(f"cannot be planned: {cell['problem']}" for cell in facts["cells"] if cell["problem"])
+    problems = dict.fromkeys(cell["problem"] for cell in facts["cells"] if cell["problem"])
+    lines += [f"cannot be planned: {problem}" for problem in problems]
     return "\n".join(lines)
+
+
+def _table(cells: Iterable[dict[str, Any]]) -> str:
+    from tabulate import tabulate
+
+    columns = ("dataset", "architecture", "method", "seed", "members", "epochs_alone", "epochs_new")
+    rows = []
+    for cell in cells:
+        rows.append([cell[column] for column in columns])
+    return tabulate(rows, headers=[column.replace("_", " ") for column in columns], floatfmt=".1f")

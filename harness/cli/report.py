@@ -1,4 +1,4 @@
-"""`harness report`: one HTML page of a run, and its figures as files. Nothing is trained."""
+"""`harness report`: one HTML page of a run, and its figures as files. Trains nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=UserPath())
-@click.option("--out", metavar="FILE", type=UserPath(), help="Where the page goes; default: DIR/report.html.")
+@click.option("--out", metavar="FILE", type=UserPath(), help="Where to write the page; default: DIR/report.html.")
 @click.option("--figures", metavar="FOLDER", type=UserPath(), help="Also write every figure as PNG, SVG and CSV.")
 def report(folder: Path, out: Path | None, figures: Path | None) -> None:
     """Make one HTML page of the run in DIR: board, figures, training curves, provenance.
@@ -43,7 +43,7 @@ def report(folder: Path, out: Path | None, figures: Path | None) -> None:
 
 
 def figure_plugins(catalogue: Catalogue) -> dict[str, type[Figure]]:
-    """Return the registered figures in order, each under what messages call it."""
+    """Return the registered figures in order, by the label that messages use."""
     found: dict[str, Any] = {}
     for registration in catalogue.in_order("figure"):
         found[f"figure '{registration.name}' of {registration.source}"] = registration.cls

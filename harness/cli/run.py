@@ -1,4 +1,4 @@
-"""`harness run`: does what is missing, writes DIR, prints the board."""
+"""`harness run`: compute what is missing, write the run's folder, print the board."""
 
 from __future__ import annotations
 
@@ -39,13 +39,17 @@ if TYPE_CHECKING:
     from harness.plan.graph import Graph
     from harness.registry.catalogue import Observer
 
+_MAX_CELLS = 3  # named per reason of failures
+
 
 @click.command()
 @file_argument
-@click.option("--out", metavar="DIR", type=UserPath(), help="Where rows and board go; default: runs/NAME.")
+@click.option("--out", metavar="DIR", type=UserPath(), help="Where to write rows and board; default: runs/NAME.")
 @store_option
 @data_option
-@click.option("--engine", "engine_name", metavar="NAME", default="local", show_default=True, help="Who does the work.")
+@click.option(
+    "--engine", "engine_name", metavar="NAME", default="local", show_default=True, help="The engine that runs the tasks."
+)
 @click.option(
     "--engine-option",
     "engine_options",
@@ -63,13 +67,13 @@ if TYPE_CHECKING:
     "--task-timeout",
     metavar="SECONDS",
     type=click.FloatRange(0, min_open=True),
-    help="End a task that gives no sign of life (an epoch, an end) for so long; default: never.",
+    help="End a task that reports nothing (an epoch, its end) for so long; default: never.",
 )
 @click.option(
     "--time-limit",
     metavar="DURATION",
     type=Duration(),
-    help="Stop cleanly before so long has passed (25m, 1h30m); the same command goes on.",
+    help="Stop cleanly before this time has passed (25m, 1h30m); the same command continues.",
 )
 @click.option("--profile", is_flag=True, help="Write where the time went to DIR/profile.json.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 1024), help="CPU threads of each task.")
@@ -92,56 +96,56 @@ def run(
 ) -> None:
     """Run a benchmark: train what is missing, measure, and print the board.
 
-    What was computed before, by this or any other run on the same store, is not computed again; the same command resumes
-    after an interruption.
+    What this run or another one on the same store has computed is not computed again. After an interruption the same command
+    continues.
     """
     watch = Stopwatch("starting")
     with Stopper(limit=time_limit) as stopper:
-        benchmark, catalogue = open_benchmark(file, overrides)  # before torch is imported: mistakes are told at once
-        folder, root, data = out or Path("runs") / benchmark.name, store_folder(store), data_folder(data)
-        check_places(folder, root, data, named="" if out else benchmark.name)
+        benchmark, catalogue = open_benchmark(file, overrides)  # before torch is imported, so that mistakes are reported fast
+        folder = out or Path("runs") / benchmark.name
+        store = store_folder(store)
+        data = data_folder(data)
+        default_name = "" if out else benchmark.name
+        check_places(folder, store, data, named=default_name)
         engine = make_engine(catalogue, engine_name, engine_options, {"workers": workers, "task_timeout": task_timeout})
 
         from harness.execution.run_benchmark import RunSettings, run_benchmark
 
         settings = RunSettings(
             folder=folder,
-            store=root,
+            store=store,
             data=data,
             engine=engine,
             device=device,
             threads=threads,
             stopping=stopper.stopping,
-            say=_say,
+            say=_warn,
             observers=partial(_observers, folder, profile),
         )
         try:
             finished = run_benchmark(benchmark, catalogue, settings, watch)
         except RunStopped:
-            _say(f"stopped; what was computed before is saved. To go on, once that is fixed:\n  {_again()}")
+            _warn(f"stopped; what was computed before is saved. To go on, once that is fixed:\n  {_typed_command()}")
             raise
-    if finished.status == "interrupted":
-        why = "time is over" if stopper.time_is_over else "interrupted"
-        _say(f"{why}; what was computed is saved. To go on:\n  {_again()}")
-        sys.exit(stopper.exit_code)
-    _report(finished)
-    sys.exit(1 if finished.status == "failed" else 0)
+    sys.exit(_report(finished, stopper))
 
 
-def _say(line: str) -> None:
+def _warn(line: str) -> None:
     click.echo(line, err=True)
 
 
 @contextlib.contextmanager
 def _observers(folder: Path, profile: bool, graph: Graph) -> Iterator[dict[str, Observer]]:
-    """Show progress, and keep a profile if the user wants one."""
-    kept = Profile(os.getpid()) if profile else None
+    """Show progress while the run lasts; with `profile`, write a profile at its end."""
     with progress(graph) as show:
+        if not profile:
+            yield {"progress": show}
+            return
+        profiler = Profile(os.getpid())
         try:
-            yield {"progress": show} if kept is None else {"profile": kept, "progress": show}
+            yield {"profile": profiler, "progress": show}
         finally:
-            if kept is not None:
-                _write_profile(folder, kept)
+            _write_profile(folder, profiler)
 
 
 def _write_profile(folder: Path, profile: Profile) -> None:
@@ -150,37 +154,51 @@ def _write_profile(folder: Path, profile: Profile) -> None:
     report = profile.report(time.time())
     try:
         write_atomically(folder / "profile.json", json.dumps(report, indent=1))
-    except UserError as error:  # a full disk: the run's own trouble is the one to tell
-        click.echo(f"warning: {error}", err=True)
-    click.echo(f"profile: {summarize(report)}", err=True)
+    except UserError as error:  # such as a full disk, which must not hide an error of the run
+        _warn(f"warning: {error}")
+    _warn(f"profile: {summarize(report)}")
 
 
-def _report(finished: FinishedRun) -> None:
-    folder, state = finished.folder, finished.state
-    click.echo((folder / "leaderboard.md").read_text(encoding="utf-8"))
-    failed = finished.failures
-    if not state.done and not failed:
+def _report(finished: FinishedRun, stopper: Stopper) -> int:
+    """Print how the run ended, and return the exit code."""
+    if finished.status == "interrupted":
+        reason = "time is over" if stopper.time_is_over else "interrupted"
+        _warn(f"{reason}; what was computed is saved. To go on:\n  {_typed_command()}")
+        return stopper.exit_code
+    state = finished.state
+    click.echo((finished.folder / "leaderboard.md").read_text(encoding="utf-8"))
+    if not state.done and not finished.failures:
         click.echo(f"nothing to train: all {len(finished.graph.tasks)} tasks were in the store")
     else:
-        click.echo(f"did {state.done} tasks, {state.trained:g} epochs of training; rows and board are in {folder}")
-    for message, cells in _by_message(failed).items():
-        click.echo(f"failed: {message}", err=True)
-        more = f" and {len(cells) - 3} more cells" if len(cells) > 3 else ""
-        named = ("{dataset} × {architecture}, {method}, seed {seed}".format(**cell) for cell in cells[:3])
-        click.echo(f"  in {'; '.join(named)}{more}", err=True)
-        kept = next((path for path in map(finished.store.failure, (cell["key"] for cell in cells)) if path), None)
-        if kept:
-            click.echo(f"  traceback: {kept}", err=True)
+        click.echo(f"did {state.done} tasks, {state.trained:g} epochs of training; rows and board are in {finished.folder}")
+    _print_failures(finished)
+    return 1 if finished.status == "failed" else 0
 
 
-def _by_message(failed: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def _print_failures(finished: FinishedRun) -> None:
+    """Print each reason once, with its first cells and the file of a traceback."""
+    for message, cells in _by_message(finished.failures).items():
+        _warn(f"failed: {message}")
+        names = ["{dataset} × {architecture}, {method}, seed {seed}".format(**cell) for cell in cells[:_MAX_CELLS]]
+        more = f" and {len(cells) - _MAX_CELLS} more cells" if len(cells) > _MAX_CELLS else ""
+        _warn(f"  in {'; '.join(names)}{more}")
+        for cell in cells:
+            traceback = finished.store.failure(cell["key"])
+            if traceback:
+                _warn(f"  traceback: {traceback}")
+                break
+
+
+def _by_message(failures: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
-    for cell in failed:
+    for cell in failures:
         found.setdefault(cell["message"], []).append(cell)
     return found
 
 
-def _again() -> str:
-    """Return the command that was typed."""
+def _typed_command() -> str:
+    """Return the command line that started this process."""
     program = Path(sys.argv[0]).name
-    return shlex.join(["harness" if program in ("__main__.py", "harness") else program, *sys.argv[1:]])
+    if program == "__main__.py":
+        program = "harness"
+    return shlex.join([program, *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""`harness schema`: the benchmark file's JSON Schema, for editors."""
+"""`harness schema`: the JSON Schema of benchmark files, for editors."""
 
 from __future__ import annotations
 

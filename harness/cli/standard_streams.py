@@ -1,4 +1,4 @@
-"""Standard input, output and error as the command line needs them, however the process was started."""
+"""Standard streams of the command line: closed ones are reopened, and writing to standard error never fails."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 
 
 def repair_standard_streams() -> None:
-    """Open what was closed (`2>&-`, `>&-`, `<&-`) on the null device, and print what an encoding lacks as escapes.
+    """Open closed streams (`2>&-`, `>&-`, `<&-`) on the null device, and print escapes for characters outside an encoding.
 
-    A file opened while one of the descriptors 0 to 2 is free would get its number, and what libraries write to standard error
-    would end up in it. Standard error that cannot be written (its reader has ended, its disk is full) fails nothing: what is
-    said there is lost, the work goes on.
+    Otherwise a file opened later would get one of the descriptors 0 to 2, and output of libraries would end up in it. If
+    standard error cannot be written (its reader has ended, its disk is full), messages are lost and the work continues.
     """
     _fill_descriptors()
     if sys.stdin is None:
@@ -35,10 +34,10 @@ def repair_standard_streams() -> None:
 
 
 class _LossyFile(io.FileIO):
-    """A file that takes what cannot be written as if it were: nobody reads it."""
+    """A file that ignores errors of `write`: bytes that cannot be written are lost."""
 
     def write(self, data: Buffer, /) -> int:
-        """Write what the system takes, all of it at most once."""
+        """Write bytes and return how many were written, or how many were lost."""
         try:
             return super().write(data)
         except OSError:
@@ -46,33 +45,36 @@ class _LossyFile(io.FileIO):
 
 
 def _never_failing(stream: TextIO) -> TextIO:
-    """Return a stream to the same descriptor that writes as before, but raises no `OSError`.
+    """Return a stream with the same descriptor whose `write` raises no `OSError`.
 
-    A stream that is not one of Python's own (a notebook's, a test's) stays as it is.
+    A stream that Python did not open (a notebook's, a test's) is returned unchanged.
     """
-    if not isinstance(stream, io.TextIOWrapper) or not isinstance(getattr(stream.buffer, "raw", stream.buffer), io.FileIO):
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    if not isinstance(getattr(stream.buffer, "raw", stream.buffer), io.FileIO):
         return stream
     file = io.BufferedWriter(_LossyFile(stream.fileno(), "w", closefd=False))
     return io.TextIOWrapper(file, encoding=stream.encoding, errors=stream.errors, line_buffering=True)
 
 
 def raised_by_printing(error: OSError) -> bool:
-    """Say whether an error comes from `click.echo`, not from a file of ours."""
+    """Return whether an error was raised by `click.echo` and not by another file operation."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and frames[-1].filename == click.utils.__file__
 
 
 def discard(descriptor: int) -> None:
-    """Send what is still to be written there to the null device; Python would complain at exit otherwise."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
-    os.close(nowhere)
+    """Redirect a descriptor to the null device, so that Python can flush the stream at exit without an error."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
 
 
 def _fill_descriptors() -> None:
-    descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+    """Open the null device under each of the descriptors 0 to 2 that is free."""
+    descriptor = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     while descriptor <= 2:
-        os.set_inheritable(descriptor, True)  # as standard streams are: for the processes that are started
+        os.set_inheritable(descriptor, True)  # child processes inherit standard streams
         descriptor = os.open(os.devnull, os.O_RDWR)
     os.close(descriptor)
 

@@ -1,4 +1,4 @@
-"""Stopping on request or in time: the first signal asks, the second insists."""
+"""Clean stop of a command: on a signal, or before a time limit. A second signal ends the process at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -14,50 +15,60 @@ from harness.execution.stop_signals import STOP_SIGNALS, WARNINGS
 
 
 class Stopper:
-    """Within its block a stop signal sets a flag that the work looks at after every step; a second one ends the process.
+    """Context manager in which a stop signal sets a flag. The work checks the flag after every step.
 
-    Only SIGINT, SIGTERM and SIGHUP insist: a scheduler's warning (SIGUSR1, SIGUSR2, SIGXCPU) or a timer (SIGALRM) may come many
-    times, and before a SIGTERM. A signal that is ignored when the block begins (`nohup`, a job in the background) stays so.
-    An engine's worker is quiet, and not hurried: everybody may signal it, its engine kills it if need be.
+    A second SIGINT, SIGTERM or SIGHUP ends the process at once. A scheduler's warning (SIGUSR1, SIGUSR2, SIGXCPU) or a timer
+    (SIGALRM) never does: it may come many times, and before a SIGTERM. A signal that is ignored when the block begins
+    (`nohup`, a background job) stays ignored. A `quiet` stopper, that of a worker process, prints nothing and never ends the
+    process: its engine kills it if necessary.
 
-    The store writes aside and renames, so ending at any moment loses nothing that was reported.
+    The store writes files under a temporary name and renames them, so an exit at any time loses nothing that was reported.
     """
 
-    def __init__(self, quiet: bool = False, limit: float | None = None) -> None:
-        """Stop by itself so long before `limit` seconds have passed that all can be saved: 2 % of them, at least 5 s."""
+    def __init__(self, quiet: bool = False, limit: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Stop before `limit` seconds of `clock` have passed, with time left to save: 2 % of the limit.
+
+        The time left is at least 5 s, but at most 60 s and at most half of the limit.
+        """
         self._quiet = quiet
-        self._end = None if limit is None else time.monotonic() + limit - min(max(0.02 * limit, 5.0), 60.0, limit / 2)
+        self._clock = clock
+        self._end: float | None = None
+        if limit is not None:
+            time_to_save = min(max(0.02 * limit, 5.0), 60.0, limit / 2)
+            self._end = clock() + limit - time_to_save
         self._signal: int | None = None
-        self._insisting = False
+        self._ends_at_next = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stopper:
         for number in STOP_SIGNALS:
-            asked_by_engine = self._quiet and number == signal.SIGTERM
-            if asked_by_engine or signal.getsignal(number) is not signal.SIG_IGN:
+            is_sent_by_engine = self._quiet and number == signal.SIGTERM
+            if is_sent_by_engine or signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not installed by Python
+            if handler is None:  # the previous handler was not installed by Python
+                handler = signal.SIG_DFL
+            signal.signal(number, handler)
 
     def stopping(self) -> bool:
-        """Say whether a signal has come, or the time is over."""
+        """Return whether a signal has come or the time is over."""
         return self._signal is not None or self.time_is_over
 
     @property
     def time_is_over(self) -> bool:
-        """Whether the limit is so close that it is time to save."""
-        return self._end is not None and time.monotonic() >= self._end
+        """Whether only the time to save is left."""
+        return self._end is not None and self._clock() >= self._end
 
     def stop(self) -> None:
-        """Ask to stop, as SIGTERM does."""
+        """Set the flag, as SIGTERM does."""
         self._signal = self._signal or signal.SIGTERM
 
     @property
     def exit_code(self) -> int:
-        """128 + the signal's number: 143 after SIGTERM, 129 after SIGHUP; 130 after SIGINT and at the time limit."""
+        """128 + the signal's number: 143 for SIGTERM, 129 for SIGHUP, 130 for SIGINT and for the time limit."""
         return 128 + (self._signal or signal.SIGINT)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -65,13 +76,15 @@ class Stopper:
         self._signal = self._signal or number
         if self._quiet or (number in WARNINGS and not first):
             return
-        if self._insisting:
-            self._say(b"\nstopped at once; what was saved before stays\n")
+        if self._ends_at_next:
+            self._print(b"\nstopped at once; what was saved before stays\n")
             os._exit(128 + number)
-        self._insisting = number not in WARNINGS
-        again = b"; once more to stop at once" if self._insisting else b""
-        self._say(b"\nstopping after this step, and saving" + again + b"\n")
+        self._ends_at_next = number not in WARNINGS
+        message = b"\nstopping after this step, and saving"
+        if self._ends_at_next:
+            message += b"; once more to stop at once"
+        self._print(message + b"\n")
 
-    def _say(self, text: bytes) -> None:
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # the terminal may be gone, or never have been there
+    def _print(self, text: bytes) -> None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # there may be no terminal
             os.write(sys.stderr.fileno(), text)

@@ -1,4 +1,4 @@
-"""`harness store`: is everything in it as it was written, what is needed, how much is it."""
+"""`harness store`: verify the files of a store, remove those that no benchmark needs, and report its size."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ from harness.text import escape_unprintable
 
 @click.group()
 def store() -> None:
-    """Verify a store, prune it, or say how large it is."""
+    """Verify a store, prune it, or print its size."""
 
 
 @store.command()
 @store_option
-@click.option("--set-aside", "move", is_flag=True, help="Move what is damaged out of the way; the next run computes it again.")
+@click.option(
+    "--set-aside", "move", is_flag=True, help="Move damaged files to the folder set_aside; the next run computes them again."
+)
 @json_option
 def verify(store: Path | None, move: bool, as_json: bool) -> None:
-    """Read every file of the store against its digest, and name what does not match; exit code 1 if anything does not.
+    """Compare every file of the store with its digest, and list those that do not match; then the exit code is 1.
 
-    A run that meets a damaged object sets it aside and computes it again by itself; nothing is ever deleted for being damaged.
+    A run that finds a damaged object moves it to the folder set_aside and computes it again. Damaged files are never deleted.
     """
     opened = _open(store)
     found = []
@@ -54,12 +56,12 @@ def verify(store: Path | None, move: bool, as_json: bool) -> None:
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=UserPath())
 @store_option
 @data_option
-@click.option("--yes", is_flag=True, help="Really remove it; without this, only say what would go.")
+@click.option("--yes", is_flag=True, help="Remove the files; without this option, only list them.")
 @json_option
 def prune(files: tuple[Path, ...], store: Path | None, data: Path | None, yes: bool, as_json: bool) -> None:
-    """Remove what none of the benchmark files FILE... needs, what was set aside, and the states of other trainings.
+    """Remove what none of the benchmark files FILE... needs: objects, training states, and files in the folder set_aside.
 
-    Without --yes nothing is removed. A store that a run is working on is not pruned.
+    Without --yes nothing is removed. A store that a run uses is not pruned.
     """
     opened = _open(store)
     tasks, trajectories = _needed(files, data_folder(data))
@@ -84,7 +86,7 @@ def prune(files: tuple[Path, ...], store: Path | None, data: Path | None, yes: b
 @store_option
 @json_option
 def du(store: Path | None, as_json: bool) -> None:
-    """Say how much lies in the store, by kind."""
+    """Print the size of the store by kind."""
     opened = _open(store)
     found = opened.maintenance.usage()
     if as_json:
@@ -103,7 +105,7 @@ def _open(given: Path | None) -> Store:
 
 
 def _quarantine(store: Store, corruption: Corruption) -> str:
-    """Quarantine what the store wrote; return where it lies now."""
+    """Quarantine a file if the store wrote it. Return its new path, or nothing."""
     return str(store.maintenance.quarantine(corruption)) if corruption.ours else ""
 
 
@@ -113,14 +115,18 @@ def _describe(corruption: Corruption, moved_to: str) -> str:
 
 
 def _needed(files: Iterable[Path], data: Path) -> tuple[set[str], set[str]]:
-    """Return the keys of all tasks and of all trajectories of some benchmarks."""
+    """Return the keys of all tasks and of all trajectories that some benchmark files need."""
     from harness.plan.planner import plan
 
     tasks: set[str] = set()
     trajectories: set[str] = set()
-    precisions: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")  # what is left open was trained in either
+    precisions: tuple[Literal["fp32", "bf16"], ...] = (
+        "fp32",
+        "bf16",
+    )  # a benchmark that leaves its precision open may have run in either
     for file, precision in itertools.product(files, precisions):
-        graph = plan(open_benchmark(file, ())[0].located(data), precision)
+        benchmark, _ = open_benchmark(file, ())
+        graph = plan(benchmark.located(data), precision)
         for cell in graph.cells:
             if cell.problem:
                 raise UserError(f"{file}: what it needs cannot be told: {cell.problem}")
@@ -167,9 +173,12 @@ def _table(found: Iterable[Usage]) -> str:
 
 
 def _size(count: float) -> str:
-    """Return a number of bytes as people read it."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+    """Return a number of bytes with a unit."""
+    if count < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
         count /= 1024
+        if count < 1024:
+            return f"{count:.1f} {unit}"
+    count /= 1024
     return f"{count:.1f} TiB"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UserError
 from harness.execution.run_folder import FILES
+from harness.files import sync_folder
 from harness.leaderboard import board
 from harness.results.rows import FILE_NAME, Row, frame, load_rows
 from harness.text import escape_unprintable
@@ -158,10 +159,6 @@ def _rename_to_next(staging: Path, folder: Path) -> Path:
 
 
 def _sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk, where the file system can do that."""
+    """Sync a file, or the names in a folder, to the disk, where the file system can do that."""
     with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(path)

@@ -1,7 +1,7 @@
-"""The leaderboard: rows to tables, and tables to markdown, HTML, LaTeX, CSV and JSON. It reads rows and never trains.
+"""The leaderboard: rows → tables → markdown, HTML, LaTeX, CSV or JSON. It reads rows and trains nothing.
 
-`board` arranges rows, `compare` sets published numbers beside them, `render` writes the result down; each takes what the
-one before returned. `docs/board.md` says how to read it.
+`board` makes a board of rows, `compare` adds published numbers to a board, `render` returns a board as text. `docs/board.md`
+describes the result.
 """
 
 from harness.leaderboard.assembly import board, mean_and_std

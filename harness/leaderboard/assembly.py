@@ -1,4 +1,4 @@
-"""Rows to a board: what is laid together, averaged over seeds and marked best, and what is refused. Prints nothing."""
+"""Rows → a board: entries averaged over seeds, the best of each column, and the reasons for missing numbers."""
 
 from __future__ import annotations
 
@@ -8,136 +8,108 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from harness.errors import UserError, did_you_mean
+from harness.errors import UserError
+from harness.leaderboard.merging import (
+    SourcedRow,
+    TableKey,
+    check_settings,
+    describe_folders,
+    describe_table,
+    merge_rows,
+    select_metrics,
+    sourced_rows,
+    table_key,
+)
 from harness.leaderboard.numerals import format_number
 from harness.leaderboard.tables import Board, Column, Entry, Method, Problem, Table
 from harness.results.ensemble_warnings import ONE_MEMBER
-from harness.results.rows import Row, rows_of
+from harness.results.rows import Row
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_RowsByEntry = Mapping[tuple[str, str], Mapping[int, Row]]
+"""Method and metric → the rows by seed."""
 
 
 def board(frames: Mapping[str, pd.DataFrame], metrics: str = "main") -> Board:
     """Return the board of one or several runs, each a DataFrame of rows under the name of its folder.
 
-    `metrics` is "main" (the benchmark's own, without details such as pairs), "all", or names with commas between. Runs are laid
-    together in their order; what is there twice counts once, done before failed before missing. What cannot stand in one table
-    raises `UserError`: two settings, two values for one place, or a metric or a method that is not the same in all its rows.
+    `metrics` is "main" (the benchmark's own, without details such as pairs), "all", or names separated by commas. Tables,
+    methods and metrics keep the order of the rows. A row that several runs have counts once: a done one before a failed one
+    before a missing one. Raise `UserError` for rows that one table cannot hold: two settings, two values of one number, or a
+    metric or method that differs between its rows.
     """
-    every = [(folder, row) for folder, frame in frames.items() for row in rows_of(frame)]
-    _check_settings(every)
-    wanted = _selected([row for _, row in every], metrics)
-    found = _merged(every, wanted)
-    places: dict[tuple[str, str, str], list[tuple[str, Row]]] = {}
-    for folder, row in found:
-        places.setdefault((row.benchmark, row.dataset, row.architecture), []).append((folder, row))
-    tables = (_table(place, inside, wanted) for place, inside in places.items())
+    every = sourced_rows(frames)
+    check_settings(every)
+    shown = select_metrics([row for _, row in every], metrics)
+    by_table: dict[TableKey, list[SourcedRow]] = {}
+    for sourced in merge_rows(every, shown):
+        by_table.setdefault(table_key(sourced.row), []).append(sourced)
+    tables = [_table(key, found, shown) for key, found in by_table.items()]
     return Board(tuple(table for table in tables if table.columns))
 
 
-def _check_settings(every: Iterable[tuple[str, Row]]) -> None:
-    """Refuse rows of one table that were measured in different settings; rows that do not know theirs do not count."""
-    first: dict[tuple[str, str, str], tuple[str, Row]] = {}
-    for folder, row in every:
-        if not row.setting:
-            continue
-        other, earlier = first.setdefault((row.benchmark, row.dataset, row.architecture), (folder, row))
-        if earlier.setting != row.setting:
-            known = all(r.key and r.key != r.cell for r in (earlier, row))  # the store knows measurements, not cells
-            how = f"; `harness diff {earlier.key[:12]} {row.key[:12]}` says in what they differ" if known else ""
-            raise UserError(
-                f"{_folders(other, folder)}: the rows of {_place(row)} come from two settings (data set × architecture × "
-                f"recipe), {earlier.setting[:12]} and {row.setting[:12]}, which cannot stand in one table; leave one run out, "
-                f"run it again with the other's recipe, or give its benchmark another name{how}"
-            )
+def _table(key: TableKey, found: Sequence[SourcedRow], shown: Sequence[str]) -> Table:
+    """Return the table of the rows that share benchmark, data set and architecture."""
+    _check_consistency(found)
+    rows = [row for _, row in found]
+    seeds = tuple(sorted({row.seed for row in rows}))
+    by_entry: dict[tuple[str, str], dict[int, Row]] = {}
+    for row in rows:
+        by_entry.setdefault((row.method, row.metric), {})[row.seed] = row
+    measured = {row.metric for row in rows}
+    methods = tuple(_method(name, rows) for name in dict.fromkeys(row.method for row in rows))
+    columns = tuple(_column(metric, rows) for metric in shown if metric in measured)
+    by_column = []
+    for column in columns:
+        entries = []
+        for method in methods:
+            by_seed = by_entry.get((method.name, column.metric), {})
+            entries.append(_entry(method.name, column.metric, by_seed, len(seeds)))
+        by_column.append(_mark_best(entries, column))
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    for method in methods:
+        problems += _collect(method.name, columns, by_entry, seeds, _describe_problem)
+        warnings += _collect(method.name, columns, by_entry, seeds, _describe_warning)
+    by_method = tuple(zip(*by_column))
+    return Table(*key, seeds, methods, columns, by_method, tuple(problems), warnings=tuple(warnings))
 
 
-def _merged(every: Iterable[tuple[str, Row]], wanted: Collection[str]) -> list[tuple[str, Row]]:
-    """Return (folder, row), one for each place, in order of first appearance.
-
-    Details that are not shown may differ (what a run had to train anew depends on what else was in it): the first one stays.
-    """
-    found: dict[tuple, tuple[str, Row]] = {}
-    order = ("done", "failed", "missing")
-    for folder, row in every:
-        other, earlier = found.setdefault(row.place, (folder, row))
-        counts = (row.main or row.metric in wanted) and earlier.status == row.status == "done"
-        if counts and repr(earlier.value) != repr(row.value):
-            raise UserError(
-                f"{_folders(other, folder)}: {row.metric} of {row.method}, seed {row.seed} ({_place(row)}) is both "
-                f"{earlier.value!r} and {row.value!r}; leave one run out, or give its benchmark another name"
-            )
-        if order.index(row.status) < order.index(earlier.status):
-            found[row.place] = folder, _with_warning(row, earlier)
-        else:
-            found[row.place] = other, _with_warning(earlier, row)
-    return list(found.values())
-
-
-def _with_warning(row: Row, twin: Row) -> Row:
-    """Return a row with the warning that another row of the same ensemble has, if it has none: an older run knew of none."""
-    if row.warning or not twin.warning or row.cell != twin.cell:
-        return row
-    return replace(row, warning=twin.warning)
-
-
-def _selected(rows: Sequence[Row], metrics: str) -> list[str]:
-    """Return the names of the metrics to show, in order."""
-    known = list(dict.fromkeys(row.metric for row in rows))
-    if metrics == "all":
-        return known
-    if metrics == "main":
-        return list(dict.fromkeys(row.metric for row in rows if row.main))
-    names = list(dict.fromkeys(name.strip() for name in metrics.split(",")))
-    for name in names:
-        if name not in known:
-            raise UserError(f"no rows of metric '{name}'{did_you_mean(name, known)}")
-    return names
-
-
-def _table(place: tuple[str, str, str], found: Sequence[tuple[str, Row]], wanted: Sequence[str]) -> Table:
-    """Return the table of the rows of one place."""
-    done = [(folder, row) for folder, row in found if row.status == "done"]
+def _check_consistency(found: Sequence[SourcedRow]) -> None:
+    """Raise `UserError` if a metric, a method or the objective differs between the rows of one table."""
+    done = [sourced for sourced in found if sourced.row.status == "done"]
     for attribute in ("metric_version", "unit", "better"):
         _check_single(done, "metric", attribute, "measure all of them with one version of the metric")
     for attribute in ("options", "members", "method_version"):
         _check_single(found, "method", attribute, "give variants of a method names of their own in the benchmark")
     _check_single(found, "benchmark", "objective", "give one of the benchmarks another name")
-    rows = [row for _, row in found]
-    seeds = tuple(sorted({row.seed for row in rows}))
-    methods = tuple(_method(name, rows) for name in dict.fromkeys(row.method for row in rows))
-    columns = tuple(_column(metric, rows) for metric in wanted if any(row.metric == metric for row in rows))
-    by_entry: dict[tuple[str, str], dict[int, Row]] = {}
-    for row in rows:
-        by_entry.setdefault((row.method, row.metric), {})[row.seed] = row
-    cells = {(m.name, c.metric): by_entry.get((m.name, c.metric), {}) for m in methods for c in columns}
-    marked = [_with_best([_entry(m.name, c.metric, cells[m.name, c.metric], len(seeds)) for m in methods], c) for c in columns]
-    problems = tuple(p for method in methods for p in _problems(method.name, columns, cells, seeds, _trouble))
-    warnings = tuple(p for method in methods for p in _problems(method.name, columns, cells, seeds, _warning))
-    return Table(*place, seeds, methods, columns, tuple(zip(*marked)), problems, warnings=warnings)
 
 
 def _check_single(
-    found: Sequence[tuple[str, Row]], subject: Literal["metric", "method", "benchmark"], attribute: str, remedy: str
+    found: Sequence[SourcedRow], subject: Literal["metric", "method", "benchmark"], attribute: str, remedy: str
 ) -> None:
-    """Refuse rows of one metric, one method or one table that differ in an attribute; rows that leave it empty do not count."""
-    first: dict[str, tuple[str, Row]] = {}
+    """Raise `UserError` if an attribute differs between the rows of one subject. An empty attribute fits any."""
+    first: dict[str, SourcedRow] = {}
     for folder, row in found:
-        if not getattr(row, attribute):
+        value = getattr(row, attribute)
+        if not value:
             continue
-        other, earlier = first.setdefault(getattr(row, subject), (folder, row))
-        a, b = getattr(earlier, attribute), getattr(row, attribute)
-        if a != b:
+        name = getattr(row, subject)
+        other, earlier = first.setdefault(name, SourcedRow(folder, row))
+        earlier_value = getattr(earlier, attribute)
+        if earlier_value != value:
             raise UserError(
-                f"{_folders(other, folder)}: {subject} '{getattr(row, subject)}' ({_place(row)}) has {attribute} {a} and {b}, "
-                f"which cannot stand in one table; {remedy}, or make a board of each"
+                f"{describe_folders(other, folder)}: {subject} '{name}' ({describe_table(row)}) has {attribute} "
+                f"{earlier_value} and {value}, which cannot stand in one table; {remedy}, or make a board of each"
             )
 
 
 def _method(name: str, rows: Iterable[Row]) -> Method:
     own = [row for row in rows if row.method == name]
-    return Method(name, max(row.members for row in own), max(row.options for row in own))  # the one value that is not empty
+    # The rows were checked: `max` gives the only value that is not empty.
+    return Method(name, max(row.members for row in own), max(row.options for row in own))
 
 
 def _column(metric: str, rows: Iterable[Row]) -> Column:
@@ -148,28 +120,36 @@ def _column(metric: str, rows: Iterable[Row]) -> Column:
 
 
 def _entry(method: str, metric: str, by_seed: Mapping[int, Row], expected: int) -> Entry:
-    """Return a metric of a method over its seeds."""
+    """Return a metric of a method over `expected` seeds."""
     values = [row.value for row in by_seed.values() if row.value is not None]
-    warnings = tuple(dict.fromkeys(filter(None, (_warning(by_seed[seed]) for seed in sorted(by_seed)))))
     if not values:
-        statuses = {row.status for row in by_seed.values()}
-        return Entry(method, metric, None, None, 0, expected, _worst(statuses))
+        status_without_value = _worst({row.status for row in by_seed.values()})
+        return Entry(method, metric, None, None, 0, expected, status_without_value)
     mean, std = mean_and_std(values)
     status: Literal["done", "incomplete", "nan"] = "done" if len(values) == expected else "incomplete"
     if math.isnan(mean):
         status = "nan"
-    return Entry(method, metric, mean, std, len(values), expected, status, warnings=warnings)
+    return Entry(method, metric, mean, std, len(values), expected, status, warnings=_warnings(by_seed))
+
+
+def _warnings(by_seed: Mapping[int, Row]) -> tuple[str, ...]:
+    """Return the warnings of an entry's rows, each once, in the order of the seeds."""
+    found = dict.fromkeys(_describe_warning(by_seed[seed]) for seed in sorted(by_seed))
+    return tuple(warning for warning in found if warning)
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean of one value or more, and the sample standard deviation (ddof = 1), None below two finite values."""
-    mean, std = statistics.mean(values), None
-    if len(values) > 1 and all(map(math.isfinite, values)):
-        try:
-            std = statistics.stdev(values)
-        except OverflowError:
-            std = math.inf
-    return mean, std
+    """Return the mean and the sample standard deviation (ddof = 1) of at least one value.
+
+    The standard deviation is None for one value and for values that are not all finite.
+    """
+    mean = statistics.mean(values)
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return mean, None
+    try:
+        return mean, statistics.stdev(values)
+    except OverflowError:
+        return mean, math.inf
 
 
 def _worst(statuses: Collection[str]) -> Literal["failed", "missing", "absent"]:
@@ -178,67 +158,70 @@ def _worst(statuses: Collection[str]) -> Literal["failed", "missing", "absent"]:
     return "missing" if statuses else "absent"
 
 
-def _with_best(entries: list[Entry], column: Column) -> list[Entry]:
-    """Mark the best of a column: among complete, finite entries of sound ensembles, all that print alike; nothing where there
-    is no contest."""
-    rivals = [e.mean for e in entries if e.mean is not None and _may_win(e)]
-    contest = sum(e.status != "absent" for e in entries) > 1
-    if not (column.better and rivals and contest):
+def _mark_best(entries: list[Entry], column: Column) -> list[Entry]:
+    """Mark the best entries of a column: all whose mean prints like the best mean. A method alone is not the best."""
+    means = [entry.mean for entry in entries if entry.mean is not None and _can_win(entry)]
+    present = [entry for entry in entries if entry.status != "absent"]
+    if not column.better or not means or len(present) < 2:
         return entries
-    best = format_number(max(rivals) if column.better == "higher" else min(rivals), column.unit)
-    winners = {mean for mean in rivals if format_number(mean, column.unit) == best}
-    return [replace(e, best=_may_win(e) and e.mean in winners) for e in entries]
+    best = max(means) if column.better == "higher" else min(means)
+    best_text = format_number(best, column.unit)
+    best_means = {mean for mean in means if format_number(mean, column.unit) == best_text}
+    return [replace(entry, best=_can_win(entry) and entry.mean in best_means) for entry in entries]
 
 
-def _may_win(entry: Entry) -> bool:
+def _can_win(entry: Entry) -> bool:
+    """Return whether an entry is complete and finite, and its ensembles are not degenerate."""
     return entry.status == "done" and not entry.warnings and entry.mean is not None and math.isfinite(entry.mean)
 
 
-def _problems(
+def _collect(
     method: str,
     columns: Sequence[Column],
-    cells: Mapping[tuple[str, str], Mapping[int, Row]],
+    by_entry: _RowsByEntry,
     seeds: Sequence[int],
-    say: Callable[[Row | None], str],
+    describe: Callable[[Row | None], str],
 ) -> list[Problem]:
-    """Return what `say` has to say of a method's rows, equal messages together."""
-    measured = tuple(column.metric for column in columns if cells[method, column.metric])
-    found: dict[tuple[tuple[str, ...], str], list[int]] = {}
+    """Return the messages of `describe` about a method's rows. Metrics and seeds with the same message share a problem."""
+    measured = tuple(column.metric for column in columns if (method, column.metric) in by_entry)
+    seeds_by_message: dict[tuple[tuple[str, ...], str], list[int]] = {}
     for seed in seeds:
-        messages: dict[str, tuple[str, ...]] = {}
+        metrics_by_message: dict[str, list[str]] = {}
         for metric in measured:
-            message = say(cells[method, metric].get(seed))
+            message = describe(by_entry[method, metric].get(seed))
             if message:
-                messages[message] = (*messages.get(message, ()), metric)
-        for message, metrics in messages.items():
-            found.setdefault((metrics, message), []).append(seed)
-    return [Problem(method, tuple(on), () if m == measured else m, message) for (m, message), on in found.items()]
+                metrics_by_message.setdefault(message, []).append(metric)
+        for message, metrics in metrics_by_message.items():
+            seeds_by_message.setdefault((tuple(metrics), message), []).append(seed)
+    problems = []
+    for (affected, message), affected_seeds in seeds_by_message.items():
+        named = () if affected == measured else affected
+        problems.append(Problem(method, tuple(affected_seeds), named, message))
+    return problems
 
 
-def _trouble(row: Row | None) -> str:
-    """Return what is wrong with a row, or nothing."""
+def _describe_problem(row: Row | None) -> str:
+    """Return why a number is missing or NaN; nothing for a plain number."""
     if row is None:
         return "no row"
     if row.status == "failed":
         return f"failed: {row.message or 'no reason recorded'}"
     if row.status == "missing":
         return "not computed yet"
-    return "the value is nan" if row.value is not None and math.isnan(row.value) else ""
+    if row.value is not None and math.isnan(row.value):
+        return "the value is nan"
+    return ""
 
 
-def _warning(row: Row | None) -> str:
-    """Return why the ensemble that a value is of is degenerate, or nothing; a row without a value needs no warning.
+def _describe_warning(row: Row | None) -> str:
+    """Return why the ensemble of a done row is degenerate; nothing for a sound one.
 
-    Rows of older runs hold no warnings, but the number of members.
+    Rows of older runs hold no warning, but the number of members.
     """
     if row is None or row.status != "done":
         return ""
-    return row.warning or (ONE_MEMBER if row.members == 1 else "")
-
-
-def _folders(a: str, b: str) -> str:
-    return a if a == b else f"{a} and {b}"
-
-
-def _place(row: Row) -> str:
-    return f"{row.benchmark}, {row.dataset}, {row.architecture}"
+    if row.warning:
+        return row.warning
+    if row.members == 1:
+        return ONE_MEMBER
+    return ""

@@ -1,4 +1,4 @@
-"""A board as text: markdown, HTML, LaTeX, CSV and JSON."""
+"""A board as markdown, HTML, LaTeX, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import asdict
 
 from harness.errors import UserError, did_you_mean
 from harness.leaderboard.escaping import latex, markdown
-from harness.leaderboard.layout import closing, grids, map_text
+from harness.leaderboard.layout import Cell, Grid, closing, grids, map_text
 from harness.leaderboard.numerals import entry_text
-from harness.leaderboard.tables import Board, Comparison, Table
+from harness.leaderboard.tables import Board, Comparison, Entry, Table
 from harness.results.rows import csv_line
 from harness.text import plain_line
 
@@ -54,25 +54,45 @@ _HTML = """\
 
 
 def render(board: Board, format: str = "markdown") -> str:  # noqa: A002 - the option's name
-    """Return the board as text: "markdown", "html" (a fragment), "latex" (booktabs), "csv" (tidy) or "json"."""
+    """Return a board as text.
+
+    `format` is "markdown", "html" (a fragment), "latex" (with booktabs), "csv" (one line per entry) or "json". Raise
+    `UserError` for another one.
+    """
     if format not in FORMATS:
         raise UserError(f"unknown format '{format}'{did_you_mean(format, FORMATS)}")
     return FORMATS[format](board).encode("utf-8", "backslashreplace").decode()
 
 
 def _markdown(board: Board) -> str:
-    from tabulate import tabulate  # here as jinja2 is below: whoever only lists plugins does not pay for them
-
     parts = []
     for grid in grids(board):
-        align = ["left"] * grid.labels + ["right"] * (len(grid.header) - grid.labels)
-        rows = [[f"**{markdown(cell.text)}**" if cell.best else markdown(cell.text) for cell in row] for row in grid.rows]
-        header = [markdown(text) for text in grid.header]
-        parts += [f"### {markdown(grid.title)}", tabulate(rows, header, tablefmt="pipe", colalign=align, disable_numparse=True)]
-        parts.append(markdown(grid.caption))
-        if grid.notes:
-            parts.append("\n".join(f"- {markdown(note)}" for note in grid.notes))
-    return "\n\n".join([*parts, *filter(None, [closing(board)])]) + "\n"
+        escaped = map_text(grid, markdown)
+        parts += [f"### {escaped.title}", _markdown_table(escaped), escaped.caption]
+        if escaped.notes:
+            parts.append("\n".join(f"- {note}" for note in escaped.notes))
+    ending = closing(board)
+    if ending:
+        parts.append(ending)
+    return "\n\n".join(parts) + "\n"
+
+
+def _emphasize(cell: Cell, template: str) -> str:
+    """Return the text of a cell, formatted with the template if it is the best."""
+    if not cell.best:
+        return cell.text
+    return template.format(cell.text)
+
+
+def _markdown_table(grid: Grid) -> str:
+    from tabulate import tabulate  # imported here, as jinja2 is below, so that `harness list` does not import it
+
+    lines = []
+    for row in grid.rows:
+        lines.append([_emphasize(cell, "**{}**") for cell in row])
+    numbers = len(grid.header) - grid.labels
+    align = ["left"] * grid.labels + ["right"] * numbers
+    return tabulate(lines, grid.header, tablefmt="pipe", colalign=align, disable_numparse=True)
 
 
 def _html(board: Board) -> str:
@@ -83,106 +103,163 @@ def _html(board: Board) -> str:
 
 
 def _latex(board: Board) -> str:
-    parts = ["% needs \\usepackage{booktabs}"]
-    for grid in (map_text(grid, latex) for grid in grids(board)):
-        lines = [[f"\\textbf{{{cell.text}}}" if cell.best else cell.text for cell in row] for row in grid.rows]
-        parts += [
-            "\\begin{table}",
-            "\\centering",
-            f"\\caption{{{grid.title}. {grid.caption}}}",
-            f"\\begin{{tabular}}{{{'l' * grid.labels}{'r' * (len(grid.header) - grid.labels)}}}",
-            "\\toprule",
-            f"{' & '.join(grid.header)} \\\\",
-            "\\midrule",
-            *(f"{' & '.join(line)} \\\\" for line in lines),
-            "\\bottomrule",
-            "\\end{tabular}",
-            *(f"\\par\\footnotesize {note}" for note in grid.notes),
-            "\\end{table}",
-            "",
-        ]
-    return "\n".join([*parts, *(f"% {line}" for line in [closing(board)] if line)]).rstrip("\n") + "\n"
+    lines = ["% needs \\usepackage{booktabs}"]
+    for grid in grids(board):
+        lines += _latex_table(map_text(grid, latex))
+    ending = closing(board)
+    if ending:
+        lines.append(f"% {ending}")
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _latex_table(grid: Grid) -> list[str]:
+    """Return the lines of one `table` environment, with an empty line after it."""
+    body = []
+    for row in grid.rows:
+        cells = [_emphasize(cell, r"\textbf{{{}}}") for cell in row]
+        body.append(f"{' & '.join(cells)} \\\\")
+    numbers = len(grid.header) - grid.labels
+    return [
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{grid.title}. {grid.caption}}}",
+        f"\\begin{{tabular}}{{{'l' * grid.labels}{'r' * numbers}}}",
+        "\\toprule",
+        f"{' & '.join(grid.header)} \\\\",
+        "\\midrule",
+        *body,
+        "\\bottomrule",
+        "\\end{tabular}",
+        *(f"\\par\\footnotesize {note}" for note in grid.notes),
+        "\\end{table}",
+        "",
+    ]
+
+
+_CSV_COLUMNS = (
+    "benchmark",
+    "dataset",
+    "architecture",
+    "method",
+    "metric",
+    "mean",
+    "std",
+    "n",
+    "expected",
+    "best",
+    "status",
+    "warning",
+)
+_CSV_REFERENCE_COLUMNS = ("source", "table", "published", "published_spread", "published_n", "difference", "verdict")
 
 
 def _csv(board: Board) -> str:
-    """One line an entry; with a reference, one for each published number beside it."""
-    names = [
-        "benchmark",
-        "dataset",
-        "architecture",
-        "method",
-        "metric",
-        "mean",
-        "std",
-        "n",
-        "expected",
-        "best",
-        "status",
-        "warning",
-    ]
-    more = ["source", "table", "published", "published_spread", "published_n", "difference", "verdict"]
-    lines: list[list[object]] = [[*names, *(more if board.unmatched is not None else [])]]
+    """Return one line per entry; with a reference, one per published number of the entry."""
+    header: list[object] = [*_CSV_COLUMNS]
+    if board.unmatched is not None:
+        header += _CSV_REFERENCE_COLUMNS
+    lines = [header]
     for table in board.tables:
-        place = (table.benchmark, table.dataset, table.architecture)
-        for e in (entry for line in table.entries for entry in line):
-            own: list[object] = [
-                *place,
-                e.method,
-                e.metric,
-                e.mean,
-                e.std,
-                e.n,
-                e.expected,
-                e.best,
-                e.status,
-                "; ".join(e.warnings),
-            ]
-            beside = [_beside(c) for c in table.comparisons if c.ours is e]
-            lines += [own + more for more in beside] or [own + [""] * (len(lines[0]) - len(own))]
+        for entries in table.entries:
+            for entry in entries:
+                lines += _csv_lines(table, entry, len(header))
     return "".join(csv_line(map(_field, line)) for line in lines)
 
 
-def _beside(c: Comparison) -> list[object]:
-    p = c.published
-    return [p.source, p.table, p.value, p.spread, p.n, c.difference, c.verdict]
+def _csv_lines(table: Table, entry: Entry, width: int) -> list[list[object]]:
+    """Return the lines of an entry, each `width` fields long."""
+    own: list[object] = [
+        table.benchmark,
+        table.dataset,
+        table.architecture,
+        entry.method,
+        entry.metric,
+        entry.mean,
+        entry.std,
+        entry.n,
+        entry.expected,
+        entry.best,
+        entry.status,
+        "; ".join(entry.warnings),
+    ]
+    lines = [own + _reference_fields(item) for item in table.comparisons if item.ours is entry]
+    return lines or [own + [""] * (width - len(own))]
+
+
+def _reference_fields(item: Comparison) -> list[object]:
+    published = item.published
+    number = [published.value, published.spread, published.n]
+    return [published.source, published.table, *number, item.difference, item.verdict]
 
 
 def _json(board: Board) -> str:
-    """Tables of methods of entries. What JSON cannot say of a number is null; `text` is what the other formats print."""
-    reference = {} if board.unmatched is None else {"unmatched": board.unmatched}
-    return json.dumps(_finite({"tables": [*map(_json_table, board.tables)], **reference}), indent=2, ensure_ascii=False) + "\n"
+    """Return tables of methods of entries. A number that JSON lacks is null; `text` is the entry as other formats print it."""
+    content: dict[str, object] = {"tables": [_json_table(table) for table in board.tables]}
+    if board.unmatched is not None:
+        content["unmatched"] = board.unmatched
+    return json.dumps(_finite(content), indent=2, ensure_ascii=False) + "\n"
 
 
 def _json_table(table: Table) -> dict[str, object]:
-    methods = [
-        {**asdict(method), "entries": [{**asdict(e), "text": entry_text(e, c.unit)} for e, c in zip(entries, table.columns)]}
-        for method, entries in zip(table.methods, table.entries)
-    ]
-    rest = {"columns": [*map(asdict, table.columns)], "methods": methods}
-    rest |= {"problems": [*map(asdict, table.problems)], "warnings": [*map(asdict, table.warnings)]}
-    beside = [
-        {"method": c.ours.method, "metric": c.ours.metric, "ours": c.ours.mean, "published": asdict(c.published)}
-        | {"difference": c.difference, "verdict": c.verdict}
-        for c in table.comparisons
-    ]
-    place = {"benchmark": table.benchmark, "dataset": table.dataset, "architecture": table.architecture}
-    return {**place, "seeds": table.seeds, "ddof": 1, **rest, **({"comparisons": beside} if beside else {})}
+    methods = []
+    for method, entries in zip(table.methods, table.entries):
+        shown = []
+        for entry, column in zip(entries, table.columns):
+            shown.append({**asdict(entry), "text": entry_text(entry, column.unit)})
+        methods.append({**asdict(method), "entries": shown})
+    content: dict[str, object] = {
+        "benchmark": table.benchmark,
+        "dataset": table.dataset,
+        "architecture": table.architecture,
+        "seeds": table.seeds,
+        "ddof": 1,
+        "columns": [asdict(column) for column in table.columns],
+        "methods": methods,
+        "problems": [asdict(problem) for problem in table.problems],
+        "warnings": [asdict(warning) for warning in table.warnings],
+    }
+    if table.comparisons:
+        content["comparisons"] = [_json_comparison(item) for item in table.comparisons]
+    return content
 
 
-FORMATS: dict[str, Callable[[Board], str]] = {"markdown": _markdown, "html": _html, "csv": _csv, "json": _json, "latex": _latex}
+def _json_comparison(item: Comparison) -> dict[str, object]:
+    return {
+        "method": item.ours.method,
+        "metric": item.ours.metric,
+        "ours": item.ours.mean,
+        "published": asdict(item.published),
+        "difference": item.difference,
+        "verdict": item.verdict,
+    }
+
+
+FORMATS: dict[str, Callable[[Board], str]] = {
+    "markdown": _markdown,
+    "html": _html,
+    "csv": _csv,
+    "json": _json,
+    "latex": _latex,
+}
 
 
 def _field(value: object) -> str:
-    """Return a field of the CSV form, numbers so that they read back exactly."""
+    """Return a field of the CSV form; a number reads back exactly."""
+    if value is None:
+        return ""
     if isinstance(value, bool):
-        return "true" if value else "false"
-    return "" if value is None else repr(value) if isinstance(value, float) else str(value)
+        return str(value).lower()
+    if isinstance(value, float):
+        return repr(value)
+    return str(value)
 
 
 def _finite(value: object) -> object:
-    """Return a JSON value with null for each number that JSON has no word for."""
+    """Return a JSON value in which infinite numbers and NaN, which JSON lacks, are null."""
     if isinstance(value, dict):
         return {name: _finite(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,4 +1,4 @@
-"""The layout that markdown, HTML and LaTeX share: a board as grids of plain text. Escapes nothing and knows no format."""
+"""A board as grids of plain text: the layout of markdown, HTML and LaTeX. Escapes nothing and knows no format."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.leaderboard.numerals import entry_text, format_number, with_spread
-from harness.leaderboard.tables import Board, Column, Entry, Problem, Table
+from harness.leaderboard.tables import Board, Column, Comparison, Entry, Problem, Table
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a grid: its text, the status of the entry it shows, whether that is the best, or of a degenerate ensemble."""
+    """A cell of a grid: its text, and of the entry that it shows the status and whether it is the best or degenerate."""
 
     text: str
     status: str = ""
@@ -21,7 +21,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of plain text; the first `labels` columns name things, the others hold numbers."""
+    """A table of plain text. The first `labels` columns hold names, the others numbers."""
 
     kind: str  # board, overview or comparison
     title: str
@@ -33,7 +33,7 @@ class Grid:
 
 
 def grids(board: Board) -> list[Grid]:
-    """Return the tables of a board; where data sets share benchmark and architecture, one of all of them comes first."""
+    """Return the grids of a board. An overview precedes the tables of data sets that share benchmark and architecture."""
     groups: dict[tuple[str, str], list[Table]] = {}
     for table in board.tables:
         groups.setdefault((table.benchmark, table.architecture), []).append(table)
@@ -49,18 +49,23 @@ def grids(board: Board) -> list[Grid]:
 
 
 def _board_grid(table: Table) -> Grid:
-    header = ("method", *(_heading(column) for column in table.columns))
-    rows = tuple(
-        (Cell(method.name), *(_cell(entry, column) for entry, column in zip(entries, table.columns)))
-        for method, entries in zip(table.methods, table.entries)
-    )
+    header = ["method"] + [_heading(column) for column in table.columns]
+    rows = []
+    is_nan, is_degenerate = False, False
+    for method, entries in zip(table.methods, table.entries):
+        cells = [Cell(method.name)]
+        for entry, column in zip(entries, table.columns):
+            cells.append(_cell(entry, column))
+            is_nan = is_nan or entry.status == "nan"
+            is_degenerate = is_degenerate or bool(entry.warnings)
+        rows.append(tuple(cells))
     notes = _notes(table.problems)
-    if any(entry.status == "nan" for entries in table.entries for entry in entries):
+    if is_nan:
         notes.insert(0, "† not a number: a value among the seeds is nan or infinite")
-    if any(entry.warnings for entries in table.entries for entry in entries):
+    if is_degenerate:
         notes += [_DEGENERATE, *_notes(table.warnings)]
     title = f"{table.benchmark}: {table.dataset}, {table.architecture}"
-    return Grid("board", title, _caption(table), header, 1, rows, tuple(notes))
+    return Grid("board", title, _caption(table), tuple(header), 1, tuple(rows), tuple(notes))
 
 
 _DEGENERATE = "‡ of a degenerate ensemble: the number says little and is never the best"
@@ -68,38 +73,58 @@ _DEGENERATE_ELSEWHERE = f"{_DEGENERATE}; the notes of the data set's own table s
 
 
 def _overview(tables: Sequence[Table]) -> Grid:
-    """Lay the first two metrics of several data sets side by side, methods across, as the paper's table 1 does."""
-    methods = tuple(dict.fromkeys(method.name for table in tables for method in table.methods))
-    rows = []
+    """Return the first two metrics of several data sets, with methods as columns, as in table 1 of the paper."""
+    methods: dict[str, None] = {}
     for table in tables:
-        for j, column in enumerate(table.columns[:2]):
-            entries = {entry.method: entry for entry in (line[j] for line in table.entries)}
-            cells = (_cell(entries[name], column) if name in entries else Cell("—", "absent") for name in methods)
-            rows.append((Cell(table.dataset), Cell(_heading(column)), *cells))
+        methods.update(dict.fromkeys(method.name for method in table.methods))
+    rows = []
+    is_degenerate = False
+    for table in tables:
+        for index, column in enumerate(table.columns[:2]):
+            entries = {line[index].method: line[index] for line in table.entries}
+            cells = [Cell(table.dataset), Cell(_heading(column))]
+            for name in methods:
+                cell = Cell("—", "absent")
+                if name in entries:
+                    cell = _cell(entries[name], column)
+                cells.append(cell)
+                is_degenerate = is_degenerate or cell.degenerate
+            rows.append(tuple(cells))
     title = f"{tables[0].benchmark}: all data sets, {tables[0].architecture}"
     caption = "From the tables below, their first two metrics at most; best of a line in bold."
-    notes = (_DEGENERATE_ELSEWHERE,) if any(cell.degenerate for row in rows for cell in row) else ()
+    notes = (_DEGENERATE_ELSEWHERE,) if is_degenerate else ()
     return Grid("overview", title, caption, ("dataset", "metric", *methods), 2, tuple(rows), notes)
 
 
 def _comparison_grid(table: Table) -> Grid:
     units = {column.metric: column.unit for column in table.columns}
-    rows, notes = [], []
+    rows = []
+    notes = []
     for item in table.comparisons:
-        method, metric, unit = item.ours.method, item.ours.metric, units[item.ours.metric]
-        where = ", table ".join(filter(None, (item.published.source, item.published.table)))
-        ours = entry_text(item.ours, unit) + (f" (n = {item.ours.n})" if item.ours.status == "done" else "")
-        theirs = with_spread(item.published.value, item.published.spread, unit)
-        theirs += "" if item.published.n is None else f" (n = {item.published.n})"
-        gap = "—" if item.difference is None else ("+" if item.difference > 0 else "") + format_number(item.difference, unit)
-        rows.append(tuple(map(Cell, (method, metric, where, ours, theirs, gap, item.verdict))))
+        rows.append(tuple(map(Cell, _comparison_texts(item, units[item.ours.metric]))))
         if item.published.note:
-            notes.append(f"published for {method}, {metric}: {item.published.note}")
+            notes.append(f"published for {item.ours.method}, {item.ours.metric}: {item.published.note}")
     if any(item.ours.warnings for item in table.comparisons):
         notes.append(_DEGENERATE_ELSEWHERE)
     title = f"{table.benchmark}: {table.dataset}, {table.architecture}, beside published numbers"
     header = ("method", "metric", "published in", "ours", "published", "difference", "verdict")
     return Grid("comparison", title, _COMPARISON_CAPTION, header, 3, tuple(rows), tuple(notes))
+
+
+def _comparison_texts(item: Comparison, unit: str) -> tuple[str, ...]:
+    """Return the texts of a comparison's cells."""
+    source = ", table ".join(name for name in (item.published.source, item.published.table) if name)
+    ours = entry_text(item.ours, unit)
+    if item.ours.status == "done":
+        ours += f" (n = {item.ours.n})"
+    published = with_spread(item.published.value, item.published.spread, unit)
+    if item.published.n is not None:
+        published += f" (n = {item.published.n})"
+    difference = "—"
+    if item.difference is not None:
+        sign = "+" if item.difference > 0 else ""
+        difference = sign + format_number(item.difference, unit)
+    return item.ours.method, item.ours.metric, source, ours, published, difference, item.verdict
 
 
 _COMPARISON_CAPTION = (
@@ -114,50 +139,78 @@ def _cell(entry: Entry, column: Column) -> Cell:
 
 
 def _heading(column: Column) -> str:
-    unit = {"percent": "%"}.get(column.unit, column.unit)
-    arrow = {"higher": " ↑", "lower": " ↓"}.get(column.better, "")
-    return column.metric + (f" ({unit})" if unit else "") + arrow
+    """Return the name of a metric with its unit and an arrow in its direction."""
+    heading = column.metric
+    if column.unit:
+        unit = "%" if column.unit == "percent" else column.unit
+        heading += f" ({unit})"
+    return heading + {"higher": " ↑", "lower": " ↓"}.get(column.better, "")
 
 
 def _notes(problems: Iterable[Problem]) -> list[str]:
-    """Return a line per problem; methods that share seeds, metrics and message share a line."""
+    """Return one line per problem. Methods that share seeds, metrics and message share a line."""
     methods: dict[tuple[tuple[int, ...], tuple[str, ...], str], list[str]] = {}
     for problem in problems:
         methods.setdefault((problem.seeds, problem.metrics, problem.message), []).append(problem.method)
     notes = []
     for (seeds, metrics, message), names in methods.items():
-        of = ", ".join([*names, *metrics])
+        subject = ", ".join([*names, *metrics])
         if len(names) > 1 and metrics:
-            of = f"{', '.join(names)} ({', '.join(metrics)})"
-        notes.append(f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))} of {of}: {message}")
+            subject = f"{', '.join(names)} ({', '.join(metrics)})"
+        noun = "seeds" if len(seeds) > 1 else "seed"
+        notes.append(f"{noun} {', '.join(map(str, seeds))} of {subject}: {message}")
     return notes
 
 
 def _caption(table: Table) -> str:
-    """Return the size of the ensembles, the seeds and what the numbers mean."""
-    sizes: dict[int, list[str]] = {}
-    for method in table.methods:
-        sizes.setdefault(method.members, []).append(method.name)
-    of = {m: f" ({', '.join(names)})" if len(sizes) > 1 else "" for m, names in sizes.items()}
-    members = ", ".join(f"{m or 'unknown'}{of[m]}" for m in sizes)
-    n, seeds = len(table.seeds), ", ".join(map(str, table.seeds))
-    mean = f"Mean ± standard deviation over {n} seeds ({seeds}), ddof = 1." if n > 1 else f"One seed ({seeds}), so no spread."
+    """Return the sizes of the ensembles, the seeds and the meaning of the numbers."""
+    seeds = ", ".join(map(str, table.seeds))
+    total = len(table.seeds)
+    caption = f"M = {_sizes(table)}. One seed ({seeds}), so no spread."
+    if total > 1:
+        caption = f"M = {_sizes(table)}. Mean ± standard deviation over {total} seeds ({seeds}), ddof = 1."
     entries = [entry for line in table.entries for entry in line]
-    best = " Best of a column in bold." if any(entry.best for entry in entries) else ""
-    partial = f" (k/{n}): k of {n} seeds; such an entry is never the best." if any(0 < e.n < n for e in entries) else ""
-    return f"M = {members}. {mean}{best}{partial}"
+    if any(entry.best for entry in entries):
+        caption += " Best of a column in bold."
+    if any(0 < entry.n < total for entry in entries):
+        caption += f" (k/{total}): k of {total} seeds; such an entry is never the best."
+    return caption
+
+
+def _sizes(table: Table) -> str:
+    """Return M, or each M with its methods: `5 (deep), 3 (swe)`."""
+    methods: dict[int, list[str]] = {}
+    for method in table.methods:
+        methods.setdefault(method.members, []).append(method.name)
+    sizes = []
+    for members, names in methods.items():
+        size = str(members) if members else "unknown"
+        if len(methods) > 1:
+            size += f" ({', '.join(names)})"
+        sizes.append(size)
+    return ", ".join(sizes)
 
 
 def closing(board: Board) -> str:
-    """Return the line that ends a board, if any."""
+    """Return the line that ends a board, if it needs one."""
     if not board.tables:
         return "No rows to show."
-    n = board.unmatched
-    return f"{n} published {'number has' if n == 1 else 'numbers have'} no counterpart on this board." if n else ""
+    if not board.unmatched:
+        return ""
+    subject = "number has" if board.unmatched == 1 else "numbers have"
+    return f"{board.unmatched} published {subject} no counterpart on this board."
 
 
 def map_text(grid: Grid, escape: Callable[[str], str]) -> Grid:
     """Return the grid with all its text escaped."""
-    rows = tuple(tuple(replace(cell, text=escape(cell.text)) for cell in row) for row in grid.rows)
-    header, notes = tuple(map(escape, grid.header)), tuple(map(escape, grid.notes))
-    return Grid(grid.kind, escape(grid.title), escape(grid.caption), header, grid.labels, rows, notes)
+    rows = []
+    for row in grid.rows:
+        rows.append(tuple(replace(cell, text=escape(cell.text)) for cell in row))
+    return replace(
+        grid,
+        title=escape(grid.title),
+        caption=escape(grid.caption),
+        header=tuple(map(escape, grid.header)),
+        rows=tuple(rows),
+        notes=tuple(map(escape, grid.notes)),
+    )

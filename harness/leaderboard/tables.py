@@ -1,4 +1,4 @@
-"""What a board is, as values: tables of methods and metrics, entries over seeds. Nothing here is computed."""
+"""A board as values: tables of methods × metrics, with entries over seeds. Computes nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.results.rows import Better
 
 @dataclass(frozen=True)
 class Method:
-    """A line of a table: one method in one configuration. `options` is canonical JSON; `members` is M, 0 if unknown."""
+    """A line of a table: one method in one configuration. `members` is M (0: unknown), `options` is canonical JSON."""
 
     name: str
     members: int
@@ -19,7 +19,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Column:
-    """A metric, which way it is better, and the version of the plugin that measured it."""
+    """A column of a table: a metric, its direction, and the version of the plugin that measured it."""
 
     metric: str
     unit: str
@@ -29,11 +29,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Entry:
-    """A metric of a method over seeds: mean and sample standard deviation (ddof = 1, None below two finite values).
+    """A metric of a method over seeds: mean and sample standard deviation (ddof = 1; None unless two values are finite).
 
     `n` of `expected` seeds are done. `status` is "done" (all of them), "incomplete" (some), "failed" or "missing" (none), "nan"
-    (a NaN is among them, so the mean is NaN) or "absent" (the method has no row of this metric). `warnings` say why the
-    ensembles measured are degenerate, if any is; such an entry is never the best.
+    (a value is NaN, and so is the mean) or "absent" (the method has no row of this metric). `warnings` say why the measured
+    ensembles are degenerate, if any is; such an entry is never the best.
     """
 
     method: str
@@ -49,8 +49,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why numbers of a method are lacking, NaN or of a degenerate ensemble: the seeds and the metrics concerned (empty: all of
-    its metrics here)."""
+    """Why numbers of a method are missing, NaN or of a degenerate ensemble.
+
+    `seeds` and `metrics` are those affected; no metrics means all metrics of the method in the table.
+    """
 
     method: str
     seeds: tuple[int, ...]
@@ -60,7 +62,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Published:
-    """A published number; `spread` is its ± over `n` seeds (None: not given). Only entries in `use` are compared."""
+    """A published number. `spread` is its ± over `n` seeds (None: not given). Only a number in `use` is compared."""
 
     source: str
     table: str
@@ -77,7 +79,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours beside a published number: "agrees" or "differs" within the spreads of both, or of the one that is known."""
+    """A measured entry beside a published number. `difference` is ours − published, None if ours has no finite mean."""
 
     ours: Entry
     published: Published
@@ -87,9 +89,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Table:
-    """One benchmark on one data set and architecture; `entries` holds a tuple a method, in the order of the columns.
+    """One benchmark on one data set and architecture.
 
-    `problems` tell of numbers that are lacking or NaN, `warnings` of numbers that are there but are of degenerate ensembles.
+    `entries` holds one tuple per method, in the order of the columns. `problems` explain numbers that are missing or NaN,
+    `warnings` those of degenerate ensembles.
     """
 
     benchmark: str
@@ -106,7 +109,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Board:
-    """All tables; `unmatched` counts the published numbers that found no counterpart (None: nothing was compared)."""
+    """All tables. `unmatched` counts the published numbers without a counterpart (None: no reference was given)."""
 
     tables: tuple[Table, ...]
     unmatched: int | None = None

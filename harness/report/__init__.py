@@ -1,7 +1,7 @@
-"""The report: a run's folder to one HTML page, and to figures as files. It reads rows and events and never trains.
+"""The report: a run's folder → one HTML page, and figures as files. It reads rows and events and trains nothing.
 
-`read_run` reads the folder, `make_figures` has figure plugins draw it and its board, `make_page` lays all out, `write_figures`
-writes the figures as PNG, SVG and CSV.
+`read_run` reads the folder, `make_figures` draws the figures of all plugins, `make_page` returns the HTML page, and
+`write_figures` writes the figures as PNG, SVG and CSV.
 """
 
 from harness.report.figures import DrawnFigure, DrawnFigures, make_figures

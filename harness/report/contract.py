@@ -1,4 +1,4 @@
-"""The contract of figures, as a function for a figure's own tests, and data to draw from. `harness.testing` exports both."""
+"""The contract of figures as a function for their tests, and synthetic data to draw. `harness.testing` exports both."""
 
 from __future__ import annotations
 
@@ -26,30 +26,31 @@ def check_figure(
     methods: Mapping[str, Mapping[str, Any]] = _METHODS,
     seeds: Sequence[int] = (0, 1, 2),
 ) -> list[Plot]:
-    """Check that a figure draws rows of its metrics, twice the same, and says nothing where there are none; return its plots.
+    """Check that a figure keeps its contract, and return its plots. Raise `AssertionError` for the first violation.
 
-    `metrics` are the names of the rows that it shows, and `methods` their methods, each with its options. The figure must take
-    one seed, values that are NaN and cells that failed, reach for no network, and leave the data alone.
+    `metrics` are the names of the metrics that it shows, `methods` the methods of the rows, each with its options. The figure
+    must draw rows of its metrics, twice to the same plots, and return no plot for other rows. It must accept one seed, NaN
+    values and failed cells, use no network, and change none of its data.
     """
     data = figure_data(metrics, methods, seeds)
-    plots = _drawn(figure, data)
+    plots = _draw(figure, data)
     assert plots, f"{figure.name}: no plot of rows of {', '.join(metrics)}"
-    pictures = [_rendered(plot) for plot in plots]
-    again = [_rendered(plot) for plot in _drawn(figure, data)]
-    assert pictures == again, f"{figure.name}: drawing twice gives other plots"
-    others = {
+    first = [_render(plot) for plot in plots]
+    second = [_render(plot) for plot in _draw(figure, data)]
+    assert first == second, f"{figure.name}: drawing twice gives other plots"
+    drawable = {
         "one seed": figure_data(metrics, methods, seeds[:1]),
         "values that are NaN": figure_data(metrics, methods, seeds, value=float("nan")),
     }
-    for situation, other in others.items():
+    for situation, other in drawable.items():
         _check_drawable(figure, situation, other)
-    nothing = {
+    empty = {
         "rows of another metric": figure_data(["a metric of the contract"], methods, seeds),
         "cells that failed": figure_data(metrics, methods, seeds, value=None),
     }
-    for situation, other in nothing.items():
+    for situation, other in empty.items():
         without_trainings = replace(other, trainings=())
-        assert not _drawn(figure, without_trainings), f"{figure.name}: a plot of {situation}, which hold nothing to show"
+        assert not _draw(figure, without_trainings), f"{figure.name}: a plot of {situation}, which hold nothing to show"
     return plots
 
 
@@ -59,15 +60,17 @@ def figure_data(
     seeds: Sequence[int] = (0, 1, 2),
     value: float | None = 1.0,
 ) -> FigureData:
-    """Return made-up data of some metrics and methods (each with its options), with two trainings of three epochs.
+    """Return synthetic data of some metrics and methods (each with its options), with two trainings of three epochs.
 
-    Values differ by method, metric and seed, the first is `value`. None: every cell failed.
+    Values differ by method, metric and seed; the first is `value`. If `value` is None, every cell failed.
     """
     rows = []
     for i, (method, options) in enumerate(methods.items()):
         for j, metric in enumerate(metrics):
             for seed in seeds:
-                shifted = None if value is None else value + i + 0.1 * j + 0.01 * seed
+                shifted = None
+                if value is not None:
+                    shifted = value + i + 0.1 * j + 0.01 * seed
                 rows.append(_row(method, options, metric, seed, shifted))
     table_rows = frame(rows)
     epochs = tuple(Epoch(epoch, 2.0 / epoch, 30.0 * epoch) for epoch in (1, 2, 3))
@@ -99,9 +102,11 @@ def _row(method: str, options: Mapping[str, Any], metric: str, seed: int, value:
     )
 
 
-def _drawn(figure: Figure, data: FigureData) -> list[Plot]:
-    """Return a figure's plots; check that they are plots, and that data and network are left alone."""
-    rows, facts, builders = data.rows.copy(), copy.deepcopy(data.facts), dict(data.builders)
+def _draw(figure: Figure, data: FigureData) -> list[Plot]:
+    """Return a figure's plots. Check their type, that the data are unchanged and that no network is used."""
+    rows = data.rows.copy()
+    facts = copy.deepcopy(data.facts)
+    builders = dict(data.builders)
     with mock.patch.object(socket.socket, "connect", side_effect=AssertionError(f"{figure.name}: it reaches for the network")):
         plots = list(figure.draw(data))
     for plot in plots:
@@ -111,15 +116,15 @@ def _drawn(figure: Figure, data: FigureData) -> list[Plot]:
     return plots
 
 
-def _rendered(plot: Plot) -> tuple[str, str, str, str]:
-    """Return all that is shown of a plot, drawn."""
+def _render(plot: Plot) -> tuple[str, str, str, str]:
+    """Return everything that the report shows of a plot."""
     return plot.title, plot.caption, rendering.csv(plot), rendering.svg(plot)
 
 
 def _check_drawable(figure: Figure, situation: str, data: FigureData) -> None:
     try:
-        for plot in _drawn(figure, data):
-            _rendered(plot)
+        for plot in _draw(figure, data):
+            _render(plot)
     except AssertionError:
         raise
     except Exception as error:

@@ -1,6 +1,6 @@
-"""All figures of a run: those that plugins draw, table by table, and the training curves.
+"""The figures of a run: those of plugins for each table of the board, and the training curves.
 
-A plugin that raises, or returns something else than plots, is left out and named.
+A figure that raises an error, or returns something other than plots, is left out, and the report names it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ _LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class DrawnFigure:
-    """A plot on the page: its name, which its files and ids begin with, the section it stands in, and what is shown.
+    """A plot that was drawn for the page.
 
-    `label` is what messages call the figure. `svg` is an element for the page.
+    `name` is unique and the prefix of its files and HTML ids, `label` is its figure in messages, `section` the part of the
+    page that shows it, `svg` an element for the page, and `csv` its data.
     """
 
     name: str
@@ -41,14 +42,14 @@ class DrawnFigure:
 
 @dataclass(frozen=True)
 class DrawnFigures:
-    """The figures of a report, section by section, and one line for each figure that could not be drawn."""
+    """The figures of a report, grouped by section, and one line for each figure that could not be drawn."""
 
     figures: tuple[DrawnFigure, ...] = ()
     problems: tuple[str, ...] = ()
 
 
-class _Undrawn(NamedTuple):
-    """A plot that a figure returned: the figure's name, and how messages call it."""
+class _SectionPlot(NamedTuple):
+    """A plot that is not drawn yet, with its figure's name and label and its section of the page."""
 
     figure: str
     label: str
@@ -57,38 +58,38 @@ class _Undrawn(NamedTuple):
 
 
 def make_figures(run: Run, board: Board, plugins: Mapping[str, Callable[[], Figure]]) -> DrawnFigures:
-    """Return the figures that a run has data for; no two have the same name.
+    """Return the figures that the run has data for, under unique names.
 
-    `plugins` are figure classes in the order in which a table's figures stand on the page, each under what messages call it.
+    `plugins` maps labels for messages to figure classes, in the order of the figures on the page.
     """
     problems: list[str] = []
     figures: dict[str, Figure] = {}
     for label, make in plugins.items():
-        with _named_if_it_fails(label, problems):
+        with _note_failure(label, problems):
             figures[label] = make()
-    plots: list[_Undrawn] = []
+    plots: list[_SectionPlot] = []
     trainings = trainings_by_place(run)
     for table in board.tables:
         for label, figure in figures.items():
-            with _named_if_it_fails(label, problems):
+            with _note_failure(label, problems):
                 plots += _plots(label, figure, _data(run, table, trainings))
     for section, known in trainings.items():
-        plots.append(_Undrawn("training_curves", "the training curves", section, training_curves(known)))
-    drawn = _drawn(_by_section(plots), problems)
+        plots.append(_SectionPlot("training_curves", "the training curves", section, training_curves(known)))
+    drawn = _draw(_by_section(plots), problems)
     return DrawnFigures(tuple(drawn), tuple(dict.fromkeys(problems)))
 
 
 def _data(run: Run, table: Table, trainings: Mapping[str, tuple]) -> FigureData:
-    """Return a table's data, in copies: what one figure does to them, no other sees."""
+    """Return copies of a table's data, so that a figure that changes them does not affect the others."""
     rows = run.rows
-    here = (
+    in_table = (
         (rows["benchmark"] == table.benchmark)
         & (rows["dataset"] == table.dataset)
         & (rows["architecture"] == table.architecture)
     )
     return FigureData(
         table=table,
-        rows=rows[here].reset_index(drop=True),
+        rows=rows[in_table].reset_index(drop=True),
         builders=builders(run),
         trainings=trainings.get(place(table.dataset, table.architecture), ()),
         facts=copy.deepcopy(dict(run.facts or {})),
@@ -96,8 +97,8 @@ def _data(run: Run, table: Table, trainings: Mapping[str, tuple]) -> FigureData:
     )
 
 
-def _plots(label: str, figure: Figure, data: FigureData) -> list[_Undrawn]:
-    """Return a figure's plots of one table, checked."""
+def _plots(label: str, figure: Figure, data: FigureData) -> list[_SectionPlot]:
+    """Return a figure's plots of one table. Raise `PluginError` for anything but plots."""
     found = figure.draw(data)
     if not isinstance(found, Iterable):
         raise PluginError(f"draw returned {type(found).__name__}; an iterable of harness.Plot is expected")
@@ -105,38 +106,40 @@ def _plots(label: str, figure: Figure, data: FigureData) -> list[_Undrawn]:
     for plot in found:
         if not isinstance(plot, Plot):
             raise PluginError(f"draw gave {type(plot).__name__}; only harness.Plot is expected")
-        plots.append(_Undrawn(figure.name, label, place(data.table.dataset, data.table.architecture), plot))
+        plots.append(_SectionPlot(figure.name, label, place(data.table.dataset, data.table.architecture), plot))
     return plots
 
 
-def _by_section(plots: Iterable[_Undrawn]) -> list[_Undrawn]:
-    """Return plots section by section, sections in order of their first plots."""
-    sections: dict[str, list[_Undrawn]] = {}
+def _by_section(plots: Iterable[_SectionPlot]) -> list[_SectionPlot]:
+    """Return plots grouped by section, in the order of each section's first plot."""
+    sections: dict[str, list[_SectionPlot]] = {}
     for plot in plots:
         sections.setdefault(plot.section, []).append(plot)
     return [plot for group in sections.values() for plot in group]
 
 
-def _drawn(plots: Iterable[_Undrawn], problems: list[str]) -> list[DrawnFigure]:
-    """Draw every plot; leave out those that cannot be drawn."""
+def _draw(plots: Iterable[_SectionPlot], problems: list[str]) -> list[DrawnFigure]:
+    """Return the plots that can be drawn."""
     names: set[str] = set()
     drawn = []
-    for undrawn in plots:
-        name = _free_name(undrawn, names)
-        with _named_if_it_fails(undrawn.label, problems):
-            svg, csv = rendering.inline_svg(undrawn.plot, name), rendering.csv(undrawn.plot)
-            drawn.append(DrawnFigure(name, undrawn.label, undrawn.section, undrawn.plot, svg, csv))
+    for item in plots:
+        name = _unique_name(item, names)
+        with _note_failure(item.label, problems):
+            svg = rendering.inline_svg(item.plot, name)
+            csv = rendering.csv(item.plot)
+            drawn.append(DrawnFigure(name, item.label, item.section, item.plot, svg, csv))
             names.add(name.lower())
     return drawn
 
 
-def _free_name(undrawn: _Undrawn, taken: set[str]) -> str:
-    """Return a name fit for files and ids; a number tells apart what is left alike, as file systems without case see it."""
-    words = [re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-") for text in (undrawn.figure, undrawn.section)]
+def _unique_name(item: _SectionPlot, taken: set[str]) -> str:
+    """Return a name for files and HTML ids. A number distinguishes equal names, also for file systems that ignore case."""
+    words = [re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-") for text in (item.figure, item.section)]
     stem = "-".join(words)[:_LONGEST_NAME]
-    if not re.match(r"[A-Za-z_]", stem):  # the name of an id may not begin with a digit
+    if not re.match(r"[A-Za-z_]", stem):  # an id may not begin with a digit
         stem = f"figure-{stem}"
-    name, number = stem, 1
+    name = stem
+    number = 1
     while name.lower() in taken:
         number += 1
         name = f"{stem}-{number}"
@@ -144,8 +147,8 @@ def _free_name(undrawn: _Undrawn, taken: set[str]) -> str:
 
 
 @contextlib.contextmanager
-def _named_if_it_fails(label: str, problems: list[str]) -> Iterator[None]:
-    """Note whatever a figure raises, an exit too, in one line; what it prints is no output of the command."""
+def _note_failure(label: str, problems: list[str]) -> Iterator[None]:
+    """Append a line to `problems` if a figure raises anything, `SystemExit` included. Redirect its output to standard error."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
@@ -153,5 +156,5 @@ def _named_if_it_fails(label: str, problems: list[str]) -> Iterator[None]:
         raise
     except PluginError as error:
         problems.append(f"{label} is left out: {single_line(str(error))}")
-    except BaseException as error:  # plugins are code: they can raise anything
+    except BaseException as error:  # a plugin may raise anything
         problems.append(f"{label} is left out: {describe_error(error)}")

@@ -14,9 +14,10 @@ from harness.report.figures import DrawnFigure
 
 
 def write_figures(figures: Iterable[DrawnFigure], folder: str | Path) -> list[Path]:
-    """Write every figure as PNG, SVG and CSV into a folder, made if it is not there; return the files.
+    """Write every figure as PNG, SVG and CSV to a folder, which is created if necessary. Return the files.
 
-    Raise `PluginFailed` if a figure that could be drawn for the page cannot be drawn again.
+    Raise `PluginFailed` for a figure that was drawn for the page and cannot be drawn again, and `UserError` if a file cannot
+    be written.
     """
     folder = Path(folder)
     try:

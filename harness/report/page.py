@@ -1,11 +1,9 @@
-"""A run as one HTML page that needs nothing else: the board, figures, where the numbers come from."""
+"""A run as one self-contained HTML page: the board, the figures and the provenance of the numbers."""
 
 from __future__ import annotations
 
 import json
-import re
 import shlex
-import unicodedata
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
@@ -14,18 +12,19 @@ from typing import Any
 from harness.leaderboard import Board, render
 from harness.report.figures import DrawnFigures
 from harness.report.run import Run, entries, mapping
-from harness.text import plain_line
+from harness.text import plain_line, plain_lines
 
-_SHOWN_LINES = 400  # a longer table of a figure's data is left to its CSV file
+_MAX_RECORDS = 400  # of a figure's data on the page; the CSV file holds longer data
 
 
 def make_page(run: Run, board: Board, drawn: DrawnFigures) -> str:
     """Return the page. The same files give the same bytes."""
-    import jinja2  # here, so that whoever only lists plugins does not pay for it
+    import jinja2  # imported here so that `harness list` does not import it
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(autoescape=True, loader=loader, trim_blocks=True, lstrip_blocks=True)
     environment.filters["plain"] = plain_line
+    packages = mapping(_provenance(run).get("packages"))
     text = environment.get_template("page.html").render(
         name=_name(run),
         description=str(_benchmark(run).get("description") or ""),
@@ -35,7 +34,7 @@ def make_page(run: Run, board: Board, drawn: DrawnFigures) -> str:
         sections=_sections(drawn),
         remarks=[*drawn.problems, *_remarks(run)],
         facts=_facts(run),
-        packages=sorted((str(k), str(v)) for k, v in mapping(_provenance(run).get("packages")).items()),
+        packages=sorted((str(name), str(version)) for name, version in packages.items()),
         failures=_failures(run),
         benchmark=_yaml(_benchmark(run)),
     )
@@ -46,8 +45,8 @@ def _sections(drawn: DrawnFigures) -> dict[str, list[dict[str, str]]]:
     """Return what the page shows of each figure, by section."""
     sections: dict[str, list[dict[str, str]]] = {}
     for figure in drawn.figures:
-        data = figure.csv if len(figure.plot.records) <= _SHOWN_LINES else ""
-        shown = {"svg": figure.svg, "title": figure.plot.title, "caption": figure.plot.caption, "csv": _printable(data)}
+        data = figure.csv if len(figure.plot.records) <= _MAX_RECORDS else ""
+        shown = {"svg": figure.svg, "title": figure.plot.title, "caption": figure.plot.caption, "csv": plain_lines(data)}
         sections.setdefault(figure.section, []).append(shown)
     return sections
 
@@ -61,69 +60,112 @@ def _provenance(run: Run) -> Mapping[str, Any]:
 
 
 def _name(run: Run) -> str:
-    named = list(dict.fromkeys(run.rows["benchmark"]))
+    """Return the benchmarks of the rows, or else that of `run.json`."""
+    named = dict.fromkeys(run.rows["benchmark"])
     return ", ".join(map(str, named)) or str(_benchmark(run).get("name") or "no rows")
 
 
 def _summary(board: Board) -> str:
-    """Return what was compared in a line."""
-    tables = board.tables
-    names = [list(dict.fromkeys(x)) for x in ((t.dataset for t in tables), (t.architecture for t in tables))]
-    methods = {method.name for table in tables for method in table.methods}
-    seeds = {seed for table in tables for seed in table.seeds}
-    sizes = sorted({method.members for table in tables for method in table.methods if method.members})
-    counts = [_count(len(methods), "method"), _count(len(seeds), "seed")] if tables else []
-    of = [f"ensembles of {' or '.join(map(str, sizes))}"] if sizes else []
-    return " · ".join([*(", ".join(some) for some in names if some), *counts, *of])
+    """Return a line about what the board compares."""
+    if not board.tables:
+        return ""
+    datasets: dict[str, None] = {}
+    architectures: dict[str, None] = {}
+    methods: set[str] = set()
+    seeds: set[int] = set()
+    sizes: set[int] = set()
+    for table in board.tables:
+        datasets[table.dataset] = None
+        architectures[table.architecture] = None
+        seeds.update(table.seeds)
+        for method in table.methods:
+            methods.add(method.name)
+            sizes.add(method.members)
+    parts = [", ".join(datasets), ", ".join(architectures), _count(len(methods), "method"), _count(len(seeds), "seed")]
+    sizes.discard(0)  # unknown
+    if sizes:
+        parts.append(f"ensembles of {' or '.join(map(str, sorted(sizes)))}")
+    return " · ".join(parts)
 
 
 def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _remarks(run: Run) -> list[str]:
-    """Return what the page lacks because a file is not there or holds more than events."""
+    """Return what the page lacks because `events.jsonl` is missing or holds other lines than events."""
     if run.log is None:
         return ["There is no events.jsonl in the folder, so there are no training curves."]
-    found = [] if run.log.trainings else ["Nothing was trained for this run that its events tell of: no training curves."]
-    n = run.log.unreadable
-    return [*found, *([f"{_count(n, 'line')} of events.jsonl {'is' if n == 1 else 'are'} no event and left out."] if n else [])]
+    remarks = []
+    if not run.log.trainings:
+        remarks.append("Nothing was trained for this run that its events tell of: no training curves.")
+    if run.log.unreadable:
+        verb = "is" if run.log.unreadable == 1 else "are"
+        remarks.append(f"{_count(run.log.unreadable, 'line')} of events.jsonl {verb} no event and left out.")
+    return remarks
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
-    """Return (what, value) of everything known about how the run was made."""
+    """Return (name, value) of everything known about how the run was made."""
     if run.facts is None:
         return [("run.json", "not in the folder: nothing is known of packages, hardware and benchmark"), *_times(run)]
-    from_ = _provenance(run)
-    device, cuda = run.facts.get("device"), from_.get("cuda")
-    git = mapping(from_.get("git"))
-    clean = "" if git.get("clean", True) else ", with changes that were not committed"
-    command = run.facts.get("command")
-    words = [str(word) for word in command] if isinstance(command, list) else []
+    provenance = _provenance(run)
     epochs = run.facts.get("epochs_trained")
+    trained = ""
+    if isinstance(epochs, int | float):
+        trained = f"{epochs:g} in the latest run"
     found = {
         "status": run.facts.get("status"),
-        "command": shlex.join([PurePath(words[0]).name, *words[1:]]) if words else "",
-        "epochs trained": f"{epochs:g} in the latest run" if isinstance(epochs, int | float) else "",
+        "command": _command(run.facts.get("command")),
+        "epochs trained": trained,
         **dict(_times(run)),
-        "device": f"{device}: {from_.get('device')}" if device == "cuda" else device,
-        "CUDA": cuda,
-        "processor": f"{from_.get('processor')} ({from_.get('machine')})" if from_.get("processor") else "",
-        "threads": from_.get("threads"),
-        "git": f"{git['commit']}{clean}" if git.get("commit") else "",
-        "Python": from_.get("python"),
+        "device": _device(run.facts.get("device"), provenance),
+        "CUDA": provenance.get("cuda"),
+        "processor": _processor(provenance),
+        "threads": provenance.get("threads"),
+        "git": _commit(mapping(provenance.get("git"))),
+        "Python": provenance.get("python"),
     }
-    return [(what, str(value)) for what, value in found.items() if value not in (None, "")]
+    return [(name, str(value)) for name, value in found.items() if value not in (None, "")]
+
+
+def _command(command: Any) -> str:
+    """Return the command line that started the run, without the folder of its program."""
+    if not isinstance(command, list) or not command:
+        return ""
+    program, *arguments = map(str, command)
+    return shlex.join([PurePath(program).name, *arguments])
+
+
+def _device(device: Any, provenance: Mapping[str, Any]) -> Any:
+    return f"{device}: {provenance.get('device')}" if device == "cuda" else device
+
+
+def _processor(provenance: Mapping[str, Any]) -> str:
+    if not provenance.get("processor"):
+        return ""
+    return f"{provenance['processor']} ({provenance.get('machine')})"
+
+
+def _commit(git: Mapping[str, Any]) -> str:
+    """Return the commit of the working tree, if it is known."""
+    if not git.get("commit"):
+        return ""
+    if git.get("clean", True):
+        return str(git["commit"])
+    return f"{git['commit']}, with changes that were not committed"
 
 
 def _times(run: Run) -> Iterator[tuple[str, str]]:
-    """Yield when the runs on this folder were, as far as events tell."""
+    """Yield when the runs in this folder began and ended, according to their events."""
     if run.log is not None and run.log.began:
-        first, last = _moment(min(run.log.began)), _moment(max([*run.log.began, *run.log.ended]))
+        first = _time(min(run.log.began))
+        last = _time(max([*run.log.began, *run.log.ended]))
         yield "time", f"{first} to {last} (UTC), {_count(len(run.log.began), 'run')}"
 
 
-def _moment(seconds: float) -> str:
+def _time(seconds: float) -> str:
+    """Return a Unix time in UTC, or the number itself if it is out of range."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
     except (OverflowError, ValueError, OSError):
@@ -131,25 +173,19 @@ def _moment(seconds: float) -> str:
 
 
 def _failures(run: Run) -> list[tuple[str, str]]:
-    """Return (cell, reason) of every cell that failed."""
+    """Return (cell, reason) of every failed cell."""
     found = []
     for failure in entries(mapping(run.facts).get("failures")):
-        names = (failure.get(part) for part in ("dataset", "architecture", "method"))
-        found.append((f"{', '.join(map(str, names))}, seed {failure.get('seed')}", str(failure.get("message"))))
+        cell = f"{failure.get('dataset')}, {failure.get('architecture')}, {failure.get('method')}, seed {failure.get('seed')}"
+        found.append((cell, str(failure.get("message"))))
     return found
 
 
 def _yaml(benchmark: Mapping[str, Any]) -> str:
-    """Return a benchmark as YAML, the language its authors read it in."""
+    """Return a benchmark as YAML."""
     if not benchmark:
         return ""
     import yaml
 
-    plain_values = json.loads(json.dumps(benchmark))  # no shared parts, so no anchors
-    return _printable(yaml.safe_dump(plain_values, allow_unicode=True, sort_keys=False, width=110))
-
-
-def _printable(text: str) -> str:
-    """Return text of several lines with what could steer the reader (control characters, direction marks) replaced."""
-    steering = ("Cc", "Cf", "Cs", "Zl", "Zp")
-    return re.sub(r"[^\n -~]", lambda c: "\ufffd" if unicodedata.category(c[0]) in steering else c[0], text)
+    plain_values = json.loads(json.dumps(benchmark))  # without shared values, so that YAML has no anchors
+    return plain_lines(yaml.safe_dump(plain_values, allow_unicode=True, sort_keys=False, width=110))

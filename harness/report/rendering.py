@@ -1,6 +1,6 @@
 """A plot as SVG, PNG and CSV, in the report's style.
 
-matplotlib is imported when a plot is drawn. No user's matplotlibrc, no clock and no random id gets into the bytes.
+matplotlib is imported when a plot is drawn. The bytes do not depend on the user's matplotlibrc, the time or random ids.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from xml.sax.saxutils import escape
 
 from harness.api.drawing import FAINT, GREY, INK
 from harness.api.figure import Plot
@@ -52,13 +53,13 @@ _STYLE: dict[str, Any] = {
 
 
 def svg(plot: Plot) -> str:
-    """Return a plot as an SVG file, letters as outlines: it looks the same wherever it is opened."""
-    return _rendered(plot, "svg", {"svg.fonttype": "path"}).decode()
+    """Return a plot as an SVG file. Letters are outlines, so it looks the same in every program."""
+    return _render(plot, "svg", {"svg.fonttype": "path"}).decode()
 
 
 def inline_svg(plot: Plot, name: str) -> str:
-    """Return a plot as an `<svg>` element for a page: letters in the page's own font, every id prefixed with the name."""
-    text = _rendered(plot, "svg", {"svg.fonttype": "none"}).decode()
+    """Return a plot as an `<svg>` element for the page, with letters in the page's font and every id prefixed with `name`."""
+    text = _render(plot, "svg", {"svg.fonttype": "none"}).decode()
     text = text[text.index("<svg") :].replace('<style type="text/css">*{', f'<style type="text/css">#{name} *{{')
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
     return text.replace("<svg ", f'<svg id="{name}" role="img" aria-label="{_attribute(plot.title)}" ', 1)
@@ -66,30 +67,32 @@ def inline_svg(plot: Plot, name: str) -> str:
 
 def png(plot: Plot) -> bytes:
     """Return a plot as a PNG file."""
-    return _rendered(plot, "png", {"savefig.dpi": DOTS_PER_INCH})
+    return _render(plot, "png", {"savefig.dpi": DOTS_PER_INCH})
 
 
 def csv(plot: Plot) -> str:
-    """Return a plot's data as CSV, numbers with all their digits."""
+    """Return a plot's data as CSV. Numbers have all their digits."""
     lines = [plot.columns, *plot.records]
     return "".join(csv_line(map(_field, line)) for line in lines)
 
 
-def _rendered(plot: Plot, file_format: str, changes: dict[str, Any]) -> bytes:
+def _render(plot: Plot, file_format: str, changes: dict[str, Any]) -> bytes:
     from matplotlib.figure import Figure as Canvas
 
     with _style(changes):
         canvas = Canvas(figsize=plot.size)
         plot.paint(canvas)
         stream = io.BytesIO()
-        metadata = {"Date": None, "Creator": None} if file_format == "svg" else {"Software": None}
+        metadata: dict[str, None] = {"Software": None}
+        if file_format == "svg":
+            metadata = {"Date": None, "Creator": None}
         canvas.savefig(stream, format=file_format, metadata=metadata)
     return stream.getvalue()
 
 
 @contextmanager
 def _style(changes: dict[str, Any]) -> Iterator[None]:
-    """Draw in the report's style alone; draw a letter that the font lacks as a box, without a warning."""
+    """Set the report's style, whatever the user's settings are, and ignore warnings about letters that the font lacks."""
     import matplotlib
 
     with matplotlib.rc_context(), warnings.catch_warnings():
@@ -105,9 +108,9 @@ def _field(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return repr(float(value))  # numpy's own would print its type
+        return repr(float(value))  # the repr of a numpy number includes its type
     return str(value)
 
 
 def _attribute(text: str) -> str:
-    return plain_line(text).translate({ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord('"'): "&quot;"})
+    return escape(plain_line(text), {'"': "&quot;"})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.api.figure import Epoch, Training
 from harness.errors import UserError
 from harness.results.rows import read_rows
+from harness.results.run_json import load_run_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +73,8 @@ def read_run(folder: str | Path) -> Run:
     rows = read_rows(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: not a folder; name the one that `harness run FILE --out DIR` has written")
-    return Run(folder, rows, _read_facts(folder / "run.json"), _read_log(folder / "events.jsonl"))
+    facts = load_run_json(folder, "remove it to make a report without it")
+    return Run(folder, rows, facts, _read_log(folder / "events.jsonl"))
 
 
 def place(dataset: object, architecture: object) -> str:
@@ -118,20 +120,6 @@ def mapping(value: Any) -> Mapping[str, Any]:
 def entries(value: Any) -> list[Mapping[str, Any]]:
     """Return the mappings of what should be a list of them."""
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
-
-
-def _read_facts(path: Path) -> Mapping[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as JSON: {error}; remove it to make a report without it") from None
-    if not isinstance(facts, dict):
-        raise UserError(f"{path}: holds no JSON object; remove it to make a report without it")
-    return facts
 
 
 def _read_log(path: Path) -> Log | None:

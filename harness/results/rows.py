@@ -1,6 +1,6 @@
-"""Rows: one measured number each, as they stand in `results.csv` and in a DataFrame. Knows nothing of how they came about.
+"""Rows of results, one measured number each, in `results.csv` and in a DataFrame. Knows nothing of how they were measured.
 
-Importing this costs no pandas: only `frame` needs it. `docs/board.md` describes the columns.
+Importing this module does not import pandas; only `frame` needs it. `docs/board.md` describes the columns.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,17 +29,20 @@ FILE_NAME = "results.csv"
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf|nan")
 _KEY = re.compile(r"[0-9a-f]{64}")
-_NUMBERS, _INTEGERS, _FLAGS = ("value", "standard_error"), ("seed", "members"), ("main",)
-_LONGEST_FIELD = 2**31 - 1  # csv's own limit, 131072 characters, would refuse lines that were written without complaint
+_NUMBERS = ("value", "standard_error")
+_INTEGERS = ("seed", "members")
+_FLAGS = ("main",)
+_LONGEST_FIELD = 2**31 - 1  # the csv module's limit, 131072 characters, would refuse lines that `write_rows` has written
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number of one metric, for one ensemble: one line of `results.csv`, its columns in this order.
+    """One number of one metric of one ensemble: one line of `results.csv`, with its columns in this order.
 
-    A failed or missing row has no value and says why in `message`. `cell` is the ensemble's key and `key` the measurement's;
-    only a row that is not done may lack them. `setting` is the key of data set × architecture × recipe, empty if unknown. A
-    done row's value may be NaN: then the metric's own value was NaN. `warning` says why the ensemble is degenerate, if it is.
+    A failed or missing row has no value, and `message` gives the reason. The value of a done row is NaN if the metric's value
+    was NaN. `cell` is the key of the ensemble and `key` that of the measurement; only a row that is not done may lack them.
+    `setting` is the key of data set × architecture × recipe, empty if unknown. `warning` says why the ensemble is degenerate,
+    and is empty for a sound one. Raise `ValueError` for fields that contradict each other.
     """
 
     benchmark: str
@@ -83,62 +87,69 @@ class Row:
 
     @property
     def place(self) -> tuple[str, str, str, str, int, str]:
-        """What the row is a number of: benchmark, dataset, architecture, method, seed, metric."""
+        """The quantity that the row measures: benchmark, dataset, architecture, method, seed, metric."""
         return self.benchmark, self.dataset, self.architecture, self.method, self.seed, self.metric
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
-_LATER = ("method_version", "objective", "warning")  # older files have rows without them: nothing is known then
+_OPTIONAL_COLUMNS = ("method_version", "objective", "warning")  # files of older runs lack them; empty means unknown
 
 
 def write_rows(path: str | Path, rows: Iterable[Row]) -> None:
-    """Write rows to a CSV file, in their order, all or nothing."""
-    lines = [COLUMNS, *([_text(name, getattr(row, name)) for name in COLUMNS] for row in rows)]
-    write_atomically(path, "".join(csv_line(line) for line in lines))
+    """Write rows to a CSV file, in their order. A reader sees the old file or the whole new one."""
+    lines = [csv_line(COLUMNS)]
+    for row in rows:
+        lines.append(csv_line([_text(name, getattr(row, name)) for name in COLUMNS]))
+    write_atomically(path, "".join(lines))
 
 
 def read_rows(path: str | Path) -> pd.DataFrame:
     """Return the rows of a `results.csv`, or of the one in a run's folder, as a DataFrame (see `frame`).
 
-    Every line is checked; the first offence raises `UserError` as `path:line: what is wrong`.
+    Raise `UserError`, as `path:line: what is wrong`, for the first invalid line.
     """
     return frame(load_rows(path))
 
 
 def load_rows(path: str | Path) -> list[Row]:
-    """Return the rows of a `results.csv`, or of the one in a run's folder, as `read_rows` does, without pandas."""
+    """Return the rows of a `results.csv`, or of the one in a run's folder, without importing pandas. See `read_rows`."""
     path = Path(path)
     file = path / FILE_NAME if path.is_dir() else path
     if not file.exists():
         raise UserError(f"{path}: no {FILE_NAME}; name a folder that `harness run FILE --out DIR` has written")
     rows = []
-    needed = [name for name in COLUMNS if name not in _LATER]
+    needed = [name for name in COLUMNS if name not in _OPTIONAL_COLUMNS]
     for line, fields in read_table(file, needed):
         try:
-            rows.append(_parse({**dict.fromkeys(_LATER, ""), **fields}))
-        except ValueError as offence:
-            raise UserError(f"{file}:{line}: {offence}") from None
+            rows.append(_parse({**dict.fromkeys(_OPTIONAL_COLUMNS, ""), **fields}))
+        except ValueError as error:
+            raise UserError(f"{file}:{line}: {error}") from None
     return rows
 
 
 def frame(rows: Iterable[Row]) -> pd.DataFrame:
-    """Return a DataFrame with the columns of `Row`: seed and members int64, value and standard_error float64 (NaN: none),
-    main bool, all else text (dtype object, `""`: none)."""
-    import pandas as pd  # here, so that listing plugins does not pay for it
+    """Return a DataFrame with the columns of `Row`.
 
-    dtypes = {**dict.fromkeys(_NUMBERS, "float64"), **dict.fromkeys(_INTEGERS, "int64"), **dict.fromkeys(_FLAGS, "bool")}
+    `seed` and `members` are int64, `value` and `standard_error` float64 (NaN: none), `main` is bool, and the others are text
+    (dtype object; empty: none).
+    """
+    import pandas as pd  # imported here so that `harness list` does not import it
+
     rows = list(rows)
-    columns = {name: pd.Series([getattr(row, name) for row in rows], dtype=dtypes.get(name, "object")) for name in COLUMNS}
+    dtypes = {**dict.fromkeys(_NUMBERS, "float64"), **dict.fromkeys(_INTEGERS, "int64"), **dict.fromkeys(_FLAGS, "bool")}
+    columns = {}
+    for name in COLUMNS:
+        columns[name] = pd.Series([getattr(row, name) for row in rows], dtype=dtypes.get(name, "object"))
     return pd.DataFrame(columns)
 
 
 def rows_of(frame: pd.DataFrame) -> list[Row]:
-    """Return the rows of a DataFrame made by `frame`, whatever was filtered or concatenated since."""
+    """Return the rows of a DataFrame made by `frame`, also after it was filtered or concatenated."""
     rows = []
     for record in frame[list(COLUMNS)].itertuples(index=False, name=None):
         fields: dict[str, Any] = dict(zip(COLUMNS, record))
-        error = float(fields["standard_error"])
-        fields["standard_error"] = None if error != error else error
+        standard_error = float(fields["standard_error"])
+        fields["standard_error"] = None if math.isnan(standard_error) else standard_error
         fields["value"] = float(fields["value"]) if fields["status"] == "done" else None
         fields.update(seed=int(fields["seed"]), members=int(fields["members"]), main=bool(fields["main"]))
         rows.append(Row(**fields))
@@ -146,57 +157,67 @@ def rows_of(frame: pd.DataFrame) -> list[Row]:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Return (line number, fields by column) for each line of a CSV file with a header that holds at least these columns.
+    """Return (line number, fields by column) for each line of a CSV file whose header holds at least these columns.
 
-    A file that is missing, not UTF-8, cut short or not CSV raises `UserError` with the path and the line.
+    Raise `UserError` with path and line for a file that is missing, not UTF-8, cut short or not CSV.
     """
     found = _lines(path)
     if not found:
         raise UserError(f"{path}:1: the file is empty; its first line must name the columns {', '.join(columns)}")
     _, header = found[0]
-    absent = [name for name in columns if name not in header]
-    if absent:
-        raise UserError(f"{path}:1: no column '{absent[0]}'; needed: {', '.join(columns)}")
-    twice = [name for name in columns if header.count(name) > 1]
-    if twice:
-        raise UserError(f"{path}:1: column '{twice[0]}' stands there twice; name it once")
+    for name in columns:
+        if name not in header:
+            raise UserError(f"{path}:1: no column '{name}'; needed: {', '.join(columns)}")
+    for name in columns:
+        if header.count(name) > 1:
+            raise UserError(f"{path}:1: column '{name}' stands there twice; name it once")
+    table = []
     for line, fields in found[1:]:
         if len(fields) != len(header):
             raise UserError(f"{path}:{line}: {len(fields)} fields, the header has {len(header)}; was the file cut short?")
-    return [(line, dict(zip(header, fields))) for line, fields in found[1:]]
+        table.append((line, dict(zip(header, fields))))
+    return table
 
 
 def number(name: str, text: str) -> float:
-    """Return the number that a field holds; raise `ValueError` otherwise."""
+    """Return the number in the field `name`. Raise `ValueError` for anything else."""
     if not _NUMBER.fullmatch(text):
         raise ValueError(f"{name} {text!r} is not a number")
     return float(text)
 
 
 def integer(name: str, text: str) -> int:
-    """Return the integer that a field holds; raise `ValueError` otherwise."""
+    """Return the integer in the field `name`. Raise `ValueError` for anything else."""
     if not _INTEGER.fullmatch(text):
         raise ValueError(f"{name} {text!r} is not an integer")
     return int(text)
 
 
 def flag(name: str, text: str) -> bool:
-    """Return the truth that a field holds; raise `ValueError` otherwise."""
+    """Return the boolean in the field `name`. Raise `ValueError` unless it is `true` or `false`."""
     if text not in ("true", "false"):
         raise ValueError(f"{name} {text!r} is neither true nor false")
     return text == "true"
 
 
 def csv_line(fields: Iterable[str]) -> str:
-    """Return one line of CSV (RFC 4180, ended by a line feed).
+    """Return one line of CSV (RFC 4180), ended by a line feed.
 
-    Python's own writer leaves a lone carriage return unquoted where lines end in a line feed, and then cannot read it back.
+    Python's `csv.writer` does not quote a lone carriage return if lines end in a line feed, and cannot read it back.
     """
-    return ",".join(f'"{text.replace(chr(34), chr(34) * 2)}"' if set(text) & set(',"\r\n') else text for text in fields) + "\n"
+    return ",".join(map(_quoted, fields)) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """Return a field, in quotes if it holds a separator, a quote or a line break."""
+    if set(text).isdisjoint(',"\r\n'):
+        return text
+    doubled = text.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def _text(name: str, value: Any) -> str:
-    """Return a field as it stands in the file; numbers so that they read back exactly."""
+    """Return a field of the file. A number reads back exactly."""
     if name in _NUMBERS:
         return "" if value is None else repr(float(value))
     if name in _FLAGS:
@@ -205,34 +226,47 @@ def _text(name: str, value: Any) -> str:
 
 
 def _parse(fields: dict[str, str]) -> Row:
-    """Return the row that a line of the file holds; raise `ValueError` on the first field that is not what it must be."""
-    converted: dict[str, Any] = {name: number(name, fields[name]) if fields[name] else None for name in _NUMBERS}
-    converted |= {name: integer(name, fields[name]) for name in _INTEGERS}
-    converted |= {name: flag(name, fields[name]) for name in _FLAGS}
-    return Row(**{name: converted.get(name, fields[name]) for name in COLUMNS})
+    """Return the row of one line. Raise `ValueError` for the first invalid field."""
+    values: dict[str, Any] = {name: fields[name] for name in COLUMNS}
+    for name in _NUMBERS:
+        values[name] = number(name, fields[name]) if fields[name] else None
+    for name in _INTEGERS:
+        values[name] = integer(name, fields[name])
+    for name in _FLAGS:
+        values[name] = flag(name, fields[name])
+    return Row(**values)
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Return (line number, fields) of a CSV file, blank lines left out."""
-    try:
-        data = path.read_bytes()
-        text = data.decode("utf-8-sig")  # spreadsheets put a byte order mark in front
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
+    """Return (line number, fields) for each line of a CSV file that is not blank."""
+    text = _read_text(path)
     if text and not text.endswith(("\n", "\r")):
         line = text.count("\n") + 1
         raise UserError(f"{path}:{line}: no line break ends the last line; add one, or was the file cut short?")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    limit, found, line = csv.field_size_limit(_LONGEST_FIELD), [], 1
+    found = []
+    line = 1
+    limit = csv.field_size_limit(_LONGEST_FIELD)
     try:
         for fields in reader:
-            found.append((line, fields))
+            if fields:
+                found.append((line, fields))
             line = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{path}:{line}: not CSV: {error}; was the file cut short?") from None
     finally:
         csv.field_size_limit(limit)
-    return [(line, fields) for line, fields in found if fields]
+    return found
+
+
+def _read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file, without the byte order mark that spreadsheets write."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None

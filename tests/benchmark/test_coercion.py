@@ -1,4 +1,4 @@
-"""YAML values in the shapes of fields."""
+"""YAML values converted to the types of option fields."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harness.benchmark import validate_options
     ],
     ids=str,
 )
-def test_shapes(given: dict[str, Any], fields: dict[str, Any]) -> None:
-    """YAML's values take the shapes that strict options want."""
+def test_field_types(given: dict[str, Any], fields: dict[str, Any]) -> None:
+    """A YAML value becomes the type that the strict field requires."""
     options, issues = validate_options(Shapes, given)
     assert (options, issues) == (Shapes(**fields), [])

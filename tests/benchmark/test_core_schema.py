@@ -1,4 +1,4 @@
-"""What unquoted scalars mean."""
+"""Values of unquoted scalars."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from harness.benchmark.core_schema import resolve_scalar
     ],
 )
 def test_scalar(text: str, value: Any) -> None:
-    """A scalar means what YAML 1.2's core schema says."""
+    """A scalar has the value that the core schema of YAML 1.2 gives it."""
     resolved = resolve_scalar(text)
     assert resolved == value
     assert type(resolved) is type(value)

@@ -29,7 +29,7 @@ from benchmark.toy_catalogue import KNOWN_AT_TOP, SEEDS, file_text, problems
     ids=lambda value: value[:40],
 )  # fmt: skip
 def test_wrong_key(tmp_path: Path, more: str, line: str) -> None:
-    """A wrong key or value is one line: where, what, what is allowed."""
+    """The error is one line: where, what is wrong, what is allowed."""
     assert problems(tmp_path, file_text(more)) == [line]
 
 
@@ -50,8 +50,8 @@ def test_wrong_seeds(tmp_path: Path, lists: dict[str, str], lines: list[str]) ->
     assert problems(tmp_path, file_text(**lists)) == lines
 
 
-def test_nothing_given(tmp_path: Path) -> None:
-    """What must be there is named, all of it."""
+def test_missing_required_keys(tmp_path: Path) -> None:
+    """Each gives one line."""
     assert problems(tmp_path, "name: x") == [
         "b.yaml:1:1: architectures is missing; a list of at least 1, such as ['resnet20']",
         "b.yaml:1:1: datasets is missing; a list of at least 1, such as ['cifar10']",

@@ -1,4 +1,4 @@
-"""How messages print values and key paths."""
+"""Values and key paths in messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harness.benchmark.formatting import format_path, format_value
     ],
 )
 def test_values(value: object, text: str) -> None:
-    """Values are printed on one line, short, in YAML's words."""
+    """Values are printed on one line, shortened, in YAML's notation."""
     assert format_value(value) == text
 
 

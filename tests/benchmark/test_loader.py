@@ -1,4 +1,4 @@
-"""A file → a benchmark: the whole way, many mistakes at once, hostile files."""
+"""Benchmark files as a whole: valid ones, many mistakes at once, limits and hostile files."""
 # ruff: noqa: E501  each message is one line, as users see it
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_smallest_file(tmp_path: Path) -> None:
-    """Four keys make a benchmark; the rest has defaults, the name comes from the file."""
+    """Four keys are enough; the others have defaults, and the name is that of the file."""
     benchmark = load(tmp_path, file_text())
     assert (benchmark.name, benchmark.description, benchmark.members, benchmark.seeds) == ("b", "", 5, (0,))
     assert [metric.label for metric in benchmark.metrics] == ["ensemble_accuracy", "mean_member_accuracy", "joint_connectivity"]
@@ -49,7 +49,7 @@ def test_smallest_file(tmp_path: Path) -> None:
 
 
 def test_no_default_objective_or_metric(tmp_path: Path) -> None:
-    """Where no plugin marks a default, or several do, what is missing is named with what there is."""
+    """If no plugin marks a default, or several do, the error names the missing key and the registered names."""
     without = {**PLUGINS, "metric": [Unmarked], "objective": []}
     with pytest.raises(BenchmarkError) as error:
         load_benchmark(write(tmp_path, file_text()), catalogue_of(without))
@@ -63,7 +63,7 @@ def test_no_default_objective_or_metric(tmp_path: Path) -> None:
 
 
 def test_empty_sections(tmp_path: Path) -> None:
-    """A key with nothing after it, where a default exists, is as if left out."""
+    """An optional key without a value counts as missing."""
     keys = ("name", "description", "members", "metrics", "objective", "recipe", "settings")
     assert load(tmp_path, file_text("\n".join(f"{key}:" for key in keys))).resolved() == load(tmp_path, file_text()).resolved()
 
@@ -79,13 +79,13 @@ def test_empty_sections(tmp_path: Path) -> None:
     ],
 )
 def test_name_from_file(tmp_path: Path, file: str, name: str) -> None:
-    """A file without a name lends its own, made fit."""
+    """The default name is the file's, with other characters replaced."""
     (tmp_path / file).write_text(file_text())
     assert load_benchmark(tmp_path / file, CATALOGUE).name == name
 
 
 def test_overrides(tmp_path: Path) -> None:
-    """The command line's changes count as if the file words so."""
+    """Overrides of the command line replace values of the file."""
     benchmark = load(
         tmp_path,
         file_text(),
@@ -99,13 +99,13 @@ def test_overrides(tmp_path: Path) -> None:
 
 
 def test_anchors(tmp_path: Path) -> None:
-    """Keys that begin with x- are a place for anchors."""
+    """Keys that begin with x- are ignored and may hold anchors."""
     more = "x-fast: &fast {epochs: 4}\nrecipe: {<<: *fast, batch_size: 9}"
     assert load(tmp_path, file_text(more)).setups[0].recipe == Recipe(epochs=4, batch_size=9)
 
 
-def test_everything_at_once(tmp_path: Path) -> None:
-    """All problems of a file come in the file's order, each once, then those of the command line."""
+def test_all_problems_at_once(tmp_path: Path) -> None:
+    """Each problem is listed once, in the order of the file; those of the command line come last."""
     content = file_text(
         "recipe:\n"
         "  epochs: 10\n"
@@ -153,7 +153,7 @@ def test_too_many_cells(tmp_path: Path, lists: dict[str, str], lines: list[str])
 @pytest.mark.parametrize("key", ["name", "description", "seeds", "members", "metrics", "recipe", "settings", "objective"])
 @pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
 def test_number_that_is_not_finite(tmp_path: Path, key: str, value: str) -> None:
-    """An infinity or a NaN in place of any key's value is reported once, and stands for nothing."""
+    """An infinity or a NaN as the value of any key is reported once."""
     content = file_text(seeds=value) if key == "seeds" else file_text(f"{key}: {value}")
     found = [line for line in problems(tmp_path, content) if "is not a finite number" in line]
     line = 1 if key == "seeds" else 5
@@ -205,15 +205,15 @@ def test_no_torch() -> None:
         (b"seeds:\n\t- 0", "indent with spaces"),
     ],
 )
-def test_hostile(tmp_path: Path, content: bytes, words: str) -> None:
+def test_hostile_file(tmp_path: Path, content: bytes, words: str) -> None:
     """A hostile file is refused in one line."""
     [line] = problems(tmp_path, content)
     assert words in line
     assert len(line) < 400
 
 
-def test_many_of_everything(tmp_path: Path) -> None:
-    """A file full of mistakes, as large as allowed, is checked in seconds."""
+def test_file_full_of_mistakes(tmp_path: Path) -> None:
+    """A file of the allowed size with many mistakes is checked in seconds."""
     rows = "".join(f"  - {{dataset: d{i}, recipe: {{epochs: x, e{i}: 1}}, method_options: {{o{i}: 1}}}}\n" for i in range(300))
     content = file_text(
         f"settings:\n{rows}", datasets=str([f"d{i}" for i in range(1000)]), methods=str([f"m{i}" for i in range(100)])
@@ -236,8 +236,8 @@ files = st.dictionaries(keys, st.one_of(values, entries), max_size=11)
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.text(), st.binary(), files.map(lambda file: yaml.safe_dump(file))))
-def test_anything(tmp_path: Path, content: str | bytes) -> None:
-    """Whatever a file holds, it is a benchmark or a `BenchmarkError` with distinct lines that name a place."""
+def test_any_content(tmp_path: Path, content: str | bytes) -> None:
+    """Any file gives a benchmark, or a `BenchmarkError` with distinct lines that begin with the path."""
     try:
         load(tmp_path, content)
     except BenchmarkError as error:
@@ -249,7 +249,7 @@ def test_anything(tmp_path: Path, content: str | bytes) -> None:
 
 
 def test_example_in_the_reference(tmp_path: Path) -> None:
-    """The complete example of docs/benchmark-file.md loads with the installed plugins, and its editor's schema takes it."""
+    """The complete example of docs/benchmark-file.md loads with the installed plugins and is valid for the JSON schema."""
     pages = (ROOT / "docs" / "benchmark-file.md").read_text(encoding="utf-8")
     example = max(re.findall(r"```yaml\n(.*?)```", pages, re.DOTALL), key=len)
     (tmp_path / "example.yaml").write_text(example, encoding="utf-8")

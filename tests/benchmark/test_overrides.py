@@ -1,4 +1,4 @@
-"""Changes of the command line: `--set KEY=VALUE`."""
+"""Overrides of the command line: `--set KEY=VALUE`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmark.yaml_files import problem_lines, read_text
 
 
 def test_overrides(tmp_path: Path) -> None:
-    """Dotted paths reach into mappings and lists, mappings on the way are made, values are YAML."""
+    """Dotted paths lead into mappings and lists, missing mappings are created, and values are YAML."""
     text = "seeds: [0, 1]\nrecipe: {epochs: 3}\nsettings:\n  - dataset: x\nmetrics:\ntimm/a.b: {c: 1}\n"
     changes = [
         "recipe.epochs=5",
@@ -35,14 +35,14 @@ def test_overrides(tmp_path: Path) -> None:
     }
 
 
-def test_aliases_are_fresh_values(tmp_path: Path) -> None:
-    """A change to one use of an anchor leaves the others alone."""
+def test_override_of_an_alias(tmp_path: Path) -> None:
+    """Other uses of the anchor keep their value."""
     source = read_text(tmp_path, "a: &x {n: [1]}\nb: *x\n", "b.n.0=2")
     assert source.data == {"a": {"n": [1]}, "b": {"n": [2]}}
 
 
 def test_position_of_an_override(tmp_path: Path) -> None:
-    """What the command line gave stands at its option, whatever the file had there, and sorts after the file."""
+    """A value of the command line has the position of its option, which sorts after the file."""
     source = read_text(tmp_path, "b:\n  c: {d: 1}\nz: 1\n", "b.c={e: {f: 1}}", "n.m=1")
     assert source.describe_position(("b", "c", "e", "f")) == "--set b.c"
     assert source.describe_position(("b", "c", "d")) == "--set b.c"
@@ -83,21 +83,21 @@ def test_position_of_an_override(tmp_path: Path) -> None:
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_override_refused(tmp_path: Path, change: str, line: str) -> None:
-    """A change that leads nowhere or is no YAML is a problem at its option; the file is still read."""
+def test_invalid_override(tmp_path: Path, change: str, line: str) -> None:
+    """An override whose path does not exist, or whose value is not YAML, is a problem at its option; the file is still read."""
     source = read_text(tmp_path, "l: [1, 2]\ne: []\nn: text\nr: {}\n", change)
     assert problem_lines(source) == [line]
     assert source.data["l"] == [1, 2]
 
 
-def test_refused_override_changes_nothing(tmp_path: Path) -> None:
-    """A change whose path leads nowhere leaves no mappings behind on the way there."""
+def test_values_after_an_invalid_override(tmp_path: Path) -> None:
+    """They are unchanged, without new mappings."""
     source = read_text(tmp_path, "metrics:\na: 1\n", "metrics..x=1", "b.c..d=1")
     assert source.data == {"metrics": None, "a": 1}
 
 
 def test_later_override_inside_an_earlier_one(tmp_path: Path) -> None:
-    """Each value has the position of the change that gave it."""
+    """Each value has the position of the override that gave it."""
     source = read_text(tmp_path, "a: {b: 1}\n", "a={c: {d: 1}}", "a.c.d=2", "a.e.f=3")
     assert source.data == {"a": {"c": {"d": 2}, "e": {"f": 3}}}
     assert source.describe_position(("a", "b")) == "--set a"
@@ -109,5 +109,5 @@ def test_later_override_inside_an_earlier_one(tmp_path: Path) -> None:
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(alphabet="al0.=[]{}:, \n&*x\0", max_size=12), max_size=3))
 def test_any_override(tmp_path: Path, changes: list[str]) -> None:
-    """Whatever the command line says is applied or noted."""
+    """Any text is applied or reported, without an exception."""
     read_text(tmp_path, "a: {l: [0, {x: 1}]}\nl: [a, l]\n", *changes)

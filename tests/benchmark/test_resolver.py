@@ -1,4 +1,4 @@
-"""Recipes and methods of setups."""
+"""Recipes and methods of setups, and methods that refuse a recipe."""
 # ruff: noqa: E501  each message is one line, as users see it
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from harness.errors import BenchmarkError
     ids=lambda value: value[:40],
 )  # fmt: skip
 def test_wrong_recipe(tmp_path: Path, more: str, line: str) -> None:
-    """A wrong value of a recipe is one line at the value."""
+    """The error is one line at the value."""
     assert problems(tmp_path, file_text(more)) == [line]
 
 
@@ -70,13 +70,13 @@ def test_wrong_recipe(tmp_path: Path, more: str, line: str) -> None:
     ],
     ids=lambda value: str(value)[:60],
 )  # fmt: skip
-def test_method_refused(tmp_path: Path, lists: dict[str, str], lines: list[str]) -> None:
-    """What is wrong with a method in some setups is one line at its entry that names them."""
+def test_method_that_refuses_its_setup(tmp_path: Path, lists: dict[str, str], lines: list[str]) -> None:
+    """The error is one line at the method's entry, which names the setups."""
     assert problems(tmp_path, file_text(**lists)) == lines
 
 
-def test_check_where_it_fails(tmp_path: Path) -> None:
-    """A builder's refusal names the first two setups that it is about, and how many more there are."""
+def test_method_that_refuses_many_setups(tmp_path: Path) -> None:
+    """The error names the first two setups and counts the others."""
     content = file_text(
         "recipe: {epochs: 30}\nsettings: [{dataset: tiny_imagenet, recipe: {epochs: 10}}]",
         datasets="[cifar10, tiny_imagenet]",
@@ -89,29 +89,29 @@ def test_check_where_it_fails(tmp_path: Path) -> None:
     ]
 
 
-def test_check_asked_once(tmp_path: Path) -> None:
-    """A builder is asked once per recipe, not per setup or seed."""
-    asked: list[tuple[int, int]] = []
+def test_calls_of_check(tmp_path: Path) -> None:
+    """A builder's `check` is called once per recipe, not per setup or seed."""
+    calls: list[tuple[int, int]] = []
 
-    class Asked(Deep):
-        name = "asked"
+    class Recorder(Deep):
+        name = "recorder"
 
         def check(self, recipe: Recipe, members: int) -> None:
-            asked.append((recipe.epochs, members))
+            calls.append((recipe.epochs, members))
 
     content = file_text(
         "members: 3\nsettings: [{dataset: cifar10, recipe: {epochs: 9}}]",
         seeds="[0, 1]",
         datasets="[cifar10, tiny_imagenet]",
         architectures="[resnet20, timm/vit_base]",
-        methods="[asked]",
+        methods="[recorder]",
     )
-    load_benchmark(write(tmp_path, content), catalogue_of({**PLUGINS, "ensemble_builder": [Asked]}))
-    assert asked == [(9, 3), (110, 3)]
+    load_benchmark(write(tmp_path, content), catalogue_of({**PLUGINS, "ensemble_builder": [Recorder]}))
+    assert calls == [(9, 3), (110, 3)]
 
 
-def test_recipe_wrong_as_a_whole(tmp_path: Path) -> None:
-    """What is wrong only with a whole recipe is reported for the setups that have it, not for the parts of it."""
+def test_recipe_with_incompatible_values(tmp_path: Path) -> None:
+    """The error names the setups with that recipe."""
 
     class Picky(Recipe):
         @model_validator(mode="after")

@@ -54,33 +54,34 @@ INVALID = [
 
 
 def schema_errors(content: str) -> list[Any]:
+    """Return the violations of the schema of the toy plugins."""
     return list(jsonschema.Draft202012Validator(json_schema(CATALOGUE)).iter_errors(yaml.safe_load(content)))
 
 
 @pytest.mark.parametrize("content", VALID)
-def test_schema_takes_what_loads(tmp_path: Path, content: str) -> None:
-    """What loads is valid for an editor."""
+def test_file_that_loads(tmp_path: Path, content: str) -> None:
+    """It is valid for the schema."""
     load(tmp_path, content)
     assert schema_errors(content) == []
 
 
 @pytest.mark.parametrize("content", INVALID)
-def test_schema_refuses_what_does_not_load(tmp_path: Path, content: str) -> None:
-    """A typo is underlined in an editor as well."""
+def test_file_that_does_not_load(tmp_path: Path, content: str) -> None:
+    """It is invalid for the schema, so that an editor underlines the mistake."""
     assert problems(tmp_path, content)
     assert schema_errors(content)
 
 
 def test_schema_itself() -> None:
-    """The schema is valid JSON schema 2020-12 and describes every key."""
+    """It is valid JSON schema 2020-12 and describes every key."""
     schema = json_schema(CATALOGUE)
     jsonschema.Draft202012Validator.check_schema(schema)
     assert json.loads(json.dumps(schema)) == schema
     assert all(key["description"] for key in schema["properties"].values())
 
 
-def test_schema_of_what_is_installed() -> None:
-    """The schema of the installed plugins is valid and knows the settled names."""
+def test_schema_of_the_installed_plugins() -> None:
+    """It is valid and lists the names of the methods."""
     schema = json_schema(load_catalogue())
     jsonschema.Draft202012Validator.check_schema(schema)
     methods = {arm.get("const") for arm in schema["properties"]["methods"]["items"]["anyOf"]}

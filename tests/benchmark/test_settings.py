@@ -1,4 +1,4 @@
-"""Settings: which setups a block is for, and what it changes."""
+"""Settings: the setups to which a block applies, and its changes."""
 # ruff: noqa: E501  each message is one line, as users see it
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from benchmark.toy_catalogue import file_text, load, problems
 
 
 def test_settings(tmp_path: Path) -> None:
-    """Blocks lay recipes over the file's, key by key, and fill in method options; later blocks win, entries win over blocks."""
+    """Blocks change the file's recipe key by key and add method options; later blocks win, and entries win over blocks."""
     benchmark = load(
         tmp_path,
         file_text(
@@ -46,7 +46,7 @@ def test_settings(tmp_path: Path) -> None:
 
 
 def test_filter_by_name_and_by_label(tmp_path: Path) -> None:
-    """A name in a filter means the entry of that label; if there is none, every entry of that name."""
+    """A name in a filter selects the entry with that label; if there is none, all entries with that registered name."""
     more = "settings:\n  - {architecture: resnet20, recipe: {epochs: 7}}\n"
     narrow, wide = "resnet20: {width: 1, label: narrow}", "resnet20: {width: 8, label: wide}"
     plain = load(tmp_path, file_text(more, architectures=f"[resnet20, {narrow}]"))
@@ -56,13 +56,13 @@ def test_filter_by_name_and_by_label(tmp_path: Path) -> None:
 
 
 def test_required_option_from_settings(tmp_path: Path) -> None:
-    """An option without a default may come from settings alone."""
+    """Settings alone may give an option without a default."""
     benchmark = load(tmp_path, file_text("settings: [{method_options: {fork_epoch: 3}}]", methods="[distilled]"))
     assert benchmark.setups[0].methods[0].plugin.options.fork_epoch == 3
 
 
-def test_settings_say_which_methods_run_where(tmp_path: Path) -> None:
-    """A setup under a block with `methods` has only those, in the file's order; the last such block wins."""
+def test_methods_in_settings(tmp_path: Path) -> None:
+    """A setup has only the methods of the last block with `methods`, in the file's order."""
     content = file_text(
         "settings:\n- {architecture: vit, methods: [constrained]}\n",
         architectures="[resnet20, {resnet20: {label: vit}}]",
@@ -91,11 +91,11 @@ def test_settings_say_which_methods_run_where(tmp_path: Path) -> None:
     ids=lambda value: value[:40],
 )  # fmt: skip
 def test_wrong_settings(tmp_path: Path, more: str, line: str) -> None:
-    """A wrong block is one line at the key or the name."""
+    """The error is one line at the key or the name."""
     assert problems(tmp_path, file_text(more)) == [line]
 
 
 def test_unknown_method_in_settings(tmp_path: Path) -> None:
-    """A name that no method of the file has is reported with the nearest one."""
+    """The error suggests the nearest name."""
     lines = problems(tmp_path, file_text("settings: [{methods: deap}]"))
     assert lines == ["b.yaml:5:22: no method of this file is called 'deap'; did you mean 'deep'? known: deep"]

@@ -1,4 +1,4 @@
-"""The values that a file becomes."""
+"""The values of a validated benchmark: its cells and its JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmark.toy_catalogue import file_text, load
 
 
 def test_order_of_cells(tmp_path: Path) -> None:
-    """Cells come for dataset, for architecture, for method, for seed."""
+    """Cells are ordered by dataset, architecture, method and seed."""
     benchmark = load(
         tmp_path,
         file_text(
@@ -30,7 +30,7 @@ def test_order_of_cells(tmp_path: Path) -> None:
 
 
 def test_resolved(tmp_path: Path) -> None:
-    """The resolved benchmark is JSON with every default filled in, without the path of the file."""
+    """The resolved benchmark is JSON with all defaults and without the path of the file."""
     resolved = load(
         tmp_path, file_text("recipe: {betas: [0.8, 0.9]}", architectures="[timm/vit_base]", methods="[constrained]")
     ).resolved()

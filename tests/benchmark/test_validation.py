@@ -1,4 +1,4 @@
-"""What is wrong with options, in words."""
+"""Messages about invalid options."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from harness.benchmark import validate_options
     ],
     ids=str,
 )
-def test_shapes_refused(given: dict[str, Any], place: tuple, issue: str) -> None:
-    """Nothing is converted silently, and one line says what the shape would be."""
+def test_invalid_value(given: dict[str, Any], place: tuple, issue: str) -> None:
+    """No value is converted silently; the message says what is allowed."""
     options, [found] = validate_options(Shapes, given)
     assert options is None
     assert (found.path, found.text) == (place, issue)
 
 
 def test_field_that_json_schema_cannot_express() -> None:
-    """Options with an exotic field still say which keys they know."""
+    """Messages still list the known keys."""
 
     class Exotic(harness.Options):
         model_config = {"arbitrary_types_allowed": True}

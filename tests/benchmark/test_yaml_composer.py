@@ -61,7 +61,7 @@ from benchmark.yaml_files import refusal
     ids=lambda value: repr(value)[:30],
 )
 def test_syntax_error(tmp_path: Path, text: bytes, line: str) -> None:
-    """A syntax error is one line: where, what, what to try."""
+    """The error is one line: where, what is wrong, a hint."""
     assert refusal(tmp_path, text) == line
 
 
@@ -79,5 +79,5 @@ def test_syntax_error(tmp_path: Path, text: bytes, line: str) -> None:
     ids=lambda value: repr(value)[:30],
 )
 def test_limit(tmp_path: Path, text: bytes, line: str) -> None:
-    """More nodes or levels than allowed are refused where they begin."""
+    """A text with too many nodes or levels is an error at the first one beyond the limit."""
     assert refusal(tmp_path, text) == line

@@ -1,4 +1,4 @@
-"""Nodes → values: tags, merge keys and aliases, and problems that do not hide the rest of a file."""
+"""Nodes → values: tags, merge keys and aliases, and problems that do not prevent reading the rest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from harness.benchmark.yaml_composer import MAX_NODES
     ],
 )
 def test_quoted_and_tagged(tmp_path: Path, text: str, value: Any) -> None:
-    """Quotes and tags say what a scalar is."""
+    """Quotes and tags determine the type of a scalar."""
     source = read_text(tmp_path, f"a: {text}\n")
     assert source.data == {"a": value}
     assert type(source.data["a"]) is type(value)
@@ -36,7 +36,7 @@ def test_quoted_and_tagged(tmp_path: Path, text: str, value: Any) -> None:
 
 
 def test_merge_keys(tmp_path: Path) -> None:
-    """`<<` fills in what a mapping lacks; of several, the first wins; positions are those of the text that was written."""
+    """`<<` adds keys that a mapping lacks, from the first mapping that has them; positions are those in the text."""
     text = "x: &x {a: 1, b: 2}\ny: &y {b: 3, c: 4}\nz: {<<: [*x, *y], a: 9}\nw: {<<: *x}\nquoted: {'<<': 1}\n"
     source = read_text(tmp_path, text)
     assert source.data["z"] == {"a": 9, "b": 2, "c": 4}
@@ -46,7 +46,7 @@ def test_merge_keys(tmp_path: Path) -> None:
 
 
 def test_billion_laughs(tmp_path: Path) -> None:
-    """Aliases that expand to 9^9 values are stopped at the limit, at once."""
+    """Aliases that expand to 9^9 values exceed the limit, within seconds."""
     rows = [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9) if i else 'lol'}]" for i in range(10)]
     start = time.perf_counter()
     assert "too many values, aliases expanded; a file has at most 100000 of them" in refusal(tmp_path, "\n".join(rows))
@@ -54,7 +54,7 @@ def test_billion_laughs(tmp_path: Path) -> None:
 
 
 def test_merge_bomb(tmp_path: Path) -> None:
-    """Merge keys count like any other expansion."""
+    """Expanded merge keys count toward the limit."""
     rows = ["k0: &k0 {" + ", ".join(f"x{i}: 1" for i in range(2000)) + "}", f"b: {{<<: [{', '.join(['*k0'] * 3000)}]}}"]
     start = time.perf_counter()
     assert "too many values" in refusal(tmp_path, "\n".join(rows))
@@ -62,21 +62,21 @@ def test_merge_bomb(tmp_path: Path) -> None:
 
 
 def test_aliases_too_deep(tmp_path: Path) -> None:
-    """Depth counts with aliases and merge keys expanded."""
+    """Expanded aliases and merge keys count toward the depth."""
     nested = "\n".join(f"k{i}: &k{i} [{f'*k{i - 1}' if i else 1}]" for i in range(3000))
     merged = "\n".join(f"k{i}: &k{i} {{{f'<<: *k{i - 1}' if i else 'a: 1'}}}" for i in range(3000))
     assert "nested too deeply; at most 50 levels" in refusal(tmp_path, nested)
     assert "nested too deeply; at most 50 levels" in refusal(tmp_path, merged)
 
 
-def test_deep_within_the_limit(tmp_path: Path) -> None:
-    """As deep and as wide as allowed is read."""
+def test_depth_and_size_at_the_limit(tmp_path: Path) -> None:
+    """The file is read."""
     source = read_text(tmp_path, "a: " + "[" * 49 + "]" * 49 + "\nb: [" + "x," * (MAX_NODES // 2) + "]\n")
     assert len(source.data["b"]) == MAX_NODES // 2
 
 
 @pytest.mark.parametrize(
-    ("text", "noted"),
+    ("text", "lines"),
     [
         (
             "a: 1\nb: {c: 1, c: 2, c: 3}\na: 2\n",
@@ -130,15 +130,15 @@ def test_deep_within_the_limit(tmp_path: Path) -> None:
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_noted(tmp_path: Path, text: str, noted: list[str]) -> None:
-    """What is wrong without hiding the rest is noted with its position, each once; the rest is still there."""
+def test_problem_that_does_not_prevent_reading(tmp_path: Path, text: str, lines: list[str]) -> None:
+    """It is reported once with its position, and the other values are read."""
     source = read_text(tmp_path, text)
-    assert problem_lines(source) == noted
+    assert problem_lines(source) == lines
     assert "a" in source.data
 
 
 def test_no_code_runs(tmp_path: Path) -> None:
-    """A tag that would make PyYAML's unsafe loader run something does nothing."""
+    """A tag that runs code in PyYAML's unsafe loader is a problem and runs nothing."""
     source = read_text(tmp_path, f"a: !!python/object/apply:pathlib.Path.touch [{tmp_path / 'touched'}]")
     assert len(source.problems) == 1
     assert not (tmp_path / "touched").exists()

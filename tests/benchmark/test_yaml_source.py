@@ -1,4 +1,4 @@
-"""Files → values with positions; whatever a file holds, reading it ends."""
+"""Files → values with positions, and files that cannot be read."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from harness.errors import BenchmarkError
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_no_mapping(tmp_path: Path, text: bytes, line: str) -> None:
-    """A file that holds no mapping, is too large or is not UTF-8 is refused in one line."""
+def test_unusable_file(tmp_path: Path, text: bytes, line: str) -> None:
+    """A file that holds no mapping, is too large or is not UTF-8 gives one line."""
     assert refusal(tmp_path, text) == line
 
 
 def test_no_file(tmp_path: Path) -> None:
-    """A missing file, a folder and an impossible name are named."""
+    """The error names a missing file, a folder or an invalid path."""
     for path, text in [
         (tmp_path / "nope.yaml", "no such file; give the path of a benchmark file"),
         (tmp_path, "is a directory; give the path of a benchmark file in it"),
@@ -83,7 +83,7 @@ def test_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.text(), st.text(alphabet="ab: -[]{}&*!<?|>'\"\\%@#,\n\t~01e.x"), st.binary()))
 def test_any_text(tmp_path: Path, text: str | bytes) -> None:
-    """Whatever a file holds, reading ends with values or with a `BenchmarkError` of one line per problem."""
+    """Any file gives values, or a `BenchmarkError` with one line per problem."""
     raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     try:
         source = read_text(tmp_path, raw)
@@ -103,7 +103,7 @@ json_like = st.recursive(
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.text(min_size=1, max_size=5), json_like, min_size=1, max_size=4))
 def test_round_trip(tmp_path: Path, values: dict[str, Any]) -> None:
-    """What PyYAML writes with quoted texts reads back as it was."""
+    """Values that PyYAML writes with quoted texts are read back exactly."""
 
     class Dumper(yaml.SafeDumper):
         pass

@@ -1,4 +1,4 @@
-"""A small catalogue of plugins that do nothing, and benchmark files that name them."""
+"""A catalogue of plugins that do nothing, and benchmark files that use them."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Distilled(EnsembleBuilder):
 
 
 class Refusing(EnsembleBuilder):
-    """A builder whose constructor objects."""
+    """A builder whose constructor raises an error."""
 
     name, build = "refusing", None
 
@@ -194,7 +194,7 @@ PLUGINS: dict[str, list[Any]] = {
 }
 for classes in (*PLUGINS.values(), [Marked, Unmarked]):
     for cls in classes:
-        cls.__abstractmethods__ = frozenset()  # they do nothing
+        cls.__abstractmethods__ = frozenset()  # they can be instantiated without their methods
 
 
 def catalogue_of(plugins: dict[str, list[Any]]) -> Catalogue:
@@ -216,7 +216,7 @@ def file_text(
     architectures: str = "[resnet20]",
     methods: str = "[deep]",
 ) -> str:
-    """Return a file: seeds, datasets, architectures and methods in lines 1 to 4, more from line 5."""
+    """Return the text of a file: seeds, datasets, architectures and methods in lines 1 to 4, and `more` from line 5."""
     return f"seeds: {seeds}\ndatasets: {datasets}\narchitectures: {architectures}\nmethods: {methods}\n{more}"
 
 
@@ -233,12 +233,12 @@ def write(folder: Path, content: str | bytes) -> Path:
 
 
 def problems(folder: Path, content: str | bytes, *overrides: str) -> list[str]:
-    """Return the problems that refuse a file."""
+    """Return the problems of an invalid file."""
     with pytest.raises(BenchmarkError) as caught:
         load(folder, content, *overrides)
     return without_folder(caught.value, folder)
 
 
 def without_folder(error: BenchmarkError, folder: Path) -> list[str]:
-    """Return an error's lines, the path of the file shortened to its name."""
+    """Return the lines of an error, with the path of the file shortened to its name."""
     return [line.replace(str(folder / "b.yaml"), "b.yaml") for line in error.problems]

@@ -1,4 +1,4 @@
-"""Options of every shape."""
+"""Options with a field of every type."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Stage(harness.Options):
 
 
 class Shapes(harness.Options):
-    """One field of each shape that a plugin may want."""
+    """One field of each type that plugins use."""
 
     auto: int | Literal["auto"] = "auto"
     switch: bool | None = None

@@ -1,4 +1,4 @@
-"""The command line as a user meets it, in processes of its own: real plugins, real digits, tiny networks."""
+"""The subcommands in processes of their own, with the installed plugins, real digits and tiny networks."""
 
 from __future__ import annotations
 
@@ -9,36 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-FILE: dict[str, Any] = {
-    "name": "small",
-    "seeds": [0],
-    "members": 2,
-    "datasets": [{"digits": {"train_size": 192, "test_size": 100}}],
-    "architectures": [{"resnet20": {"width": 0.125}}],
-    "methods": ["deep", {"constrained": {"fork_epoch": 1}}],
-    "metrics": ["ensemble_accuracy", {"joint_connectivity": {"draws": 3}}],
-    "recipe": {"epochs": 2, "batch_size": 64, "augmentation": {"crop_padding": 1, "horizontal_flip": False}},
-}
-
-
-def harness(*words: object, cwd: Path, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line and check its exit code; there is never a traceback."""
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", *map(str, words)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        check=False,
-    )
-    assert done.returncode == code, done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
-    return done
+from cli.command_line import FILE, run_harness, write_plugin
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +21,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a benchmark file and a finished run."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "small.yaml").write_text(yaml.safe_dump(FILE))
-    harness("run", "small.yaml", cwd=folder)
+    run_harness("run", "small.yaml", cwd=folder)
     return folder
 
 
-def test_run_writes_the_four_files(home: Path) -> None:
-    """Rows, board, provenance and events lie in the run's folder."""
+def weights(folder: str, cwd: Path) -> list[tuple[str, bytes]]:
+    """Return the key and the weights file of each member of a run."""
+    members = json.loads(run_harness("members", folder, "--json", cwd=cwd).stdout)
+    return [(member["key"], Path(member["path"]).read_bytes()) for member in members]
+
+
+def test_run_writes_four_files(home: Path) -> None:
+    """The run's folder holds rows, board, provenance and events."""
     assert {p.name for p in (home / "runs" / "small").iterdir()} == {
         "results.csv",
         "leaderboard.md",
@@ -68,37 +49,34 @@ def test_run_writes_the_four_files(home: Path) -> None:
     assert {"run_started", "planned", "train_started", "epoch", "task_ended", "run_ended"} <= set(events)
 
 
-def test_running_again_trains_nothing_and_says_so(home: Path) -> None:
-    """The board is printed, and that all was there."""
-    done = harness("run", "small.yaml", cwd=home)
+def test_run_again(home: Path) -> None:
+    """The command prints the board and says that nothing was left to train."""
+    done = run_harness("run", "small.yaml", cwd=home)
     assert "nothing to train: all" in done.stdout
     assert "| deep" in done.stdout
 
 
 def test_other_folder_for_rows_and_store(home: Path, tmp_path: Path) -> None:
-    """--out moves the rows, --store the objects; HARNESS_STORE does so too."""
+    """`--out` sets the folder of the rows, `--store` and HARNESS_STORE that of the objects."""
     store = home / "runs" / "store"
-    harness("run", home / "small.yaml", "--out", "there", "--store", store, cwd=tmp_path)
+    run_harness("run", home / "small.yaml", "--out", "there", "--store", store, cwd=tmp_path)
     assert (tmp_path / "there" / "results.csv").exists()
-    done = harness("plan", home / "small.yaml", "--json", cwd=tmp_path, HARNESS_STORE=str(store))
+    done = run_harness("plan", home / "small.yaml", "--json", cwd=tmp_path, HARNESS_STORE=str(store))
     assert json.loads(done.stdout)["total"]["epochs_new"] == 0
 
 
-def test_two_worker_processes_give_the_same_weights(home: Path, tmp_path: Path) -> None:
-    """The local engine's processes train what the run in one process trained, to the bit."""
-    done = harness("run", home / "small.yaml", "--workers", 2, cwd=tmp_path)
+def test_two_worker_processes(home: Path, tmp_path: Path) -> None:
+    """The weights are those of a run in one process, to the last bit."""
+    done = run_harness("run", home / "small.yaml", "--workers", 2, cwd=tmp_path)
     assert "local engine: 2 worker processes, 1 CPU thread each, siblings on a core each\n" in done.stderr
-    ours = json.loads(harness("members", "runs/small", "--json", cwd=tmp_path).stdout)
-    theirs = json.loads(harness("members", "runs/small", "--json", cwd=home).stdout)
-    assert [m["key"] for m in ours] == [m["key"] for m in theirs]
-    assert all(Path(a["path"]).read_bytes() == Path(b["path"]).read_bytes() for a, b in zip(ours, theirs, strict=True))
+    assert weights("runs/small", tmp_path) == weights("runs/small", home)
 
 
-def test_members_are_named_with_their_files(home: Path) -> None:
-    """Each entry has its place, key and path, and the file opens as a plain state dict."""
+def test_members(home: Path) -> None:
+    """Each entry has cell, key and path, and the file is a plain state dict."""
     from safetensors.torch import load_file
 
-    members = json.loads(harness("members", "runs/small", "--json", cwd=home).stdout)
+    members = json.loads(run_harness("members", "runs/small", "--json", cwd=home).stdout)
     assert len(members) == 4
     assert {"dataset", "architecture", "method", "seed", "member", "key", "path"} <= set(members[0])
     assert all(m["state"] == "good" for m in members)
@@ -106,90 +84,94 @@ def test_members_are_named_with_their_files(home: Path) -> None:
     assert members[0]["key"] == members[2]["key"]  # the reference is the first constrained member
 
 
-def test_plan_counts_and_trains_nothing(home: Path, tmp_path: Path) -> None:
-    """Costs alone and shared, in JSON and in words; no store is made."""
-    plan = json.loads(harness("plan", home / "small.yaml", "--json", cwd=tmp_path).stdout)
+def test_plan(home: Path, tmp_path: Path) -> None:
+    """The command gives the cost with and without sharing, in JSON and as text, and creates no store."""
+    plan = json.loads(run_harness("plan", home / "small.yaml", "--json", cwd=tmp_path).stdout)
     assert [(c["method"], c["epochs_alone"], c["epochs_new"]) for c in plan["cells"]] == [("deep", 4, 4), ("constrained", 3, 1)]
     assert plan["total"]["epochs_alone"] == 7
     assert plan["total"]["epochs_new"] == 5
     assert not (tmp_path / "runs").exists()
-    assert "epochs with sharing, from an empty store:  5 (2 saved)" in harness("plan", home / "small.yaml", cwd=tmp_path).stdout
+    assert (
+        "epochs with sharing, from an empty store:  5 (2 saved)"
+        in run_harness("plan", home / "small.yaml", cwd=tmp_path).stdout
+    )
 
 
-def test_check_reports_all_problems_at_once(tmp_path: Path) -> None:
-    """Every mistake with its place; exit code 2; JSON on request."""
+def test_check_of_an_invalid_file(tmp_path: Path) -> None:
+    """The command lists every problem, as text or JSON, with exit code 2."""
     wrong = {**FILE, "methods": ["deap"], "metrics": ["ensemble_acuracy"], "recipe": {"epoch": 3}}
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong))
-    done = harness("check", "wrong.yaml", cwd=tmp_path, code=2)
+    done = run_harness("check", "wrong.yaml", cwd=tmp_path, code=2)
     assert len(done.stderr.splitlines()) == 3
     assert "did you mean 'deep'?" in done.stderr
     assert "did you mean 'ensemble_accuracy'?" in done.stderr
     assert "did you mean 'epochs'?" in done.stderr
-    facts = json.loads(harness("check", "wrong.yaml", "--json", cwd=tmp_path, code=2).stdout)
+    facts = json.loads(run_harness("check", "wrong.yaml", "--json", cwd=tmp_path, code=2).stdout)
     assert len(facts["problems"]) == 3
     assert not facts["ok"]
 
 
-def test_check_of_a_good_file(home: Path) -> None:
-    """A good file is said to be good."""
-    assert harness("check", "small.yaml", cwd=home).stdout == "small.yaml: good; 2 cells\n"
+def test_check_of_a_valid_file(home: Path) -> None:
+    """The command says that the file is good and counts its cells."""
+    assert run_harness("check", "small.yaml", cwd=home).stdout == "small.yaml: good; 2 cells\n"
 
 
-def test_set_changes_the_file(home: Path) -> None:
-    """--set takes dotted keys, and its mistakes are the user's."""
+def test_set(home: Path) -> None:
+    """`--set` changes the value at a dotted key; an unknown key is an error."""
     plan = json.loads(
-        harness("plan", "small.yaml", "--json", "--set", "recipe.epochs=5", "--set", "seeds=[0, 1]", cwd=home).stdout
+        run_harness("plan", "small.yaml", "--json", "--set", "recipe.epochs=5", "--set", "seeds=[0, 1]", cwd=home).stdout
     )
     assert plan["total"]["epochs_alone"] == 2 * (10 + 1 + 8)
-    assert "recipe.epoch" in harness("plan", "small.yaml", "--set", "recipe.epoch=5", cwd=home, code=2).stderr
+    assert "recipe.epoch" in run_harness("plan", "small.yaml", "--set", "recipe.epoch=5", cwd=home, code=2).stderr
 
 
-def test_list_names_plugins_and_options(tmp_path: Path) -> None:
-    """By kind, with distribution and defaults."""
-    entries = json.loads(harness("list", "methods", "--json", cwd=tmp_path).stdout)
+def test_list(tmp_path: Path) -> None:
+    """The command lists plugins by kind, with distribution, options and defaults."""
+    entries = json.loads(run_harness("list", "methods", "--json", cwd=tmp_path).stdout)
     swe = next(e for e in entries if e["name"] == "swe")
     assert swe["options"][0]["name"] == "floor"
     assert swe["options"][0]["default"] == 0.01
     assert swe["distribution"].startswith("basin-harness ")
-    text = harness("list", cwd=tmp_path).stdout
+    text = run_harness("list", cwd=tmp_path).stdout
     assert "joint_connectivity" in text
     assert "batchnorm" in text
-    assert "did you mean 'metric'" in harness("list", "metrix", cwd=tmp_path, code=2).stderr
+    assert "did you mean 'metric'" in run_harness("list", "metrix", cwd=tmp_path, code=2).stderr
 
 
-def test_leaderboard_is_made_from_rows_alone(home: Path, tmp_path: Path) -> None:
-    """A copy of results.csv is enough, in every format."""
+def test_leaderboard(home: Path, tmp_path: Path) -> None:
+    """The command needs results.csv only, in every format."""
     (tmp_path / "results.csv").write_bytes((home / "runs" / "small" / "results.csv").read_bytes())
     for form in ("markdown", "html", "csv", "json", "latex"):
-        assert "deep" in harness("leaderboard", tmp_path, "--format", form, cwd=tmp_path).stdout
-    assert "no results.csv" in harness("leaderboard", "nowhere", cwd=tmp_path, code=2).stderr
+        assert "deep" in run_harness("leaderboard", tmp_path, "--format", form, cwd=tmp_path).stdout
+    assert "no results.csv" in run_harness("leaderboard", "nowhere", cwd=tmp_path, code=2).stderr
 
 
 def test_explain_and_diff(home: Path) -> None:
-    """A key says what it is made of; two keys why they differ."""
-    members = json.loads(harness("members", "runs/small", "--json", cwd=home).stdout)
-    first, second = members[0]["key"], members[1]["key"]
-    facts = json.loads(harness("explain", first[:10], cwd=home).stdout)
+    """`explain` prints the specification behind a key, and `diff` the differences between two."""
+    members = json.loads(run_harness("members", "runs/small", "--json", cwd=home).stdout)
+    first = members[0]["key"]
+    second = members[1]["key"]
+    facts = json.loads(run_harness("explain", first[:10], cwd=home).stdout)
     assert facts["spec"]["setting"]["dataset"]["name"] == "digits"
     assert facts["spec"]["trajectory"]["order"] == ["order", 0, 0]
-    assert 'trajectory.init: ["init", 0, 0] → ["init", 0, 1]' in harness("diff", first, second, cwd=home).stdout
-    assert "nothing under 'ffffff'" in harness("explain", "ffffff", cwd=home, code=2).stderr
+    assert 'trajectory.init: ["init", 0, 0] → ["init", 0, 1]' in run_harness("diff", first, second, cwd=home).stdout
+    assert "nothing under 'ffffff'" in run_harness("explain", "ffffff", cwd=home, code=2).stderr
 
 
-def test_worker_reproduces_a_task(home: Path, tmp_path: Path) -> None:
-    """One line does a task against a store from which the object was taken away."""
+def test_worker(home: Path, tmp_path: Path) -> None:
+    """The command repeats a task whose object was removed from the store, to the last bit."""
     import shutil
 
     shutil.copytree(home / "runs" / "store", tmp_path / "store")
-    member = json.loads(harness("members", "runs/small", "--json", cwd=home).stdout)[1]
+    member = json.loads(run_harness("members", "runs/small", "--json", cwd=home).stdout)[1]
     path = tmp_path / "store" / "objects" / member["object"][:2] / member["object"]
     shutil.rmtree(path)
-    harness("worker", "--task", member["object"], "--store", "store", cwd=tmp_path)
+    run_harness("worker", "--task", member["object"], "--store", "store", cwd=tmp_path)
     assert (path / "weights.safetensors").read_bytes() == Path(member["path"]).read_bytes()
 
 
-def started(folder: Path, *words: str) -> subprocess.Popen[str]:
-    """Start `harness run long.yaml` and come back when it is in the middle of a training."""
+def start_run(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """Start `harness run long.yaml`, and return when its first training has finished an epoch."""
     command = [sys.executable, "-m", "harness", "run", "long.yaml", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
@@ -204,11 +186,11 @@ def started(folder: Path, *words: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_saves_and_prints_the_command_that_resumes(tmp_path: Path, number: int, code: int) -> None:
-    """A run that is asked to stop saves, says how to go on, and going on ends with the same weights."""
+def test_stop_signal(tmp_path: Path, number: int, code: int) -> None:
+    """The run saves its state and prints the command that continues, which ends with the weights of a run without a stop."""
     long = {**FILE, "recipe": {**FILE["recipe"], "epochs": 30, "learning_rate": 0.02}}
     (tmp_path / "long.yaml").write_text(yaml.safe_dump(long))
-    process = started(tmp_path, "--set", "methods=[deep]")
+    process = start_run(tmp_path, "--set", "methods=[deep]")
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code
@@ -216,11 +198,9 @@ def test_signal_saves_and_prints_the_command_that_resumes(tmp_path: Path, number
     assert "Traceback" not in errors
     assert list((tmp_path / "runs" / "store" / "progress").rglob("weights.safetensors"))
     assert json.loads((tmp_path / "runs" / "small" / "run.json").read_text())["status"] == "interrupted"
-    harness("run", "long.yaml", "--set", "methods=[deep]", cwd=tmp_path)
-    harness("run", "long.yaml", "--set", "methods=[deep]", "--store", "fresh", "--out", "again", cwd=tmp_path)
-    ours = json.loads(harness("members", "runs/small", "--json", cwd=tmp_path).stdout)
-    theirs = json.loads(harness("members", "again", "--json", cwd=tmp_path).stdout)
-    assert all(Path(a["path"]).read_bytes() == Path(b["path"]).read_bytes() for a, b in zip(ours, theirs, strict=True))
+    run_harness("run", "long.yaml", "--set", "methods=[deep]", cwd=tmp_path)
+    run_harness("run", "long.yaml", "--set", "methods=[deep]", "--store", "fresh", "--out", "again", cwd=tmp_path)
+    assert weights("runs/small", tmp_path) == weights("again", tmp_path)
 
 
 BAD_CALLS: dict[str, tuple[list[str], str]] = {
@@ -238,78 +218,75 @@ BAD_CALLS: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_CALLS)
-def test_bad_calls_are_one_line(tmp_path: Path, case: str) -> None:
-    """A user's mistake is named with what to do about it, and the exit code is 2."""
+def test_mistake_on_the_command_line(tmp_path: Path, case: str) -> None:
+    """The message says what is wrong and what to do, and the exit code is 2."""
     import torch
 
     if case == "no cuda" and torch.cuda.is_available():
-        pytest.skip("there is a CUDA device here")
+        pytest.skip("this machine has a CUDA device")
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(FILE))
     words, message = BAD_CALLS[case]
-    assert message in harness(*words, cwd=tmp_path, code=2).stderr
+    assert message in run_harness(*words, cwd=tmp_path, code=2).stderr
 
 
-def test_missing_data_fails_the_cells_with_directions(tmp_path: Path) -> None:
-    """Without the net and the file, the board says which file goes where, and the exit code is 1."""
+def test_missing_data(tmp_path: Path) -> None:
+    """Without network and file, the cells fail, the message names the missing file, and the exit code is 1."""
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({**FILE, "datasets": ["digits", "cifar10"]}))
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    done = harness("run", "c.yaml", "--data", "empty", cwd=tmp_path, code=1, **proxies)
+    done = run_harness("run", "c.yaml", "--data", "empty", cwd=tmp_path, code=1, **proxies)
     assert "cifar-10-python.tar.gz" in done.stderr
     assert "failed" in done.stdout
     assert json.loads((tmp_path / "runs" / "small" / "run.json").read_text())["status"] == "failed"
 
 
-def test_schema_is_json_schema(tmp_path: Path) -> None:
-    """An editor gets names and options of the installed plugins."""
-    schema = json.loads(harness("schema", cwd=tmp_path).stdout)
+def test_schema(tmp_path: Path) -> None:
+    """The command prints a JSON schema with the options of the installed plugins."""
+    schema = json.loads(run_harness("schema", cwd=tmp_path).stdout)
     assert schema["$schema"].endswith("2020-12/schema")
     assert "fork_epoch" in json.dumps(schema)
 
 
-def test_doctor_looks_around(home: Path) -> None:
-    """Packages, plugins, device, store and data are reported."""
-    text = harness("doctor", cwd=home).stdout
+def test_doctor(home: Path) -> None:
+    """The command reports packages, plugins, device, store and data."""
+    text = run_harness("doctor", cwd=home).stdout
     assert all(word in text for word in ("packages", "plugins", "device", "store", "data"))
 
 
-def test_broken_plugins_are_warned_of(tmp_path: Path) -> None:
-    """A plugin that does not import is named on standard error; the list is there."""
-    info = tmp_path / "bad-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[harness]\nbad = no_such_module\n")
-    done = harness("list", "metrics", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+def test_plugin_that_cannot_be_imported(tmp_path: Path) -> None:
+    """The command warns on standard error and lists the other plugins."""
+    write_plugin(tmp_path, "bad", "import no_such_module")
+    done = run_harness("list", "metrics", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert "warning: plugin 'bad' of distribution 'bad 1.0' does not import" in done.stderr
     assert "brier_score" in done.stdout
-    silent = harness("list", "metrics", cwd=tmp_path, PYTHONPATH=str(tmp_path), HARNESS_DISABLED_PLUGINS="bad")
+    silent = run_harness("list", "metrics", cwd=tmp_path, PYTHONPATH=str(tmp_path), HARNESS_DISABLED_PLUGINS="bad")
     assert silent.stderr == ""
 
 
-def test_second_signal_stops_at_once(tmp_path: Path) -> None:
-    """Ctrl-C twice ends the process in one line; the store stays whole, and the same command goes on."""
+def test_second_stop_signal(tmp_path: Path) -> None:
+    """The process ends at once without a traceback; the store stays intact, and the same command continues."""
     long = {**FILE, "recipe": {**FILE["recipe"], "epochs": 40, "learning_rate": 0.02}, "methods": ["deep"]}
     (tmp_path / "long.yaml").write_text(yaml.safe_dump(long))
-    process = started(tmp_path)
+    process = start_run(tmp_path)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in errors
-    harness("run", "long.yaml", cwd=tmp_path)
+    run_harness("run", "long.yaml", cwd=tmp_path)
 
 
-def test_new_plugin_works(tmp_path: Path) -> None:
-    """The folder holds a plugin that registers, checks and runs as its README says; a name that is taken is refused."""
-    harness("new-plugin", "my-method", cwd=tmp_path)
+def test_new_plugin(tmp_path: Path) -> None:
+    """The folder holds a plugin that registers and plans as its README says; an existing folder or invalid name is an error."""
+    run_harness("new-plugin", "my-method", cwd=tmp_path)
     folder = tmp_path / "my-method"
     info = tmp_path / "my_method-0.1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-method\nVersion: 0.1.0\n")
     (info / "entry_points.txt").write_text("[harness]\nmy_method = my_method\n")
     path = f"{tmp_path}{os.pathsep}{folder}"
-    assert "my_method" in harness("list", "methods", cwd=tmp_path, PYTHONPATH=path).stdout
-    plan = json.loads(harness("plan", folder / "try.yaml", "--json", cwd=tmp_path, PYTHONPATH=path).stdout)
+    assert "my_method" in run_harness("list", "methods", cwd=tmp_path, PYTHONPATH=path).stdout
+    plan = json.loads(run_harness("plan", folder / "try.yaml", "--json", cwd=tmp_path, PYTHONPATH=path).stdout)
     assert [(c["method"], c["epochs_new"]) for c in plan["cells"]] == [("deep", 18), ("my_method", 0)]
-    assert "is there already" in harness("new-plugin", "my-method", cwd=tmp_path, code=2).stderr
+    assert "is there already" in run_harness("new-plugin", "my-method", cwd=tmp_path, code=2).stderr
     for name in ("../up", "harness", "class", "1st", "x" * 80):
-        harness("new-plugin", name, cwd=tmp_path, code=2)
+        run_harness("new-plugin", name, cwd=tmp_path, code=2)

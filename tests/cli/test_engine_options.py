@@ -1,4 +1,4 @@
-"""`--engine-option`: values become validated options of the engine, mistakes are one line."""
+"""`--engine-option`: values become validated options of the engine; a mistake gives one line."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from harness.registry.catalogue import load_catalogue
 CATALOGUE = load_catalogue()
 
 
-def test_values_become_options() -> None:
-    """YAML's numbers and nulls, beside those of options with a name of their own."""
+def test_values() -> None:
+    """Values are YAML numbers and nulls, and complete the options that `harness run` has under their own names."""
     engine = make_engine(CATALOGUE, "local", ["task_timeout=1.5"], {"workers": 3, "task_timeout": None})
     assert engine.options.model_dump() == {"workers": 3, "task_timeout": 1.5}
     assert make_engine(CATALOGUE, "local", ["workers=null"], {}).options.workers is None
@@ -33,14 +33,14 @@ MISTAKES: list[tuple[list[str], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("pairs", "own", "message"), MISTAKES, ids=lambda value: str(value))
-def test_mistake_is_a_line(pairs: list[str], own: dict[str, Any], message: str) -> None:
-    """The option, what is wrong with its value, and what is allowed."""
+def test_mistake(pairs: list[str], own: dict[str, Any], message: str) -> None:
+    """The message gives the option, what is wrong with its value, and what is allowed."""
     with pytest.raises(UserError) as error:
         make_engine(CATALOGUE, "local", pairs, own)
     assert str(error.value).startswith(message)
 
 
-def test_engine_that_nobody_registered_is_named() -> None:
-    """With the nearest known one."""
+def test_unknown_engine() -> None:
+    """The message suggests the nearest known one."""
     with pytest.raises(UserError, match="unknown engine 'lokal'; did you mean 'local'"):
         make_engine(CATALOGUE, "lokal", [], {})

@@ -1,4 +1,4 @@
-"""What the screen shows of trainings that fail: which ones, and each reason once."""
+"""Printed lines about failed trainings: each training, and each reason once."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ recipe: {epochs: 1}
 """
 
 
-def test_two_networks_of_timm_fail_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each is named in full; the reason that both have is said once, another one by itself."""
+def test_two_networks_with_the_same_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each line has the network's full name; a reason that both share is printed once."""
     (tmp_path / "b.yaml").write_text(TWO_OF_TIMM)
     graph = plan(load_benchmark(tmp_path / "b.yaml", load_catalogue()))
     lines = Lines(graph)
@@ -42,8 +42,8 @@ def test_two_networks_of_timm_fail_alike(tmp_path: Path, capsys: pytest.CaptureF
     ]
 
 
-def test_messages_name_a_family_s_member() -> None:
-    """A plugin and its identity have one full name; plain names are their own."""
+def test_full_name_of_a_family_member() -> None:
+    """A plugin and its identity have the same full name: the member's name, or else the registered name."""
     catalogue = load_catalogue()
     member = catalogue.create("architecture", "timm/resnet18")
     assert member.full_name == full_name(member.identity) == "timm/resnet18"

@@ -1,4 +1,4 @@
-"""What a log file gets: lines now and then."""
+"""Progress lines for a log file: few, whatever the number and length of trainings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.telemetry import events
 
 
 class Log:
-    """Lines of a run whose time is the test's."""
+    """The progress lines of a run, with a clock that the test sets."""
 
     def __init__(self, graph: Graph) -> None:
         self.lines: list[str] = []
@@ -25,8 +25,12 @@ class Log:
         epochs = sum(task.cost for task in graph.tasks.values())
         self._show(events.RunPlanned(cells=1, tasks=len(graph.tasks), epochs=epochs, epochs_in_all=epochs))
 
+    def tasks(self, *, training: bool) -> list[Task]:
+        """Return the tasks that train, or all others."""
+        return [task for task in self._graph.tasks.values() if (task.kind == "train") == training]
+
     def trainings(self) -> list[Task]:
-        return [task for task in self._graph.tasks.values() if task.kind == "train"]
+        return self.tasks(training=True)
 
     def epoch(self, task: Task, epoch: int) -> None:
         self._show(
@@ -50,14 +54,14 @@ class Log:
 
 @pytest.fixture
 def log_of(graph_of: Callable[..., Graph]) -> Callable[..., Log]:
-    """Return a function that starts a log of a run of toys."""
+    """Return a function that makes the log of a run of toys."""
     recipe: dict[str, Any] = {"epochs": 100, "batch_size": 16, "learning_rate": 0.1}
     recipe["augmentation"] = {"crop_padding": 0, "horizontal_flip": False}
     return lambda **changes: Log(graph_of(**{"methods": ["deep"], "recipe": recipe, **changes}))
 
 
-def test_long_training_gives_a_line_a_minute(log_of: Callable[..., Log]) -> None:
-    """Epochs of 10 seconds: which training, how far it is and the run is, and the time that is left."""
+def test_long_training(log_of: Callable[..., Log]) -> None:
+    """It gives one line per minute, with the progress of training and run and the remaining time."""
     log = log_of(members=2)
     first = log.trainings()[0]
     for epoch in range(1, 31):
@@ -71,8 +75,8 @@ def test_long_training_gives_a_line_a_minute(log_of: Callable[..., Log]) -> None
     )
 
 
-def test_thousand_short_trainings_give_few_lines(log_of: Callable[..., Log]) -> None:
-    """One for every twentieth of the epochs."""
+def test_thousand_short_trainings(log_of: Callable[..., Log]) -> None:
+    """They give one line for every twentieth of the epochs."""
     log = log_of(members=2, seeds=list(range(500)))
     for task in log.trainings():
         log.seconds += 0.01
@@ -83,8 +87,8 @@ def test_thousand_short_trainings_give_few_lines(log_of: Callable[..., Log]) -> 
     assert log.lines[-1].endswith("(100000 of 100000 epochs, 00:00 left)")
 
 
-def test_few_trainings_give_a_line_each(log_of: Callable[..., Log]) -> None:
-    """As many as say something."""
+def test_few_trainings(log_of: Callable[..., Log]) -> None:
+    """They give one line each."""
     log = log_of(members=3)
     for task in log.trainings():
         log.epoch(task, 100)
@@ -92,12 +96,12 @@ def test_few_trainings_give_a_line_each(log_of: Callable[..., Log]) -> None:
     assert [line.split(",")[1] for line in log.lines[1:]] == [f" seed 0 member {i}" for i in range(3)]
 
 
-def test_hours_of_measuring_are_not_silent(log_of: Callable[..., Log]) -> None:
-    """Tasks that train nothing are counted, once a minute."""
+def test_long_measurements(log_of: Callable[..., Log]) -> None:
+    """Tasks that train nothing give a line with their count, once per minute."""
     log = log_of(members=2)
     for task in log.trainings():
         log.end(task)
-    rest = [task for task in log._graph.tasks.values() if task.kind != "train"]
+    rest = log.tasks(training=False)
     for task in rest:
         log.seconds += 100
         log.end(task)
@@ -105,8 +109,8 @@ def test_hours_of_measuring_are_not_silent(log_of: Callable[..., Log]) -> None:
     assert len(log.lines) == 1 + 2 + len(rest)
 
 
-def test_thousand_failures_give_few_lines(log_of: Callable[..., Log]) -> None:
-    """The first ones, and where the others stand."""
+def test_thousand_failures(log_of: Callable[..., Log]) -> None:
+    """The first ones give a line each, and a last line names the file with the others."""
     log = log_of(members=2, seeds=list(range(500)))
     for task in log.trainings():
         log.end(task, "failed", "it diverged")

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop."""
+"""Stop signals: first, second and ignored ones, and their exit codes."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ sys.exit(stopper.exit_code)
 
 
 @pytest.mark.parametrize("name", CODES)
-def test_signal_asks_to_stop(name: str) -> None:
-    """The work sees it, the exit code names it, and afterwards everything is as before."""
+def test_stop_signal(name: str) -> None:
+    """It sets the flag and the exit code; after the block the handler is the previous one."""
     number = getattr(signal, name)
     before = signal.signal(number, signal.SIG_DFL)
     try:
@@ -44,8 +44,8 @@ def test_signal_asks_to_stop(name: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "quiet"), [(number, False) for number in STOP_SIGNALS] + [(signal.SIGUSR1, True)])
-def test_ignored_signal_stays_ignored(number: int, quiet: bool) -> None:
-    """`nohup`, a job in the background, a scheduler's `trap '' USR1`."""
+def test_ignored_signal(number: int, quiet: bool) -> None:
+    """It stays ignored, as after `nohup`, in a background job, or after a scheduler's `trap '' USR1`."""
     before = signal.signal(number, signal.SIG_IGN)
     try:
         with Stopper(quiet=quiet) as stopper:
@@ -56,8 +56,8 @@ def test_ignored_signal_stays_ignored(number: int, quiet: bool) -> None:
         signal.signal(number, before)
 
 
-def test_worker_hears_its_engine_also_where_sigterm_is_ignored() -> None:
-    """An engine ends its workers with SIGTERM; who started the run may ignore it."""
+def test_worker_with_sigterm_ignored() -> None:
+    """SIGTERM sets the flag all the same, since an engine ends its workers with it."""
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         with Stopper(quiet=True) as stopper:
@@ -69,7 +69,7 @@ def test_worker_hears_its_engine_also_where_sigterm_is_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "code", "said"),
+    ("names", "code", "message"),
     [
         (("SIGTERM", "SIGTERM"), 143, "stopped at once"),
         (("SIGINT", "SIGTERM"), 143, "stopped at once"),
@@ -79,16 +79,16 @@ def test_worker_hears_its_engine_also_where_sigterm_is_ignored() -> None:
         (("SIGTERM", "SIGUSR2"), 143, ""),
     ],
 )
-def test_second_signal(names: tuple[str, ...], code: int, said: str) -> None:
-    """Who insists is not kept waiting; a scheduler's warning, however often it comes, and what follows it do not insist."""
+def test_second_signal(names: tuple[str, ...], code: int, message: str) -> None:
+    """A second stop signal ends the process at once; a scheduler's warning, and the first signal after it, do not."""
     done = subprocess.run([sys.executable, "-c", TWICE, *names], capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
-    assert said in done.stderr
-    assert bool(said) == ("at once;" in done.stderr.replace("to stop at once\n", ""))
+    assert message in done.stderr
+    assert bool(message) == ("at once;" in done.stderr.replace("to stop at once\n", ""))
 
 
-def test_codes_that_are_no_request() -> None:
-    """A plugin that exits, a crash, and the kernel's out-of-memory killer."""
+def test_exit_codes_without_a_stop_signal() -> None:
+    """An exit of a plugin, a crash and the kernel's out-of-memory killer are no requests to stop."""
     assert not any(asked_to_stop(code) for code in (0, 1, 2, 127, 128 + signal.SIGKILL, -signal.SIGTERM, -signal.SIGKILL))
     assert ended_by_stop_signal(-signal.SIGUSR1)
     assert not any(ended_by_stop_signal(code) for code in (0, 1, signal.SIGTERM, -signal.SIGKILL, -signal.SIGSEGV))

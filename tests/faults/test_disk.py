@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +19,8 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-import harness.cli.arguments
 import toys
+from cli.command_line import FILE, run_harness
 from conftest import Lab, toy_file
 from faults.bad_disk import FORBIDDEN, FULL, QUOTA, READ_ONLY, BadDisk
 from faults.rig import check_same, contents, events, run_here, some
@@ -214,25 +213,7 @@ def test_nothing_needs_links_or_case(tmp_path: Path, undisturbed: Path, monkeypa
 
 # Real file systems, through the command line
 
-FILE: dict[str, Any] = {
-    "name": "small",
-    "seeds": [0],
-    "members": 2,
-    "datasets": [{"digits": {"train_size": 192, "test_size": 100}}],
-    "architectures": [{"resnet20": {"width": 0.125}}],
-    "methods": ["deep"],
-    "metrics": ["ensemble_accuracy"],
-    "recipe": {"epochs": 2, "batch_size": 64, "augmentation": {"crop_padding": 1, "horizontal_flip": False}},
-}
-
-
-def command_line(*words: object, cwd: Path, code: int) -> subprocess.CompletedProcess[str]:
-    """Run the command line, and check its exit code; there is never a traceback."""
-    command = [sys.executable, "-m", "harness", *map(str, words)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
-    return done
+ONE_METHOD = {**FILE, "methods": ["deep"], "metrics": ["ensemble_accuracy"]}
 
 
 @pytest.fixture
@@ -255,14 +236,13 @@ def remount(place: Path, options: str) -> None:
 @pytest.mark.faults
 def test_really_full_under_a_runs_folder(tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many pages are left for rows, board, events: a line or a warning, no file by half, and with room it is done."""
-    monkeypatch.setattr(harness.cli.arguments, "open_catalogue", toys.catalogue)
     monkeypatch.chdir(tmp_path)
     words, ends = [str(toy_file(tmp_path, methods=["deep"])), "--workers", "1"], []
-    assert CliRunner().invoke(run, [*words, "--out", "whole", "--store", "alone"]).exit_code == 0
+    assert CliRunner().invoke(run, [*words, "--out", "whole", "--store", "alone"], obj=toys.catalogue()).exit_code == 0
     for pages in range(16):
         out, filler = small_disk / str(pages), small_disk / "filler"
         filler.write_bytes(bytes(4096 * (25 - pages)))
-        done = CliRunner().invoke(run, [*words, "--out", str(out), "--store", str(pages)])
+        done = CliRunner().invoke(run, [*words, "--out", str(out), "--store", str(pages)], obj=toys.catalogue())
         ends.append(done.exit_code)
         if done.exit_code:
             assert isinstance(done.exception, UserError), done.exception
@@ -274,7 +254,7 @@ def test_really_full_under_a_runs_folder(tmp_path: Path, small_disk: Path, monke
                 read(out / name)
         assert list(out.glob(".*")) == []
         filler.unlink()
-        done = CliRunner().invoke(run, [*words, "--out", str(out), "--store", str(pages)])
+        done = CliRunner().invoke(run, [*words, "--out", str(out), "--store", str(pages)], obj=toys.catalogue())
         assert done.exit_code == 0, done.output
         assert "events are missing" not in done.output
         assert (out / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
@@ -287,21 +267,21 @@ def test_really_full_under_a_runs_folder(tmp_path: Path, small_disk: Path, monke
 def test_really_full_and_really_read_only(tmp_path: Path, small_disk: Path) -> None:
     """On a file system of 100 KiB a run ends in a line with exit code 2 and says how to go on; enlarged, it goes on; read-only,
     everything in it can still be read."""
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(FILE))
-    done = command_line("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=2)
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(ONE_METHOD))
+    done = run_harness("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=2)
     assert "no space left on the device; free some" in done.stderr
     assert "To go on, once that is fixed:\n  harness run small.yaml --store" in done.stderr
     assert set(read_rows(tmp_path / "runs" / "small")["status"]) <= {"done", "missing"}
     remount(small_disk, "size=20m")
     assert list(Store(small_disk / "store").maintenance.find_corruption()) == []
-    command_line("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=0)
-    command_line("run", "small.yaml", "--store", tmp_path / "fresh", "--out", "again", cwd=tmp_path, code=0)
+    run_harness("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=0)
+    run_harness("run", "small.yaml", "--store", tmp_path / "fresh", "--out", "again", cwd=tmp_path, code=0)
     assert contents(Store(small_disk / "store")) == contents(Store(tmp_path / "fresh"))
     remount(small_disk, "ro")
-    said = command_line("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=2).stderr
+    said = run_harness("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=2).stderr
     assert "cannot be used: the file system is read-only; choose another folder with --store" in said
     key = next(iter(Store(small_disk / "store").keys()))
     for command in (["store", "verify"], ["store", "du"], ["explain", key]):
-        command_line(*command, "--store", small_disk / "store", cwd=tmp_path, code=0)
-    assert "(" not in command_line("members", "runs/small", cwd=tmp_path, code=0).stdout
+        run_harness(*command, "--store", small_disk / "store", cwd=tmp_path, code=0)
+    assert "(" not in run_harness("members", "runs/small", cwd=tmp_path, code=0).stdout
     remount(small_disk, "rw")

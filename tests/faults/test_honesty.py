@@ -93,15 +93,13 @@ def test_board_and_facts_are_those_of_the_run_that_began_last(tmp_path: Path, mo
     """From its first moment on, run.json says that it is running, and the board what is lacking."""
     from click.testing import CliRunner
 
-    import harness.cli.arguments
     from conftest import toy_file
     from harness.cli.run import run
     from harness.telemetry.events import Event, RunPlanned
 
-    monkeypatch.setattr(harness.cli.arguments, "open_catalogue", toys.catalogue)
     monkeypatch.chdir(tmp_path)
     words = [str(toy_file(tmp_path, methods=["deep"])), "--workers", "1"]
-    assert CliRunner().invoke(run, words).exit_code == 0
+    assert CliRunner().invoke(run, words, obj=toys.catalogue()).exit_code == 0
     out = tmp_path / "runs" / "toy"
     assert json.loads((out / "run.json").read_text())["status"] == "done"
     seen: dict[str, str] = {}
@@ -113,8 +111,7 @@ def test_board_and_facts_are_those_of_the_run_that_began_last(tmp_path: Path, mo
 
     catalogue = toys.catalogue()
     catalogue.observers["interrupts"] = interrupt
-    monkeypatch.setattr(harness.cli.arguments, "open_catalogue", lambda: catalogue)
-    CliRunner().invoke(run, [*words, "--set", "recipe.epochs=3"])
+    CliRunner().invoke(run, [*words, "--set", "recipe.epochs=3"], obj=catalogue)
     assert seen["status"] == "running"
     assert "not computed yet" in seen["board"]
 
@@ -123,18 +120,17 @@ def test_half_written_files_beside_the_rows_go_in_time(tmp_path: Path, monkeypat
     """What a killed run left of a file goes when it is old, and nothing else."""
     from click.testing import CliRunner
 
-    import harness.cli.arguments
     from conftest import toy_file
     from harness.cli.run import run
 
-    monkeypatch.setattr(harness.cli.arguments, "open_catalogue", toys.catalogue)
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "runs" / "toy"
     out.mkdir(parents=True)
     for name in (".0123456789abcdef.part", ".fedcba9876543210.part", ".mine.part"):
         (out / name).write_text("half")
         os.utime(out / name, (1, 1) if "fedc" not in name else None)
-    assert CliRunner().invoke(run, [str(toy_file(tmp_path, methods=["deep"])), "--workers", "1"]).exit_code == 0
+    words = [str(toy_file(tmp_path, methods=["deep"])), "--workers", "1"]
+    assert CliRunner().invoke(run, words, obj=toys.catalogue()).exit_code == 0
     assert {path.name for path in out.glob(".*")} == {".fedcba9876543210.part", ".mine.part"}
 
 

@@ -210,7 +210,6 @@ def test_settings_that_a_plugin_leaves_behind_are_put_back(graph_of: GraphOf, la
 
 def test_builder_that_fails_is_reported_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`harness check` names it and exits with 2; `harness plan` plans the rest; `harness run` runs it and exits with 1."""
-    import harness.cli.arguments
     from harness.cli.check import check
     from harness.cli.plan import plan
     from harness.cli.run import run
@@ -221,19 +220,19 @@ def test_builder_that_fails_is_reported_before_anything_runs(tmp_path: Path, mon
         def build(self, cell: harness.Cell) -> Any:
             raise RuntimeError("no idea")
 
-    monkeypatch.setattr(harness.cli.arguments, "open_catalogue", lambda: toys.catalogue(("ensemble_builder", Broken)))
+    installed = toys.catalogue(("ensemble_builder", Broken))
     monkeypatch.chdir(tmp_path)
     file = str(toy_file(tmp_path, methods=["broken", "deep"], seeds=[0, 1]))
     said = "method 'broken' on blobs × perceptron: its builder fails: RuntimeError: no idea (test_plugins.py:"
-    done = CliRunner().invoke(check, [file])
+    done = CliRunner().invoke(check, [file], obj=installed)
     assert done.exit_code == 2
     assert done.output.count(said) == 1
-    assert json.loads(CliRunner().invoke(check, [file, "--json"]).output)["problems"]
-    done = CliRunner().invoke(plan, [file])
+    assert json.loads(CliRunner().invoke(check, [file, "--json"], obj=installed).output)["problems"]
+    done = CliRunner().invoke(plan, [file], obj=installed)
     assert done.exit_code == 0
     assert f"cannot be planned: {said}" in done.output
     assert "epochs to train now:                       24" in done.output
-    done = CliRunner().invoke(run, [file, "--workers", "1"])
+    done = CliRunner().invoke(run, [file, "--workers", "1"], obj=installed)
     assert done.exit_code == 1
     [line] = [line for line in done.output.splitlines() if line.startswith("failed: ")]
     assert said in line

@@ -1,4 +1,4 @@
-"""`harness report`: what it writes, what it prints, what it needs."""
+"""`harness report`: its files, its output, and what it imports."""
 
 from __future__ import annotations
 
@@ -24,44 +24,44 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(*arguments: str | Path) -> str:
-    """Return what the command prints; an error of the user's is raised as it is, for the command group to print."""
+    """Return what the command prints. A `UserError` is raised, as the command group expects it."""
     result = CliRunner().invoke(report, [str(a) for a in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 
 
-def test_the_command_writes_the_page_into_the_folder(folder: Path) -> None:
-    """It prints where the page is."""
+def test_page(folder: Path) -> None:
+    """The command writes the page to the run's folder and prints its path."""
     assert run(folder) == f"page: {folder / 'report.html'}\n"
     assert (folder / "report.html").read_text(encoding="utf-8") == page_of(folder)
 
 
-def test_the_command_writes_figures_and_their_data(folder: Path, tmp_path: Path) -> None:
-    """A PNG, an SVG and a CSV of each, in a folder that is made."""
-    figures, page = tmp_path / "new" / "figures", tmp_path / "page.html"
-    told = run(folder, "--out", page, "--figures", figures)
-    assert told == f"page: {page}\nfigures: 3 in {figures}, each as PNG, SVG and CSV\n"
+def test_figures(folder: Path, tmp_path: Path) -> None:
+    """The command creates a folder with a PNG, an SVG and a CSV of each figure."""
+    figures = tmp_path / "new" / "figures"
+    page = tmp_path / "page.html"
+    output = run(folder, "--out", page, "--figures", figures)
+    assert output == f"page: {page}\nfigures: 3 in {figures}, each as PNG, SVG and CSV\n"
     names = ["accuracy_connectivity-cifar10-resnet20", "pairwise_curves-cifar10-resnet20", "training_curves-cifar10-resnet20"]
     assert sorted(path.name for path in figures.iterdir()) == [f"{n}.{e}" for n in names for e in ("csv", "png", "svg")]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in figures.glob("*.png"))
     assert not (folder / "report.html").exists()
 
 
-def test_places_that_cannot_be_written(folder: Path) -> None:
-    """One line says which."""
+def test_paths_that_cannot_be_written(folder: Path) -> None:
+    """The error names the path."""
     with pytest.raises(UserError, match=r"page\.html: cannot be written: "):
         run(folder, "--out", folder / "nowhere" / "page.html")
     with pytest.raises(UserError, match=r"results\.csv: cannot be made: File exists; name another folder$"):
         run(folder, "--figures", folder / "results.csv")
 
 
-def test_same_files_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    """Page and figures depend on nothing but the folder: not on the process, hash seeds, the clock or a matplotlibrc."""
+def test_same_files_in_two_processes(folder: Path, tmp_path: Path) -> None:
+    """Page and figures have the same bytes, whatever the hash seed, the time zone and the user's matplotlibrc."""
     (tmp_path / "matplotlibrc").write_text("font.size: 20\nlines.linewidth: 9\nsvg.hashsalt: other\n")
+    environments = ({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")})
     outputs = []
-    for turn, extra in enumerate(
-        ({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")})
-    ):
+    for turn, extra in enumerate(environments):
         out = tmp_path / str(turn)
         out.mkdir()
         arguments = [str(folder), "--out", str(out / "page.html"), "--figures", str(out / "figures")]
@@ -74,8 +74,8 @@ def test_same_files_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     assert outputs[0] == outputs[1]
 
 
-def test_report_needs_no_torch(folder: Path) -> None:
-    """It reads rows; the machine that shows results need not be able to train."""
+def test_without_torch(folder: Path) -> None:
+    """The command imports neither torch nor the modules that train."""
     code = (
         "import sys\nsys.modules['torch'] = None\nfrom harness.cli.report import report\n"
         f"report([{str(folder)!r}], standalone_mode=False)\n"
@@ -103,7 +103,7 @@ def register_figures(register):
 
 
 def install(site: Path, distribution: str, module: str, source: str) -> None:
-    """Put a distribution with one plugin module into a folder."""
+    """Write a distribution with one plugin module to a folder."""
     info = site / f"{distribution}-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
@@ -112,14 +112,14 @@ def install(site: Path, distribution: str, module: str, source: str) -> None:
 
 
 def report_with(site: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process that finds the distributions of a folder, too."""
+    """Run the command in a process that also finds the distributions of the folder `site`."""
     path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH", "")]))
     command = [sys.executable, "-m", "harness", "report", str(folder)]
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
 
 
-def test_a_third_partys_figure_is_on_the_page(tmp_path: Path) -> None:
-    """The example plugin's figure stands beside the installed ones, with title, data and alternative text."""
+def test_figure_of_a_third_party(tmp_path: Path) -> None:
+    """The page shows the example plugin's figure, with title, data and alternative text."""
     install(tmp_path / "site", "basin-example", "basin_example", EXAMPLE.read_text(encoding="utf-8"))
     rows = [*PLAIN, row("deep", 0, 4.0, "weight_spread"), row("deep", 1, 6.0, "weight_spread")]
     folder = made(tmp_path / "run", rows)
@@ -136,23 +136,23 @@ def test_a_third_partys_figure_is_on_the_page(tmp_path: Path) -> None:
     ]
 
 
-def test_a_figure_that_fails_is_named_on_the_page_and_on_standard_error(tmp_path: Path) -> None:
-    """One line names figure, plugin, distribution and reason; the other figures are there, and the command succeeds."""
+def test_figure_that_fails(tmp_path: Path) -> None:
+    """Page and standard error name figure, plugin, distribution and reason; the other figures are drawn."""
     install(tmp_path / "site", "odd-dist", "odd_module", ODD)
     folder = made(tmp_path / "run")
     done = report_with(tmp_path / "site", folder)
-    said = (
+    message = (
         "figure 'odd' of plugin 'odd_module' of distribution 'odd-dist 1.0' is left out: "
         "AttributeError: 'Table' object has no attribute 'color' (odd_module.py:9)"
     )
-    assert (done.returncode, done.stderr) == (0, f"warning: {said}\n")
+    assert (done.returncode, done.stderr) == (0, f"warning: {message}\n")
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
-    assert said in page.text
+    assert message in page.text
     assert [tag for tag, _ in page.tags].count("svg") == 3
 
 
 def test_figures_of_a_disabled_plugin(folder: Path) -> None:
-    """The page has what is left: board, training curves, provenance."""
+    """The page has board, training curves and provenance only."""
     command = [sys.executable, "-m", "harness", "report", str(folder)]
     environment = {**os.environ, "HARNESS_DISABLED_PLUGINS": "basin"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

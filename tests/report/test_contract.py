@@ -1,4 +1,4 @@
-"""`check_figure` says which promise a figure breaks."""
+"""`check_figure` names the part of the contract that a figure violates."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ def values(data: FigureData) -> list[float]:
 
 
 def plots(data: FigureData, shown: Iterable[float], paint: Callable[[Any], object] = lambda canvas: None) -> list[Plot]:
-    """Return a plot of values; none if there are none."""
+    """Return a plot of the shown values, or no plot without values."""
     records = tuple((value,) for value in shown)
     return [Plot("Brightness", "Each seed's.", ("value",), records, paint)] if records else []
 
 
 def connect(data: FigureData) -> list[Plot]:
-    """Draw, and ask the network first."""
-    with socket.socket() as asked:
-        asked.connect(("127.0.0.1", 9))
+    """Draw after connecting to the network."""
+    with socket.socket() as connection:
+        connection.connect(("127.0.0.1", 9))
     return plots(data, values(data))
 
 
 def overwrite(data: FigureData) -> list[Plot]:
-    """Draw, and change the rows."""
+    """Draw and change the rows."""
     shown = values(data)
     data.rows["value"] = 0.0
     return plots(data, shown)
 
 
 def forget(data: FigureData) -> list[Plot]:
-    """Draw, and change the facts."""
+    """Draw and change the facts."""
     data.facts.clear()  # type: ignore[attr-defined]
     return plots(data, values(data))
 
 
 def spread(data: FigureData) -> list[Plot]:
-    """Divide by the number of seeds less one."""
+    """Draw a value divided by the number of seeds minus one."""
     return plots(data, [sum(values(data)) / (len(set(data.rows["seed"])) - 1)])
 
 
 def whole(data: FigureData) -> list[Plot]:
-    """Take every value for a number."""
+    """Draw every value as an integer."""
     return plots(data, [int(value) for value in data.rows["value"]])
 
 
@@ -74,31 +74,31 @@ BROKEN: list[tuple[Callable[[FigureData], Any], str]] = [
 
 
 def figure(draw: Callable[[FigureData], Any]) -> Figure:
-    """Return a figure that draws so."""
+    """Return a figure with this `draw`."""
     return type("Toy", (Figure,), {"name": "toy", "draw": lambda self, data: draw(data)})()
 
 
 @pytest.mark.parametrize(("draw", "message"), BROKEN)
-def test_a_broken_promise_is_named(draw: Callable[[FigureData], Any], message: str) -> None:
-    """The figure and the promise stand in the message."""
+def test_figure_that_violates_the_contract(draw: Callable[[FigureData], Any], message: str) -> None:
+    """The message names the figure and the violation."""
     with pytest.raises(AssertionError, match=f"^{message}"):
         check_figure(figure(draw), ["brightness"])
 
 
-def test_a_figure_that_keeps_its_promises() -> None:
-    """Its plots are returned."""
+def test_figure_that_keeps_the_contract() -> None:
+    """`check_figure` returns its plots."""
     (plot,) = check_figure(figure(lambda data: plots(data, values(data))), ["brightness"])
     assert len(plot.records) == 6
 
 
-def test_a_figure_of_trainings_alone() -> None:
-    """No rows are needed where trainings are shown."""
+def test_figure_of_trainings_only() -> None:
+    """It may ignore the rows."""
     (plot,) = check_figure(figure(lambda data: plots(data, [len(data.trainings)] * bool(data.trainings))), ["any"])
     assert plot.records == ((2,),)
 
 
-def test_made_up_data() -> None:
-    """Values differ by method, metric and seed; options and builders are the methods'."""
+def test_synthetic_data() -> None:
+    """Values differ by method, metric and seed; options and builders are those of the methods."""
     data = figure_data(["a", "b"], {"m(1)": {"t": 1}, "n": {}}, seeds=(4, 5))
     assert list(data.rows["value"]) == pytest.approx([1.04, 1.05, 1.14, 1.15, 2.04, 2.05, 2.14, 2.15])
     assert set(data.rows["options"]) == {'{"t": 1}', "{}"}
@@ -107,14 +107,14 @@ def test_made_up_data() -> None:
 
 
 def documented(source: str) -> type[Figure]:
-    """Return the figure class that a piece of documentation defines."""
+    """Return the figure class that a code example defines."""
     names = {name: getattr(harness, name) for name in ("Figure", "Plot", "drawing", "hookimpl")}
     exec(source, names)
     return names["CalibrationByMethod"]
 
 
-def test_the_documented_examples_keep_the_contract() -> None:
-    """The example of `docs/plugins.md`, and the one in the class's own docstring."""
+def test_documented_examples() -> None:
+    """The examples of `docs/plugins.md` and of the docstring of `Figure` keep the contract."""
     page = (Path(__file__).resolve().parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
     blocks = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "(Figure)" in block]
     docstring = inspect.getdoc(Figure) or ""

@@ -1,4 +1,4 @@
-"""Figures by plugins: their order and names, and what happens to one that fails."""
+"""Figures of plugins: their data, order and names, and figures that fail."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ class RowCount(Figure):
 
 
 def figure(draw: Callable[[FigureData], Any], name: str = "toy") -> type[Figure]:
-    """Return a figure class that draws so."""
+    """Return a figure class with this `draw`."""
     return type("Toy", (Figure,), {"name": name, "draw": lambda self, data: draw(data)})
 
 
 def drawn(folder: Path, *figures: Callable[[], Figure]) -> tuple[Run, DrawnFigures]:
-    """Return a run and what these figures draw of it; messages call them a, b, …"""
+    """Return a run and its drawn figures, whose labels are a, b, …"""
     run = read_run(folder)
     plugins = dict(zip("abcdef", figures))
     return run, make_figures(run, board({"run": run.rows}), plugins)
 
 
-def test_a_figure_of_a_third_party_is_on_the_page(tmp_path: Path) -> None:
-    """Its title, caption, alternative text, data and picture."""
+def test_figure_of_a_third_party(tmp_path: Path) -> None:
+    """The page has its title, caption, alternative text, data and picture."""
     run, found = drawn(made(tmp_path / "run", events=None), RowCount)
     page = Page(make_page(run, board({"run": run.rows}), found))
     assert found.problems == ()
@@ -61,8 +61,8 @@ def test_a_figure_of_a_third_party_is_on_the_page(tmp_path: Path) -> None:
     assert "row_count-cifar10-resnet20" in page.values("id")
 
 
-def test_tables_have_figures_of_their_own(tmp_path: Path) -> None:
-    """Data sets do not mix, and names that look alike as files are told apart."""
+def test_figures_of_several_data_sets(tmp_path: Path) -> None:
+    """Each table has its own figures; a number distinguishes names that would be equal as files."""
     rows = [*PLAIN, *rows_of_method("deep", 3, dataset="a/b"), *rows_of_method("deep", 4, dataset="a:b")]
     names = [figure.name for figure in figures_of(made(tmp_path / "run", rows, events=None))]
     assert names == [
@@ -75,8 +75,8 @@ def test_tables_have_figures_of_their_own(tmp_path: Path) -> None:
     ]
 
 
-def test_sections_hold_all_figures_in_order(tmp_path: Path) -> None:
-    """The figures of a table as they were registered, plots as they were returned, training curves last."""
+def test_order_of_figures(tmp_path: Path) -> None:
+    """A section has the figures in order of registration, their plots in order, and training curves last."""
     rows = [*PLAIN, *rows_of_method("deep", dataset="digits")]
     members = [{"object": "t1", "dataset": "cifar10", "architecture": "resnet20"}]
     folder = made(tmp_path / "run", rows, {**FACTS, "members": members})
@@ -94,16 +94,16 @@ def test_sections_hold_all_figures_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["2 fast/../x", "<b>", "ä", "x" * 100, "Row_Count"])
-def test_any_registered_name_makes_files_and_ids(tmp_path: Path, name: str) -> None:
-    """Files and ids are letters, digits, dashes and underscores, no digit first, even if case alone tells them apart."""
+def test_names_of_files_and_ids(tmp_path: Path, name: str) -> None:
+    """They consist of letters, digits, dashes and underscores, begin with no digit, and differ by more than case."""
     _, found = drawn(made(tmp_path / "run", events=None), figure(lambda data: [plot()], name), RowCount)
     assert all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{1,110}", f.name) for f in found.figures)
     assert len({f.name.lower() for f in found.figures}) == 2
     assert len(write_figures(found.figures, tmp_path / "figures")) == len(list((tmp_path / "figures").iterdir())) == 6
 
 
-def test_what_a_figure_is_given(tmp_path: Path) -> None:
-    """One table of the board, its rows with details, the builders behind labels, its trainings, the facts and the folder."""
+def test_data_of_a_figure(tmp_path: Path) -> None:
+    """It gets one table, its rows with details, the builders of labels, its trainings, the facts and the folder."""
     seen: list[FigureData] = []
     rows = [*PLAIN, *rows_of_method("deep", dataset="digits")]
     pairs = [{"methods": [{"label": "mine", "name": "deep"}]}]
@@ -124,8 +124,8 @@ def test_what_a_figure_is_given(tmp_path: Path) -> None:
     assert first.folder == folder
 
 
-def test_without_run_json_there_are_no_facts(tmp_path: Path) -> None:
-    """A mapping all the same."""
+def test_data_without_run_json(tmp_path: Path) -> None:
+    """Facts and builders are empty mappings."""
     seen: list[FigureData] = []
     drawn(made(tmp_path / "run", facts=None), figure(lambda data: seen.append(data) or []))
     assert seen[0].facts == {}
@@ -133,7 +133,7 @@ def test_without_run_json_there_are_no_facts(tmp_path: Path) -> None:
 
 
 def spoil(data: FigureData) -> list[Plot]:
-    """Change all that can be changed."""
+    """Change everything that can be changed."""
     data.rows["value"] = 0.0
     data.rows.drop(data.rows.index, inplace=True)
     data.facts.clear()  # type: ignore[attr-defined]
@@ -141,8 +141,8 @@ def spoil(data: FigureData) -> list[Plot]:
     return []
 
 
-def test_a_figure_that_changes_its_data(tmp_path: Path) -> None:
-    """Neither the other figures nor the page are affected."""
+def test_figure_that_changes_its_data(tmp_path: Path) -> None:
+    """Other figures and the page are not affected."""
     folder = made(tmp_path / "run", events=None)
     run, found = drawn(folder, figure(spoil), RowCount)
     assert found.figures[0].csv == "method,rows\ndeep,42\nswe,42\n"
@@ -150,7 +150,7 @@ def test_a_figure_that_changes_its_data(tmp_path: Path) -> None:
 
 
 def explode(*_: object) -> Any:
-    """Raise as a plugin may."""
+    """Raise an error as a plugin may."""
     raise ValueError("no\x1b[31m luck\n<b>")
 
 
@@ -195,21 +195,21 @@ BROKEN: list[tuple[Callable[[], Figure], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("broken", "said"), BROKEN)
-def test_a_figure_that_fails_is_named_once(tmp_path: Path, broken: Callable[[], Figure], said: str) -> None:
-    """One line on the page, and every other figure of every table."""
+@pytest.mark.parametrize(("broken", "message"), BROKEN)
+def test_figure_that_fails(tmp_path: Path, broken: Callable[[], Figure], message: str) -> None:
+    """The page has one line about it, and the other figures of every table."""
     rows = [*PLAIN, *rows_of_method("deep", dataset="digits")]
     run, found = drawn(made(tmp_path / "run", rows, events=None), broken, RowCount)
     (problem,) = found.problems
-    assert re.match(f"a is left out: {said}", problem)
+    assert re.match(f"a is left out: {message}", problem)
     assert problem.isprintable()
     assert [f.name for f in found.figures] == ["row_count-cifar10-resnet20", "row_count-digits-resnet20"]
     page = Page(make_page(run, board({"run": run.rows}), found))
     assert problem in page.text
 
 
-def test_a_figure_out_of_memory_is_named(tmp_path: Path) -> None:
-    """It is no reason to go without the page."""
+def test_figure_that_runs_out_of_memory(tmp_path: Path) -> None:
+    """It is left out, and the other figures are drawn."""
 
     def exhaust(data: FigureData) -> Any:
         raise MemoryError("none left")
@@ -219,8 +219,8 @@ def test_a_figure_out_of_memory_is_named(tmp_path: Path) -> None:
     assert len(found.figures) == 1
 
 
-def test_what_a_figure_prints_is_no_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Standard output belongs to the command."""
+def test_figure_that_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its text goes to standard error."""
 
     def talk(data: FigureData) -> list[Plot]:
         print("drawing")
@@ -233,8 +233,8 @@ def test_what_a_figure_prints_is_no_output(tmp_path: Path, capsys: pytest.Captur
     assert printed.err == "drawing\npainting\npainting\npainting\n"
 
 
-def test_a_figure_that_fails_only_as_a_file(tmp_path: Path) -> None:
-    """The figure and the reason are named in one line."""
+def test_figure_that_fails_when_drawn_again(tmp_path: Path) -> None:
+    """The error names the figure and the reason."""
     times: list[int] = []
 
     def once(canvas: Any) -> None:
@@ -247,8 +247,8 @@ def test_a_figure_that_fails_only_as_a_file(tmp_path: Path) -> None:
         write_figures(found.figures, tmp_path / "figures")
 
 
-def test_a_figure_cannot_change_the_style_of_the_next(tmp_path: Path) -> None:
-    """Settings of matplotlib end with the plot."""
+def test_figure_that_changes_matplotlib_settings(tmp_path: Path) -> None:
+    """The next figure has the report's style."""
 
     def restyle(canvas: Any) -> None:
         import matplotlib
@@ -262,8 +262,8 @@ def test_a_figure_cannot_change_the_style_of_the_next(tmp_path: Path) -> None:
     assert after.figures[1].svg == alone.figures[0].svg
 
 
-def test_numbers_of_numpy_are_written_as_numbers(tmp_path: Path) -> None:
-    """Their type is not part of the CSV."""
+def test_records_of_numpy_numbers(tmp_path: Path) -> None:
+    """The CSV holds the numbers without their type."""
     import numpy as np
 
     records = ((np.float64(0.1), np.int64(2), None, "x"),)
@@ -273,8 +273,8 @@ def test_numbers_of_numpy_are_written_as_numbers(tmp_path: Path) -> None:
     assert found.figures[0].csv == "a,b,c,d\n0.1,2,,x\n"
 
 
-def test_figures_that_warn_are_still_drawn(tmp_path: Path) -> None:
-    """Letters that the font lacks are boxes, without a warning."""
+def test_letters_that_the_font_lacks(tmp_path: Path) -> None:
+    """The figure is drawn without a warning."""
     whale = figure(lambda data: [plot(paint=lambda canvas: canvas.subplots().set_title("🐳"))])
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,4 +1,4 @@
-"""The page stands alone, cannot be broken into, and says what is lacking."""
+"""The HTML page: complete, self-contained, safe against hostile names, and explicit about missing parts."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_page_of_a_complete_run(folder: Path) -> None:
-    """Board, figures, training and provenance are there, and nothing is said to be lacking."""
+    """It has board, figures, training curves and provenance, and no note about missing parts."""
     page = Page(page_of(folder))
     assert "incomplete" not in page.text
     assert "Tables of the paper" in page.text
     assert "cifar10 · resnet20 · 2 methods · 3 seeds · ensembles of 3" in page.text
-    for told in ("torch 2.6.0", "Testium (x86_64)", "c0ffee, with changes that were not committed", "1970-01-01 00:00"):
-        assert told in page.text
+    for text in ("torch 2.6.0", "Testium (x86_64)", "c0ffee, with changes that were not committed", "1970-01-01 00:00"):
+        assert text in page.text
     assert "harness run 'benchmarks/my paper.yaml'" in page.text
     assert [tag for tag, _ in page.tags].count("svg") == 3
     assert "description: Tables of the paper" in page.text
 
 
-def test_page_stands_alone(folder: Path) -> None:
-    """No script, no link but to places on the page, no resource from anywhere; a policy forbids them besides."""
+def test_page_is_self_contained(folder: Path) -> None:
+    """It has no script, no external link and no external resource, and its content security policy forbids them."""
     text = page_of(folder)
     page = Page(text)
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "img", "iframe", "object", "embed", "base", "form"})
@@ -47,8 +47,8 @@ def test_page_stands_alone(folder: Path) -> None:
     assert any(value.startswith("default-src 'none'") for value in page.values("content"))
 
 
-def test_ids_on_the_page_are_unique(folder: Path) -> None:
-    """Figures inlined side by side do not share ids, and what refers to an id finds it."""
+def test_ids_on_the_page(folder: Path) -> None:
+    """They are unique across figures, and every reference has its target."""
     page = Page(page_of(folder))
     ids = list(page.values("id"))
     assert len(ids) == len(set(ids))
@@ -72,14 +72,14 @@ HOSTILE = [
 
 
 @pytest.fixture(scope="module")
-def calm_tags(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The tags of a page of plain names."""
-    return {tag for tag, _ in Page(page_of(made(tmp_path_factory.mktemp("calm") / "run"))).tags}
+def usual_tags(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The tags of a page with harmless names."""
+    return {tag for tag, _ in Page(page_of(made(tmp_path_factory.mktemp("usual") / "run"))).tags}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_names_stay_text(tmp_path: Path, calm_tags: set[str], name: str) -> None:
-    """Whatever names and messages hold, no tag and no attribute comes of it, neither on the page nor in a figure."""
+def test_hostile_names(tmp_path: Path, usual_tags: set[str], name: str) -> None:
+    """Names and messages add no tag and no attribute, neither to the page nor to a figure."""
     rows = forked(name, 1, beta=name) + forked(f"{name}2", 2, beta=name)
     rows = [Row(**{**vars(r), "dataset": name, "architecture": name, "benchmark": name}) for r in rows]
     rows.append(row(f"{name}3", 3, None, benchmark=name, dataset=name, architecture=name, status="failed", message=name))
@@ -98,7 +98,7 @@ def test_hostile_names_stay_text(tmp_path: Path, calm_tags: set[str], name: str)
     run, figures = read_run(folder), figures_of(folder)
     text = make_page(run, board({"run": run.rows}), DrawnFigures(figures))
     page = Page(text)
-    assert {tag for tag, _ in page.tags} <= calm_tags | {"ul", "li", "strong"}
+    assert {tag for tag, _ in page.tags} <= usual_tags | {"ul", "li", "strong"}
     assert page.text.count(plain_line(name)) > 9
     assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
     assert not set(text) & set("\x00\x1b\u202e")
@@ -108,27 +108,27 @@ def test_hostile_names_stay_text(tmp_path: Path, calm_tags: set[str], name: str)
 
 
 def test_without_run_json(tmp_path: Path) -> None:
-    """The page is made, says at the top that the run has no end, and under provenance what it does not know."""
+    """The page says at the top that the run has not ended, and under provenance what is unknown."""
     page = text_of(made(tmp_path / "run", facts=None))
     assert "There is no run.json: the run has not ended, or the file was not copied along." in page.banner()
     assert "not in the folder: nothing is known of packages, hardware and benchmark" in page.text
 
 
 def test_without_events(tmp_path: Path) -> None:
-    """The page says in a line why there are no training curves."""
+    """The page says why there are no training curves."""
     page = text_of(made(tmp_path / "run", events=None))
     assert "There is no events.jsonl in the folder, so there are no training curves." in page.text
     assert "incomplete" not in page.text
 
 
-def test_a_run_that_trained_nothing(tmp_path: Path) -> None:
-    """All of it was in the store: no curves, and a line that says so."""
+def test_run_that_trained_nothing(tmp_path: Path) -> None:
+    """The page says why there are no training curves."""
     page = text_of(made(tmp_path / "run", events=[EVENTS[0], EVENTS[-1]]))
     assert "Nothing was trained for this run that its events tell of: no training curves." in page.text
 
 
-def test_no_rows_at_all(tmp_path: Path) -> None:
-    """An empty file of rows makes a page that says it is empty."""
+def test_no_rows(tmp_path: Path) -> None:
+    """The page says that there are no rows."""
     text = Page(page_of(made(tmp_path / "run", rows=[], facts=None, events=None))).text
     assert "No rows to show." in text
 
@@ -150,13 +150,13 @@ def test_no_rows_at_all(tmp_path: Path) -> None:
         {"command": [], "provenance": {"git": None}},
     ],
 )
-def test_a_run_json_of_another_shape(tmp_path: Path, facts: Facts) -> None:
-    """What cannot be made sense of is left out; the page is made all the same."""
+def test_run_json_with_other_types(tmp_path: Path, facts: Facts) -> None:
+    """The page leaves out values of unexpected types."""
     assert text_of(made(tmp_path / "run", facts=facts)).text
 
 
 def test_lines_that_are_no_events(folder: Path) -> None:
-    """A killed run leaves half a line: it is counted and left out."""
+    """They are counted and left out; a killed run may leave half a line."""
     with (folder / "events.jsonl").open("ab") as file:
         file.write(b'{"event": "epoch", "task": "t1"}\n[1]\n{"event": "epo\xff')
     page = text_of(folder)
@@ -164,7 +164,7 @@ def test_lines_that_are_no_events(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("status", "message"),
     [
         (
             "failed",
@@ -174,15 +174,15 @@ def test_lines_that_are_no_events(folder: Path) -> None:
         ("odd", "run.json gives the run no known status, but 'odd'."),
     ],
 )
-def test_a_status_that_is_not_done(tmp_path: Path, status: str, told: str) -> None:
-    """The top of the page says what is the matter."""
+def test_status_other_than_done(tmp_path: Path, status: str, message: str) -> None:
+    """The top of the page explains the status."""
     page = text_of(made(tmp_path / "run", facts={**FACTS, "status": status}))
     assert "This run is incomplete." in page.banner()
-    assert told in page.banner()
+    assert message in page.banner()
 
 
-def test_numbers_that_are_lacking(tmp_path: Path) -> None:
-    """They are counted at the top; the reasons stand below the board and under provenance."""
+def test_missing_numbers(tmp_path: Path) -> None:
+    """The top of the page counts them; the reasons stand below the board and under provenance."""
     rows = [*PLAIN, row("late", 0, None), row("bad", 0, None, status="failed", message="diverged")]
     failure = {"dataset": "cifar10", "architecture": "resnet20", "method": "bad", "seed": 0, "message": "diverged in epoch 7"}
     page = text_of(made(tmp_path / "run", rows, {**FACTS, "status": "failed", "failures": [failure]}))
@@ -193,7 +193,7 @@ def test_numbers_that_are_lacking(tmp_path: Path) -> None:
     assert "diverged in epoch 7" in page.text
 
 
-def test_a_run_that_was_resumed_and_killed(tmp_path: Path) -> None:
-    """What run.json said of the run before it no longer holds."""
+def test_run_that_was_resumed_and_killed(tmp_path: Path) -> None:
+    """The page says that the latest run has not ended, whatever run.json says."""
     page = text_of(made(tmp_path / "run", events=[*EVENTS, {"event": "run_started", "time": 100.0}]))
     assert "The latest run on this folder has not ended: it is under way, or it was killed." in page.banner()

@@ -1,4 +1,4 @@
-"""A run's folder that cannot be read: one line names the file and a way out."""
+"""Folders of runs that cannot be read: the error names the file and the next step."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_folder_without_rows(tmp_path: Path) -> None:
-    """One line names what to give instead."""
+    """The error says which folder to name."""
     with pytest.raises(UserError) as error:
         read_run(tmp_path)
     assert str(error.value) == f"{tmp_path}: no results.csv; name a folder that `harness run FILE --out DIR` has written"
 
 
-def test_a_file_in_place_of_a_folder(folder: Path) -> None:
-    """The rows alone are no run."""
+def test_file_in_place_of_a_folder(folder: Path) -> None:
+    """The error says which folder to name, also for the file of rows."""
     path = folder / "results.csv"
     with pytest.raises(UserError) as error:
         read_run(path)
@@ -39,15 +39,15 @@ def test_a_file_in_place_of_a_folder(folder: Path) -> None:
         ("[]", ": holds no JSON object; remove it to make a report without it$"),
     ],
 )
-def test_a_damaged_run_json(folder: Path, content: str, message: str) -> None:
-    """The file is named, with a way out."""
+def test_damaged_run_json(folder: Path, content: str, message: str) -> None:
+    """The error names the file and the next step."""
     (folder / "run.json").write_text(content)
     with pytest.raises(UserError, match=f"run\\.json{message}"):
         read_run(folder)
 
 
 def test_files_that_are_folders(folder: Path) -> None:
-    """The system's reason is passed on."""
+    """The error gives the system's reason."""
     for name in ("events.jsonl", "run.json"):
         (folder / name).unlink()
         (folder / name).mkdir()

@@ -1,4 +1,4 @@
-"""Training curves: the events' numbers, whatever they are."""
+"""Training curves: the numbers of the events, also repeated, many or not finite ones."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def folder(tmp_path: Path) -> Path:
     return made(tmp_path / "run")
 
 
-def test_training_curves_have_the_events_numbers(folder: Path) -> None:
-    """Every epoch of every task, as it was reported."""
+def test_data_of_the_training_curves(folder: Path) -> None:
+    """They hold every epoch of every task as the events report it."""
     data = table(figures_of(folder), "training_curves")
     expected = pd.DataFrame([event for event in EVENTS if event["event"] == "epoch"])[["task", "epoch", "loss", "accuracy"]]
     pd.testing.assert_frame_equal(data, expected)
 
 
-def test_an_epoch_that_was_trained_again(tmp_path: Path) -> None:
-    """A resumed training repeats what was not saved: the last report of an epoch counts, once."""
+def test_epoch_that_was_trained_again(tmp_path: Path) -> None:
+    """The last report of an epoch counts; a resumed training repeats epochs that were not saved."""
     again = epochs("t1", 4, first=3, loss=5.0)
     data = table(figures_of(made(tmp_path / "run", events=[*EVENTS, *again])), "training_curves")
     assert list(data[data["task"] == "t1"]["epoch"]) == [1, 2, 3, 4]
@@ -34,7 +34,7 @@ def test_an_epoch_that_was_trained_again(tmp_path: Path) -> None:
 
 
 def test_trainings_of_several_data_sets(tmp_path: Path) -> None:
-    """A member's own training is known by run.json; what several ensembles share stands apart."""
+    """run.json assigns the trainings of members to data sets; shared trainings have a section of their own."""
     rows = [*PLAIN, *rows_of_method("deep", dataset="digits")]
     members = [{"object": "t1", "dataset": "digits", "architecture": "resnet20", "method": "deep"}]
     figures = figures_of(made(tmp_path / "run", rows, {**FACTS, "members": members}))
@@ -44,10 +44,13 @@ def test_trainings_of_several_data_sets(tmp_path: Path) -> None:
     ]
 
 
-def test_many_trainings_stay_readable_and_small(tmp_path: Path) -> None:
-    """Beyond a hundred lines a band stands for them, and the picture does not grow with them; the data are complete."""
-    events = [event for task in range(150) for event in epochs(f"t{task}", 40, loss=1.0 + task % 7)]
-    (figure,) = (f for f in figures_of(made(tmp_path / "run", events=events)) if f.name.startswith("training"))
+def test_more_than_a_hundred_trainings(tmp_path: Path) -> None:
+    """A band of quantiles replaces the lines, and the picture stays small; the data are complete."""
+    events = []
+    for task in range(150):
+        events += epochs(f"t{task}", 40, loss=1.0 + task % 7)
+    figures = figures_of(made(tmp_path / "run", events=events))
+    [figure] = [figure for figure in figures if figure.name.startswith("training")]
     assert "From the 10% to the 90% quantile of all trainings, in bold their median." in figure.plot.caption
     assert len(figure.plot.records) == 150 * 40
     svg = next(path for path in write_figures([figure], tmp_path / "figures") if path.suffix == ".svg")
@@ -55,7 +58,7 @@ def test_many_trainings_stay_readable_and_small(tmp_path: Path) -> None:
 
 
 def test_losses_that_are_not_finite_or_not_positive(tmp_path: Path) -> None:
-    """They are in the data; the curves go without them."""
+    """The data hold them, and the curves leave them out."""
     odd = [{**event, "loss": value} for event, value in zip(epochs("t3"), (math.nan, -1.0, 0.0))]
     write_figures(figures_of(made(tmp_path / "run", events=[*EVENTS, *odd])), tmp_path / "figures")
     only = [{**event, "loss": math.inf, "accuracy": math.nan} for event in epochs("t3")]
