@@ -34,6 +34,9 @@ from harness.api.task import Outcome, Task
 from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
 from harness.errors import DataError, HarnessError, PluginError, TaskFailed, UserError
 from harness.registry.hookspecs import hookimpl
+from harness.runs.member import Member
+from harness.runs.python import run
+from harness.runs.run import Run, open_run
 from harness.telemetry import events
 
 __version__ = "0.1.0"
@@ -56,6 +59,7 @@ __all__ = [
     "Figure",
     "FigureData",
     "HarnessError",
+    "Member",
     "Metric",
     "MetricValue",
     "Objective",
@@ -64,6 +68,7 @@ __all__ = [
     "Plot",
     "PluginError",
     "Recipe",
+    "Run",
     "Setting",
     "Split",
     "StateDict",
@@ -77,5 +82,7 @@ __all__ = [
     "events",
     "hookimpl",
     "leaderboard",
+    "open_run",
+    "run",
     "streams",
 ]

@@ -241,17 +241,21 @@ def harness_run(tmp_path: Path, harness_catalogue: Catalogue) -> Callable[[str],
     """
 
     def run(text: str) -> Any:
-        from harness.api.engine import Engine
-        from harness.benchmark import load_benchmark
-        from harness.execution.run_benchmark import RunSettings, run_benchmark
-        from harness.results.rows import read_rows
+        import harness
 
-        (tmp_path / "benchmark.yaml").write_text(text, encoding="utf-8")
-        local = harness_catalogue.get("engine", "local")
-        engine: Engine = harness_catalogue.create("engine", "local", local.Options(workers=1))
-        settings = RunSettings(tmp_path / "run", tmp_path / "store", tmp_path, engine, device="cpu")
-        run_benchmark(load_benchmark(tmp_path / "benchmark.yaml", harness_catalogue), harness_catalogue, settings)
-        return read_rows(tmp_path / "run")
+        file = tmp_path / "benchmark.yaml"
+        file.write_text(text, encoding="utf-8")
+        finished = harness.run(
+            file,
+            out=tmp_path / "run",
+            store=tmp_path / "store",
+            data=tmp_path,
+            workers=1,
+            device="cpu",
+            progress=False,
+            catalogue=harness_catalogue,
+        )
+        return finished.rows
 
     return run
 

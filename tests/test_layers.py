@@ -32,6 +32,7 @@ LAYERS = [
     ["training", "benchmark"],
     ["plan"],
     ["execution"],
+    ["runs"],
     ["cli", "testing"],
 ]
 LEVEL = {package: level for level, layer in enumerate(LAYERS) for package in layer}

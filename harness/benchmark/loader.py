@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.api.recipe import Recipe
 from harness.benchmark.entries import EntryReader, Variant
 from harness.benchmark.format import MAX_CELLS, OPTIONAL, SECTIONS, BenchmarkFile
+from harness.benchmark.mapping_source import mapping_source
 from harness.benchmark.overrides import apply_overrides
 from harness.benchmark.plugin_builder import PluginBuilder
 from harness.benchmark.reporter import ProblemReporter, SetupIndex
@@ -27,12 +28,13 @@ _Groups = dict[tuple[int, ...], list[SetupIndex]]
 """Indices of the settings blocks that apply → the setups to which they apply."""
 
 
-def load_benchmark(path: Path | str, catalogue: Catalogue, overrides: Sequence[str] = ()) -> Benchmark:
-    """Return the benchmark of a file, changed by `KEY=VALUE` overrides.
+def load_benchmark(benchmark: Path | str | Mapping[str, Any], catalogue: Catalogue, overrides: Sequence[str] = ()) -> Benchmark:
+    """Return the benchmark of a file, or of a mapping with the same keys, changed by `KEY=VALUE` overrides.
 
     Raise `BenchmarkError` with all problems, in the order of the file.
     """
-    source = apply_overrides(read_source(Path(path)), overrides)
+    given = mapping_source(benchmark) if isinstance(benchmark, Mapping) else read_source(Path(benchmark))
+    source = apply_overrides(given, overrides)
     return BenchmarkLoader(source, catalogue).load()
 
 

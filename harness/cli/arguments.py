@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.paths import UserPath, from_environment
-from harness.execution.data_root import default_data_root
+from harness.cli.paths import UserPath
 
 if TYPE_CHECKING:
     from harness.benchmark import Benchmark
@@ -31,16 +30,6 @@ data_option = click.option(
     help="Where data sets are; default: HARNESS_DATA, else the user's cache folder.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def store_folder(given: Path | None) -> Path:
-    """Return the store's folder: the given one, else HARNESS_STORE, else `runs/store`."""
-    return given or from_environment("HARNESS_STORE") or Path("runs/store")
-
-
-def data_folder(given: Path | None) -> Path:
-    """Return the data root: the given one, else HARNESS_DATA, else the user's cache folder."""
-    return given or from_environment("HARNESS_DATA") or default_data_root()
 
 
 def open_catalogue() -> Catalogue:

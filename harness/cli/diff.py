@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
-from harness.cli.arguments import store_folder, store_option
+from harness.cli.arguments import store_option
 from harness.cli.explain import describe_key
 from harness.errors import StoreError
+from harness.runs.places import store_folder
 from harness.store import Store
 from harness.text import escape_unprintable
 

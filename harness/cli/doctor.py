@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from harness.cli.arguments import data_folder, data_option, open_catalogue, store_folder, store_option
+from harness.cli.arguments import data_option, open_catalogue, store_option
 from harness.errors import HarnessError
 from harness.execution.data_root import NO_DATA_ROOT
 from harness.execution.engines.cpu_count import count_cpus
+from harness.runs.places import data_folder, store_folder
 
 
 @click.command()

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from harness.cli.arguments import store_folder, store_option
+from harness.cli.arguments import store_option
 from harness.errors import DamagedObject, StoreError
+from harness.runs.places import store_folder
 from harness.store import Store
 
 

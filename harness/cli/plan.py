@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from harness.cli.arguments import (
-    data_folder,
     data_option,
     file_argument,
     json_option,
     open_benchmark,
     set_option,
-    store_folder,
     store_option,
 )
+from harness.runs.places import data_folder, store_folder
 
 if TYPE_CHECKING:
     from harness.plan.graph import Graph

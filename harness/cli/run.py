@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import shlex
 import sys
-import time
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.arguments import (
-    data_folder,
-    data_option,
-    file_argument,
-    open_benchmark,
-    set_option,
-    store_folder,
-    store_option,
-)
+from harness.cli.arguments import data_option, file_argument, open_benchmark, set_option, store_option
 from harness.cli.durations import Duration
-from harness.cli.engine_options import make_engine
+from harness.cli.engine_options import parse_engine_options
 from harness.cli.paths import UserPath
-from harness.cli.progress import progress
-from harness.cli.stopping import Stopper
-from harness.errors import RunStopped, UserError
-from harness.execution.run_folder import check_places
-from harness.telemetry.profile import Profile, summarize
+from harness.errors import RunStopped
+from harness.execution.stopping import Stopper
+from harness.runs.start import RunOptions, start
 from harness.telemetry.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from harness.execution.run_benchmark import FinishedRun
-    from harness.plan.graph import Graph
-    from harness.registry.catalogue import Observer
 
 _MAX_CELLS = 3  # named per reason of failures
 
@@ -102,28 +85,20 @@ def run(
     watch = Stopwatch("starting")
     with Stopper(limit=time_limit) as stopper:
         benchmark, catalogue = open_benchmark(file, overrides)  # before torch is imported, so that mistakes are reported fast
-        folder = out or Path("runs") / benchmark.name
-        store = store_folder(store)
-        data = data_folder(data)
-        default_name = "" if out else benchmark.name
-        check_places(folder, store, data, named=default_name)
-        engine = make_engine(catalogue, engine_name, engine_options, {"workers": workers, "task_timeout": task_timeout})
-
-        from harness.execution.run_benchmark import RunSettings, run_benchmark
-
-        settings = RunSettings(
-            folder=folder,
+        options = RunOptions(
+            out=out,
             store=store,
             data=data,
-            engine=engine,
-            device=device,
+            engine=engine_name,
+            engine_options=parse_engine_options(engine_options),
+            workers=workers,
+            task_timeout=task_timeout,
+            profile=profile,
             threads=threads,
-            stopping=stopper.stopping,
-            say=_warn,
-            observers=partial(_observers, folder, profile),
+            device=device,
         )
         try:
-            finished = run_benchmark(benchmark, catalogue, settings, watch)
+            finished = start(benchmark, catalogue, options, stopper, _warn, watch)
         except RunStopped:
             _warn(f"stopped; what was computed before is saved. To go on, once that is fixed:\n  {_typed_command()}")
             raise
@@ -134,36 +109,10 @@ def _warn(line: str) -> None:
     click.echo(line, err=True)
 
 
-@contextlib.contextmanager
-def _observers(folder: Path, profile: bool, graph: Graph) -> Iterator[dict[str, Observer]]:
-    """Show progress while the run lasts; with `profile`, write a profile at its end."""
-    with progress(graph) as show:
-        if not profile:
-            yield {"progress": show}
-            return
-        profiler = Profile(os.getpid())
-        try:
-            yield {"profile": profiler, "progress": show}
-        finally:
-            _write_profile(folder, profiler)
-
-
-def _write_profile(folder: Path, profile: Profile) -> None:
-    from harness.files import write_atomically
-
-    report = profile.report(time.time())
-    try:
-        write_atomically(folder / "profile.json", json.dumps(report, indent=1))
-    except UserError as error:  # such as a full disk, which must not hide an error of the run
-        _warn(f"warning: {error}")
-    _warn(f"profile: {summarize(report)}")
-
-
 def _report(finished: FinishedRun, stopper: Stopper) -> int:
     """Print how the run ended, and return the exit code."""
     if finished.status == "interrupted":
-        reason = "time is over" if stopper.time_is_over else "interrupted"
-        _warn(f"{reason}; what was computed is saved. To go on:\n  {_typed_command()}")
+        _warn(f"{stopper.reason}; what was computed is saved. To go on:\n  {_typed_command()}")
         return stopper.exit_code
     state = finished.state
     click.echo((finished.folder / "leaderboard.md").read_text(encoding="utf-8"))

@@ -13,9 +13,10 @@ from typing import Any, Literal
 import click
 
 from harness.api.specs import TrainSpec
-from harness.cli.arguments import data_folder, data_option, json_option, open_benchmark, store_folder, store_option
+from harness.cli.arguments import data_option, json_option, open_benchmark, store_option
 from harness.cli.paths import UserPath
 from harness.errors import StoreError, UserError
+from harness.runs.places import data_folder, store_folder
 from harness.store import Corruption, Store, Unreferenced, Usage
 from harness.text import escape_unprintable
 

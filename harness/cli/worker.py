@@ -14,11 +14,12 @@ from typing import IO, Any
 
 import click
 
-from harness.cli.arguments import data_folder, data_option, json_option, open_catalogue, store_folder, store_option
-from harness.cli.stopping import Stopper
+from harness.cli.arguments import data_option, json_option, open_catalogue, store_option
 from harness.errors import Interrupted, StoreError, UserError
 from harness.execution.code_version import CodeVersion, OtherCode, current_code_version, require_same_code
+from harness.execution.stopping import Stopper
 from harness.execution.worker_messages import Message, Refusal, message_json
+from harness.runs.places import data_folder, store_folder
 from harness.telemetry.events import PhasesMeasured, WorkerReady
 from harness.telemetry.stopwatch import Stopwatch
 

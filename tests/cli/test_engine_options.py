@@ -6,18 +6,19 @@ from typing import Any
 
 import pytest
 
-from harness.cli.engine_options import make_engine
+from harness.cli.engine_options import parse_engine_options
 from harness.errors import UserError
 from harness.registry.catalogue import load_catalogue
+from harness.runs.engine import make_engine
 
 CATALOGUE = load_catalogue()
 
 
 def test_values() -> None:
     """Values are YAML numbers and nulls, and complete the options that `harness run` has under their own names."""
-    engine = make_engine(CATALOGUE, "local", ["task_timeout=1.5"], {"workers": 3, "task_timeout": None})
+    engine = make_engine(CATALOGUE, "local", parse_engine_options(["task_timeout=1.5"]), {"workers": 3, "task_timeout": None})
     assert engine.options.model_dump() == {"workers": 3, "task_timeout": 1.5}
-    assert make_engine(CATALOGUE, "local", ["workers=null"], {}).options.workers is None
+    assert make_engine(CATALOGUE, "local", parse_engine_options(["workers=null"]), {}).options.workers is None
 
 
 MISTAKES: list[tuple[list[str], dict[str, Any], str]] = [
@@ -36,7 +37,7 @@ MISTAKES: list[tuple[list[str], dict[str, Any], str]] = [
 def test_mistake(pairs: list[str], own: dict[str, Any], message: str) -> None:
     """The message gives the option, what is wrong with its value, and what is allowed."""
     with pytest.raises(UserError) as error:
-        make_engine(CATALOGUE, "local", pairs, own)
+        make_engine(CATALOGUE, "local", parse_engine_options(pairs), own)
     assert str(error.value).startswith(message)
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from harness.api.plugin import full_name
 from harness.benchmark import load_benchmark
-from harness.cli.progress import Lines
 from harness.execution.annotator import describe
 from harness.execution.plugin_calls import plugin_label
 from harness.plan.planner import plan
 from harness.registry.catalogue import load_catalogue
+from harness.runs.progress import Lines
 from harness.telemetry.events import TaskEnded
 
 TWO_OF_TIMM = """

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from harness.api.task import Task
-from harness.cli.progress import Lines
 from harness.execution.annotator import describe
 from harness.plan.graph import Graph
+from harness.runs.progress import Lines
 from harness.telemetry import events
 
 

@@ -10,13 +10,13 @@ import time
 
 import pytest
 
-from harness.cli.stopping import Stopper
 from harness.execution.stop_signals import STOP_SIGNALS, asked_to_stop, ended_by_stop_signal
+from harness.execution.stopping import Stopper
 
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGUSR1": 138, "SIGUSR2": 140, "SIGXCPU": 152, "SIGALRM": 142}
 TWICE = """
 import os, signal, sys, time
-from harness.cli.stopping import Stopper
+from harness.execution.stopping import Stopper
 with Stopper() as stopper:
     for name in sys.argv[1:]:
         os.kill(os.getpid(), getattr(signal, name))

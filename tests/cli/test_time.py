@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from cli.command_line import FILE, run_harness
-from harness.cli.durations import seconds_of
-from harness.cli.stopping import Stopper
+from harness.execution.stopping import Stopper
+from harness.runs.durations import seconds_of
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,11 @@ from conftest import RECIPE, toy_file
 from faults.bad_disk import BadDisk
 from harness import files as disk_files
 from harness.benchmark import load_benchmark
-from harness.cli.stopping import Stopper
 from harness.errors import Interrupted
 from harness.execution.context import RunContext
 from harness.execution.engines.local import LocalEngine
 from harness.execution.runner import Runner
+from harness.execution.stopping import Stopper
 from harness.plan.graph import Graph
 from harness.plan.planner import plan
 from harness.store import Store

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -25,11 +26,19 @@ class Stopper:
     The store writes files under a temporary name and renames them, so an exit at any time loses nothing that was reported.
     """
 
-    def __init__(self, quiet: bool = False, limit: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        quiet: bool = False,
+        limit: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        end_process: bool = True,
+    ) -> None:
         """Stop before `limit` seconds of `clock` have passed, with time left to save: 2 % of the limit.
 
-        The time left is at least 5 s, but at most 60 s and at most half of the limit.
+        The time left is at least 5 s, but at most 60 s and at most half of the limit. Without `end_process` a second signal
+        raises `KeyboardInterrupt` instead of ending the process, which may be a notebook's.
         """
+        self._end_process = end_process
         self._quiet = quiet
         self._clock = clock
         self._end: float | None = None
@@ -41,6 +50,8 @@ class Stopper:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stopper:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # only the main thread can handle signals
         for number in STOP_SIGNALS:
             is_sent_by_engine = self._quiet and number == signal.SIGTERM
             if is_sent_by_engine or signal.getsignal(number) is not signal.SIG_IGN:
@@ -67,6 +78,16 @@ class Stopper:
         self._signal = self._signal or signal.SIGTERM
 
     @property
+    def signal(self) -> int | None:
+        """The number of the first stop signal, if one has come."""
+        return self._signal
+
+    @property
+    def reason(self) -> str:
+        """Why the work stops, for a message."""
+        return "interrupted" if self._signal is not None else "time is over"
+
+    @property
     def exit_code(self) -> int:
         """128 + the signal's number: 143 for SIGTERM, 129 for SIGHUP, 130 for SIGINT and for the time limit."""
         return 128 + (self._signal or signal.SIGINT)
@@ -78,6 +99,8 @@ class Stopper:
             return
         if self._ends_at_next:
             self._print(b"\nstopped at once; what was saved before stays\n")
+            if not self._end_process:
+                raise KeyboardInterrupt
             os._exit(128 + number)
         self._ends_at_next = number not in WARNINGS
         message = b"\nstopping after this step, and saving"
