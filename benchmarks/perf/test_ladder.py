@@ -4,8 +4,8 @@
 
 Results are images per second, and the share of the rate of large matrix products that the same process measures. The set-up
 time (capturing, compiling) is recorded with the number of steps after which it pays off. Run `pytest -m gpu tests/training`
-first: it tests that captured, compiled and grouped steps compute the same as eager ones. docs/performance.md has predictions and
-results.
+first: it tests that captured, compiled and grouped steps compute the same as eager ones. Predictions and results are in
+docs/performance.md.
 """
 
 from __future__ import annotations
