@@ -69,7 +69,7 @@ def test_links_between_documents_exist(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_paths_in_the_docs_exist(path: Path) -> None:
-    """Files and folders of the repository that a document names in backticks exist; those of tests also relative to `tests/`."""
+    """Paths of the repository that a document names in backticks exist; paths of tests may be relative to `tests/`."""
     folders = [ROOT, ROOT / "tests", ROOT / "tests" / "faults"]
     for name in re.findall(r"`((?:harness|plugins|tests|benchmarks|docs)/[\w./-]+|[\w/]*test_\w+\.py)`", path.read_text()):
         assert any((folder / name).exists() for folder in folders), f"{path.name}: {name}"
