@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What is to be done on a machine with a CUDA device, in this order: are the results right there, how fast is it, the paper's
-# CIFAR-10 ensembles of one seed. Each part is skipped once it is done, and the last one goes on where it stopped, so that the
-# same command serves any number of time slots:
+# Check and measure a CUDA device, in three parts: the tests that need a GPU, the speed of each rung of the optimization ladder, and
+# the paper's CIFAR-10 ensembles of one seed. A part that has succeeded is skipped, and the last part continues where it stopped.
+# Repeat the same command in every time slot:
 #
-#     HARNESS_DATA=/data bash benchmarks/gpu.sh OUT 20m     # 20m: the slot's length, less what parts one and two take
+#     HARNESS_DATA=/data bash benchmarks/gpu.sh OUT 20m     # 20m: the slot's length, minus the time of the first two parts
 #
-# OUT/store holds what was trained; carry it along to go on elsewhere.
+# OUT/store holds the trained weights; copy it to continue on another machine.
 set -uo pipefail
 
 out=${1:?usage: benchmarks/gpu.sh OUT [TIME-LIMIT]}
@@ -13,7 +13,7 @@ limit=${2:-20m}
 cd "$(dirname "$0")/.."
 mkdir -p "$out"
 
-part() {  # name, command…: run it unless it has succeeded before; what it says goes to a file and to the screen
+part() {  # name, command…: run the command unless it has succeeded before; write its output to a file and to the screen
     local name=$1
     shift
     if [ -e "$out/$name.done" ]; then

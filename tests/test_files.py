@@ -67,6 +67,14 @@ def test_links_between_documents_exist(path: Path) -> None:
         assert (path.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_paths_in_the_docs_exist(path: Path) -> None:
+    """Paths of the repository that a document names in backticks exist; paths of tests may be relative to `tests/`."""
+    folders = [ROOT, ROOT / "tests", ROOT / "tests" / "faults"]
+    for name in re.findall(r"`((?:harness|plugins|tests|benchmarks|docs)/[\w./-]+|[\w/]*test_\w+\.py)`", path.read_text()):
+        assert any((folder / name).exists() for folder in folders), f"{path.name}: {name}"
+
+
 def test_every_hook_and_command_is_documented() -> None:
     """docs/plugins.md has every hook, and the README every command."""
     from harness.registry import hookspecs

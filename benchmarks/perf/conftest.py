@@ -1,8 +1,9 @@
-"""A fair race of two ways to do one thing: the rounds of both interleave in one process, so that a machine that grows slower
-or busier slows both.
+"""The fixture `compare`, which measures two implementations of the same work in alternating rounds.
 
-Run with `pytest benchmarks/perf --benchmark-timer=time.process_time`; add `--benchmark-json=FILE` to keep the figures. The
-duel's figures come from clocks of its own (processor time, or events on the GPU) whatever the timer.
+Rounds alternate, so that a machine that becomes slower or busier slows both sides.
+
+Run with `pytest benchmarks/perf --benchmark-timer=time.process_time`; add `--benchmark-json=FILE` to save the figures. The
+comparison measures the time itself, whatever the timer of pytest-benchmark.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from apart import Apart
+from side_process import SideProcess
 
 Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Seconds an item of both sides (medians over the rounds), and how many times faster ours is: quartiles over the rounds."""
+class Result:
+    """Seconds per item of both sides (medians over the rounds), and quartiles over the rounds of theirs / ours."""
 
     ours: float
     theirs: float
@@ -30,10 +31,10 @@ class Outcome:
     upper: float
 
 
-class Duel:
-    """Calls as `duel(ours, theirs, bar=2.0, items=(128, 16))`: what a call of each side does is given in items.
+class Comparison:
+    """Call as `compare(ours, theirs, bar=2.0, items=(128, 16))`; `items` are the items that one call of each side processes.
 
-    A side is a function to be called here, or one `Apart`.
+    A side is a function that runs in this process, or a `SideProcess`.
     """
 
     def __init__(self, benchmark) -> None:
@@ -48,72 +49,64 @@ class Duel:
         items: tuple[int, int] = (1, 1),
         rounds: int = 31,
         warmup: int = 3,
-        device: str = "cpu",
         seconds: Callable[[Work], float] | None = None,
-    ) -> Outcome:
-        """Race both sides and store the outcome; fail if the lower quartile of the ratio falls below the bar.
+    ) -> Result:
+        """Measure both sides and store the result; fail if the lower quartile of the ratio is below `bar`.
 
-        Set the bar at about 70 % of a ratio that was recorded, or at what is promised if that is less. `seconds` does the work
-        and says how long it took: by itself, processor time on the CPU and the time between two events on a GPU.
+        Set `bar` to about 70 % of a recorded ratio, or to the promised ratio if that is lower. `seconds` runs a side and
+        returns its duration; the default is processor time.
         """
-        seconds = seconds or (_seconds_on_gpu if device == "cuda" else _seconds_on_cpu)
+        measure = seconds or _processor_seconds
         our_times: list[float] = []
         their_times: list[float] = []
         for side in (ours, theirs) * warmup:
             side()
         self.benchmark.pedantic(
-            lambda: our_times.append(seconds(ours) / items[0]),
-            setup=lambda: their_times.append(seconds(theirs) / items[1]),
+            lambda: our_times.append(measure(ours) / items[0]),
+            setup=lambda: their_times.append(measure(theirs) / items[1]),
             rounds=rounds,
         )
-        outcome = _outcome(our_times, their_times)
+        result = _result(our_times, their_times)
         self.benchmark.extra_info.update(
-            ours_items_per_second=1 / outcome.ours,
-            theirs_items_per_second=1 / outcome.theirs,
-            ours_median=outcome.ours,
-            theirs_median=outcome.theirs,
-            ratio=outcome.ratio,
-            ratio_quartiles=[outcome.lower, outcome.upper],
+            ours_items_per_second=1 / result.ours,
+            theirs_items_per_second=1 / result.theirs,
+            ours_median=result.ours,
+            theirs_median=result.theirs,
+            ratio=result.ratio,
+            ratio_quartiles=[result.lower, result.upper],
             bar=bar,
             rounds=len(our_times),
             threads=torch.get_num_threads(),
-            device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
+            device="cpu",
         )
-        found = f"ours is {outcome.ratio:.2f} times as fast, lower quartile {outcome.lower:.2f}"
-        assert outcome.lower >= bar, f"{found}; wanted at least {bar}"
-        return outcome
+        summary = f"ours is {result.ratio:.2f} times as fast, lower quartile {result.lower:.2f}"
+        assert result.lower >= bar, f"{summary}; expected at least {bar}"
+        return result
 
 
 @pytest.fixture
-def duel(benchmark) -> Iterator[Duel]:
-    """A race on one thread, so that the processor's time is the time that passes."""
+def compare(benchmark) -> Iterator[Comparison]:
+    """A comparison on one thread, where processor time equals wall time."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield Duel(benchmark)
+    yield Comparison(benchmark)
     torch.set_num_threads(threads)
 
 
-def _outcome(ours: list[float], theirs: list[float]) -> Outcome:
-    """Compare round with round, then take the quartiles."""
-    ratios = [their / our for our, their in zip(ours, theirs)]
-    lower, ratio, upper = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-    return Outcome(statistics.median(ours), statistics.median(theirs), lower, ratio, upper)
+def _result(ours: list[float], theirs: list[float]) -> Result:
+    """Divide the times round by round, then take the quartiles of the ratios."""
+    ratios = [their_time / our_time for our_time, their_time in zip(ours, theirs)]
+    if len(ratios) > 1:
+        lower, ratio, upper = statistics.quantiles(ratios, n=4)
+    else:
+        lower, ratio, upper = ratios * 3
+    return Result(statistics.median(ours), statistics.median(theirs), lower, ratio, upper)
 
 
-def _seconds_on_cpu(work: Work) -> float:
-    """Processor time: a neighbor's load does not count."""
-    if isinstance(work, Apart):
+def _processor_seconds(work: Work) -> float:
+    """Run the work; return its processor time, which other processes on the machine do not add to."""
+    if isinstance(work, SideProcess):
         return work()
     start = time.process_time()
     work()
     return time.process_time() - start
-
-
-def _seconds_on_gpu(work: Work) -> float:
-    """Time between two events on the stream, launches included."""
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    start.record()
-    work()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1000

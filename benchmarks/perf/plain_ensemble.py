@@ -1,4 +1,4 @@
-"""A deep ensemble on digits by hand, as a script that one starts: members one after another, with PyTorch's own threads.
+"""A script that trains a deep ensemble on digits without the harness: one member after another, with PyTorch's default threads.
 
 python plain_ensemble.py FOLDER MEMBERS EPOCHS
 """
@@ -13,15 +13,16 @@ from plain_scripts import PlainResNet20, train_script
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-NORMALIZATION = ((0.3056,), (0.3762,))
+MEAN, STD = 0.3056, 0.3762
 
 
 def main(folder: str, members: str, epochs: str) -> None:
-    """Train the members, evaluate them together and print the ensemble's accuracy in percent."""
+    """Train and save the members; print the ensemble's test accuracy in percent."""
     pixels, targets = load_digits(return_X_y=True)
-    images, labels = torch.from_numpy(pixels * 255 / 16).round().to(torch.uint8).view(-1, 1, 8, 8), torch.from_numpy(targets)
+    images = torch.from_numpy(pixels * 255 / 16).round().to(torch.uint8).view(-1, 1, 8, 8)
+    labels = torch.from_numpy(targets)
     train, test = train_test_split(range(len(labels)), test_size=0.2, stratify=targets, random_state=0)
-    seen = (images[test].float() / 255 - NORMALIZATION[0][0]) / NORMALIZATION[1][0]
+    test_images = (images[test].float() / 255 - MEAN) / STD
     probabilities = torch.zeros(len(test), 10)
     for member in range(int(members)):
         torch.manual_seed(member)
@@ -34,11 +35,11 @@ def main(folder: str, members: str, epochs: str) -> None:
             epochs=int(epochs),
             batch=32,
             padding=1,
-            normalization=NORMALIZATION,
+            normalization=((MEAN,), (STD,)),
             checkpoint=Path(folder) / f"member-{member}.pt",
         )
         with torch.no_grad():
-            probabilities += model(seen).softmax(1)
+            probabilities += model(test_images).softmax(1)
     print(100 * float((probabilities.argmax(1) == labels[test]).float().mean()))
 
 

@@ -1,6 +1,6 @@
-"""What one writes without the harness: the networks, the training step, the whole script, the walk between networks.
+"""The baseline of the comparisons: networks, a training step, a training script and interpolation, written without the harness.
 
-The other side of the races, written as a careful user of PyTorch and torchvision would, with default settings.
+The code is what a careful user of PyTorch and torchvision would write, with default settings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ StateDict = dict[str, Tensor]
 
 
 class ChannelNorm(nn.Module):
-    """LayerNorm over the channels of images: to the last place, `nn.LayerNorm`, and back."""
+    """LayerNorm over the channels of images (batch, channels, height, width)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class ChannelNorm(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions and a shortcut."""
+    """Two 3×3 convolutions and a shortcut."""
 
     def __init__(self, channels: int, out: int, stride: int) -> None:
         super().__init__()
@@ -49,18 +49,19 @@ class BasicBlock(nn.Module):
 
 
 class PlainResNet20(nn.Module):
-    """ResNet20 with LayerNorm."""
+    """ResNet20 with LayerNorm. `channels` is the number of channels of the first stage."""
 
-    def __init__(self, channels: int, images: int = 3, classes: int = 10) -> None:
+    def __init__(self, channels: int, image_channels: int = 3, num_classes: int = 10) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(images, channels, 3, 1, 1, bias=False)
+        self.conv1 = nn.Conv2d(image_channels, channels, 3, 1, 1, bias=False)
         self.norm1 = ChannelNorm(channels)
-        blocks, wide = [], channels
+        blocks: list[nn.Module] = []
+        width = channels
         for out, stride in ((channels, 1), (2 * channels, 2), (4 * channels, 2)):
-            blocks += [BasicBlock(wide, out, stride), BasicBlock(out, out, 1), BasicBlock(out, out, 1)]
-            wide = out
+            blocks += [BasicBlock(width, out, stride), BasicBlock(out, out, 1), BasicBlock(out, out, 1)]
+            width = out
         self.blocks = nn.Sequential(*blocks)
-        self.dense = nn.Linear(wide, classes)
+        self.dense = nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.norm1(self.conv1(x)))
@@ -71,16 +72,25 @@ class PlainViT(nn.Module):
     """A pre-norm Vision Transformer of `nn.TransformerEncoderLayer`s."""
 
     def __init__(
-        self, images: int, size: int, patch: int, width: int, mlp: int, depth: int, heads: int, classes: int = 10
+        self,
+        image_channels: int,
+        size: int,
+        *,
+        patch: int,
+        width: int,
+        mlp: int,
+        depth: int,
+        heads: int,
+        num_classes: int = 10,
     ) -> None:
         super().__init__()
-        self.embedding = nn.Conv2d(images, width, patch, patch)
+        self.embedding = nn.Conv2d(image_channels, width, patch, patch)
         self.class_token = nn.Parameter(torch.randn(1, 1, width))
         self.positions = nn.Parameter(torch.randn(1, 1 + (size // patch) ** 2, width))
         layer = nn.TransformerEncoderLayer(width, heads, mlp, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
         self.encoder = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, classes)
+        self.head = nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.embedding(x).flatten(2).transpose(1, 2)
@@ -88,12 +98,13 @@ class PlainViT(nn.Module):
         return self.head(self.norm(self.encoder(x)[:, 0]))
 
 
-class Pictures(Dataset):
-    """Images, as PIL opens them, through a transform."""
+class PilDataset(Dataset):
+    """PIL images with a transform, and labels."""
 
     def __init__(self, images: Tensor, labels: Tensor, transform: Any) -> None:
         self.images = [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).squeeze(-1).numpy()]
-        self.labels, self.transform = labels.tolist(), transform
+        self.labels = labels.tolist()
+        self.transform = transform
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -103,7 +114,7 @@ class Pictures(Dataset):
 
 
 def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> Tensor:
-    """Take a step as every tutorial does; return the loss."""
+    """Take one optimizer step on a batch; return the loss."""
     optimizer.zero_grad()
     loss = F.cross_entropy(model(images), labels)
     loss.backward()
@@ -123,12 +134,20 @@ def train_script(
     normalization: tuple[Sequence[float], Sequence[float]],
     checkpoint: Path,
 ) -> float:
-    """Train a network on augmented images, evaluate it and save it; return its accuracy in percent."""
-    plain = [transforms.ToTensor(), transforms.Normalize(*normalization)]
-    augmented = [transforms.RandomCrop(train[0].shape[-1], padding), transforms.RandomHorizontalFlip()]
-    augmented += [transforms.ColorJitter(0.1, 0.1, 0.1)]
-    loader = DataLoader(Pictures(*train, transforms.Compose(augmented + plain)), batch, shuffle=True, drop_last=True)
-    test_loader = DataLoader(Pictures(*test, transforms.Compose(plain)), batch)
+    """Train a network on augmented images, evaluate it and save it; return its test accuracy in percent.
+
+    `train` and `test` are uint8 images (n, channels, size, size) and labels (n,).
+    """
+    to_input = [transforms.ToTensor(), transforms.Normalize(*normalization)]
+    augmentation = [
+        transforms.RandomCrop(train[0].shape[-1], padding),
+        transforms.RandomHorizontalFlip(),
+        transforms.ColorJitter(0.1, 0.1, 0.1),
+    ]
+    train_set = PilDataset(*train, transforms.Compose(augmentation + to_input))
+    test_set = PilDataset(*test, transforms.Compose(to_input))
+    loader = DataLoader(train_set, batch, shuffle=True, drop_last=True)
+    test_loader = DataLoader(test_set, batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader))
     for _ in range(epochs):
         model.train()
@@ -145,10 +164,16 @@ def train_script(
 
 
 @torch.no_grad()
-def correct_between(
+def count_correct_at(
     model: nn.Module, states: Sequence[StateDict], weights: Sequence[float], images: Tensor, labels: Tensor
 ) -> int:
-    """Return how many images the network at Σ_i weights[i] states[i] is right on."""
-    model.load_state_dict({name: sum(w * state[name] for w, state in zip(weights, states)) for name in states[0]})
+    """Return how many images the network at Σ_i weights[i] states[i] classifies correctly."""
+    interpolated = {}
+    for name in states[0]:
+        interpolated[name] = sum(weight * state[name] for weight, state in zip(weights, states))
+    model.load_state_dict(interpolated)
     model.eval()
-    return sum(int((model(x).argmax(1) == y).sum()) for x, y in zip(images.split(128), labels.split(128)))
+    correct = 0
+    for batch, targets in zip(images.split(128), labels.split(128)):
+        correct += int((model(batch).argmax(1) == targets).sum())
+    return correct

@@ -1,7 +1,7 @@
-"""A deep ensemble on all cores, from the command line to the accuracy, against a script that trains its members in turn.
+"""Compare `harness run` of a deep ensemble on all cores with a script that trains the members one after another.
 
-Both are commands, each a process that imports what it needs, with the threads that they take by themselves; what counts is the
-time that passes. docs/performance.md has what was measured.
+Both sides are commands in processes of their own, with their default numbers of threads. Wall time is measured, from the start
+of the command to its end. docs/performance.md has the results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import yaml
 
 from harness.results.rows import read_rows
 
-MEMBERS, EPOCHS = 4, 20
+MEMBERS = 4
+EPOCHS = 20
 CONTENT = {
     "name": "small",
     "seeds": [0],
@@ -31,38 +32,39 @@ CONTENT = {
 }
 
 
-def test_ensemble_against_a_plain_script(duel, tmp_path):
-    """Four members of a small ResNet20 on digits; ensembles of about the same accuracy."""
-    number, accuracies = itertools.count(), ([], [])
+def test_ensemble_against_a_plain_script(compare, tmp_path):
+    """The ensemble's accuracy is at most 5 points below the script's; the command is at least twice as fast."""
+    number = itertools.count()
+    our_accuracies: list[float] = []
+    their_accuracies: list[float] = []
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(CONTENT))
 
     def ours() -> None:
         out = tmp_path / f"ours-{next(number)}"
-        command(
-            "-m", "harness", "run", "small.yaml", "--out", out, "--store", out / "store", "--device", "cpu", folder=tmp_path
-        )
+        options = ["--out", out, "--store", out / "store", "--device", "cpu"]
+        run_python("-m", "harness", "run", "small.yaml", *options, folder=tmp_path)
         rows = read_rows(out)
-        accuracies[0].append(float(rows[rows["metric"] == "ensemble_accuracy"]["value"].iloc[0]))
+        our_accuracies.append(float(rows[rows["metric"] == "ensemble_accuracy"]["value"].iloc[0]))
 
     def theirs() -> None:
         folder = tmp_path / f"theirs-{next(number)}"
         folder.mkdir()
         script = Path(__file__).with_name("plain_ensemble.py")
-        accuracies[1].append(float(command(script, folder, MEMBERS, EPOCHS, folder=folder)))
+        their_accuracies.append(float(run_python(script, folder, MEMBERS, EPOCHS, folder=folder)))
 
-    duel(ours, theirs, bar=2.0, rounds=3, warmup=1, seconds=passed)
-    assert min(accuracies[0]) >= min(accuracies[1]) - 5
+    compare(ours, theirs, bar=2.0, rounds=3, warmup=1, seconds=wall_seconds)
+    assert min(our_accuracies) >= min(their_accuracies) - 5
 
 
-def command(*words: object, folder: Path) -> str:
-    """Run Python with some words as a user does, without this process's number of threads; return what it printed."""
+def run_python(*arguments: object, folder: Path) -> str:
+    """Run Python in a folder with the default number of threads; return its standard output."""
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    line = [sys.executable, *map(str, words)]
-    return subprocess.run(line, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
-def passed(work: Callable[[], object]) -> float:
-    """Return the seconds that pass."""
+def wall_seconds(work: Callable[[], object]) -> float:
+    """Run the work; return its wall time."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began

@@ -1,10 +1,11 @@
-"""Each rung of the GPU ladder, in images a second and as a share of the matrix products that the same process measures.
+"""Measure each rung of the optimization ladder on a CUDA device.
 
     pytest benchmarks/perf/test_ladder.py -m gpu --benchmark-json=ladder.json
 
-Set-up (capturing, compiling) has a line of its own, with the steps after which it has paid. Before that,
-`pytest -m gpu tests/training` shows that captured, compiled and grouped steps compute what eager ones do.
-docs/performance.md has the predictions and the results.
+Results are images per second, and the share of the rate of large matrix products that the same process measures. The set-up
+time (capturing, compiling) is recorded with the number of steps after which it pays off. Run `pytest -m gpu tests/training`
+first: it tests that captured, compiled and grouped steps compute the same as eager ones. Predictions and results are in
+docs/performance.md.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from collections.abc import Callable
 from itertools import chain, repeat
 
 import pytest
@@ -26,27 +28,28 @@ NETWORKS = {
     "resnet20 x4, 64 px": resnet20(4, 64, 200),
     "vit, 64 px": vit(64, 200),
 }
-_eager_seconds: dict[str, float] = {}  # of our eager bf16 step, by network: what set-up is set against
+_eager_seconds: dict[str, float] = {}  # of our eager bf16 step, by network; the gain of captured steps is relative to it
 
 
 @pytest.fixture(scope="module")
 def peak() -> float:
-    """The floating-point operations a second of this device in bf16, on a large matrix product."""
+    """The rate of this device on a large bf16 matrix product, in floating-point operations per second."""
     matrix = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
     return 2 * 8192**3 / statistics.median(seconds_of(lambda: matrix @ matrix, 10))
 
 
-def seconds_of(step: object, rounds: int) -> list[float]:
-    """Return the seconds of calls, between events on the device."""
-    found = []
+def seconds_of(step: Callable[[], object], rounds: int) -> list[float]:
+    """Return the seconds of each call, measured between two events on the device."""
+    seconds = []
     for _ in range(rounds):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin = torch.cuda.Event(enable_timing=True)
+        end = torch.cuda.Event(enable_timing=True)
         begin.record()
-        step()  # type: ignore[operator]
+        step()
         end.record()
         end.synchronize()
-        found.append(begin.elapsed_time(end) / 1000)
-    return found
+        seconds.append(begin.elapsed_time(end) / 1000)
+    return seconds
 
 
 @gpu
@@ -55,7 +58,7 @@ def seconds_of(step: object, rounds: int) -> list[float]:
 @pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.name)
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_rung(benchmark, peak: float, rung: Rung, name: str) -> None:
-    """Fifty steps, after ten."""
+    """Record the median of 50 steps after 10 warm-up steps; nothing is asserted."""
     network = NETWORKS[name]
     began = time.perf_counter()
     step = rung.make(network, "cuda")
@@ -66,7 +69,7 @@ def test_rung(benchmark, peak: float, rung: Rung, name: str) -> None:
     benchmark.pedantic(lambda: times.extend(seconds_of(step, 1)), rounds=50)
     median = statistics.median(times)
     images = rung.members * network.batch
-    if rung.name.endswith("LayerNorm kept in it"):
+    if rung.name == "+ bf16, LayerNorm included":
         _eager_seconds[name] = median
     gain = _eager_seconds.get(name, 0.0) - median / rung.members
     benchmark.extra_info.update(
@@ -85,8 +88,9 @@ def test_rung(benchmark, peak: float, rung: Rung, name: str) -> None:
 @needs_cuda
 @pytest.mark.parametrize("name", ["resnet20 x4, 32 px"])
 def test_script_fed_by_a_data_loader(benchmark, name: str) -> None:
-    """What the plain script really reaches: PIL and torchvision in as many workers as there are cores."""
-    network, workers = NETWORKS[name], len(os.sched_getaffinity(0))
+    """Record the rate of the plain script with PIL and torchvision in one loader worker per core; nothing is asserted."""
+    network = NETWORKS[name]
+    workers = len(os.sched_getaffinity(0))
     model = network.plain().to("cuda")
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
     batches = chain.from_iterable(repeat(loader(network, workers)))
@@ -94,7 +98,8 @@ def test_script_fed_by_a_data_loader(benchmark, name: str) -> None:
     def step() -> None:
         images, labels = next(batches)
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(images.cuda(non_blocking=True)), labels.cuda(non_blocking=True)).backward()
+        logits = model(images.cuda(non_blocking=True))
+        torch.nn.functional.cross_entropy(logits, labels.cuda(non_blocking=True)).backward()
         optimizer.step()
         torch.cuda.synchronize()
 
@@ -102,11 +107,11 @@ def test_script_fed_by_a_data_loader(benchmark, name: str) -> None:
         step()
     times: list[float] = []
 
-    def timed() -> None:
+    def sixteen_steps() -> None:
         began = time.perf_counter()
         for _ in range(16):
             step()
         times.append((time.perf_counter() - began) / 16)
 
-    benchmark.pedantic(timed, rounds=12)
+    benchmark.pedantic(sixteen_steps, rounds=12)
     benchmark.extra_info.update(images_per_second=network.batch / statistics.median(times), workers=workers)

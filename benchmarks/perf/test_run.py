@@ -1,7 +1,7 @@
-"""A whole small run (load, train on augmented images, evaluate, save) against a script with a DataLoader and PIL.
+"""Compare a complete small run (load, train on augmented images, evaluate, save) with a script that uses DataLoader and PIL.
 
-Ours is a run of the harness, all of it: plan, store with digests and fsync, events, rows; in one process like a worker's.
-docs/performance.md has what was measured.
+Our side is a complete run of the harness (plan, store with digests and fsync, events, rows) in one process, with the
+environment of a worker. docs/performance.md has the results.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from apart import Apart
 from plain_scripts import PlainResNet20, PlainViT, train_script
+from side_process import SideProcess
 
 from harness import Dataset, Split, streams
 from harness.benchmark import load_benchmark
@@ -29,15 +29,18 @@ from harness.registry.catalogue import Catalogue, Registration, load_catalogue
 from harness.registry.discovery import Source
 from harness.results.rows import read_rows
 from harness.store import Store
-from harness.telemetry.events import EventLog
+from harness.telemetry.event_log import EventLog
 from harness_vision.digits import Digits
 
 
 class Greys(Dataset):
-    """Images of CIFAR's size: noise whose brightness tells the class."""
+    """Noise images of CIFAR's size, whose mean brightness depends on the class."""
 
     name = "greys"
-    shape, num_classes, train_size, fingerprint = (3, 32, 32), 10, 1280, "greys-1"
+    shape = (3, 32, 32)
+    num_classes = 10
+    train_size = 1280
+    fingerprint = "greys-1"
     normalization = ((0.45,) * 3, (0.25,) * 3)
 
     def load(self, root: Path) -> tuple[Split, Split]:
@@ -46,7 +49,8 @@ class Greys(Dataset):
     def _split(self, name: str, n: int) -> Split:
         labels = torch.arange(n) % 10
         noise = streams.bits(streams.key("greys", name), torch.arange(n * 3 * 32 * 32)).view(n, *self.shape) & 63
-        return Split((noise + 20 * labels.view(-1, 1, 1, 1)).to(torch.uint8), labels)
+        brightness = 20 * labels.view(-1, 1, 1, 1)
+        return Split((noise + brightness).to(torch.uint8), labels)
 
 
 VIT = {"patch": 2, "width": 32, "mlp": 64, "depth": 2, "heads": 4}
@@ -83,12 +87,12 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 def catalogue() -> Catalogue:
-    """Return the installed plugins and the greys."""
+    """Return the installed plugins, and the data set `greys`."""
     return Catalogue([*load_catalogue(), Registration("dataset", "greys", Greys, Source("perf", "benchmarks"))])
 
 
-def by_the_harness(folder: Path, run: dict[str, Any]) -> float:
-    """Run a benchmark of one member; return its accuracy in percent."""
+def run_harness(folder: Path, run: dict[str, Any]) -> float:
+    """Run a benchmark of one member in a new folder; return its test accuracy in percent."""
     content = {
         "name": "small",
         "seeds": [0],
@@ -105,17 +109,18 @@ def by_the_harness(folder: Path, run: dict[str, Any]) -> float:
     graph = plan(load_benchmark(folder / "small.yaml", plugins))
     store = Store(folder / "store")
     with contextlib.closing(EventLog(folder / "events.jsonl", {})) as log:
-        session = RunContext(plugins, store.root, folder, "cpu", log, lambda: False)
-        Runner(graph, store, LocalEngine(LocalEngine.Options(workers=1)), session, folder).run()
+        context = RunContext(plugins, store.root, folder, "cpu", log, lambda: False)
+        Runner(graph, store, LocalEngine(LocalEngine.Options(workers=1)), context, folder).run()
     rows = read_rows(folder)
     return float(rows[rows["metric"] == "ensemble_accuracy"]["value"].iloc[0])
 
 
-def by_hand(folder: Path, run: dict[str, Any]) -> float:
-    """Do the same with a script; return the accuracy in percent."""
+def run_script(folder: Path, run: dict[str, Any]) -> float:
+    """Run the plain script with the same recipe in a new folder; return its test accuracy in percent."""
     folder.mkdir()
     train, test = run["dataset"].load(folder)
-    model, recipe = run["model"](), run["recipe"]
+    model = run["model"]()
+    recipe = run["recipe"]
     if recipe.get("optimizer") == "adam":
         optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), recipe["learning_rate"])
     else:
@@ -134,25 +139,25 @@ def by_hand(folder: Path, run: dict[str, Any]) -> float:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_whole_run_against_a_plain_script(duel, name, tmp_path):
-    """Both learn what can be learnt in the time; ours takes a fraction of it."""
+def test_whole_run_against_a_plain_script(compare, name, tmp_path):
+    """The accuracy is at most 15 points below the script's; the run is faster by the factor `bar`."""
     run = RUNS[name]
     if run["recipe"].get("precision") == "bf16" and not torch.cpu._is_avx512_bf16_supported():
         pytest.skip("this processor has no bfloat16 instructions")
-    assert by_the_harness(tmp_path / "first", run) >= by_hand(tmp_path / "by-hand", run) - 15
-    ours = Apart("test_run", "our_runs", name, str(tmp_path / "ours"), environment=worker_environment(1))
-    theirs = Apart("test_run", "their_runs", name, str(tmp_path / "theirs"))
+    assert run_harness(tmp_path / "first", run) >= run_script(tmp_path / "by-hand", run) - 15
+    ours = SideProcess("test_run", "our_runs", name, str(tmp_path / "ours"), environment=worker_environment(1))
+    theirs = SideProcess("test_run", "their_runs", name, str(tmp_path / "theirs"))
     with contextlib.closing(ours), contextlib.closing(theirs):
-        duel(ours, theirs, bar=run["bar"], rounds=7)
+        compare(ours, theirs, bar=run["bar"], rounds=7)
 
 
 def our_runs(name: str, folder: str) -> Callable[[], object]:
-    """Return a run of the harness, in a new folder beside the one named every time."""
+    """Return a function that runs the harness, each time in a new folder with this prefix."""
     number = itertools.count()
-    return lambda: by_the_harness(Path(f"{folder}-{next(number)}"), RUNS[name])
+    return lambda: run_harness(Path(f"{folder}-{next(number)}"), RUNS[name])
 
 
 def their_runs(name: str, folder: str) -> Callable[[], object]:
-    """Return the script's."""
+    """Return a function that runs the script, each time in a new folder with this prefix."""
     number = itertools.count()
-    return lambda: by_hand(Path(f"{folder}-{next(number)}"), RUNS[name])
+    return lambda: run_script(Path(f"{folder}-{next(number)}"), RUNS[name])
