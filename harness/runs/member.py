@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from harness.api.interfaces import StateDict
+    from harness.registry.catalogue import Catalogue
 
 FILTERS = ("dataset", "architecture", "method", "seed", "member")
 """The fields by which members can be chosen."""
@@ -65,11 +66,12 @@ class Member:
         except DamagedObject as error:
             raise UserError(f"{self._label()}: its weights cannot be read: {error}; run the benchmark to train it") from None
 
-    def module(self, data: str | Path | None = None) -> nn.Module:
+    def module(self, data: str | Path | None = None, catalogue: Catalogue | None = None) -> nn.Module:
         """Return the network with its weights, in evaluation mode, on the CPU.
 
         Its inputs are normalized images, float32 (batch, channels, height, width), its outputs logits (batch, classes). `data`
-        is the data root; it matters only for data sets and networks that depend on files there. Raise `UserError` as
+        is the data root; it matters only for data sets and networks that depend on files there. `catalogue` holds the plugins,
+        by default the installed ones. Raise `UserError` as
         `state_dict` does, and if the plugin of the network is not installed.
         """
         from harness.execution.plugin_calls import build_module, make_architecture, plugin_label
@@ -81,11 +83,11 @@ class Member:
         state = self.state_dict()
         setting = Store(self.store).meta(self.object)["spec"]["setting"]
         root = data_folder(data)
-        catalogue = load_catalogue()
+        known = catalogue or load_catalogue()
         identity = {name: value for name, value in setting["dataset"].items() if name != "fingerprint"}
-        dataset = catalogue.from_identity("dataset", identity)
-        architecture = make_architecture(catalogue, setting["architecture"], root)
-        label = plugin_label(catalogue, "architecture", architecture)
+        dataset = known.from_identity("dataset", identity)
+        architecture = make_architecture(known, setting["architecture"], root)
+        label = plugin_label(known, "architecture", architecture)
         module = build_module(architecture, label, dataset, 0)
         network = FlatNetwork(module, "cpu")
         network.load(state)
