@@ -86,7 +86,10 @@ def _to_union(value: Any, alternatives: Sequence[Any]) -> Any:
     for alternative, converted in (*unchanged, *changed):
         if _accepts(alternative, converted):
             return converted
-    return changed[0][1] if changed else value
+    if not changed:
+        return value
+    _, converted = changed[0]
+    return converted
 
 
 def _accepts(expected: Any, value: Any) -> bool:

@@ -201,10 +201,10 @@ StateDict = dict[str, "torch.Tensor"]
 class DerivationContext:
     """What a derivation may use besides the parents' weights.
 
-    `network()` returns a new network of the parents' architecture on the CPU, always with the same initialization. `train` and `test` are the splits of
-    the data set; do not change them in place. `normalize` maps uint8 images (batch, channels, height, width) to
-    normalized float32 images on `device`. `device` is a `torch.device`. `stream` is the key of the derivation's
-    random stream: pass it to functions of `harness.streams`.
+    `network()` returns a new network of the parents' architecture on the CPU, always with the same initialization.
+    `train` and `test` are the splits of the data set; do not change them in place. `normalize` maps uint8 images
+    (batch, channels, height, width) to normalized float32 images on `device`, a `torch.device`. `stream` is the key of
+    the derivation's random stream: pass it to functions of `harness.streams`.
     """
 
     network: Any  # () -> nn.Module
