@@ -80,8 +80,8 @@ def _write_all(descriptor: int, data: bytes) -> None:
         rest = rest[written:]
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder survive a power cut."""
+def sync(path: Path) -> None:
+    """Make the data of a file, or the names in a folder, survive a power cut. Raise `OSError`."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -99,21 +99,21 @@ def make_folder(path: Path, *, durable: bool = True) -> None:
         if not os.path.isdir(path):  # if it is a folder, another process was faster
             raise
     if durable:
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def move(source: Path, target: Path, *, durable: bool = True) -> None:
     """Rename a file or a folder to a free name."""
     os.rename(source, target)
     if durable:
-        sync_folder(target.parent)
+        sync(target.parent)
 
 
 def replace(source: Path, target: Path, *, durable: bool = True) -> None:
     """Rename a file, replacing an existing one; a reader sees the old file or the new one."""
     os.replace(source, target)
     if durable:
-        sync_folder(target.parent)
+        sync(target.parent)
 
 
 def remove_empty(path: Path) -> None:

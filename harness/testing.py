@@ -1,12 +1,12 @@
-"""The contract of each plugin kind, as functions for a plugin's own tests; and a pytest plugin that hands out fixtures.
+"""Contract tests for plugins, one function per kind of plugin, and a pytest plugin with fixtures.
 
     from harness.testing import check_architecture
 
     def test_my_network():
         check_architecture(MyNetwork(), shape=(3, 16, 16), classes=7)
 
-Each function raises `AssertionError` with a sentence that says which promise was broken. The pytest plugin loads by itself
-where basin-harness is installed; importing this file costs no torch.
+A function raises `AssertionError` if the plugin breaks the contract of its kind; the message says how. pytest loads the
+fixtures automatically if basin-harness is installed. Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -46,9 +46,11 @@ if TYPE_CHECKING:
 
 
 def check_architecture(architecture: Architecture, shape: tuple[int, int, int], classes: int) -> None:
-    """Check that a network is a function of its stream alone, gives (batch, classes) logits and can be trained whole.
+    """Check that an architecture builds trainable networks whose weights depend on torch's global generator only.
 
-    It goes through the dry pass that comes before every training: its state dict must hold all that its function depends on.
+    `shape` is (channels, height, width). Logits must be (batch, classes), and deterministic in evaluation mode. Every trainable
+    parameter must get a gradient. The dry pass that precedes every training is done too: among other things, it checks that
+    the state dict contains everything that the network's function depends on.
     """
     import torch
 
@@ -84,7 +86,10 @@ def check_architecture(architecture: Architecture, shape: tuple[int, int, int], 
 
 
 def check_dataset(dataset: Dataset, root: Path) -> None:
-    """Check that a data set is what it declares, twice the same, and told apart by its fingerprint."""
+    """Check that a data set loads from the data root as its properties declare, and equally each time.
+
+    Its fingerprint must not be empty, and its normalization must be usable.
+    """
     import torch
 
     dataset = dataset.located(root)
@@ -108,7 +113,7 @@ def check_dataset(dataset: Dataset, root: Path) -> None:
 
 
 def check_ensemble_builder(builder: EnsembleBuilder, setting: Setting, objective: Objective, members: int = 3) -> list[Weights]:
-    """Check that a builder returns handles that are a function of the cell alone, and that another seed gives others."""
+    """Check that a builder returns handles that depend on the cell only, and other handles for another seed. Return them."""
     builder.check(setting.recipe, members)
 
     def build(seed: int) -> list[Weights]:
@@ -123,7 +128,10 @@ def check_ensemble_builder(builder: EnsembleBuilder, setting: Setting, objective
 
 
 def check_metric(metric: Metric, members: int = 3) -> list[MetricValue]:
-    """Check that a metric names its value, is deterministic and does not change what it measures."""
+    """Check that a metric's main value comes first, names are unique, and measuring is deterministic and changes nothing.
+
+    Return the values for `evaluated_ensemble(members)`.
+    """
     ensemble = evaluated_ensemble(members)
     before = ensemble.logits.copy()
     metric.check(members)
@@ -136,7 +144,7 @@ def check_metric(metric: Metric, members: int = 3) -> list[MetricValue]:
 
 
 def check_objective(objective: Objective) -> None:
-    """Check that a loss is a finite scalar, a mean over the batch, and has a gradient."""
+    """Check that a loss is a finite scalar with a gradient, and a mean over the batch."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -157,7 +165,10 @@ def check_objective(objective: Objective) -> None:
 
 
 def check_derivation(derivation: Derivation, parents: Sequence[StateDict], context: DerivationContext) -> Sequence[StateDict]:
-    """Check that a derivation gives as many whole states as it declares, twice the same, and leaves its parents alone."""
+    """Check that a derivation returns `outputs` state dicts like its parents', equally each time, and changes no parent.
+
+    Return the derived state dicts. `derivation_context` makes a context.
+    """
     import torch
 
     before = [{name: tensor.clone() for name, tensor in parent.items()} for parent in parents]
@@ -178,7 +189,7 @@ def check_derivation(derivation: Derivation, parents: Sequence[StateDict], conte
 
 
 def evaluated_ensemble(members: int = 3, examples: int = 60, classes: int = 4, seed: int = 0) -> EvaluatedEnsemble:
-    """Return an ensemble of linear classifiers on random features, with a real network between its members."""
+    """Return an ensemble of linear classifiers on random features, with interpolation, for tests of metrics."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -191,7 +202,7 @@ def evaluated_ensemble(members: int = 3, examples: int = 60, classes: int = 4, s
 
 
 class _Linear:
-    """The hull of linear classifiers."""
+    """A linear classifier whose weights can be any convex combination of several matrices'."""
 
     has_running_statistics = False
 
@@ -206,7 +217,7 @@ class _Linear:
 
 
 def derivation_context(architecture: Architecture, dataset: Dataset, root: Path, seed: int = 0) -> DerivationContext:
-    """Return a place for a derivation to work in: the network, the data and a stream, on the CPU."""
+    """Return a context for tests of derivations: network, data and random stream, on the CPU. `root` is the data root."""
     import torch
 
     dataset = dataset.located(root)
@@ -225,7 +236,7 @@ def derivation_context(architecture: Architecture, dataset: Dataset, root: Path,
 
 @pytest.fixture(scope="session")
 def harness_catalogue() -> Catalogue:
-    """The installed plugins; a test fails here if one of them could not be used."""
+    """The catalogue of installed plugins. The test fails if a plugin could not be used."""
     from harness.registry.catalogue import load_catalogue
 
     catalogue = load_catalogue()
@@ -235,9 +246,9 @@ def harness_catalogue() -> Catalogue:
 
 @pytest.fixture
 def harness_run(tmp_path: Path, harness_catalogue: Catalogue) -> Callable[[str], Any]:
-    """A function that runs a benchmark, given as YAML text, and returns its rows as a DataFrame; nothing is kept.
+    """A function that runs a benchmark, given as YAML text, on the CPU and returns its rows as a DataFrame.
 
-    Observers of installed plugins are called as in any run.
+    Files are written to pytest's temporary folder. Observers of installed plugins are called as in any run.
     """
 
     def run(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""What an ensemble builder supplies: the members of a cell, as handles."""
+"""Interface of ensemble builders, the methods of a benchmark."""
 
 from __future__ import annotations
 
@@ -12,21 +12,33 @@ from harness.api.trajectory import Weights
 
 
 class EnsembleBuilder(Plugin):
-    """Says which weights make up an ensemble. It trains nothing: it returns handles.
+    """Declares which weights make up an ensemble. It trains nothing: it returns handles, and the harness trains.
 
     class DeepEnsemble(EnsembleBuilder):
         name = "deep"
 
         def build(self, cell):
             return [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
+
+    A handle is a value that names weights which may not exist yet: a checkpoint of a trajectory, or weights derived
+    from other weights (see `harness.Weights`). Equal handles of several builders are trained once.
+
+    `build` of constrained ensembles, whose members share their first t epochs (Lion et al. 2024, section 3):
+
+        trunk = cell.trajectory(member=0).at(self.options.fork_epoch)
+        return [trunk.fork(order=j).at(cell.epochs) for j in range(cell.size)]
     """
 
     @abstractmethod
     def build(self, cell: Cell) -> Sequence[Weights]:
-        """Return the ensemble's members, in order, as handles."""
+        """Return the handles of the ensemble's members, in order; usually `cell.size` of them.
+
+        The result must be a function of the options and the cell alone. An exception fails the cell, not the run.
+        """
 
     def check(self, recipe: Recipe, members: int) -> None:
-        """Raise `ValueError` if the options, defaults too, do not fit the recipe and M.
+        """Raise `ValueError` if the options, including defaults, do not fit the recipe and the number of members M.
 
-        The message names the option (`self.options.describe(…)` does), the recipe's value and what is allowed.
+        Called for every data set and architecture when a benchmark file is read. The message names the option with
+        its value (`self.options.describe("fork_epoch")`), the recipe's value and what is allowed.
         """

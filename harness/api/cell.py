@@ -1,4 +1,4 @@
-"""A cell of a benchmark, as an ensemble builder sees it."""
+"""A cell of a benchmark: the input of an ensemble builder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from harness.streams import Name
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One dataset × architecture × method × seed, as an ensemble builder sees it."""
+    """One dataset × architecture × method × seed. A builder returns the ensemble of a cell.
+
+    `setting` is the data set, the architecture and the recipe. `objective` is the benchmark's. `seed` is one of the
+    benchmark's seeds. `size` is M, the number of members.
+    """
 
     setting: Setting
     objective: Objective
@@ -37,11 +41,14 @@ class Cell:
         return self.setting.recipe
 
     def trajectory(self, member: int, objective: Objective | None = None, teacher: Weights | None = None) -> Trajectory:
-        """Return member j's training from its own initialization, with its own order of batches.
+        """Return the handle of a training from initialization; nothing is trained by this call.
 
-        `objective` is the benchmark's unless another is given; `teacher` is what it learns from, if it needs one.
+        `member` is an index from 0. Each member has its own initialization and its own order of batches, which depend
+        on the seed and the index only. `objective` defaults to the benchmark's. `teacher` is a handle of the teacher's
+        weights; give it if and only if the objective needs one, else `ValueError` is raised.
 
-        Equal calls return equal handles, whichever method makes them. Methods share training in this way.
+        Equal calls return equal handles in all methods, so methods share trainings:
+        `cell.trajectory(member=0).at(cell.epochs)` is the first member of the deep ensemble in each of them.
         """
         member = integer(member, "member")
         return Trajectory(
@@ -53,10 +60,12 @@ class Cell:
         )
 
     def derive(self, derivation: Derivation, parents: Sequence[Weights], name: str | int = "") -> tuple[DerivedWeights, ...]:
-        """Return the handles of weights derived from others.
+        """Return the handles of weights that a derivation computes from `parents`, one per output of the derivation.
 
-        `name` distinguishes the random streams of derivations that are otherwise equal.
+        The derivation's random stream depends on its registered name, the seed and `name`. Give different names to
+        calls with equal derivations and parents that must draw different numbers.
         """
         stream: Name = (derivation.name, self.seed, name)
         sources = tuple(parents)
-        return tuple(DerivedWeights(derivation, sources, stream, output) for output in range(derivation.outputs))
+        outputs = range(derivation.outputs)
+        return tuple(DerivedWeights(derivation, sources, stream, output) for output in outputs)

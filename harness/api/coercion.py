@@ -1,7 +1,7 @@
-"""Plain values (of YAML or JSON) → the Python values that strict fields want: a list becomes a tuple, a text a path.
+"""Convert plain values of YAML or JSON to the Python types of strict fields: a list to a tuple, a string to a path.
 
-Nothing is converted that a reader could take for another value: "10" does not become 10. What does not fit is left as it is,
-for the field to refuse.
+Only unambiguous conversions are made: "10" does not become 10. A value that cannot be converted is returned unchanged, and
+the strict field rejects it.
 """
 
 from __future__ import annotations
@@ -19,112 +19,141 @@ from pydantic import BaseModel, PydanticUserError, RootModel, TypeAdapter, Valid
 from harness.api.json_values import json_value
 from harness.errors import PluginError
 
-_SWITCH = {"yes": True, "on": True, "no": False, "off": False}
-_AS_THEY_ARE = (str, int, float, NoneType, Any, object)
+_BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}
+_UNCONVERTED = (str, int, float, NoneType, Any, object)
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def validated(model: type[_Model], values: Any) -> _Model:
-    """Return plain values as a model; raise pydantic's `ValidationError` for what does not fit."""
+    """Return a model with plain values; raise pydantic's `ValidationError` if they do not fit."""
     return model.model_validate(coerced(values, model))
 
 
-def coerced(value: Any, wanted: Any) -> Any:
-    """Return a plain value in the shape that a strict field of the type `wanted` takes."""
-    wanted = getattr(wanted, "__supertype__", getattr(wanted, "__value__", wanted))  # of NewType, of a type alias
-    origin, inner = get_origin(wanted) or wanted, get_args(wanted)
+def coerced(value: Any, expected: Any) -> Any:
+    """Return a plain value converted to the type `expected` of a strict field, or unchanged."""
+    expected = getattr(expected, "__supertype__", getattr(expected, "__value__", expected))  # a NewType, a type alias
+    origin = get_origin(expected) or expected
+    arguments = get_args(expected)
     if origin is Annotated:
-        return coerced(value, inner[0])
+        return coerced(value, arguments[0])
     if origin in (Union, UnionType):
-        return _of_union(value, inner)
+        return _to_union(value, arguments)
     if origin is Literal:
-        return _of_choices(value, inner)
+        return _to_choice(value, arguments)
     if origin is bool:
-        return _SWITCH.get(value.lower(), value) if isinstance(value, str) else value
-    if origin in _AS_THEY_ARE:
+        return _to_bool(value)
+    if origin in _UNCONVERTED:
         return value
     if isinstance(value, list) and origin in (tuple, list, set, frozenset):
-        return _of_items(value, origin, inner)
-    if isinstance(value, dict) and origin is dict and inner:
-        return _of_mapping(value, *inner)
+        return _to_collection(value, origin, arguments)
+    if isinstance(value, dict) and origin is dict and arguments:
+        return _to_dict(value, *arguments)
     if isinstance(origin, type) and issubclass(origin, RootModel):
         return coerced(value, origin.model_fields["root"].annotation)
     if isinstance(value, dict) and isinstance(origin, type) and issubclass(origin, BaseModel):
-        fields = origin.model_fields
-        return {key: coerced(item, fields[key].annotation) if key in fields else item for key, item in value.items()}
+        return _to_model_values(value, origin)
     if isinstance(origin, type) and issubclass(origin, Enum):
-        return _of_choices(value, tuple(origin))
-    return _read(value, wanted)
+        return _to_choice(value, tuple(origin))
+    return _from_json(value, expected)
 
 
-def _of_union(value: Any, arms: Sequence[Any]) -> Any:
-    """Return the value as it is, if an arm takes it so; else in the shape of the first arm that takes it then."""
-    shapes = [(arm, coerced(value, arm)) for arm in arms]
-    unchanged = [(arm, shape) for arm, shape in shapes if shape is value]
-    changed = [(arm, shape) for arm, shape in shapes if shape is not value]
-    for arm, shape in (*unchanged, *changed):
-        if _takes(arm, shape):
-            return shape
-    return changed[0][1] if changed else value
+def _to_bool(value: Any) -> Any:
+    if isinstance(value, str):
+        return _BOOLEANS.get(value.lower(), value)
+    return value
 
 
-def _takes(arm: Any, value: Any) -> bool:
-    """Say whether a strict field of a type takes a value."""
-    try:
-        if isinstance(arm, type) and issubclass(arm, BaseModel):
-            arm.model_validate(value)
+def _to_model_values(values: dict[Any, Any], model: type[BaseModel]) -> dict[Any, Any]:
+    """Return the values of a model's fields, converted; other keys are kept for the model to reject."""
+    converted = {}
+    for name, value in values.items():
+        field = model.model_fields.get(name)
+        converted[name] = value if field is None else coerced(value, field.annotation)
+    return converted
+
+
+def _to_union(value: Any, alternatives: Sequence[Any]) -> Any:
+    """Return the value converted to the first alternative that accepts it; alternatives that need no conversion are first."""
+    unchanged: list[tuple[Any, Any]] = []
+    changed: list[tuple[Any, Any]] = []
+    for alternative in alternatives:
+        converted = coerced(value, alternative)
+        if converted is value:
+            unchanged.append((alternative, converted))
         else:
-            _adapter(arm).validate_python(value, strict=True)
+            changed.append((alternative, converted))
+    for alternative, converted in (*unchanged, *changed):
+        if _accepts(alternative, converted):
+            return converted
+    if not changed:
+        return value
+    _, converted = changed[0]
+    return converted
+
+
+def _accepts(expected: Any, value: Any) -> bool:
+    """Return whether a strict field of a type accepts a value."""
+    try:
+        if isinstance(expected, type) and issubclass(expected, BaseModel):
+            expected.model_validate(value)
+        else:
+            _adapter(expected).validate_python(value, strict=True)
     except (ValidationError, PydanticUserError, TypeError):
         return False
     return True
 
 
-def _of_choices(value: Any, choices: Sequence[Any]) -> Any:
-    """Return the member of an enumeration that a plain value stands for."""
+def _to_choice(value: Any, choices: Sequence[Any]) -> Any:
+    """Return the enumeration member among the choices that is written as a plain value; else the value."""
     for choice in choices:
-        if isinstance(choice, Enum) and _stands_for(value, choice):
+        if isinstance(choice, Enum) and _is_written_as(choice, value):
             return choice
     return value
 
 
-def _stands_for(value: Any, member: Enum) -> bool:
+def _is_written_as(member: Enum, value: Any) -> bool:
     try:
         written = json_value(member.value)
-    except PluginError:  # a value that no file can hold
+    except PluginError:  # a value without a JSON form
         return False
     return type(written) is type(value) and written == value
 
 
-def _of_items(value: list[Any], origin: Any, inner: Sequence[Any]) -> Any:
-    if origin is tuple and inner[1:] != (...,):
-        kinds = [*inner, *itertools.repeat(Any, max(0, len(value) - len(inner)))]
+def _to_collection(value: list[Any], origin: Any, arguments: Sequence[Any]) -> Any:
+    """Return a list as a tuple, list, set or frozenset with converted items."""
+    if origin is tuple and arguments[1:] != (...,):
+        surplus = max(0, len(value) - len(arguments))
+        types = [*arguments, *itertools.repeat(Any, surplus)]
     else:
-        kinds = [inner[0] if inner else Any] * len(value)
-    items = [coerced(item, kind) for item, kind in zip(value, kinds, strict=False)]
+        item_type = arguments[0] if arguments else Any
+        types = [item_type] * len(value)
+    items = [coerced(item, item_type) for item, item_type in zip(value, types, strict=False)]
     try:
         return origin(items)
     except TypeError:  # a set of mappings
         return value
 
 
-def _of_mapping(value: dict[Any, Any], key: Any, item: Any) -> dict[Any, Any]:
-    shaped = {name: coerced(inner, item) for name, inner in value.items()}
-    if key is str:
-        return shaped
-    names = _read(dict.fromkeys(shaped), dict[key, None])
-    return dict(zip(names, shaped.values(), strict=True)) if len(names) == len(shaped) else shaped
+def _to_dict(value: dict[Any, Any], key_type: Any, value_type: Any) -> dict[Any, Any]:
+    """Return a mapping with converted keys and values; keys stay if two of them would become equal."""
+    converted = {key: coerced(item, value_type) for key, item in value.items()}
+    if key_type is str:
+        return converted
+    keys = _from_json(dict.fromkeys(converted), dict[key_type, None])
+    if len(keys) != len(converted):
+        return converted
+    return dict(zip(keys, converted.values(), strict=True))
 
 
-def _read(value: Any, wanted: Any) -> Any:
-    """Return a value as pydantic reads it from JSON into a type, or as it is where it does not."""
+def _from_json(value: Any, expected: Any) -> Any:
+    """Return a value as pydantic reads it from JSON into a type, or unchanged if pydantic rejects it."""
     try:
-        return _adapter(wanted).validate_json(json.dumps(value), strict=True)
+        return _adapter(expected).validate_json(json.dumps(value), strict=True)
     except (ValidationError, PydanticUserError, TypeError, ValueError):
         return value
 
 
 @lru_cache(maxsize=256)
-def _adapter(wanted: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(wanted)
+def _adapter(expected: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(expected)

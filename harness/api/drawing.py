@@ -1,6 +1,6 @@
-"""Building blocks for figures: colors, curve styles, labels, legends. For authors of figures: `from harness import drawing`.
+"""Colors, curve styles, labels and legends for authors of figures: `from harness import drawing`.
 
-Nothing here knows what a figure shows, and importing it costs no matplotlib.
+Importing this module does not import matplotlib.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK, GREY, FAINT, ACCENT = "#222222", "#6b6b6b", "#d9d9d9", "#33658a"
-"""Text, what stands back, grid lines, and the one line that matters."""
+"""Colors of text, of secondary elements, of grid lines, and of the most important line."""
 
 _COLORS = (ACCENT, "#c8553d", "#2a9d6f", "#8e5ea2", "#d19c1d", "#3fa7b5", "#7a5c3e", "#d4709f", "#7f8c3a", "#555555")
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
@@ -26,7 +26,7 @@ _LARGEST = 1e100
 
 
 class CurveStyle(NamedTuple):
-    """Color, marker and line of a curve, as matplotlib takes them."""
+    """Color, marker and line style of a curve, as matplotlib's `plot` accepts them."""
 
     color: str
     marker: str
@@ -34,10 +34,10 @@ class CurveStyle(NamedTuple):
 
 
 def curve_style(index: int, step: int = 0) -> CurveStyle:
-    """Return the style of the curve of an index: 10 colors, then the same colors with other lines; markers change with both.
+    """Return the style of a curve. Indices 0 to 9 have 10 colors; higher ones repeat the colors with other line styles.
 
-    Use one index for one method in every figure. Where an index stands for several curves, `step` counts them: each is lighter
-    than the one before and has another line and marker.
+    Markers differ between neighboring indices. Use the same index for a method in every figure. If a method has several
+    curves, number them with `step`: each is lighter than the one before and has another line style and marker.
     """
     lap, color = divmod(index, len(_COLORS))
     marker = _MARKERS[(index + lap + step) % len(_MARKERS)]
@@ -46,9 +46,9 @@ def curve_style(index: int, step: int = 0) -> CurveStyle:
 
 
 def label(text: str) -> str:
-    """Return a name as a figure can show it: one line of at most 48 characters, no control characters, no underscore first.
+    """Return a name for a figure: one line of at most 48 characters without control characters.
 
-    matplotlib leaves out of a legend what begins with an underscore.
+    A leading underscore gets a space before it, since matplotlib omits labels with a leading underscore from legends.
     """
     clean = plain_line(text)
     if len(clean) > _LONGEST_LABEL:
@@ -57,12 +57,12 @@ def label(text: str) -> str:
 
 
 def height(least: float, labels: int) -> float:
-    """Return the height, in inches, of a plot whose legend at the right holds so many labels."""
+    """Return the height in inches of a plot with a legend of `labels` lines at its right; at least `least`."""
     return max(least, 0.75 + 0.18 * labels)
 
 
 def fits_an_axis(value: float) -> bool:
-    """Say whether an axis can show a number: finite, and not so large that sums of such numbers overflow."""
+    """Return whether an axis can show a number: it is finite, and sums of such numbers do not overflow (below 1e100)."""
     return math.isfinite(value) and abs(value) < _LARGEST
 
 
@@ -72,14 +72,14 @@ def legend(axes: Axes, handles: Sequence[Artist], labels: Sequence[str]) -> None
 
 
 def whole_number_ticks(axes: Axes) -> None:
-    """Put the ticks of the horizontal axis at whole numbers: epochs, members."""
+    """Put the ticks of the horizontal axis at integers, for epochs or members."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
 def _lighter(color: str, share: float) -> str:
-    """Return a color with a share of white in it."""
+    """Return a color (`#rrggbb`) mixed with white; `share` of white is from 0 to 1."""
     mixed = "#"
     for start in (1, 3, 5):
         part = int(color[start : start + 2], 16)

@@ -1,4 +1,4 @@
-"""What an engine supplies: it gets ready tasks done somewhere."""
+"""Interface of engines: where and when tasks run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from harness.telemetry.events import Event
 
 @dataclass(frozen=True)
 class EngineContext:
-    """What an engine needs to know to get tasks done, and where events go.
+    """What an engine needs to run tasks.
 
-    `emit` gets every event, those of worker processes too (`harness.events.event_from_json` reads their lines). `run_here` does
-    a group of tasks in this process, as `harness worker` does in another. `code` describes the code that the run uses, for
-    `harness worker --run-code`, which refuses to run other code. `threads` are the CPU threads of each task: part of the
-    numerics, so never the number of cores that happen to be free.
+    `store` and `data` are the store's folder and the data root. `device` is `cpu`, `cuda` or `cuda:INDEX`.
+    `threads` is the number of CPU threads per task. It affects rounding, so it does not depend on the number of free
+    cores.
+
+    Call `emit` with every event, including those of worker processes; `harness.events.event_from_json` parses their
+    lines. `stopping()` is True once the run must save and stop. `run_here(group)` runs a group of tasks in this
+    process, as `harness worker` does in another one, and returns an outcome per task. Pass `code` to
+    `harness worker --run-code`: a worker with different code refuses to run.
     """
 
     store: Path
@@ -33,28 +37,60 @@ class EngineContext:
 
 
 class Engine(Plugin):
-    """Gets ready tasks done somewhere. The graph and the question of what is done belong to the harness.
+    """Runs ready tasks: in this process, in worker processes, or on other machines.
 
-    Wherever an engine runs a task, it runs what `harness worker --task KEY --store PATH` runs.
+    The harness decides which tasks are ready and which are done. The engine decides where and when they run. It runs
+    a task with `EngineContext.run_here`, or with `harness worker --task KEY --store PATH`; both do the same.
+
+    A run calls `open`, then `submit` and `wait` repeatedly, then `close`. If a stored object turns out damaged, the
+    run closes the engine, plans again, and opens the same engine again.
+
+    class InProcess(Engine):
+        name = "in_process"
+
+        def open(self, context):
+            self.context = context
+            self.groups = []
+
+        @property
+        def has_capacity(self):
+            return not self.groups
+
+        def submit(self, group):
+            self.groups.append(group)
+
+        def wait(self):
+            return self.context.run_here(self.groups.pop())
+
+        def close(self):
+            pass
     """
 
     @abstractmethod
     def open(self, context: EngineContext) -> None:
-        """Prepare; called once, before anything is submitted."""
+        """Prepare to run tasks; called before the first group is submitted."""
 
     @property
     @abstractmethod
     def has_capacity(self) -> bool:
-        """Whether it could start another group now."""
+        """Whether another group can be submitted now."""
 
     @abstractmethod
     def submit(self, group: Sequence[Task]) -> None:
-        """Take a group of ready tasks; siblings come in one group, so that they can be trained together, or side by side."""
+        """Accept a group of ready tasks.
+
+        Siblings are tasks of one kind and setting that can run at once, such as the trainings of an ensemble's
+        members. They are submitted as one group, so that the engine can keep them together or distribute them.
+        """
 
     @abstractmethod
     def wait(self) -> Sequence[Outcome]:
-        """Block until some task has ended, and return how; raise `Interrupted` if asked to stop."""
+        """Block until at least one task has ended; return the outcome of each task that has.
+
+        Return one outcome per submitted task in total. Raise `harness.errors.Interrupted` if the
+        run must stop.
+        """
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what was opened; called once, also after a failure."""
+        """Release what `open` acquired. Called once after each `open` that returned, even if an error followed."""

@@ -1,4 +1,7 @@
-"""An ensemble as metrics see it: predictions, and the network anywhere between the members. Importing this costs no torch."""
+"""The input of a metric: predictions of an ensemble's members, and the network at interpolated weights.
+
+Importing this module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +14,30 @@ import numpy as np
 from harness import streams
 
 BatchNorm = Literal["recompute", "interpolate"]
+"""How running statistics are set at interpolated weights: recomputed on training images, or interpolated like weights."""
 
 
 class InterpolatedWeights(Protocol):
-    """A network that can be set to any convex combination of the members."""
+    """A network whose weights can be any convex combination of the members' weights."""
 
     @property
     def has_running_statistics(self) -> bool:
-        """Whether the network keeps running statistics, which no combination of weights gets right."""
+        """Whether the network has running statistics, as BatchNorm has. Interpolating them does not give the right ones."""
         ...
 
     def correct(self, point: np.ndarray, labels: np.ndarray, batchnorm: BatchNorm) -> np.ndarray:
-        """Return where the network at a point (members,) is right: bool (examples,)."""
+        """Return on which test images the network with weights Σ_i point[i] θ_i is correct, bool (examples,).
+
+        `point` is float64 (members,), with entries of at least 0 and sum 1. `labels` are int64 (examples,).
+        """
         ...
 
 
 class EvaluatedEnsemble:
-    """An ensemble as metrics see it: its members' predictions on the test split, and the network anywhere between them.
+    """A trained ensemble, evaluated on the test split. M is the number of members θ_1, …, θ_M.
 
-    All metrics are shown one ensemble: its arrays cannot be written to.
+    All metrics of a cell share one instance, so its arrays are read-only. `harness.testing.evaluated_ensemble` makes
+    one for tests.
     """
 
     def __init__(
@@ -40,10 +48,11 @@ class EvaluatedEnsemble:
         interpolated: Callable[[], InterpolatedWeights],
     ) -> None:
         self.logits = _shared(logits)
-        """float32 (members, examples, classes)."""
+        """The members' logits on the test images, float32 (members, examples, classes)."""
         self.labels = _shared(labels)
-        """int64 (examples,)."""
+        """The true classes of the test images, int64 (examples,)."""
         self.seed = seed
+        """The seed of the cell."""
         self._make_interpolated = interpolated
         self._known: dict[tuple[str, bytes], np.ndarray] = {}
 
@@ -59,47 +68,56 @@ class EvaluatedEnsemble:
 
     @cached_property
     def log_probabilities(self) -> np.ndarray:
-        """float64 (members, examples, classes)."""
+        """Logarithms of `probabilities`, float64 (members, examples, classes)."""
         shifted = self.logits.astype(np.float64) - self.logits.max(axis=2, keepdims=True)
         return _shared(shifted - np.log(np.exp(shifted).sum(axis=2, keepdims=True)))
 
     @cached_property
     def probabilities(self) -> np.ndarray:
-        """float64 (members, examples, classes)."""
+        """Softmax of the logits, float64 (members, examples, classes)."""
         return _shared(np.exp(self.log_probabilities))
 
     @cached_property
     def correct(self) -> np.ndarray:
-        """Which members are right on which examples: bool (members, examples)."""
+        """Whether each member classifies each example correctly, bool (members, examples)."""
         return _shared(self.logits.argmax(axis=2) == self.labels)
 
     @cached_property
     def interpolated(self) -> InterpolatedWeights:
-        """The network between the members; made when a metric first asks for it."""
+        """The network at interpolated weights. It is built when a metric first uses it."""
         return self._make_interpolated()
 
     @property
     def has_running_statistics(self) -> bool:
-        """Whether the network keeps running statistics (BatchNorm's, say)."""
+        """Whether the network has running statistics, as BatchNorm has."""
         return self.interpolated.has_running_statistics
 
     def uniform(self, purpose: str, *shape: int) -> np.ndarray:
-        """Return numbers in [0, 1), float64, a pure function of the seed and the purpose.
+        """Return random numbers in [0, 1), float64 of the given shape.
 
-        Every method of a benchmark gets the same, so that methods are compared on the same draws; and fewer numbers of one
-        purpose are the first of more.
+        They are a pure function of the seed and `purpose`, a name that the metric chooses. All methods of a benchmark
+        get equal numbers, so methods are compared on the same draws. The first n of more than n numbers are equal to n
+        numbers of the same purpose.
         """
         import torch
 
         counters = torch.arange(int(np.prod(shape)))
-        high, low = (streams.uniform(streams.key("metric", self.seed, purpose, i), counters).double() for i in range(2))
+        high = streams.uniform(streams.key("metric", self.seed, purpose, 0), counters).double()
+        low = streams.uniform(streams.key("metric", self.seed, purpose, 1), counters).double()
         return (high + low * 2.0**-24).reshape(shape).numpy()
 
     def correct_at(self, points: np.ndarray, batchnorm: BatchNorm = "recompute") -> np.ndarray:
-        """Say where the network at Σ_i points[p, i] θ_i is right: bool (points, examples).
+        """Return on which examples networks with interpolated weights are correct, bool (points, examples).
 
-        Each point is evaluated once in this object's life. Running statistics of BatchNorm are recomputed on training images
-        at every point, or interpolated as the weights are.
+        `points` are (points, members). Row p stands for the network with weights Σ_i points[p, i] θ_i; its entries are
+        at least 0, and their sum is 1. Running statistics are recomputed on training images at every point
+        (`batchnorm="recompute"`), or interpolated like the weights ("interpolate"). A result is cached: evaluating a
+        point again costs nothing. Raise `ValueError` if `points` have another shape.
+
+        The accuracy, in percent, at the mean of the members' weights:
+
+            center = np.full((1, ensemble.size), 1 / ensemble.size)
+            accuracy = 100 * ensemble.correct_at(center).mean()
         """
         points = np.ascontiguousarray(points, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != self.size:
@@ -110,11 +128,13 @@ class EvaluatedEnsemble:
             if key not in self._known:
                 self._known[key] = self.interpolated.correct(point, self.labels, batchnorm)
             rows.append(self._known[key])
-        return np.stack(rows) if rows else np.zeros((0, len(self.labels)), dtype=bool)
+        if not rows:
+            return np.zeros((0, len(self.labels)), dtype=bool)
+        return np.stack(rows)
 
 
 def _shared(array: np.ndarray) -> np.ndarray:
-    """Return a view that cannot be written to."""
+    """Return a read-only view of an array."""
     view = array.view()
     view.flags.writeable = False
     return view

@@ -1,4 +1,4 @@
-"""Figures of a report as plugins: the abstract class, what a figure is given, and what it returns. Costs no matplotlib."""
+"""Interface of figures: the pictures of a report. Importing this module does not import matplotlib."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONGEST_SIDE = 300.0  # inches; matplotlib refuses pictures of 2**16 pixels
 
 
 class Epoch(NamedTuple):
-    """An epoch of a training: its number from 1, mean loss, and accuracy in percent, on the training images as augmented."""
+    """One epoch of a training: its number from 1, and the mean loss and accuracy (percent) on the augmented training images."""
 
     epoch: int
     loss: float
@@ -30,7 +30,7 @@ class Epoch(NamedTuple):
 
 @dataclass(frozen=True)
 class Training:
-    """The epochs that a training task reported, in their order; `task` is the task's key."""
+    """The epochs that a training task reported, in order. `task` is the task's key."""
 
     task: str
     epochs: tuple[Epoch, ...]
@@ -38,13 +38,13 @@ class Training:
 
 @dataclass(frozen=True)
 class FigureData:
-    """What a figure is drawn from: all that is known of one benchmark on one data set and architecture. Read it only.
+    """The input of a figure: the results of one benchmark on one data set and architecture. Do not modify it.
 
-    `table` is the board's table: methods, and each main metric averaged over seeds. `rows` are the rows behind it as
-    `results.csv` has them, details included (one column per field of a row; `value` is NaN unless `status` is "done").
-    `builders` gives the registered name of the method that a row's `method` stands for, as far as `run.json` tells.
-    `trainings` are those known to be of this data set and architecture. `facts` is the content of `run.json`, empty if there is
-    none. `folder` is the run's folder.
+    `table` is the board's table: the methods with each main metric, averaged over seeds. `rows` are the rows of
+    `results.csv` behind it, with one column per field of a row; `value` is NaN unless `status` is "done". `builders`
+    maps the label of a method (column `method`) to its registered name, for the methods listed in `run.json`.
+    `trainings` are the trainings known to be on this data set and architecture. `facts` is the content of `run.json`,
+    empty if the file is missing. `folder` is the run's folder.
     """
 
     table: Table
@@ -57,12 +57,12 @@ class FigureData:
 
 @dataclass(frozen=True)
 class Plot:
-    """One picture of a figure: what it says, its data as a table, and how it is drawn.
+    """One picture of a figure: title, caption, the plotted data as a table, and a function that draws it.
 
-    `records` holds one tuple per line of the table, as long as `columns`: numbers, texts, or None for an empty field. The page
-    shows the table below the picture, and `--figures` writes it as CSV. `paint(canvas)` draws on an empty
-    `matplotlib.figure.Figure` of `size` (width and height in inches), in the report's style. Raise `ValueError` if a field
-    is not what it must be.
+    `records` are the rows of the table, each as long as `columns`: numbers, strings, or None for an empty field. The
+    report shows the table below the picture; `harness report --figures` writes it as CSV. `paint(canvas)` draws on an
+    empty `matplotlib.figure.Figure` of `size`, width and height in inches, each at most 300. The report's style is
+    active. Raise `ValueError` for a field of a wrong type or range.
     """
 
     title: str
@@ -88,7 +88,7 @@ class Plot:
 
 
 class Figure(Plugin):
-    """Draws one kind of picture for the report, from rows that are already measured. It computes no metric and trains nothing.
+    """Draws one kind of picture for the report from measured rows. It computes no metric and trains nothing.
 
     class CalibrationByMethod(Figure):
         name = "calibration_by_method"
@@ -112,15 +112,14 @@ class Figure(Plugin):
                 paint=paint,
             )
 
-    The report makes one instance with default options and calls `draw` once per table of the board. It names the files after
-    the figure, the data set and the architecture. A figure that raises is named on the page and left out; the rest of the page
-    is unharmed.
+    The report makes one instance with default options and calls `draw` once per table of the board. It names the files
+    after the figure, the data set and the architecture. If a figure raises an exception, the report lists the error
+    and omits the figure.
     """
 
     @abstractmethod
     def draw(self, data: FigureData) -> Iterable[Plot]:
-        """Return the plots of a table, in order: usually one, none where its rows hold nothing that the figure shows.
+        """Return the plots for a table, in order; none if the rows contain no data for this figure.
 
-        The same data must give the same plots. Do not change what `data` holds. Draw nothing here: `Plot.paint` does, and it
-        may be called several times, once per file format.
+        The same data must give the same plots. Do not draw here: `Plot.paint` draws, once per file format.
         """

@@ -1,6 +1,6 @@
-"""What the plugin kinds supply that know no handles: architectures, data sets, objectives, derivations, metrics.
+"""Interfaces of architectures, data sets, objectives, derivations and metrics.
 
-Importing this file costs no torch.
+Importing this module does not import torch. The other interfaces are in `builder`, `engine` and `figure`.
 """
 
 from __future__ import annotations
@@ -22,55 +22,74 @@ if TYPE_CHECKING:
 
 
 class Architecture(Plugin):
-    """A network.
+    """Builds a network for image classification.
 
-    A family registers under a name that ends in `/<…>` (`timm/<name>`): `variant` then holds what stood in that place.
+    class Linear(Architecture):
+        name = "linear"
+
+        def build(self, shape, num_classes):
+            return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), num_classes))
+
+    A class whose `name` ends in `/<…>`, such as `timm/<name>`, registers a family of architectures. A benchmark
+    file then names a member of the family (`timm/resnet18`), and `variant` is the part after the slash (`resnet18`).
     """
 
     variant: str | None = None
 
     @property
     def full_name(self) -> str:
-        """The registered name, with the variant of a family: `timm/resnet18`."""
+        """The registered name; in a family the member's name, such as `timm/resnet18`."""
         return full_name({"name": self.name, "variant": self.variant})
 
     @classmethod
     def variants(cls) -> Iterable[str]:
-        """Return the family's known variants; empty for a single architecture, or when they cannot be listed."""
+        """Return the known variants of the family.
+
+        Return nothing for a single architecture, or if the variants cannot be listed; then any variant is accepted.
+        """
         return ()
 
     def located(self, data: Path) -> Architecture:
-        """Return the network as this machine can build it: itself, unless `build` reads a file.
+        """Return an instance that `build` works on; this one by default.
 
-        Then the digest of the file is part of the `identity` of what is returned. Plans and tasks ask for this first; `harness
-        check` does not. `data` is the data root. Raise `UserError` if the file is missing, with what to put where.
+        Override it if `build` reads a file. The returned instance must have the digest of the file in its
+        `identity`, since the identity becomes part of every key. `data` is the data root. Called for every plan and
+        every task, but not by `harness check`. Raise `UserError` if the file is missing; the message says which file
+        to put where.
         """
         return self
 
     def check_identity(self, identity: Mapping[str, Any]) -> None:
-        """Raise `UserError` if this network is not the one that a task's identity describes: if a file is another.
+        """Raise `UserError` if a task was made for another file than the one this instance reads.
 
-        Called after `located`, before `build`. Name, version, options and variant agree.
+        `identity` is the identity of the architecture in the task. Its name, version, options and variant are equal
+        to this instance's. Called after `located` and before `build`.
         """
 
     @abstractmethod
     def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-        """Return a freshly initialized network from images (batch, *shape), shape = (channels, height, width), to logits
-        (batch, classes).
+        """Return a newly initialized network.
 
-        torch's generator is seeded from the trajectory's init stream around this call: initialize as usual.
+        `shape` is (channels, height, width). The network maps normalized float32 images (batch, *shape) to logits
+        (batch, num_classes). torch's global generator is seeded from the trajectory's init stream around this call,
+        so the usual initializers are reproducible.
         """
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """As for any plugin, with the variant of a family."""
+        """The identity as for any plugin. A family adds its variant."""
         own = super().identity
-        return own if self.variant is None else {**own, "variant": self.variant}
+        if self.variant is None:
+            return own
+        return {**own, "variant": self.variant}
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels of one split: uint8 (n, channels, height, width) and int64 (n,), on the CPU."""
+    """Training or test images with their labels, on the CPU.
+
+    `images` are uint8 (n, channels, height, width). `labels` are int64 (n,), from 0 to classes - 1.
+    """
 
     images: Tensor
     labels: Tensor
@@ -80,13 +99,17 @@ class Split:
 
 
 class Dataset(Plugin):
-    """An image classification data set that fits in memory."""
+    """An image classification data set that fits in memory.
+
+    `shape`, `num_classes`, `train_size`, `fingerprint` and `normalization` must be known before the data is read:
+    planning a benchmark reads no data.
+    """
 
     def located(self, root: Path) -> Dataset:
-        """Return the data set as it lies under a data root: itself, unless its options leave to the root what it holds.
+        """Return an instance for a data root; this one by default.
 
-        Plans and tasks ask for this first; `harness check` does not. Raise `DataError` if the root does not hold what the
-        options name.
+        Override it if the content of the data root determines the properties below. Called for every plan and every
+        task, but not by `harness check`. Raise `DataError` if the root lacks what the options name.
         """
         return self
 
@@ -103,49 +126,70 @@ class Dataset(Plugin):
     @property
     @abstractmethod
     def train_size(self) -> int:
-        """The number of training images: known before the data is read."""
+        """The number of training images."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """What identifies the data itself (published digests, say); part of every key. `load` refuses anything else."""
+        """A text that identifies the data, such as the published digests of its files. Part of every key.
+
+        `load` must raise `DataError` for any other data.
+        """
 
     @property
     @abstractmethod
     def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation per channel, of pixel values in [0, 1]."""
+        """Mean and standard deviation per channel of the training images, with pixel values in [0, 1].
+
+        Means are from 0 to 1, standard deviations from 0.001 to 1. A recipe may replace them (`recipe.normalization`).
+        """
 
     @abstractmethod
     def load(self, root: Path) -> tuple[Split, Split]:
-        """Return the training and the test split, read from the data root (downloaded there where the net allows).
+        """Return the training and the test split.
 
-        Raise `DataError` with one line that says which file to put where.
+        Read them from the data root `root`, or download them into it if they are missing and the network allows.
+        Raise `DataError` if that fails; its one-line message says which file to put where.
         """
 
 
 class Objective(Plugin):
-    """What a training minimizes."""
+    """Computes the loss that a training minimizes.
+
+    class SquaredError(Objective):
+        name = "squared_error"
+
+        def loss(self, logits, labels, *, teacher_logits=None, label_smoothing=0.0):
+            targets = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
+            return F.mse_loss(logits, targets)
+
+    An objective may learn from a teacher: a network with fixed weights, in evaluation mode (knowledge distillation).
+    """
 
     default: ClassVar[bool] = False
-    """Whether it is the objective of benchmarks that name none. Subclasses do not inherit it."""
+    """Whether benchmark files that name no objective use this one. Subclasses do not inherit it."""
     needs_teacher: ClassVar[bool] = False
-    teacher_view: Literal["augmented", "plain"] = (
-        "augmented"  # what the teacher sees: the student's images, or those as they are
-    )
-    epoch_cost: ClassVar[float] = 1.0  # an epoch's cost against one of plain training: forward 1, backward 2, of 3
+    """Whether `loss` uses `teacher_logits`. A trajectory with such an objective must have a teacher."""
+    teacher_view: Literal["augmented", "plain"] = "augmented"
+    """Images that the teacher receives: the student's augmented images, or the same images without augmentation."""
+    epoch_cost: ClassVar[float] = 1.0
+    """Cost of one epoch, relative to an epoch of plain training (1/3 forward, 2/3 backward). Used by `harness plan`."""
 
     @abstractmethod
     def loss(
         self, logits: Tensor, labels: Tensor, *, teacher_logits: Tensor | None = None, label_smoothing: float = 0.0
     ) -> Tensor:
-        """Return the scalar loss, the mean over the batch.
+        """Return the loss, averaged over the batch: a floating-point scalar.
 
-        Logits, and the teacher's on the same images, are (batch, classes), labels int64 (batch,); `label_smoothing` is the
-        recipe's.
+        `logits` are float32 (batch, classes), `labels` int64 (batch,). `teacher_logits` have the shape of `logits`;
+        they are None unless `needs_teacher` is true. `label_smoothing` is the recipe's, in [0, 1).
         """
 
     def simplified(self) -> Objective:
-        """Return a plainer objective that is this one exactly (distillation with β = 1, say), or itself."""
+        """Return a cheaper objective with exactly the same loss, or this one.
+
+        Example: distillation with β = 1 is cross-entropy. Trainings with equal simplified objectives are shared.
+        """
         return self
 
 
@@ -155,30 +199,57 @@ StateDict = dict[str, "torch.Tensor"]
 
 @dataclass(frozen=True)
 class DerivationContext:
-    """Where a derivation works: the network's architecture as a builder, the data, the device and its random stream."""
+    """What a derivation may use besides the parents' weights.
 
-    network: Any  # () -> nn.Module, freshly initialized
+    `network()` returns a new network of the parents' architecture on the CPU, always with the same initialization.
+    `train` and `test` are the splits of the data set; do not change them in place. `normalize` maps uint8 images
+    (batch, channels, height, width) to normalized float32 images on `device`, a `torch.device`. `stream` is the key of
+    the derivation's random stream: pass it to functions of `harness.streams`.
+    """
+
+    network: Any  # () -> nn.Module
     train: Split
     test: Split
-    normalize: Any  # uint8 images (batch, …) -> float32 images
+    normalize: Any  # Tensor -> Tensor
     device: Any  # torch.device
-    stream: int  # key for harness.streams
+    stream: int
 
 
 class Derivation(Plugin):
-    """Weights computed from other weights without training: an alignment, an average."""
+    """Computes weights from other weights without training: an alignment, an average, a sample.
+
+    class Average(Derivation):
+        name = "average"
+
+        def derive(self, parents, context):
+            average = {}
+            for name, tensor in parents[0].items():
+                stacked = torch.stack([parent[name] for parent in parents])
+                average[name] = stacked.double().mean(0).to(tensor.dtype)
+            return [average], {"parents": len(parents)}
+
+    `outputs` is the number of state dicts that `derive` returns.
+    """
 
     outputs: int = 1
 
     @abstractmethod
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
-        """Return the derived states (as many as `outputs`; may not alias the parents) and facts for the object's
-        meta-data (JSON)."""
+        """Return `outputs` state dicts, and facts about the computation.
+
+        The state dicts have the names, shapes and dtypes of the parents'. They must not share memory with the
+        parents, and the parents must not be changed. The facts must be serializable as JSON; the store keeps them
+        in the metadata of the derived object.
+        """
 
 
 @dataclass(frozen=True)
 class MetricValue:
-    """One number of a metric, as it goes into a row."""
+    """One value that a metric computed for an ensemble. It becomes one row of `results.csv`.
+
+    `value` and `standard_error` are in `unit`: "percent", "nats", or "" for a number without a unit. Accuracies and
+    connectivity are in percent. `better` says which values are better; it is empty if neither is.
+    """
 
     metric: str
     value: float
@@ -188,14 +259,28 @@ class MetricValue:
 
 
 class Metric(Plugin):
-    """Turns an evaluated ensemble into numbers. The metric's `name` is the name of its main value."""
+    """Measures an evaluated ensemble. The metric's `name` is the name of its main value.
+
+    class Disagreement(Metric):
+        name = "disagreement"
+
+        def measure(self, ensemble):
+            predictions = ensemble.logits.argmax(axis=2)
+            differ = predictions[:, None] != predictions[None, :]
+            pairs = ensemble.size * (ensemble.size - 1)
+            yield MetricValue(self.name, 100 * differ.mean(axis=2).sum() / pairs, unit="percent")
+
+        def check(self, members):
+            if members < 2:
+                raise ValueError(f"members is {members}; disagreement needs at least 2")
+    """
 
     default: ClassVar[bool] = False
-    """Whether benchmarks that name no metrics measure it. Subclasses do not inherit it."""
+    """Whether benchmark files that name no metrics measure this one. Subclasses do not inherit it."""
 
     @abstractmethod
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
-        """Return the values, the main one (named as the metric is) first."""
+        """Return the values, the main one first. Names must be unique; the main value has the metric's name."""
 
     def check(self, members: int) -> None:
-        """Raise `ValueError` if ensembles of M members cannot be measured."""
+        """Raise `ValueError` if an ensemble of `members` members cannot be measured."""

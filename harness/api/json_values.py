@@ -1,7 +1,7 @@
-"""Values of options → the JSON that stands for them in keys, rows and task files.
+"""Convert values of options to JSON for keys, rows and task files.
 
-Equal values give equal JSON in every process and on every platform: sets have an order that does not depend on hash seeds,
-paths are written in POSIX form, numbers of NumPy are plain numbers. A type that is none of these is refused by name.
+Equal values have equal JSON in every process and on every platform: sets are sorted, paths are in POSIX form, NumPy
+scalars are plain numbers. A value of any other type is refused with the type's name.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _ALLOWED = "numbers, texts, paths, dates, enumerations, models, lists, sets and 
 
 
 def json_value(value: Any, where: str = "") -> Any:
-    """Return the JSON of an option's value; `where` names it in messages, as in `sizes[1].depth`.
+    """Return the JSON of an option's value. `where` names the option in messages, such as `sizes[1].depth`.
 
-    1 and 1.0 stay two values, for a field that takes both may mean two things by them; a model's own field settles it. Raise
-    `PluginError` for a value that cannot be in a key: NaN, an infinity, or a type that JSON does not tell from others.
+    1 and 1.0 have different JSON, since a field of type `int | float` may distinguish them. Raise `PluginError` for a
+    value that cannot be in a key: NaN, an infinity, or a value of a type without a JSON form.
     """
     value = without_numpy(value)
     if isinstance(value, Enum):
@@ -44,27 +44,35 @@ def json_value(value: Any, where: str = "") -> Any:
         return _finite(value, where)
     if isinstance(value, str):
         return str.__str__(value)
-    for kind, write in _TEXTS:
-        if isinstance(value, kind):
-            return write(value, where)
+    for text_type, to_text in _TEXTS:
+        if isinstance(value, text_type):
+            return to_text(value, where)
     return _collection(value, where)
 
 
 def model_json(model: BaseModel, where: str = "") -> dict[str, Any]:
-    """Return every field of a model as JSON, defaults and excluded fields too: all of them tell two configurations apart."""
-    written = {name: _field_json(model, name, f"{where}.{name}".lstrip(".")) for name in type(model).model_fields}
+    """Return every field of a model as JSON, including defaults and fields that pydantic excludes from its own JSON."""
+    written = {}
+    for name in type(model).model_fields:
+        written[name] = _field_json(model, name, _joined(where, name))
     for name, value in (model.model_extra or {}).items():
-        written[name] = json_value(value, f"{where}.{name}".lstrip("."))
+        written[name] = json_value(value, _joined(where, name))
     return written
 
 
+def _joined(where: str, name: str) -> str:
+    return f"{where}.{name}".lstrip(".")
+
+
 def _field_json(model: BaseModel, name: str, where: str) -> Any:
-    """Return a field's JSON: as its author's serializer writes it, if there is one."""
+    """Return a field's JSON: the output of the field's serializer if it has one."""
     value = getattr(model, name)
     if not _has_serializer(type(model), name):
         return json_value(value, where)
     written = model.model_dump(mode="json", include={name})[name]
-    return _in_order(written) if isinstance(value, (set, frozenset)) else written
+    if isinstance(value, (set, frozenset)):
+        return _sorted_items(written)
+    return written
 
 
 def _has_serializer(model: type[BaseModel], name: str) -> bool:
@@ -75,18 +83,20 @@ def _has_serializer(model: type[BaseModel], name: str) -> bool:
 
 
 def _collection(value: Any, where: str) -> Any:
-    """Return the JSON of a value that holds others."""
+    """Return the JSON of a value that contains other values."""
     if isinstance(value, RootModel):
         return json_value(value.root, where)
     if isinstance(value, BaseModel):
         return model_json(value, where)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
-        return {name: json_value(getattr(value, name), f"{where}.{name}") for name in names}
+        written = {}
+        for field in dataclasses.fields(value):
+            written[field.name] = json_value(getattr(value, field.name), f"{where}.{field.name}")
+        return written
     if isinstance(value, Mapping):
         return _mapping(value, where)
     if isinstance(value, (set, frozenset)):
-        return _in_order(json_value(item, where) for item in value)
+        return _sorted_items(json_value(item, where) for item in value)
     if isinstance(value, (list, tuple, deque)):
         return [json_value(item, f"{where}[{index}]") for index, item in enumerate(value)]
     raise _refused(where, f"a value of type {type(value).__qualname__} cannot be in a key; {_ALLOWED}")
@@ -111,14 +121,16 @@ def _key_text(key: Any, where: str) -> str:
     raise _refused(where, f"a key {key!r:.60} cannot be in a key; texts and numbers can")
 
 
-def _in_order(items: Iterable[Any]) -> list[Any]:
-    """Return a set's items: numbers by size, then everything else by its JSON text."""
-    return sorted(items, key=_rank)
+def _sorted_items(items: Iterable[Any]) -> list[Any]:
+    """Return the items of a set: numbers by value, then all other items by their JSON text."""
+    return sorted(items, key=_sort_key)
 
 
-def _rank(item: Any) -> tuple[int, float, str]:
+def _sort_key(item: Any) -> tuple[int, float, str]:
     is_number = isinstance(item, (int, float)) and not isinstance(item, bool)
-    return (0, item, "") if is_number else (1, 0, canonical_json(item))
+    if is_number:
+        return 0, item, ""
+    return 1, 0, canonical_json(item)
 
 
 def _finite(value: float, where: str) -> float:
@@ -131,8 +143,8 @@ def _path(value: PurePath, where: str) -> str:
     return value.as_posix()
 
 
-def _moment(value: datetime, where: str) -> str:
-    """Return ISO 8601; moments with a time zone in UTC, for they are equal where the moment is."""
+def _datetime(value: datetime, where: str) -> str:
+    """Return ISO 8601. Aware datetimes are converted to UTC, since datetimes of several time zones can be equal."""
     if value.tzinfo is None:
         return value.isoformat()
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -145,7 +157,7 @@ def _time(value: time, where: str) -> str:
 
 
 def _decimal(value: Decimal, where: str) -> str:
-    """Return the digits without trailing zeros: 1.50 equals 1.5."""
+    """Return the digits without trailing zeros, since 1.50 equals 1.5."""
     if not value.is_finite():
         raise _refused(where, f"{value} cannot be in a key; a finite number can")
     shortest = value.normalize(Context(prec=max(1, len(value.as_tuple().digits))))
@@ -174,7 +186,7 @@ def _duration(value: timedelta, where: str) -> str:
 
 _TEXTS: tuple[tuple[type, Callable[[Any, str], str]], ...] = (
     (PurePath, _path),
-    (datetime, _moment),  # before date, which it is a kind of
+    (datetime, _datetime),  # before date, its base class
     (date, _plain),
     (time, _time),
     (timedelta, _duration),
@@ -186,4 +198,6 @@ _TEXTS: tuple[tuple[type, Callable[[Any, str], str]], ...] = (
 
 
 def _refused(where: str, text: str) -> PluginError:
-    return PluginError(f"option '{where}': {text}" if where else text)
+    if not where:
+        return PluginError(text)
+    return PluginError(f"option '{where}': {text}")

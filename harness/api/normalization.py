@@ -1,4 +1,4 @@
-"""The mean and deviation by which images are normalized: the recipe's, or else the data set's own."""
+"""The mean and standard deviation by which images are normalized: the recipe's, or by default the data set's."""
 
 from __future__ import annotations
 
@@ -18,48 +18,60 @@ Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def normalization_of(recipe: Recipe, dataset: Dataset) -> Normalization:
-    """Return the normalization of a data set's images under a recipe, as plain numbers.
+    """Return the mean and standard deviation per channel for a data set's images under a recipe.
 
-    Raise `ValueError` if it has not one value per channel, or one that cannot work.
+    Raise `ValueError` if there is not one value per channel, or if a value is out of range.
     """
     channels = dataset.shape[0]
     if recipe.normalization is not None:
-        whose, given = "normalization", recipe.normalization
+        source = "normalization"
+        mean, deviation = recipe.normalization
     else:
-        whose, given = f"data set '{dataset.name}': its normalization", _plain(dataset)
-    mean, deviation = given
+        source = f"data set '{dataset.name}': its normalization"
+        mean, deviation = _normalization_of_dataset(dataset)
     if not len(mean) == len(deviation) == channels:
-        counts = f"{_count(mean, 'mean')} and {_count(deviation, 'deviation')}"
-        raise ValueError(f"{whose} has {counts}; images of '{dataset.name}' have {_count(range(channels), 'channel')}")
-    for name, values, (least, most) in (("mean", mean, MEANS), ("deviation", deviation, DEVIATIONS)):
-        for channel, value in enumerate(values):
-            if not least <= value <= most:
-                raise ValueError(f"{whose} has {name} {value} in channel {channel}; at least {least} and at most {most}")
+        counts = f"{_count(len(mean), 'mean')} and {_count(len(deviation), 'deviation')}"
+        raise ValueError(f"{source} has {counts}; images of '{dataset.name}' have {_count(channels, 'channel')}")
+    _check_range(mean, MEANS, f"{source} has mean")
+    _check_range(deviation, DEVIATIONS, f"{source} has deviation")
     return mean, deviation
 
 
-def _plain(dataset: Dataset) -> Normalization:
-    """Return a data set's normalization as tuples, whichever kind of array it gives."""
+def _check_range(values: Sequence[float], limits: tuple[float, float], subject: str) -> None:
+    least, most = limits
+    for channel, value in enumerate(values):
+        if not least <= value <= most:
+            raise ValueError(f"{subject} {value} in channel {channel}; at least {least} and at most {most}")
+
+
+def _normalization_of_dataset(dataset: Dataset) -> Normalization:
+    """Return a data set's normalization as tuples of floats; a plugin may return lists, arrays or tensors."""
     try:
-        given: Any = dataset.normalization
+        value: Any = dataset.normalization
     except Exception as error:  # a plugin's code
         raise ValueError(f"data set '{dataset.name}': its normalization fails: {describe_error(error)}") from None
     try:
-        mean, deviation = (_numbers(values) for values in given)
+        mean, deviation = value
+        return _floats(mean), _floats(deviation)
     except (TypeError, ValueError):
         raise ValueError(
-            f"data set '{dataset.name}': its normalization is {given!r:.60}; a sequence of means and one of deviations"
+            f"data set '{dataset.name}': its normalization is {value!r:.60}; a sequence of means and one of deviations"
         ) from None
-    return mean, deviation
 
 
-def _numbers(values: Any) -> tuple[float, ...]:
-    listed: Sequence[Any] = values.tolist() if hasattr(values, "tolist") else values
-    plain = [without_numpy(value) for value in listed]
-    if any(isinstance(value, bool) or not isinstance(value, Real) for value in plain):
-        raise TypeError
-    return tuple(float(value) for value in plain)
+def _floats(values: Any) -> tuple[float, ...]:
+    """Return numbers as floats; raise `TypeError` for any other values."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    numbers = []
+    for value in values:
+        number = without_numpy(value)
+        if isinstance(number, bool) or not isinstance(number, Real):
+            raise TypeError
+        numbers.append(float(number))
+    return tuple(numbers)
 
 
-def _count(values: Sequence[Any], noun: str) -> str:
-    return f"{len(values)} {noun}{'' if len(values) == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    ending = "" if number == 1 else "s"
+    return f"{number} {noun}{ending}"

@@ -1,4 +1,4 @@
-"""Options of plugins and recipes: frozen models, the JSON that goes into keys, and the way back. Costs no torch."""
+"""Options of plugins and recipes: frozen models, their JSON in keys, and reading them back. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,20 +17,25 @@ from harness.errors import PluginError
 
 
 class _SchemaWithOrderedDefaults(GenerateJsonSchema):
-    """Writes the default of a set in an order that does not depend on hash seeds."""
+    """Writes defaults as `json_value` does: the order of a set does not depend on hash seeds."""
 
     def encode_default(self, dft: Any) -> Any:
         try:
             return json_value(dft)
-        except PluginError:  # what is no JSON has no default in a schema
+        except PluginError:  # a default without a JSON form
             return super().encode_default(dft)
 
 
 class Options(BaseModel):
-    """Options of a plugin: checked, frozen, strict (no silent conversions), unknown names refused.
+    """Base class of a plugin's options: a frozen pydantic model.
 
-    Declare fields with `pydantic.Field(default, description=…)`; the descriptions are what `harness list` and an editor show.
-    NumPy's scalars are taken as the Python numbers that they are.
+    Values are validated without conversion ("10" is not an int), NaN and infinities are refused, and unknown names are
+    refused. NumPy scalars are accepted as Python numbers. Declare every field with a default and a description:
+
+        class Options(harness.Options):
+            fork_epoch: int = pydantic.Field(11, ge=0, description="t, the epochs that all members share")
+
+    `harness list` and the schema for editors show the descriptions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -38,66 +43,76 @@ class Options(BaseModel):
     def __init__(self, /, **values: Any) -> None:
         super().__init__(**{name: without_numpy_inside(value) for name, value in values.items()})
 
-    # pydantic then builds instances itself when it validates, instead of by `__init__`: JSON would lose its strictness.
+    # Marks `__init__` as pydantic's own. Otherwise validation of JSON would call it, and not be strict.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @classmethod
     def model_json_schema(cls, *args: Any, **settings: Any) -> dict[str, Any]:
-        """Return the JSON schema, as pydantic does, with the defaults in the form that keys have."""
-        if len(args) < 3:  # the third is the schema generator
+        """Return pydantic's JSON schema, with defaults written as in keys."""
+        if len(args) < 3:  # the third argument is the schema generator
             settings.setdefault("schema_generator", _SchemaWithOrderedDefaults)
         return super().model_json_schema(*args, **settings)
 
     def describe(self, option: str) -> str:
-        """Return an option with its value for a message: `floor is 0.01 (the default)`."""
+        """Return an option with its value for a message, such as `floor is 0.01 (the default)`."""
         value = json.dumps(json_value(getattr(self, option), option), ensure_ascii=False)
-        return f"{option} is {value}{'' if option in self.model_fields_set else ' (the default)'}"
+        text = f"{option} is {value}"
+        if option in self.model_fields_set:
+            return text
+        return f"{text} (the default)"
 
 
 def options_json(options: BaseModel) -> dict[str, Any]:
-    """Return all options as the JSON that goes into keys, in the form of values that were checked: 1 for a float is 1.0.
+    """Return all options as JSON for keys, with validated values: 1 in a field of type float is 1.0.
 
-    Raise `PluginError` if a value cannot be in a key, or if the options made again from the JSON would be others.
+    Raise `PluginError` if a value cannot be in a key, or if options that are read back from the JSON differ.
     """
     written = model_json(options)
-    again = model_json(_read_back(type(options), canonical_json(written)))
-    difference = first_difference(written, again)
+    reread = model_json(_read_back(type(options), canonical_json(written)))
+    difference = first_difference(written, reread)
     if difference:
         raise PluginError(f"option {difference}; a validator must leave what it has accepted as it is")
-    return again
+    return reread
 
 
 def options_from_json(model: type[BaseModel], values: Any) -> Any:
-    """Return the options that `options_json` gave the JSON of; raise `PluginError` if they do not fit."""
+    """Return the options with the JSON `values` of `options_json`; raise `PluginError` if they do not fit the model."""
     return _read_back(model, canonical_json(values))
 
 
 def changed_options(options: BaseModel) -> dict[str, Any]:
-    """Return the options, as JSON, that are not as they are by default."""
-    written = options_json(options)
+    """Return the options that differ from their defaults, as JSON."""
+    changed = options_json(options)
     for name, field in type(options).model_fields.items():
-        if not field.is_required() and written[name] == json_value(field.get_default(call_default_factory=True), name):
-            del written[name]
-    return written
+        if field.is_required():
+            continue
+        default = json_value(field.get_default(call_default_factory=True), name)
+        if changed[name] == default:
+            del changed[name]
+    return changed
 
 
 def first_difference(before: Any, after: Any, where: str = "") -> str:
-    """Say where two JSON values differ first, as in `'sizes[1]': 3 would come back as 4`, or nothing."""
+    """Return the first difference of two JSON values, such as `'depth': 3 would come back as 4`; "" if they are equal."""
     if isinstance(before, dict) and isinstance(after, dict):
-        pairs = [(f"{where}.{name}".lstrip("."), name) for name in sorted({*before, *after})]
-        for place, name in pairs:
-            found = first_difference(before.get(name, _MISSING), after.get(name, _MISSING), place)
-            if found:
-                return found
+        for name in sorted({*before, *after}):
+            inner = f"{where}.{name}".lstrip(".")
+            difference = first_difference(before.get(name, _MISSING), after.get(name, _MISSING), inner)
+            if difference:
+                return difference
         return ""
-    return "" if before == after else f"'{where}': {_shown(before)} would come back as {_shown(after)}"
+    if before == after:
+        return ""
+    return f"'{where}': {_shown(before)} would come back as {_shown(after)}"
 
 
 _MISSING = object()
 
 
 def _shown(value: Any) -> str:
-    return "nothing" if value is _MISSING else canonical_json(value)[:60]
+    if value is _MISSING:
+        return "nothing"
+    return canonical_json(value)[:60]
 
 
 @lru_cache(maxsize=1024)
@@ -107,5 +122,7 @@ def _read_back(model: type[BaseModel], text: str) -> BaseModel:
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         where = ".".join(str(step) for step in detail["loc"])
-        given = f"option '{where}': {detail['input']!r:.60}" if where else "the options"
-        raise PluginError(f"{given} cannot be read back from a key: {detail['msg']}") from None
+        subject = "the options"
+        if where:
+            subject = f"option '{where}': {detail['input']!r:.60}"
+        raise PluginError(f"{subject} cannot be read back from a key: {detail['msg']}") from None

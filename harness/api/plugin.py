@@ -1,8 +1,4 @@
-"""The base of every plugin kind. Importing this file costs no torch.
-
-A plugin is a class with a `name`, a `version` (raise it when results change: it is part of every key) and `Options`, a frozen
-pydantic model whose fields and defaults `harness list` shows and whose values a benchmark file gives.
-"""
+"""The base class of all plugins. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -15,17 +11,29 @@ from harness.api.options import Options, options_json
 
 
 def full_name(identity: Mapping[str, Any]) -> str:
-    """Return how messages call the plugin with an identity: its registered name, with the variant in a family's."""
+    """Return a plugin's name for messages: the registered name, or in a family the member's name.
+
+    An identity with name `timm/<name>` and variant `resnet18` gives `timm/resnet18`.
+    """
     name: str = identity["name"]
-    return name[: name.rindex("<")] + identity["variant"] if identity.get("variant") else name
+    variant = identity.get("variant")
+    if not variant:
+        return name
+    return name[: name.rindex("<")] + variant
 
 
 AnyOptions: TypeAlias = Options
-"""`Options` under a name that plugin classes, which have an `Options` of their own, do not hide."""
+"""Alias of `Options`. Within a plugin class, `Options` is the class attribute."""
 
 
 class Plugin(ABC):
-    """Base of every kind: a name, a version and options. Two plugins of equal identity produce equal results."""
+    """Base class of all plugins.
+
+    `name` is the registered name. `version` is part of every key: raise it when a change of the code changes results.
+    `Options` is a subclass of `harness.Options`; its fields are the plugin's options in a benchmark file, and
+    `harness list` shows them with their defaults and descriptions. `self.options` is an instance of it. Two plugins
+    with equal identities must produce equal results.
+    """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
@@ -36,10 +44,10 @@ class Plugin(ABC):
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What of this plugin goes into keys: name, version and every option, defaults filled in."""
+        """The part of a key that describes this plugin: name, version and all options, including defaults."""
         return {"name": self.name, "version": self.version, "options": options_json(self.options)}
 
     @property
     def full_name(self) -> str:
-        """How messages call the plugin; `name` is what it is registered under."""
+        """The name used in messages; by default the registered name."""
         return self.name

@@ -1,6 +1,6 @@
-"""The recipe of a training: optimizer, schedule, batch size, weight decay, augmentation, precision. Values only.
+"""The recipe of a training: optimizer, schedule, batch size, weight decay, augmentation, precision.
 
-Defaults are the paper's (appendix C) where it says; where it is silent each field's description gives our choice.
+Defaults are those of Lion et al. 2024, appendix C. Where the paper gives none, the field's default is our choice.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pydantic import Field, model_validator
 from harness.api.options import Options
 
 MEANS = (0, 1)
-"""Range of a channel's mean: pixels are in [0, 1]."""
+"""Smallest and largest mean of a channel; pixel values are in [0, 1]."""
 
 DEVIATIONS = (0.001, 1)
-"""Range of a channel's deviation: from a quarter of a gray level, where a channel is as good as constant, to 1."""
+"""Smallest and largest standard deviation of a channel. Below a quarter of a gray level (1/255) it is almost constant."""
 
 _Decay = Annotated[float, Field(ge=0, lt=1)]
 _Mean = Annotated[float, Field(ge=MEANS[0], le=MEANS[1])]
@@ -24,9 +24,9 @@ _Deviation = Annotated[float, Field(ge=DEVIATIONS[0], le=DEVIATIONS[1])]
 
 
 class Augmentation(Options):
-    """Random crop with padding, horizontal flip and color jitter, factors drawn independently for every image.
+    """Random crop with padding, horizontal flip and color jitter. Random numbers are drawn independently for every image.
 
-    The paper names the three kinds and no strengths (appendix C).
+    Lion et al. 2024 name these transforms without parameters (appendix C).
     """
 
     crop_padding: int = Field(4, ge=0, le=64, description="zero pixels added on every side before a random crop; 0: no crop")
@@ -39,7 +39,7 @@ class Augmentation(Options):
     )
 
     def check_images(self, shape: tuple[int, int, int]) -> None:
-        """Raise `ValueError` if a crop of images (channels, height, width) could miss the image altogether."""
+        """Raise `ValueError` if a crop of an image of `shape` (channels, height, width) could contain padding only."""
         side = min(shape[1:])
         if self.crop_padding >= side:
             images = f"images of {shape[1]}×{shape[2]} pixels"
@@ -47,7 +47,7 @@ class Augmentation(Options):
 
 
 class Recipe(Options):
-    """How a network is trained over T epochs."""
+    """How a network is trained over T epochs (Lion et al. 2024, appendix C)."""
 
     epochs: int = Field(110, ge=1, le=100_000, description="T, the epochs of one training")
     batch_size: int = Field(128, ge=1, description="images a step; an incomplete last batch of an epoch is left out")
@@ -80,18 +80,21 @@ class Recipe(Options):
         return self
 
     def steps_per_epoch(self, train_size: int) -> int:
-        """Return the whole batches in an epoch, at least one (a batch is never larger than the data set)."""
+        """Return the number of whole batches per epoch, at least 1. A batch is never larger than the data set."""
         return max(1, train_size // self.batch_size)
 
     def cosine(self, epoch: float) -> float:
-        """Return the learning rate at a point of training, in epochs from 0 to T: linear warm-up, then a cosine to 0."""
+        """Return the learning rate at a time in epochs, from 0 to T: linear warm-up from 0, then a cosine to 0 at T."""
         rise = self.warmup * self.epochs
         if epoch < rise:
             return self.learning_rate * epoch / rise
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - rise) / (self.epochs - rise)))
 
     def epoch_at(self, rate: float) -> int:
-        """Return the first whole epoch at which the cosine has come down to a rate (0 < rate; the peak or more: its epoch)."""
+        """Return the first whole epoch after warm-up at which the cosine is at or below `rate` > 0.
+
+        For a rate of at least the peak this is the first whole epoch after warm-up.
+        """
         rise = self.warmup * self.epochs
         share = math.acos(max(-1.0, 2 * min(rate, self.learning_rate) / self.learning_rate - 1)) / math.pi
         return math.ceil(rise + share * (self.epochs - rise) - 1e-9)

@@ -1,4 +1,4 @@
-"""Numbers that come from plugins' code: what NumPy gives is taken as the Python number that it is."""
+"""Numbers of plugins' code: NumPy scalars are converted to Python numbers, other types are refused."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import Any
 
 
 def without_numpy(value: Any) -> Any:
-    """Return a NumPy scalar or an array () as the Python number that it is; anything else as it is."""
-    numpy = sys.modules.get("numpy")  # where it was never imported, no value is NumPy's
+    """Return a NumPy scalar, or an array of shape (), as a Python number; any other value unchanged."""
+    numpy = sys.modules.get("numpy")  # if it was never imported, no value is NumPy's
     if numpy is None:
         return value
     is_scalar = isinstance(value, numpy.generic) or (isinstance(value, numpy.ndarray) and value.ndim == 0)
-    return value.item() if is_scalar else value
+    if is_scalar:
+        return value.item()
+    return value
 
 
 def without_numpy_inside(value: Any) -> Any:
-    """Return a value with the NumPy scalars in its mappings, lists, tuples and sets as Python numbers."""
+    """Return a value in which NumPy scalars, also in nested dicts, lists, tuples and sets, are Python numbers."""
     if type(value) is dict:
         return {without_numpy(key): without_numpy_inside(item) for key, item in value.items()}
     if type(value) in (list, tuple, set, frozenset):
@@ -26,7 +28,7 @@ def without_numpy_inside(value: Any) -> Any:
 
 
 def integer(value: Any, noun: str) -> int:
-    """Return an integer of Python or NumPy as Python's; raise `ValueError` for anything else."""
+    """Return a Python or NumPy integer as an int; raise `ValueError` for any other value, including booleans."""
     plain = without_numpy(value)
     if not isinstance(plain, int) or isinstance(plain, bool):
         raise ValueError(f"{noun} must be an integer, not {plain!r:.60}")
@@ -34,7 +36,7 @@ def integer(value: Any, noun: str) -> int:
 
 
 def number(value: Any, noun: str) -> float:
-    """Return a finite number of Python or NumPy from 0 as a float; raise `ValueError` for anything else."""
+    """Return a finite Python or NumPy number of at least 0 as a float; raise `ValueError` for any other value."""
     plain = without_numpy(value)
     if not isinstance(plain, (int, float)) or isinstance(plain, bool) or not 0 <= plain < math.inf:
         raise ValueError(f"{noun} must be a finite number of at least 0, not {plain!r:.60}")
@@ -42,7 +44,7 @@ def number(value: Any, noun: str) -> float:
 
 
 def truth(value: Any, noun: str) -> bool:
-    """Return a truth value of Python or NumPy as Python's; raise `ValueError` for anything else."""
+    """Return a Python or NumPy boolean as a bool; raise `ValueError` for any other value."""
     plain = without_numpy(value)
     if not isinstance(plain, bool):
         raise ValueError(f"{noun} must be true or false, not {plain!r:.60}")

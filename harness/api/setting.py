@@ -1,4 +1,4 @@
-"""What all trainings of a cell have in common, and the base of all values that are identified by a key."""
+"""The setting of a cell, and the base class of values that are identified by a key."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from harness.api.task import FORMAT, key_of
 
 
 class ContentAddressed(ABC):
-    """A value that is identified by its key: the sha256 of its spec. Values with equal keys are equal."""
+    """A value that is identified by its key, the sha256 of its spec. Values with equal keys are equal."""
 
     @property
     @abstractmethod
     def spec(self) -> Spec:
-        """What the value is a function of; other content-addressed values in it by their keys."""
+        """Everything that the value is a function of. Other content-addressed values are given by their keys."""
 
     @cached_property
     def key(self) -> str:
-        """sha256 of the spec's canonical JSON, in hex."""
+        """The sha256 of the spec's canonical JSON, in hexadecimal."""
         return key_of(self.spec.to_json())
 
     def __eq__(self, other: object) -> bool:
@@ -35,7 +35,7 @@ class ContentAddressed(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Setting(ContentAddressed):
-    """What all trajectories of a cell have in common: data set, architecture, recipe."""
+    """Data set, architecture and recipe: what all trajectories of a cell have in common."""
 
     dataset: Dataset
     architecture: Architecture
@@ -43,7 +43,7 @@ class Setting(ContentAddressed):
 
     @cached_property
     def spec(self) -> SettingSpec:
-        """The setting as a worker is told it."""
+        """The setting as task specs contain it."""
         return SettingSpec(
             format=FORMAT,
             dataset={**self.dataset.identity, "fingerprint": self.dataset.fingerprint},

@@ -1,6 +1,6 @@
-"""What tasks are told, as frozen values with one serialization each. Keys are computed from it, task files hold it.
+"""Specs: frozen values that describe handles and tasks. Each has one JSON form, from which keys are computed.
 
-Plugins stand in specs by their identities: name, version and options, as `Plugin.identity` returns them.
+Task files contain the specs of tasks. A spec refers to a plugin by its identity, as `Plugin.identity` returns it.
 """
 
 from __future__ import annotations
@@ -10,31 +10,31 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 Identity: TypeAlias = dict[str, Any]
-"""A plugin's name, version and options as JSON, and what else its kind adds to them."""
+"""A plugin's name, version and options as JSON, and further fields for some kinds of plugins."""
 
 StreamName: TypeAlias = tuple[str | int, ...]
-"""The name of a random stream, see `harness.streams`."""
+"""The name of a random stream (see `harness.streams`)."""
 
 
 class Spec(BaseModel):
-    """A frozen value that can be written as JSON and read back."""
+    """A frozen value with a JSON form."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the value as JSON. Equal values have equal JSON."""
+        """Return the value's JSON. Equal values have equal JSON."""
         return self.model_dump(by_alias=True)
 
 
 class WeightsLocation(Spec):
-    """Where the store keeps the weights of one network: an object, by its key, and a part of it, by its name."""
+    """Where the store keeps the weights of one network: the key of an object, and the name of a part of it."""
 
     object: str
     part: str
 
 
 class SettingSpec(Spec):
-    """A data set, an architecture and a recipe. `dataset` holds the data's fingerprint, too."""
+    """A data set, an architecture and a recipe. `dataset` includes the data's fingerprint."""
 
     kind: Literal["setting"] = "setting"
     format: int
@@ -44,7 +44,7 @@ class SettingSpec(Spec):
 
 
 class TrajectorySpec(Spec):
-    """One deterministic training; setting, teacher and the checkpoint it starts from by their keys."""
+    """One deterministic training. `setting`, `teacher` and the checkpoint `start` are keys."""
 
     kind: Literal["trajectory"] = "trajectory"
     format: int
@@ -61,7 +61,7 @@ class TrajectorySpec(Spec):
 
 
 class CheckpointSpec(Spec):
-    """A trajectory, by its key, at an epoch."""
+    """The key of a trajectory, and an epoch."""
 
     kind: Literal["checkpoint"] = "checkpoint"
     trajectory: str
@@ -69,7 +69,7 @@ class CheckpointSpec(Spec):
 
 
 class DerivationSpec(Spec):
-    """What all outputs of a derivation are a function of; setting and parents by their keys."""
+    """Everything that the outputs of a derivation are a function of. `setting` and `parents` are keys."""
 
     kind: Literal["derive"] = "derive"
     format: int
@@ -80,7 +80,7 @@ class DerivationSpec(Spec):
 
 
 class DerivedSpec(Spec):
-    """One output of a derivation, by the key of the object that holds them all."""
+    """One output of a derivation: the key of the object with all outputs, and an index."""
 
     kind: Literal["derived"] = "derived"
     task: str
@@ -88,9 +88,10 @@ class DerivedSpec(Spec):
 
 
 class TrainingStart(Spec):
-    """Where a training task begins: at an epoch, with the weights of an object, or with initialized ones if there is none.
+    """The epoch and the weights that a training task starts from; without `object`, from initialization.
 
-    `own` says whether the object is a checkpoint of the same trajectory; then its optimizer state and history are continued.
+    `own` is True if the object is a checkpoint of the same trajectory. Then its training history is continued. Its optimizer
+    state is continued in any case, unless the object is of another trajectory and the spec says `fresh_optimizer`.
     """
 
     epoch: int
@@ -100,7 +101,7 @@ class TrainingStart(Spec):
 
 
 class TeacherSpec(Spec):
-    """The weights and the setting of a teacher."""
+    """The location of a teacher's weights, and the teacher's setting."""
 
     object: str
     part: str
@@ -108,7 +109,7 @@ class TeacherSpec(Spec):
 
 
 class CheckSpec(Spec):
-    """Try a setting and an objective on a few images, before any training of them. `teacher` is the teacher's setting."""
+    """Try a setting and an objective on a few images before the first training. `teacher` is the teacher's setting."""
 
     kind: Literal["check"] = "check"
     format: int
@@ -142,7 +143,7 @@ class DeriveSpec(Spec):
 
 
 class PredictSpec(Spec):
-    """Compute a network's logits on the test split. `identity` is what the task's key is computed from."""
+    """Compute a network's logits on the test split. The task's key is the hash of `identity`."""
 
     kind: Literal["predict"] = "predict"
     setting: SettingSpec
@@ -152,7 +153,7 @@ class PredictSpec(Spec):
 
 
 class MeasureSpec(Spec):
-    """Measure an ensemble with a metric. `identity` is what the task's key is computed from."""
+    """Measure an ensemble with a metric. The task's key is the hash of `identity`."""
 
     kind: Literal["measure"] = "measure"
     setting: SettingSpec
@@ -170,5 +171,5 @@ _TASK_SPEC: TypeAdapter[TaskSpec] = TypeAdapter(Annotated[TaskSpec, Field(discri
 
 
 def task_spec_from_json(value: Any) -> TaskSpec:
-    """Return the task spec that JSON describes; raise `ValueError` if it describes none."""
+    """Return a task spec from its JSON; raise `ValueError` if the JSON is no task spec."""
     return _TASK_SPEC.validate_python(value)

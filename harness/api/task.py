@@ -1,4 +1,4 @@
-"""A task: one piece of content-addressed work, and how it ended. Values only."""
+"""A task, its outcome, and the hash that keys are computed with."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from typing import Any, Literal
 from harness.api.specs import Kind, TaskSpec
 
 FORMAT = 2
-"""Raise when stored objects, or the numbers that the core computes, change their meaning: it is part of every key."""
+"""Version of stored objects and of the numbers that the core computes. Part of every key: raise it when they change."""
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def canonical_json(value: Any) -> str:
-    """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
+    """Return the JSON text of a value with sorted keys and without spaces; raise `ValueError` for NaN and infinities."""
     return _ENCODER.encode(value)
 
 
 def key_of(value: Any) -> str:
-    """Return the sha256 of a value's canonical JSON, in hex."""
+    """Return the sha256 of a value's canonical JSON, in hexadecimal."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Task:
-    """One object of the store that can be made.
+    """One unit of work. Its result is the store's object with the same key; a check has no result.
 
-    `spec` says all that a worker needs. `parents` are the keys of the objects it reads. `group` is equal for tasks that should
-    be handed out together. `cost` is in epochs of plain training.
+    `spec` contains everything that a worker needs. `parents` are the keys of the tasks that must be done before. Tasks with
+    equal `group` are handed out together, such as siblings: trainings of one setting that differ in their random streams.
+    `cost` is in epochs of plain training.
     """
 
     key: str
@@ -41,13 +42,17 @@ class Task:
 
     @property
     def kind(self) -> Kind:
-        """What is done: check, train, derive, predict or measure."""
+        """The kind of work: check, train, derive, predict or measure."""
         return self.spec.kind
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended. `damaged` is the key of a parent object that turned out to be unreadable."""
+    """How a task ended.
+
+    `message` says why it was not done. With status `damaged`, the field `damaged` is the key of the parent object that
+    cannot be read. `traceback` is that of a plugin's exception.
+    """
 
     key: str
     status: Literal["done", "failed", "damaged", "interrupted"]

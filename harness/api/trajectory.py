@@ -1,6 +1,7 @@
-"""Handles: trajectories, checkpoints on them, weights derived from weights. Values with keys; nothing here computes or trains.
+"""Handles: trajectories, their checkpoints, and weights derived from other weights.
 
-θ(epoch) is a function of its trajectory, so a handle can be made, compared, forked and hashed before any training step.
+A handle is a value that names a computation. It can be created, compared, hashed and forked before anything is computed:
+the weights θ(epoch) are a function of the trajectory. Nothing in this module computes or trains.
 """
 
 from __future__ import annotations
@@ -20,24 +21,29 @@ from harness.streams import Name
 
 
 class Weights(ContentAddressed):
-    """A handle to the weights of one network."""
+    """A handle of the weights of one network: a `Checkpoint` or `DerivedWeights`. Plugins cannot add other kinds."""
 
     setting: Setting
 
     @property
     @abstractmethod
     def location(self) -> WeightsLocation:
-        """Where the store keeps them."""
+        """Where the store keeps the weights."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectory(ContentAddressed):
-    """One deterministic training.
+    """One deterministic training: the weights θ(epoch) as a function of the epoch.
 
-    It starts from initialization (`init` names the stream) or from a checkpoint (`start`). The schedule is the recipe's warm-up
-    and cosine over T epochs. `constant_learning_rate` replaces it by a constant; `restart_epoch` fits a new warm-up and cosine
-    into the epochs from there to T. `fresh_optimizer` drops the momentum of the start checkpoint. `teacher` is what the
-    objective learns from, if it needs one.
+    Create one with `Cell.trajectory` or `Checkpoint.fork`.
+
+    It starts from initialization (`init` is the name of the random stream) or from a checkpoint (`start`). `order` is
+    the name of the random stream for the order of batches, augmentation and dropout. `objective` is minimized;
+    `teacher` is the handle of the teacher's weights if the objective needs one.
+
+    The learning rate follows the recipe's schedule, linear warm-up and cosine over T epochs, with two exceptions:
+    `constant_learning_rate` replaces the schedule by a constant, and `restart_epoch` fits a new warm-up and cosine
+    into the epochs from there to T. `fresh_optimizer` starts without the optimizer state of `start`.
     """
 
     setting: Setting
@@ -65,7 +71,7 @@ class Trajectory(ContentAddressed):
         self._set("fresh_optimizer", truth(self.fresh_optimizer, "fresh_optimizer"))
 
     def _set(self, field: str, value: Any) -> None:
-        """Replace a field while the value is made; afterwards it is frozen."""
+        """Set a field of the frozen value during its construction."""
         object.__setattr__(self, field, value)
 
     def _check_teacher(self) -> None:
@@ -74,21 +80,21 @@ class Trajectory(ContentAddressed):
             demand = "takes no" if teacher is not None else "needs a"
             raise ValueError(f"objective '{self.objective.full_name}' {demand} teacher")
         if teacher is not None and teacher.setting is not self.setting:
-            theirs, ours = teacher.setting.dataset, self.setting.dataset
-            if (theirs.shape, theirs.num_classes) != (ours.shape, ours.num_classes):
+            expected, own = teacher.setting.dataset, self.setting.dataset
+            if (expected.shape, expected.num_classes) != (own.shape, own.num_classes):
                 raise ValueError(
-                    f"the teacher sees images {theirs.shape} of {theirs.num_classes} classes, "
-                    f"its student {ours.shape} of {ours.num_classes}; they must agree"
+                    f"the teacher sees images {expected.shape} of {expected.num_classes} classes, "
+                    f"its student {own.shape} of {own.num_classes}; they must agree"
                 )
 
     @property
     def start_epoch(self) -> int:
-        """The epoch of the checkpoint it was forked from; 0 from initialization."""
+        """The epoch of `start`, or 0 if the trajectory starts from initialization."""
         return 0 if self.start is None else self.start.epoch
 
     @cached_property
     def spec(self) -> TrajectorySpec:
-        """What the training is a function of; setting, teacher and start by their keys."""
+        """Everything that the training is a function of. Setting, teacher and start are given by their keys."""
         return TrajectorySpec(
             format=FORMAT,
             setting=self.setting.key,
@@ -104,16 +110,17 @@ class Trajectory(ContentAddressed):
         )
 
     def at(self, epoch: int) -> Checkpoint:
-        """Return the handle of θ(epoch), epochs counted from initialization.
+        """Return the handle of θ(epoch). Epochs are counted from initialization, also after a fork.
 
-        At the epoch of a fork this is the checkpoint that was forked. Raise `ValueError` before that epoch, beyond T on a
-        cosine, or for an epoch that is not an integer.
+        At `start_epoch` of a fork this is the checkpoint `start`. Raise `ValueError` if the epoch is not an integer, or
+        if it is below `start_epoch` or above T. With a constant learning rate there is no upper limit.
         """
         epoch = integer(epoch, "epoch")
-        last = None if self.constant_learning_rate is not None else self.setting.recipe.epochs
-        if epoch < self.start_epoch or (last is not None and epoch > last):
-            allowed = f"{self.start_epoch} to {'any' if last is None else last}"
-            raise ValueError(f"epoch {epoch} is not on this trajectory; {allowed}")
+        has_end = self.constant_learning_rate is None
+        last = self.setting.recipe.epochs
+        if epoch < self.start_epoch or (has_end and epoch > last):
+            limit = str(last) if has_end else "any"
+            raise ValueError(f"epoch {epoch} is not on this trajectory; {self.start_epoch} to {limit}")
         if self.start is not None and epoch == self.start_epoch:
             return self.start
         return Checkpoint(self, epoch)
@@ -121,7 +128,7 @@ class Trajectory(ContentAddressed):
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint(Weights):
-    """A trajectory at an epoch."""
+    """The weights of a trajectory at the end of an epoch; epoch 0 is the initialization."""
 
     trajectory: Trajectory
     epoch: int
@@ -136,12 +143,12 @@ class Checkpoint(Weights):
 
     @property
     def spec(self) -> CheckpointSpec:
-        """The trajectory, by its key, and the epoch."""
+        """The key of the trajectory, and the epoch."""
         return CheckpointSpec(trajectory=self.trajectory.key, epoch=self.epoch)
 
     @cached_property
     def location(self) -> WeightsLocation:
-        """A checkpoint is an object of its own."""
+        """One object per checkpoint."""
         return WeightsLocation(object=self.key, part="weights")
 
     def fork(
@@ -154,31 +161,37 @@ class Checkpoint(Weights):
         restart_schedule: bool = False,
         fresh_optimizer: bool = False,
     ) -> Trajectory:
-        """Return the trajectory that continues from here with another order of batches, objective or learning rate.
+        """Return a trajectory that continues from this checkpoint with the given changes.
 
-        `order` is the member whose order stream it follows; `learning_rate` stays constant from here on. What is not given
-        stays: momentum and the remaining schedule too, and the teacher unless another objective is given. A fork that changes
-        nothing is the trajectory itself.
+        By default everything is inherited: order of batches, objective, teacher, optimizer state and the rest of the
+        schedule. A fork without a change is the trajectory itself.
+
+        `order` is the index of the member whose order of batches the fork uses from here on. `objective` and `teacher`
+        replace the current ones; a new objective does not inherit the current teacher. `learning_rate` is constant
+        from here on. `restart_schedule` fits a new warm-up and cosine into the remaining epochs. `fresh_optimizer`
+        drops the optimizer state, such as momentum. Raise `ValueError` for a value of a wrong type or out of range,
+        and if the objective needs a teacher and has none, or has one and needs none.
         """
         own = self.trajectory
-        if teacher is None and objective is None:
-            teacher = own.teacher
-        fork = replace(
-            own,
-            teacher=teacher,
-            order=own.order if order is None else (*own.order[:-1], integer(order, "order")),
-            objective=own.objective if objective is None else objective,
-            constant_learning_rate=own.constant_learning_rate if learning_rate is None else learning_rate,
-            restart_epoch=self.epoch if truth(restart_schedule, "restart_schedule") else own.restart_epoch,
-            fresh_optimizer=fresh_optimizer,
-            init=None,
-            start=self,
-        )
-        return own if _continues_unchanged(own, fork) else fork
+        changes: dict[str, Any] = {}
+        if order is not None:
+            changes["order"] = (*own.order[:-1], integer(order, "order"))
+        if objective is not None:
+            changes["objective"] = objective
+        if objective is not None or teacher is not None:
+            changes["teacher"] = teacher
+        if learning_rate is not None:
+            changes["constant_learning_rate"] = learning_rate
+        if truth(restart_schedule, "restart_schedule"):
+            changes["restart_epoch"] = self.epoch
+        fork = replace(own, fresh_optimizer=fresh_optimizer, init=None, start=self, **changes)
+        if _continues_unchanged(own, fork):
+            return own
+        return fork
 
 
 def _continues_unchanged(own: Trajectory, fork: Trajectory) -> bool:
-    """Return whether a fork trains exactly as the trajectory that it was forked from."""
+    """Return whether a fork is the same training as the trajectory it was forked from."""
     return (
         fork.order == own.order
         and fork.constant_learning_rate == own.constant_learning_rate
@@ -191,7 +204,7 @@ def _continues_unchanged(own: Trajectory, fork: Trajectory) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class DerivedWeights(Weights):
-    """Weights computed from other weights: one of the outputs of a derivation."""
+    """One output of a derivation: weights computed from `parents` without training. Create it with `Cell.derive`."""
 
     derivation: Derivation
     parents: tuple[Weights, ...]
@@ -209,7 +222,7 @@ class DerivedWeights(Weights):
 
     @cached_property
     def task_spec(self) -> DerivationSpec:
-        """What all outputs of the derivation are a function of."""
+        """Everything that the outputs of the derivation are a function of."""
         return DerivationSpec(
             format=FORMAT,
             setting=self.setting.key,
@@ -220,23 +233,26 @@ class DerivedWeights(Weights):
 
     @cached_property
     def task_key(self) -> str:
-        """The key of the object that holds all outputs."""
+        """The key of the object that holds all outputs of the derivation."""
         return key_of(self.task_spec.to_json())
 
     @property
     def spec(self) -> DerivedSpec:
-        """Which output of which derivation this is."""
+        """The key of the derivation's object, and the index of the output."""
         return DerivedSpec(task=self.task_key, output=self.output)
 
     @cached_property
     def location(self) -> WeightsLocation:
-        """A part of the derivation's object."""
+        """One part of the derivation's object per output."""
         return WeightsLocation(object=self.task_key, part=f"weights-{self.output}")
 
 
 def _stream_name(parts: Sequence[Any]) -> Name:
-    """Return a stream's name, made of texts and integers."""
+    """Return the name of a random stream as strings and integers; raise `ValueError` for other parts."""
     name: list[str | int] = []
     for part in parts:
-        name.append(str(part) if isinstance(part, str) else integer(part, "a part of a stream's name"))
+        if isinstance(part, str):
+            name.append(str(part))
+        else:
+            name.append(integer(part, "a part of a stream's name"))
     return tuple(name)

@@ -1,4 +1,4 @@
-"""`harness worker`: do one task, or a group of siblings, against a store. What every engine runs."""
+"""`harness worker`: do tasks whose specs are in a store. Engines start it as a subprocess or on other machines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.runs.places import data_folder, store_folder
 from harness.telemetry.events import PhasesMeasured, WorkerReady
 from harness.telemetry.stopwatch import Stopwatch
 
-_GRACE_SECONDS = 60.0  # seconds in which a worker whose engine has died must have saved what it has under way
+_GRACE_SECONDS = 60.0  # time to save running trainings after the engine's process has died
 
 
 @click.command()
@@ -57,11 +57,11 @@ def worker(
     with Stopper(quiet=from_stdin) as stopper:
         emit = _emitter(out, as_json, stopper)
         if parent is not None:
-            threading.Thread(target=_watch, args=(parent, stopper), daemon=True).start()
+            threading.Thread(target=_stop_with_parent, args=(parent, stopper), daemon=True).start()
         groups = _groups(lines, stopper) if from_stdin else [list(tasks)]
-        place = _Place(store_folder(store), data_folder(data), device, threads, run_code)
+        settings = _WorkerSettings(store_folder(store), data_folder(data), device, threads, run_code)
         try:
-            all_done = _work(groups, place, emit, stopper.stopping)
+            all_done = _do_groups(groups, settings, emit, stopper.stopping)
         except Interrupted:
             sys.exit(stopper.exit_code)
         except OtherCode as error:
@@ -78,8 +78,8 @@ def worker(
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where the worker works, and which code the run uses, if it is known."""
+class _WorkerSettings:
+    """Folders, device and threads of a worker. `run_code` is the code version of the run, if the engine has sent it."""
 
     store: Path
     data: Path
@@ -88,19 +88,21 @@ class _Place:
     run_code: str | None
 
 
-def _work(groups: Iterable[list[str]], place: _Place, emit: Callable[[Message], None], stopping: Callable[[], bool]) -> bool:
-    """Do groups of tasks; say whether all of them succeeded. Raise `OtherCode` if the run uses other code than this process."""
+def _do_groups(
+    groups: Iterable[list[str]], settings: _WorkerSettings, emit: Callable[[Message], None], stopping: Callable[[], bool]
+) -> bool:
+    """Do groups of tasks; return whether all of them succeeded. Raise `OtherCode` if the run uses different code."""
     watch = Stopwatch("starting")
     catalogue = open_catalogue()
-    if place.run_code is not None:
-        require_same_code(CodeVersion.from_json(place.run_code), current_code_version(catalogue.problems))
+    if settings.run_code is not None:
+        require_same_code(CodeVersion.from_json(settings.run_code), current_code_version(catalogue.problems))
     from harness.execution.batching import GroupRunner
     from harness.execution.context import RunContext
     from harness.execution.task_files import task_from_json
     from harness.store import Store
 
-    store = Store(place.store)
-    context = RunContext(catalogue, place.store, place.data, place.device, emit, stopping, place.threads, watch)
+    store = Store(settings.store)
+    context = RunContext(catalogue, settings.store, settings.data, settings.device, emit, stopping, settings.threads, watch)
     group_runner = GroupRunner(context)
     watch.turn("waiting")
     emit(WorkerReady(process=os.getpid()))
@@ -118,7 +120,10 @@ def _work(groups: Iterable[list[str]], place: _Place, emit: Callable[[Message], 
 
 
 def _private_streams() -> tuple[IO[str], IO[str]]:
-    """Take standard input and output for the protocol alone: a plugin reads nothing, and prints to standard error."""
+    """Return standard input and output as streams for the protocol.
+
+    Afterwards, file descriptor 0 is empty and 1 is standard error: a plugin cannot read keys or write to the protocol.
+    """
     lines, out = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -128,7 +133,7 @@ def _private_streams() -> tuple[IO[str], IO[str]]:
 
 
 def _emitter(out: IO[str], as_json: bool, stopper: Stopper) -> Callable[[Message], None]:
-    """Return a function that writes messages to a stream, as JSON or as text; once nobody reads it, the worker stops."""
+    """Return a function that writes messages to a stream, as JSON or as text. If the stream is closed, the worker stops."""
     lock = threading.Lock()
 
     def emit(message: Message) -> None:
@@ -140,15 +145,15 @@ def _emitter(out: IO[str], as_json: bool, stopper: Stopper) -> Callable[[Message
             with lock:
                 out.write(line + "\n")
                 out.flush()
-        except (OSError, ValueError):  # nobody reads any more
+        except (OSError, ValueError):  # the reader has closed the stream
             stopper.stop()
 
     return emit
 
 
-def _watch(parent: int, stopper: Stopper) -> None:
-    """Save and stop when the process that listens has ended, and end at once if that takes too long (a plugin that hangs)."""
-    if os.getppid() != parent:  # something stands between the two
+def _stop_with_parent(parent: int, stopper: Stopper) -> None:
+    """Stop the worker when the engine's process has ended; exit after a grace period, since a plugin may hang."""
+    if os.getppid() != parent:  # started through another process, whose end means nothing
         return
     while os.getppid() == parent:
         time.sleep(0.5)
@@ -158,6 +163,7 @@ def _watch(parent: int, stopper: Stopper) -> None:
 
 
 def _groups(lines: Iterable[str], stopper: Stopper) -> Iterator[list[str]]:
+    """Yield the groups of keys that lines contain; raise `Interrupted` once the worker must stop."""
     for line in lines:
         if stopper.stopping():
             raise Interrupted
@@ -167,7 +173,7 @@ def _groups(lines: Iterable[str], stopper: Stopper) -> Iterator[list[str]]:
 
 
 def _line(facts: dict[str, Any]) -> str:
-    """Return a message as a line of text: its name, then what it says."""
+    """Return a message as a line of text: the name of the event, then its fields."""
     words = []
     for name, value in facts.items():
         if name not in ("event", "time") and value not in ("", None, ()):

@@ -1,1 +1,1 @@
-"""Graph × engine × store → results: tasks, workers, engines, the run."""
+"""Runs benchmarks: tasks, workers, engines, rows."""

@@ -1,4 +1,4 @@
-"""Adds to the events of tasks what the tasks are about, in the words of the benchmark file."""
+"""Adds fields to events of tasks: data set, architecture, methods, seed, ... with the labels of the benchmark file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TaskFacts:
 
 
 class EventAnnotator:
-    """Completes the events of one run: the run's folder, what tasks are about, how long they took."""
+    """Completes the events of one run: adds the run's folder, the fields of tasks, and their seconds."""
 
     def __init__(self, graph: Graph, folder: Path) -> None:
         self._graph = graph
@@ -39,7 +39,7 @@ class EventAnnotator:
         self._began: dict[str, float] = {}
 
     def __call__(self, event: Event) -> Event:
-        """Return a complete event."""
+        """Return the completed event."""
         if isinstance(event, TaskEvent):
             event = self._complete(event)
         return replace(event, folder=self._folder)
@@ -52,7 +52,7 @@ class EventAnnotator:
             event = replace(event, seconds=round(event.time - self._began.pop(key), 3))
         if key not in self._facts:
             task = self._graph.task(key)
-            if task is None:  # of another benchmark: a store's task done by hand
+            if task is None:  # a task of another benchmark
                 return event
             self._facts[key] = task_facts(task, self._cells(key))
         return replace(event, **asdict(self._facts[key]))
@@ -62,7 +62,7 @@ class EventAnnotator:
         return self._graph.cells_by_task()
 
     def _cells(self, key: str) -> list[PlannedCell]:
-        """Return the cells that need a task; those of a check are those of the trainings behind it."""
+        """Return the cells that need a task. A check is needed by the cells of the trainings that depend on it."""
         found: dict[int, PlannedCell] = {}
         for needed in self._graph.checked.get(key, (key,)):
             for cell in self._cells_by_task.get(needed, ()):
@@ -71,7 +71,7 @@ class EventAnnotator:
 
 
 def task_facts(task: Task, cells: Sequence[PlannedCell]) -> TaskFacts:
-    """Return what a task is about. `cells` are those that need it."""
+    """Return the facts about a task. `cells` are the cells that need it."""
     spec = task.spec
     dataset, architecture = full_name(spec.setting.dataset), full_name(spec.setting.architecture)
     seed = member = None
@@ -93,7 +93,7 @@ def task_facts(task: Task, cells: Sequence[PlannedCell]) -> TaskFacts:
 
 
 def describe(task: Task) -> str:
-    """Return what a task is in a line: `resnet20 on cifar10, seed 0 member 1, cross-entropy`."""
+    """Return a summary of a task, such as `resnet20 on cifar10, seed 0 member 1, cross-entropy`."""
     spec = task.spec
     where = f"{full_name(spec.setting.architecture)} on {full_name(spec.setting.dataset)}"
     if isinstance(spec, MeasureSpec):
@@ -108,15 +108,19 @@ def describe(task: Task) -> str:
 
 
 def _seed_and_member(order: StreamName) -> tuple[int | None, int | None]:
-    """Return the seed and the member of an order stream, which is named ("order", seed, member)."""
+    """Return the seed and the member in the name of an order stream, ("order", seed, member); None for other names."""
     if len(order) != 3:
         return None, None
     _, seed, member = order
-    return (seed if isinstance(seed, int) else None), (member if isinstance(member, int) else None)
+    return _int_or_none(seed), _int_or_none(member)
+
+
+def _int_or_none(part: str | int) -> int | None:
+    return part if isinstance(part, int) else None
 
 
 def _member_index(spec: PredictSpec, cells: Sequence[PlannedCell]) -> int | None:
-    """Return the index of the member that a prediction is for, in the first ensemble that has it."""
+    """Return the index of the member whose prediction is computed, in the first ensemble that contains it."""
     for cell in cells:
         for index, member in enumerate(cell.members):
             if member.key == spec.weights:

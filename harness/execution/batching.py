@@ -1,4 +1,4 @@
-"""Groups of tasks done by one worker: siblings side by side where that pays off, in halves where memory does not suffice."""
+"""Does groups of tasks in one worker: siblings side by side where that is faster, groups that run out of memory in halves."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from harness.telemetry.events import OutOfMemory, SiblingsSeparated
 from harness.text import describe_error
 
 DoGroup = Callable[[Sequence[Task], bool], list[Outcome]]
-"""Does a group of tasks. Raises `MemoryExhausted`, unless the second argument says that this is the last try."""
+"""Does a group of tasks. If it runs out of memory, it raises `MemoryExhausted`, or fails if the second argument is True."""
 
 
 class GroupRunner:
-    """Does groups of tasks. What a task computes does not depend on what it is done together with."""
+    """Does groups of tasks. The result of a task does not depend on the other tasks of its group."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
@@ -33,7 +33,7 @@ class GroupRunner:
     def run(self, group: Sequence[Task]) -> list[Outcome]:
         """Do the tasks of a group; return how each ended, in order.
 
-        Raise `Interrupted` when asked to stop, and `StoreError` when the store cannot be written.
+        Raise `Interrupted` if the run must stop, and `StoreError` if the store cannot be written.
         """
         watch = self._context.watch
         with watch("other"):
@@ -52,7 +52,7 @@ class GroupRunner:
         return several_trainings and self._context.siblings.side_by_side(group, self._resources.device)
 
     def _in_batches(self, group: Sequence[Task]) -> list[Outcome]:
-        """Train siblings side by side, as many at once as fitted in memory when similar ones were trained before."""
+        """Train siblings side by side, in batches that fit in memory as far as earlier out-of-memory errors tell."""
         outcomes: list[Outcome] = []
         while len(outcomes) < len(group):
             left = group[len(outcomes) :]
@@ -61,9 +61,9 @@ class GroupRunner:
         return outcomes
 
     def run_with_oom_backoff(self, group: Sequence[Task], do: DoGroup) -> list[Outcome]:
-        """Do a group at once; if memory does not suffice, in halves, down to single tasks.
+        """Do a group at once. If it runs out of memory, do it in halves, down to single tasks.
 
-        A single task is tried once more after all other memory was freed; that is its last try.
+        A single task is retried once, after all other memory was freed.
         """
         with contextlib.suppress(MemoryExhausted):
             return do(group, False)
@@ -81,10 +81,10 @@ class GroupRunner:
         return [self._worker.attempt(task, last=last) for task in group]
 
     def _side_by_side(self, group: Sequence[Task], last: bool) -> list[Outcome]:
-        """Train siblings side by side where possible; then do the tasks that are left one by one.
+        """Train siblings side by side where possible; then do the remaining tasks one by one.
 
-        A sibling that diverges fails alone. Out-of-memory errors are re-raised as `MemoryExhausted`. After any other error of
-        several siblings, each is tried alone.
+        A sibling that diverges fails without the others. An out-of-memory error is re-raised as `MemoryExhausted`. After any
+        other exception, each sibling is tried alone.
         """
         ended: dict[str, Outcome] = {}
         together = [] if last or len(group) == 1 else group
@@ -107,9 +107,10 @@ class GroupRunner:
         return outcomes
 
     def _startable(self, group: Sequence[Task], leases: contextlib.ExitStack) -> list[list[TrainTaskRun]]:
-        """Return the trainings that nobody else works on, in lists of several that start from the same step.
+        """Return trainings that can run side by side: lists of several that start from the same step.
 
-        Their leases are held until `leases` is closed.
+        Trainings that are done, that another run is doing, or whose object is damaged are left out. The leases are held until
+        `leases` is closed.
         """
         by_step: dict[int, list[TrainTaskRun]] = defaultdict(list)
         for task in group:
@@ -121,7 +122,7 @@ class GroupRunner:
         return [runs for runs in by_step.values() if len(runs) > 1]
 
     def _train_together(self, runs: Sequence[TrainTaskRun]) -> dict[str, Outcome]:
-        """Train siblings side by side; return how they ended, by key. Raise `Interrupted` once every state is saved."""
+        """Train siblings side by side; return the outcomes by key. Raise `Interrupted` after all states were saved."""
         for run in runs:
             self._worker.report_start(run.task)
         outcomes: dict[str, Outcome] = {}
@@ -146,6 +147,8 @@ class GroupRunner:
 
 
 def _memory_class(task: Task) -> str:
-    """Return a text that is equal for tasks that need as much memory: kind, setting and objective."""
-    objective = task.spec.trajectory.objective["name"] if isinstance(task.spec, TrainSpec) else None
+    """Return a text that is equal for tasks with the same memory use: kind, setting and objective."""
+    objective = None
+    if isinstance(task.spec, TrainSpec):
+        objective = task.spec.trajectory.objective["name"]
     return canonical_json([task.kind, task.spec.setting.to_json(), objective])

@@ -1,6 +1,6 @@
-"""Which code a process runs: Python, torch, the harness and every plugin, with digests of their sources.
+"""The code that a process runs: Python, torch, the harness and all plugins, with digests of their sources.
 
-A worker compares its own with that of the run it works for, wherever an engine has started it. Knows no engine.
+A worker process compares its own code version with that of the run, and refuses to work if they differ.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.registry.discovery import installed_plugins
+from harness.registry.discovery import Source, installed_plugins
 
 _SUFFIXES = (".py", *EXTENSION_SUFFIXES)
 _NEXT_STEP = (
@@ -27,15 +27,16 @@ _NEXT_STEP = (
 
 
 class OtherCode(HarnessError):
-    """A worker that runs other code than the run it works for."""
+    """A worker process does not run the same code as its run."""
 
 
 @dataclass(frozen=True)
 class PluginVersion:
-    """The code behind one entry point.
+    """The code of one plugin.
 
-    `distribution` is name and version, `location` the package's folder or the module's file, `digest` covers its sources, and
-    `problem` says why it could not be loaded ("" if it was).
+    `plugin` is the name of the entry point. `distribution` is the name and version of the distribution. `location` is the
+    folder of the package or the file of the module. `digest` is the hash of the sources there. `problem` says why the plugin
+    could not be loaded; "" if it was loaded.
     """
 
     plugin: str
@@ -45,16 +46,15 @@ class PluginVersion:
     problem: str = ""
 
     def describe(self) -> str:
-        """Return distribution, version and place, for a message."""
+        """Return the distribution, its version and the location, for a message."""
         return f"{self.distribution} from {self.location or 'an unknown place'}"
 
 
 @dataclass(frozen=True)
 class CodeVersion:
-    """The code that a process runs. Two processes with equal values compute the same.
+    """The code that a process runs. Processes with equal code versions compute the same results.
 
-    `harness` is the harness itself, in the form of a plugin. Locations differ between machines and are not compared: the
-    digests of what lies there are.
+    `harness` describes the harness itself, like a plugin. Locations may differ between machines; they are not compared.
     """
 
     python: str
@@ -64,24 +64,25 @@ class CodeVersion:
     plugins: tuple[PluginVersion, ...]
 
     def to_json(self) -> str:
-        """Return it as JSON, on one line."""
+        """Return the code version as one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> CodeVersion:
-        """Return what `to_json` has written; raise `OtherCode` if it is something else."""
+        """Return a code version from the JSON of `to_json`; raise `OtherCode` if it cannot be read."""
         try:
             fields = json.loads(text)
             fields["harness"] = PluginVersion(**fields["harness"])
             fields["plugins"] = tuple(PluginVersion(**plugin) for plugin in fields["plugins"])
             return cls(**fields)
         except (ValueError, KeyError, TypeError) as error:
-            reason = f"the run's code version is not readable ({error}): the run uses another harness than {_here()}"
+            own = f"basin-harness {_version('basin-harness')} from {Path(__file__).parent}"
+            reason = f"the run's code version is not readable ({error}): the run uses another harness than {own}"
             raise OtherCode(f"{reason}; {_NEXT_STEP}") from None
 
 
 def current_code_version(problems: Iterable[str] = ()) -> CodeVersion:
-    """Return the version of the code that this process runs, from the files as they lie there now.
+    """Return the code version of this process, with digests of the source files as they are now.
 
     `problems` are the catalogue's lines about plugins that could not be loaded. Imports no torch and no plugin.
     """
@@ -90,48 +91,59 @@ def current_code_version(problems: Iterable[str] = ()) -> CodeVersion:
     plugins = []
     for point, source in installed_plugins():
         location, digest = _sources(point.module)
-        problem = next((line for line in lines if line.startswith(f"{source} ")), "")
+        problem = _problem_of(source, lines)
         plugins.append(PluginVersion(source.plugin, source.distribution, location, digest, problem))
     location, digest = _sources("harness")
     harness = PluginVersion("harness", f"basin-harness {_version('basin-harness')}", location, digest)
     return CodeVersion(sys.version.split()[0], sys.executable, _version("torch"), harness, tuple(plugins))
 
 
+def _problem_of(source: Source, lines: Iterable[str]) -> str:
+    """Return the line about a plugin, or ""."""
+    for line in lines:
+        if line.startswith(f"{source} "):
+            return line
+    return ""
+
+
 def require_same_code(run: CodeVersion, worker: CodeVersion) -> None:
-    """Raise `OtherCode` if a worker runs other code than the run it works for."""
+    """Raise `OtherCode` if a worker does not run the same code as its run."""
     difference = code_difference(run, worker)
     if difference:
         raise OtherCode(f"a worker process runs other code than the run: {difference}; {_NEXT_STEP}")
 
 
 def code_difference(run: CodeVersion, worker: CodeVersion) -> str:
-    """Return the first difference between two code versions as part of a line that names both sides, or ""."""
+    """Return the first difference between two code versions, with the versions of both sides; "" if they are equal."""
     if run.python != worker.python:
         return f"the run uses Python {run.python} ({run.executable}), the worker Python {worker.python} ({worker.executable})"
     if run.torch != worker.torch:
         return f"the run uses torch {run.torch} ({run.executable}), the worker torch {worker.torch} ({worker.executable})"
-    return _plugin_difference(run.harness, worker.harness, "the harness") or _plugins_difference(run.plugins, worker.plugins)
+    difference = _plugin_difference(run.harness, worker.harness, "the harness")
+    if difference:
+        return difference
+    return _plugins_difference(run.plugins, worker.plugins)
 
 
 def _plugins_difference(run: Sequence[PluginVersion], worker: Sequence[PluginVersion]) -> str:
-    ours = {plugin.plugin: plugin for plugin in run}
-    theirs = {plugin.plugin: plugin for plugin in worker}
-    for name in sorted(ours.keys() | theirs.keys()):
-        if name not in theirs:
-            return f"plugin '{name}': the run uses {ours[name].describe()}, the worker does not find it"
-        if name not in ours:
-            return f"plugin '{name}': the worker finds {theirs[name].describe()}, the run does not"
-        difference = _plugin_difference(ours[name], theirs[name], f"plugin '{name}'")
+    of_run = {plugin.plugin: plugin for plugin in run}
+    of_worker = {plugin.plugin: plugin for plugin in worker}
+    for name in sorted(of_run.keys() | of_worker.keys()):
+        if name not in of_worker:
+            return f"plugin '{name}': the run uses {of_run[name].describe()}, the worker does not find it"
+        if name not in of_run:
+            return f"plugin '{name}': the worker finds {of_worker[name].describe()}, the run does not"
+        difference = _plugin_difference(of_run[name], of_worker[name], f"plugin '{name}'")
         if difference:
             return difference
     return ""
 
 
 def _plugin_difference(run: PluginVersion, worker: PluginVersion, name: str) -> str:
-    if bool(run.problem) != bool(worker.problem):
-        loads, fails = ("the worker", "the run") if run.problem else ("the run", "the worker")
-        usable = worker if run.problem else run
-        return f"{name}: {loads} uses {usable.describe()}, {fails} cannot load it ({run.problem or worker.problem})"
+    if run.problem and not worker.problem:
+        return f"{name}: the worker uses {worker.describe()}, the run cannot load it ({run.problem})"
+    if worker.problem and not run.problem:
+        return f"{name}: the run uses {run.describe()}, the worker cannot load it ({worker.problem})"
     if (run.distribution, run.digest) == (worker.distribution, worker.digest):
         return ""
     same_place = (run.distribution, run.location) == (worker.distribution, worker.location)
@@ -147,23 +159,21 @@ def _version(distribution: str) -> str:
         return "not installed"
 
 
-def _here() -> str:
-    return f"basin-harness {_version('basin-harness')} from {Path(__file__).parent}"
-
-
 def _sources(module: str) -> tuple[str, str]:
-    """Return where the outermost regular package (or the module) of a module's name lies, and the digest of its sources.
+    """Return the location of a module's outermost regular package, or of the module itself, and the digest of its sources.
 
-    Both are "" if it is not found.
+    Both are "" if the module is not found.
     """
     parts = module.split(".")
     for count in range(1, len(parts) + 1):
         spec = _spec(".".join(parts[:count]))
         if spec is None:
             return "", ""
-        if spec.origin is not None:  # a namespace package has none: it belongs to several distributions
-            folder = Path(spec.origin).parent
-            location = folder if spec.submodule_search_locations is not None else Path(spec.origin)
+        if spec.origin is not None:  # a namespace package, which may belong to several distributions, has no origin
+            location = Path(spec.origin)
+            is_package = spec.submodule_search_locations is not None
+            if is_package:
+                location = location.parent
             return str(location), _digest_of(location)
     return "", ""
 
@@ -177,7 +187,7 @@ def _spec(name: str) -> ModuleSpec | None:
 
 @cache
 def _digest_of(location: Path) -> str:
-    """Return the digest of a module's file, or of the Python files and extension modules in a package's folder."""
+    """Return the digest of a module's file, or of the Python files and extension modules in the folder of a package."""
     whole = hashlib.sha256()
     for path in _source_files(location):
         try:

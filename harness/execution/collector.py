@@ -1,4 +1,4 @@
-"""What the store holds of a run's measurements, read into the run's state; damaged objects are quarantined."""
+"""Reads the results of measurements from the store into the run's state, and quarantines damaged objects."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from harness.plan.graph import PlannedCell
 from harness.store import Store
 from harness.telemetry.events import ObjectQuarantined
 
-MAX_DAMAGES = 3  # times that an object may turn out damaged before its cells fail
+MAX_DAMAGES = 3  # how often an object may turn out damaged before its cells fail
 
 
 class ResultCollector:
-    """Reads what is stored, and counts what turns out to be damaged."""
+    """Reads results of measurements, and counts how often each object turned out damaged."""
 
     def __init__(self, store: Store, state: RunState, context: RunContext) -> None:
         self._store, self._state, self._context = store, state, context
         self._damages: dict[str, int] = {}
 
     def collect(self, tasks: Iterable[Task]) -> None:
-        """Read the values of the measurements among tasks that are stored; a damaged one counts as missing."""
+        """Read the stored results of the measurements among tasks. A damaged result is quarantined, and counts as missing."""
         for task in tasks:
             if task.kind != "measure" or task.key in self._state.measured or not self._store.present(task.key):
                 continue
@@ -38,17 +38,17 @@ class ResultCollector:
                 self._quarantine(task.key, f"object {task.key[:12]} holds no measured values")
 
     def may_be_replaced(self, key: str, message: str) -> bool:
-        """Quarantine an object that turned out damaged, and return True; False if that has happened too often."""
+        """Quarantine a damaged object and return True; return False if it was damaged too often."""
         damages = self._damages.get(key, 0)
         if damages >= MAX_DAMAGES:
             return False
         self._damages[key] = damages + 1
-        if self._store.damage(key):  # otherwise another run has replaced it meanwhile
+        if self._store.damage(key):  # otherwise another run has replaced it in the meantime
             self._quarantine(key, message)
         return True
 
     def record_unplanned(self, cells: Iterable[PlannedCell]) -> None:
-        """Keep the tracebacks of plugins that failed at planning."""
+        """Record the tracebacks of builders that failed during planning."""
         for cell in cells:
             if cell.traceback:
                 facts = {"message": cell.problem, "traceback": cell.traceback, "time": time.time(), "cell": place(cell)}

@@ -1,4 +1,4 @@
-"""What the parts of a run share: the plugins, the folders, the device, and where events go."""
+"""The context that all parts of a run share: plugins, folders, device, events."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from harness.telemetry.stopwatch import Stopwatch
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a run and its workers need to know, in one process.
+    """The context of a run or a worker, in one process.
 
-    `emit` gets every event. `stopping` returns True once the run must save and stop. `threads` are the CPU threads of each
-    task: part of the numerics, so never the number of cores that happen to be free. `save_every` are the seconds after which a
-    training's state is saved at the next end of an epoch. `watch` measures what this process's time is spent on.
+    `store` and `data` are the store's folder and the data root. `device` is `auto`, `cpu`, `cuda` or `cuda:INDEX`. `emit` is
+    called with every event. `stopping()` is True once the run must save and stop. `threads` is the number of CPU threads per
+    task; it affects rounding, so it does not depend on the number of free cores. A training's state is saved at the end of
+    an epoch if the last save is more than `save_every` seconds ago. `watch` measures this process's seconds by phase.
     """
 
     catalogue: Catalogue

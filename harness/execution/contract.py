@@ -1,4 +1,4 @@
-"""The dry pass of a training as a contract test of an architecture: on random images, with a plain loss."""
+"""The dry pass of a training as a contract test of an architecture, on random images with a simple loss."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from harness.execution.environment import TaskEnvironment
 from harness.registry.catalogue import Catalogue, Registration
 from harness.registry.discovery import Source
 
-_IMAGES = 16  # of each split
+_IMAGES = 16  # images per split
 
 
 class RandomImages(Dataset):
-    """Random images of any shape and number of classes."""
+    """Random images of any shape with labels of any number of classes."""
 
     name, version, fingerprint = "random_images", 1, "random"
     train_size = _IMAGES
@@ -52,7 +52,7 @@ class RandomImages(Dataset):
         return (0.5,) * channels, (0.25,) * channels
 
     def load(self, root: Path) -> tuple[Split, Split]:
-        """Return two splits of images; the data root is not read."""
+        """Return the training and the test split; the data root is not read."""
         return self._split("train"), self._split("test")
 
     def _split(self, name: str) -> Split:
@@ -63,19 +63,19 @@ class RandomImages(Dataset):
 
 
 class SquaredError(Objective):
-    """Mean squared error against the classes' unit vectors."""
+    """Mean squared error between logits and one-hot labels."""
 
     name, version = "squared_error", 1
 
     def loss(
         self, logits: Tensor, labels: Tensor, *, teacher_logits: Tensor | None = None, label_smoothing: float = 0.0
     ) -> Tensor:
-        """Return the mean over batch and classes."""
+        """Return the squared error, averaged over batch and classes."""
         return F.mse_loss(logits, F.one_hot(labels, logits.shape[1]).to(logits.dtype))
 
 
 def try_architecture(architecture: Architecture, shape: tuple[int, int, int], num_classes: int) -> None:
-    """Do the dry pass that comes before trainings of an architecture; raise `PluginFailed` with what it finds."""
+    """Do the dry pass that precedes trainings of an architecture; raise `PluginFailed` for the first failing check."""
     source = Source(type(architecture).__module__, "under test")
     images = RandomImages(RandomImages.Options(shape=shape, num_classes=num_classes))
     catalogue = Catalogue(

@@ -1,4 +1,4 @@
-"""The folder of the data sets where the user named none, and what to say if a data set needed one that is not usable."""
+"""The default data root, and error messages for a data root that is missing or cannot be written."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from harness.errors import DataError, HarnessError
 
 NO_DATA_ROOT = Path(os.devnull, "no-data-root")
-"""Stands for a data root where there is none: no file can be there, and none can be made."""
+"""Placeholder for a missing data root: a path at which no file can exist or be created."""
 
 
 def default_data_root() -> Path:
-    """Return the folder of data sets in the user's cache folder, or `NO_DATA_ROOT` if the user has no home folder."""
+    """Return the default data root in the user's cache folder, or `NO_DATA_ROOT` if the user has no home folder."""
     import platformdirs
 
     try:
@@ -26,9 +26,9 @@ def default_data_root() -> Path:
 
 @contextmanager
 def explained(dataset: str, root: Path) -> Iterator[None]:
-    """Name the way out if a data set cannot be loaded because the data root cannot be had or written.
+    """Add advice to errors of loading a data set if the data root is missing or cannot be written.
 
-    Data sets that need no data root (digits) never notice that there is none.
+    A data set that does not use the data root raises no such error.
     """
     try:
         yield
@@ -38,14 +38,14 @@ def explained(dataset: str, root: Path) -> Iterator[None]:
                 f"data set '{dataset}': there is no data root, since HOME is not set and the user has no home folder; "
                 "name a folder with --data or HARNESS_DATA"
             ) from error
-        if isinstance(error, DataError) and not _can_be_made(root):
+        if isinstance(error, DataError) and not _is_writable(root):
             advice = f"or name another data root with --data or HARNESS_DATA, since {root} cannot be written"
             raise DataError(f"{error}; {advice}") from error
         raise
 
 
-def _can_be_made(root: Path) -> bool:
-    """Say whether the folder, or the nearest one above that is there, can be written."""
+def _is_writable(root: Path) -> bool:
+    """Return whether the folder, or its nearest existing parent, can be written."""
     for folder in (root, *root.parents):
         if folder.exists():
             return folder.is_dir() and os.access(folder, os.W_OK)

@@ -1,4 +1,4 @@
-"""Which device computes, and in which precision it trains by itself."""
+"""Choice of the device, and of the precision that `precision: auto` means on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from harness.errors import DeviceError
 
 
 def resolve_device(device: str) -> str:
-    """Return `cpu` or `cuda` for `auto`, or a device that is there; raise `DeviceError`."""
+    """Return the device for `auto`, `cpu`, `cuda` or `cuda:INDEX`; raise `DeviceError` if there is no CUDA device.
+
+    `auto` is `cuda` if it is available, else `cpu`.
+    """
     import torch
 
     available = torch.cuda.is_available()
@@ -20,10 +23,9 @@ def resolve_device(device: str) -> str:
 
 
 def precision_on(device: str) -> Literal["fp32", "bf16"]:
-    """Return what `precision: auto` is on a device that is there: bf16 on a CUDA device that computes in it.
+    """Return the precision that `precision: auto` means: bf16 on a CUDA device with bf16 units, else fp32.
 
-    On the CPU it is fp32 everywhere: which processors have bf16 instructions is not for users to know, and what a file trains
-    on one laptop it shall train on the next.
+    On CPUs it is always fp32, so that a benchmark file means the same on processors with and without bf16 instructions.
     """
     if not device.startswith("cuda"):
         return "fp32"

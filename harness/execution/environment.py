@@ -1,4 +1,4 @@
-"""A setting made real on a device: data, augmentation, networks. Knows no task and no store."""
+"""The data, the augmentation and the networks of a setting, on a device. Independent of tasks and store."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from harness.registry.catalogue import Catalogue
 from harness.training.augmentation import Augmenter
 
 PROBE_IMAGES = 16
-"""Training images on which a network with stored weights is compared with the trained one."""
+"""Number of training images on which a network with stored weights is compared with the trained network."""
 
-_TOLERANCE = 1e-3  # of the largest logit; differences by rounding are a thousand times smaller
+_TOLERANCE = 1e-3  # relative to the largest logit; rounding errors are a thousand times smaller
 
 
 class TaskEnvironment:
-    """A data set, an architecture and a recipe on a device. The worker keeps it from task to task.
+    """A data set, an architecture and a recipe on a device. A worker uses one for all consecutive tasks of a setting.
 
-    `architecture_label` is what messages call the architecture.
+    `data` is the data root. `architecture_label` is the architecture's name in messages.
     """
 
     def __init__(self, catalogue: Catalogue, spec: SettingSpec, data: Path, device: torch.device) -> None:
@@ -56,25 +56,25 @@ class TaskEnvironment:
         return self.dataset.num_classes
 
     def module(self, stream: int = 0) -> torch.nn.Module:
-        """Return a freshly initialized network."""
+        """Return a newly initialized network on the CPU, in training mode. `stream` is the key of its init stream."""
         return build_module(self.architecture, self.architecture_label, self.dataset, stream)
 
     def network(self, stream: int = 0, *, gradient: bool = False) -> FlatNetwork:
-        """Return a freshly initialized network on the device, in one vector."""
+        """Return a newly initialized network on the device, with its weights in one vector."""
         return FlatNetwork(self.module(stream), self.device, gradient=gradient)
 
     @cached_property
     def probe(self) -> FlatNetwork:
-        """A network with its own initialization. States are loaded into it to check what they compute."""
+        """A network for `check_stored`. Its initialization differs from that of any trained network."""
         return self.network(streams.key("probe"))
 
     @cached_property
     def probe_images(self) -> Tensor:
-        """Some training images, normalized, float32 (batch, channels, height, width)."""
+        """The first training images, at most 16, normalized: float32 (batch, channels, height, width)."""
         return self.train_images.take(torch.arange(min(PROBE_IMAGES, len(self.train))))
 
     def check_stored(self, trained: FlatNetwork, state: StateDict) -> None:
-        """Raise `PluginFailed` if a fresh network with a state does not compute what the trained network does."""
+        """Raise `PluginFailed` if a new network with the state dict `state` gives other logits than the trained network."""
         label = self.architecture_label
         with attribute_errors(label, "loading its own state"):
             self.probe.load(state)
@@ -89,7 +89,7 @@ class TaskEnvironment:
 
 
 def _located_dataset(catalogue: Catalogue, identity: Identity, data: Path) -> Dataset:
-    """Return the data set that a spec describes, as it lies under the data root."""
+    """Return the data set with an identity, for this data root. Raise `UserError` if the fingerprint differs."""
     own = {name: value for name, value in identity.items() if name != "fingerprint"}
     named: Dataset = catalogue.from_identity("dataset", own)
     with attribute_errors(plugin_label(catalogue, "dataset", named), "located"):
@@ -100,7 +100,7 @@ def _located_dataset(catalogue: Catalogue, identity: Identity, data: Path) -> Da
 
 
 def _load(dataset: Dataset, label: str, data: Path) -> tuple[Split, Split]:
-    """Return the training and the test split, checked."""
+    """Return the training and the test split; raise `PluginFailed` if they are not as the data set declares."""
     with explained(dataset.full_name, data), attribute_errors(label, "load"):
         splits = dataset.load(data)
     if not isinstance(splits, tuple | list) or len(splits) != 2:

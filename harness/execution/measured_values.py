@@ -1,4 +1,4 @@
-"""The values of a measurement, as the store keeps them and as rows need them."""
+"""The values of a measurement, and their JSON in the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.results.rows import Better
 
 @dataclass(frozen=True)
 class Measured:
-    """What the store holds of a measurement: a metric's values, its own first, and what the ensemble warns of."""
+    """The result of a measurement: a metric's values, the main one first, and warnings about the ensemble."""
 
     values: tuple[MetricValue, ...]
     warnings: tuple[str, ...]
@@ -21,26 +21,25 @@ class Measured:
 
 def values_json(values: Sequence[MetricValue]) -> list[dict[str, Any]]:
     """Return a metric's values as JSON."""
-    written = []
-    for value in values:
-        error = value.standard_error
-        written.append(
-            {
-                "metric": value.metric,
-                "value": _number_json(value.value),
-                "standard_error": None if error is None else _number_json(error),
-                "unit": value.unit,
-                "better": value.better,
-            }
-        )
-    return written
+    return [_value_json(value) for value in values]
+
+
+def _value_json(value: MetricValue) -> dict[str, Any]:
+    error = value.standard_error
+    return {
+        "metric": value.metric,
+        "value": _number_json(value.value),
+        "standard_error": None if error is None else _number_json(error),
+        "unit": value.unit,
+        "better": value.better,
+    }
 
 
 def measured_from_json(meta: Mapping[str, Any]) -> Measured:
-    """Return what the meta-data of a measurement's object holds; raise `ValueError` if it holds no measured values."""
+    """Return a measurement from the metadata of its object; raise `ValueError` if the metadata has no measured values."""
     try:
         values = tuple(_value_from_json(value) for value in meta["values"])
-        warnings = meta.get("warnings", [])  # objects of earlier versions have none
+        warnings = meta.get("warnings", [])  # objects of earlier versions have no warnings
     except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(str(error)) from None
     if not values:
@@ -51,7 +50,9 @@ def measured_from_json(meta: Mapping[str, Any]) -> Measured:
 
 
 def _value_from_json(value: Mapping[str, Any]) -> MetricValue:
-    metric, unit, better = value["metric"], value["unit"], value["better"]
+    metric = value["metric"]
+    unit = value["unit"]
+    better = value["better"]
     if not isinstance(metric, str) or not isinstance(unit, str) or better not in get_args(Better):
         raise ValueError("a metric, a unit or a direction is no text")
     error = value["standard_error"]
@@ -59,6 +60,8 @@ def _value_from_json(value: Mapping[str, Any]) -> MetricValue:
 
 
 def _number_json(value: float) -> float | str:
-    """Return a number, or the text of one that JSON lacks (NaN, infinities), which `float` reads."""
+    """Return a finite number, or the text of NaN or an infinity, which JSON lacks; `float` reads both."""
     value = float(value)
-    return value if math.isfinite(value) else repr(value)
+    if math.isfinite(value):
+        return value
+    return repr(value)

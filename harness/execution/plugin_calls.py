@@ -1,4 +1,4 @@
-"""Calls of plugins whose errors name the plugin. Knows no task and no store."""
+"""Calls of plugins; errors name the plugin. Independent of tasks and store."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from harness.registry.catalogue import Catalogue
 
 
 def plugin_label(catalogue: Catalogue, kind: str, plugin: Plugin) -> str:
-    """Return what messages call a plugin: kind, name, and where it comes from."""
+    """Return a plugin's name in messages: kind, name and source."""
     return f"{kind} '{plugin.full_name}' of {catalogue.registration(kind, plugin.name).source}"
 
 
 def make_objective(catalogue: Catalogue, identity: Identity) -> tuple[Objective, str]:
-    """Return the objective that an identity describes, its loss checked at each call, and what messages call it."""
+    """Return the objective with an identity, and its name in messages. Each loss that it returns is checked."""
     objective: Objective = catalogue.from_identity("objective", identity)
     label = plugin_label(catalogue, "objective", objective)
     return check_loss(objective, label), label
 
 
 def check_loss(objective: Objective, label: str) -> Objective:
-    """Make an objective check each loss that it returns, and name itself in its errors.
+    """Make an objective check each loss that it returns: a floating-point scalar tensor. Errors start with `label`.
 
-    The object itself is changed and returned: it may be more than its loss.
+    The `loss` of the given object is replaced. A wrapper object would lack its other attributes.
     """
     plain = objective.loss
 
@@ -53,9 +53,9 @@ def check_loss(objective: Objective, label: str) -> Objective:
 
 
 def make_architecture(catalogue: Catalogue, identity: Identity, data: Path) -> Architecture:
-    """Return the architecture that an identity describes, as this machine can build it. `data` is the data root.
+    """Return the architecture with an identity, ready to build. `data` is the data root.
 
-    Raise `UserError` if a file that it is built from is missing, or is not the one that the identity was made for.
+    Raise `UserError` if a file that `build` reads is missing or differs from the one in the identity.
     """
     named: Architecture = catalogue.from_identity("architecture", identity)
     with attribute_errors(plugin_label(catalogue, "architecture", named), "located"):
@@ -65,11 +65,11 @@ def make_architecture(catalogue: Catalogue, identity: Identity, data: Path) -> A
 
 
 def build_module(architecture: Architecture, label: str, dataset: Dataset, stream: int) -> torch.nn.Module:
-    """Return a freshly initialized network in training mode; `stream` seeds torch's generator."""
+    """Return a newly initialized network in training mode. torch's generator is seeded with `stream`."""
     with streams.seeded(stream), attribute_errors(label, "build"):
         module = architecture.build(dataset.shape, dataset.num_classes)
     if not isinstance(module, torch.nn.Module) or next(module.parameters(), None) is None:
         raise PluginFailed(f"{label}: build gave {type(module).__name__}; a module with parameters is expected")
     with attribute_errors(label, "train"):
-        module.train()  # networks that freeze parts of themselves do it here
+        module.train()  # some networks freeze layers in `train`
     return module

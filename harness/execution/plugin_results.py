@@ -1,7 +1,8 @@
-"""What plugins return, checked before it is used. Knows no task and no store."""
+"""Checks of values that plugins return. Independent of tasks and store."""
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -16,19 +17,20 @@ from harness.networks.flat_network import StateDict
 from harness.results.rows import Better
 
 MAX_VALUES = 100_000
-"""Values that a metric may return for one ensemble; one that yields without end is stopped there."""
+"""Most values that a metric may return for one ensemble. A metric may yield forever."""
 
 
 def check_split(what: str, split: Any, dataset: Dataset) -> None:
-    """Refuse a split that is not what every later step takes for granted; a label out of range would end a CUDA process."""
+    """Raise `PluginFailed` for a split with wrong types, shapes or labels. On CUDA a wrong label would end the process."""
     problem = _split_problem(split, dataset)
     if problem:
-        wanted = f"images uint8 (n, {', '.join(map(str, dataset.shape))}) with labels int64 (n,) below {dataset.num_classes}"
-        raise PluginFailed(f"{what} that is not {wanted}: {problem}")
+        shape = ", ".join(map(str, dataset.shape))
+        expected = f"images uint8 (n, {shape}) with labels int64 (n,) below {dataset.num_classes}"
+        raise PluginFailed(f"{what} that is not {expected}: {problem}")
 
 
 def _split_problem(split: Any, dataset: Dataset) -> str:
-    """Say what is wrong with a split, or nothing."""
+    """Return what is wrong with a split, or ""."""
     if not isinstance(split, Split):
         return f"it is a {type(split).__name__}"
     for name, tensor, dtype in (("images", split.images, torch.uint8), ("labels", split.labels, torch.int64)):
@@ -41,11 +43,13 @@ def _split_problem(split: Any, dataset: Dataset) -> str:
     if not len(split):
         return "it is empty"
     least, most = int(split.labels.min()), int(split.labels.max())
-    return "" if least >= 0 and most < dataset.num_classes else f"its labels go from {least} to {most}"
+    if least < 0 or most >= dataset.num_classes:
+        return f"its labels go from {least} to {most}"
+    return ""
 
 
 def check_states(what: str, states: Sequence[dict[str, Any]], outputs: int, like: StateDict) -> None:
-    """Refuse derived weights that are not as many as declared, or do not fit the network."""
+    """Raise `PluginFailed` unless there are `outputs` state dicts with the names, shapes and dtypes of `like`."""
     if len(states) != outputs:
         raise PluginFailed(f"{what} {len(states)} states; it declares {outputs}")
     for state in states:
@@ -60,7 +64,10 @@ def check_states(what: str, states: Sequence[dict[str, Any]], outputs: int, like
 
 
 def check_logits(label: str, logits: Any, shape: tuple[int, int], where: str) -> None:
-    """Refuse outputs that are not finite logits of a shape (batch, classes); `where` says on what they were computed."""
+    """Raise `PluginFailed` unless `logits` are finite floating-point logits of `shape` (batch, classes).
+
+    `where` says in messages how they were computed.
+    """
     expected = f"a tensor {shape} of logits is expected"
     if not isinstance(logits, Tensor):
         raise PluginFailed(f"{label}: gives a {type(logits).__name__} {where}; {expected}")
@@ -75,20 +82,31 @@ def check_logits(label: str, logits: Any, shape: tuple[int, int], where: str) ->
 
 
 def check_values(what: str, values: Sequence[Any], name: str) -> None:
-    """Refuse values that cannot become rows."""
+    """Raise `PluginFailed` for values of a metric that cannot become rows. `name` is the metric's name."""
     if not values or not all(isinstance(v, MetricValue) for v in values) or values[0].metric != name:
         raise PluginFailed(f"{what} {values!r:.80}; its own MetricValue first is expected")
     if len(values) > MAX_VALUES:
         raise PluginFailed(f"{what} more than {MAX_VALUES} values")
+    names: set[str] = set()
     for value in values:
-        right = isinstance(value.metric, str) and value.metric.isprintable() and 0 < len(value.metric) <= 100
-        right = right and isinstance(value.unit, str) and len(value.unit) <= 100 and value.better in get_args(Better)
-        if not (right and _is_number(value.value) and (value.standard_error is None or _is_number(value.standard_error))):
+        if not _is_valid(value):
             raise PluginFailed(f"{what} {value!r:.200}; a name, numbers, a unit and higher, lower or nothing are expected")
-    names = [value.metric for value in values]
-    if len(set(names)) < len(names):
-        raise PluginFailed(f"{what} two values named '{next(n for n in names if names.count(n) > 1)}'")
+    for value in values:
+        if value.metric in names:
+            raise PluginFailed(f"{what} two values named '{value.metric}'")
+        names.add(value.metric)
+
+
+def _is_valid(value: MetricValue) -> bool:
+    """Return whether a value's fields have valid types, lengths and choices."""
+    has_name = isinstance(value.metric, str) and value.metric.isprintable() and 0 < len(value.metric) <= 100
+    has_unit = isinstance(value.unit, str) and len(value.unit) <= 100
+    has_error = value.standard_error is None or _is_number(value.standard_error)
+    return has_name and has_unit and has_error and _is_number(value.value) and value.better in get_args(Better)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real | np.number) or (isinstance(value, Tensor | np.ndarray) and value.size == 1)
+    """Return whether a value is a number, or an array with one element."""
+    if isinstance(value, Tensor | np.ndarray):
+        return math.prod(value.shape) == 1
+    return isinstance(value, numbers.Real | np.number)

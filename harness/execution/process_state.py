@@ -1,4 +1,4 @@
-"""The state of a process that results depend on, and that a plugin may change."""
+"""Global state of the process that affects results and that a plugin may change."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-_MAIN_THREAD = threading.main_thread()  # only there may handlers of signals be set
+_MAIN_THREAD = threading.main_thread()  # the only thread that can set signal handlers
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM") if hasattr(signal, name)]
 _CUDNN_FLAGS = ("enabled", "benchmark", "deterministic")
 
 
 class ProcessState:
-    """Threads, torch's and NumPy's defaults, the working folder and signal handlers, as they were when this was made.
+    """Restores the number of threads, defaults of torch and NumPy, the working folder and signal handlers.
 
-    Global random generators are left out: nothing draws from them.
+    The number of threads is restored to `threads`; torch's dtype, device and gradient mode to torch's own defaults; the rest to
+    the values at construction. Global random generators are not restored, since nothing depends on their state.
     """
 
     def __init__(self, threads: int) -> None:
@@ -34,7 +35,7 @@ class ProcessState:
         self.restore()
 
     def restore(self) -> None:
-        """Set everything back."""
+        """Restore everything."""
         self._restore_torch()
         np.seterr(**self._numpy_errors)
         sys.setrecursionlimit(self._recursion_limit)
@@ -61,5 +62,5 @@ class ProcessState:
 
 
 def _determinism() -> tuple[bool, bool]:
-    """Return whether algorithms must be deterministic, and whether others only warn."""
+    """Return whether torch must use deterministic algorithms, and whether it only warns if there is none."""
     return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()

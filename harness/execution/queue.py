@@ -13,7 +13,7 @@ _ORDER: tuple[Kind, ...] = ("check", "measure", "predict", "derive", "train")
 
 
 class TaskQueue:
-    """Pending tasks whose parents are done, the most urgent first, in groups."""
+    """Hands out pending tasks whose parents are done: in groups, the most urgent first."""
 
     def __init__(self, pending: dict[str, Task]) -> None:
         self._tasks = pending
@@ -42,7 +42,7 @@ class TaskQueue:
         self._groups[group].append(key)
 
     def take(self) -> list[Task]:
-        """Return the most urgent group of ready tasks."""
+        """Remove and return the most urgent group of ready tasks."""
         _, group = heapq.heappop(self._heap)
         return [self._tasks[key] for key in self._groups.pop(group)]
 

@@ -1,4 +1,4 @@
-"""Measured values → rows, failures and members of a run."""
+"""Rows, failures and members of a run, from its graph and its state."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _EPOCHS = ("training_epochs", "new_epochs")
 
 @dataclass(frozen=True)
 class _MetricResult:
-    """How a metric of a cell came out: its values, or why it failed, or neither if it is missing.
+    """The result of a metric for a cell: values, or the message of a failure, or neither if it is missing.
 
-    `key` is the measurement's. `cause` is the key under which the store keeps the details of a failure.
+    `key` is the key of the measurement. `cause` is the key under which the store keeps the traceback of a failure.
     """
 
     metric: Metric
@@ -34,7 +34,7 @@ class _MetricResult:
 
 
 def rows(graph: Graph, state: RunState) -> list[Row]:
-    """Return all rows of a benchmark in its order: measured, failed and missing ones."""
+    """Return all rows of a benchmark in the order of its cells and metrics: measured, failed and missing ones."""
     found: list[Row] = []
     for cell in graph.cells:
         make_row = _row_maker(cell, graph.benchmark.name, state)
@@ -45,7 +45,7 @@ def rows(graph: Graph, state: RunState) -> list[Row]:
 
 
 def _row_maker(cell: PlannedCell, benchmark: str, state: RunState) -> partial[Row]:
-    """Return `Row` with what all rows of a cell have in common."""
+    """Return `Row` with the fields that all rows of a cell have in common."""
     method = cell.spec.method.plugin
     return partial(
         Row,
@@ -62,7 +62,7 @@ def _row_maker(cell: PlannedCell, benchmark: str, state: RunState) -> partial[Ro
 
 
 def _metric_rows(result: _MetricResult, make_row: partial[Row]) -> list[Row]:
-    """Return a row per value of a metric, or one that says why there is none."""
+    """Return one row per value of a metric, or one row that says why there is none."""
     version = _version(result.metric)
     if not result.values:
         status = "failed" if result.message else "missing"
@@ -86,7 +86,10 @@ def _metric_rows(result: _MetricResult, make_row: partial[Row]) -> list[Row]:
 
 
 def _cost_rows(cell: PlannedCell, make_row: partial[Row]) -> list[Row]:
-    """Return what the ensemble costs alone, and what of that is new: a detail, since it depends on the methods before it."""
+    """Return the rows of the ensemble's cost alone, and of its new cost after the cells before it.
+
+    The latter is no main value, since it depends on the order of the methods.
+    """
     found = []
     for metric, epochs in zip(_EPOCHS, (cell.epochs_alone, cell.epochs_new), strict=True):
         make = partial(make_row, metric=metric, unit="epochs", main=metric != "new_epochs", metric_version=f"{metric}@1")
@@ -98,7 +101,7 @@ def _cost_rows(cell: PlannedCell, make_row: partial[Row]) -> list[Row]:
 
 
 def _warnings(cell: PlannedCell, state: RunState) -> Sequence[str]:
-    """Return why a cell's ensemble is degenerate: as measured or, before any measurement, as its members' keys say."""
+    """Return warnings about a degenerate ensemble: measured ones or, before any measurement, those that follow from keys."""
     found: Sequence[str] = planned_warnings([member.key for member in cell.members])
     for measure in cell.measures.values():
         measured = state.measured.get(measure.key)
@@ -109,13 +112,15 @@ def _warnings(cell: PlannedCell, state: RunState) -> Sequence[str]:
 
 def _version(plugin: Plugin) -> str:
     """Return a plugin's name and version, and the options that are not at their defaults."""
+    version = f"{plugin.name}@{plugin.version}"
     changed = changed_options(plugin.options)
-    options = canonical_json(changed) if changed else ""
-    return f"{plugin.name}@{plugin.version}{options}"
+    if changed:
+        version += canonical_json(changed)
+    return version
 
 
 def _results(cell: PlannedCell, graph: Graph, state: RunState) -> Iterator[_MetricResult]:
-    """Yield how each metric of a cell came out."""
+    """Yield the result of each metric for a cell."""
     owners: dict[str, str] = dict.fromkeys(_EPOCHS, "the harness")
     for labeled in graph.benchmark.metrics:
         owners[labeled.plugin.name] = f"metric '{labeled.plugin.name}'"
@@ -141,7 +146,10 @@ def _result(metric: Metric, key: str, owners: dict[str, str], graph: Graph, stat
 
 
 def _name_clash(metric: str, values: Sequence[MetricValue], owners: dict[str, str]) -> str:
-    """Return which of a metric's values has a name that another owns; if none has, the metric owns the names now."""
+    """Return a message if one of a metric's values has a name that another metric owns, else "".
+
+    `owners` are the owners by name. Names that are free become the metric's.
+    """
     for value in values:
         owner = owners.setdefault(value.metric, f"metric '{metric}'")
         if owner != f"metric '{metric}'":
@@ -150,9 +158,9 @@ def _name_clash(metric: str, values: Sequence[MetricValue], owners: dict[str, st
 
 
 def failures(graph: Graph, state: RunState) -> list[dict[str, Any]]:
-    """Return the cells that failed, as JSON, each reason once.
+    """Return the failed cells as JSON, each reason once per cell.
 
-    `metrics` are those that lack a value for the reason. `key` is the one under which the store keeps the traceback, if any.
+    `metrics` are the metrics without a value for that reason. The store keeps the traceback, if any, under `key`.
     """
     found: dict[tuple[int, str], dict[str, Any]] = {}
     for number, cell in enumerate(graph.cells):
@@ -164,7 +172,7 @@ def failures(graph: Graph, state: RunState) -> list[dict[str, Any]]:
 
 
 def members(graph: Graph) -> list[dict[str, Any]]:
-    """Return, as JSON, where the store keeps each member's weights: the object's key and the part of it."""
+    """Return the location of each member's weights in the store, as JSON: the key of the object and the part."""
     found = []
     for cell in graph.cells:
         for index, member in enumerate(cell.members):

@@ -1,6 +1,6 @@
-"""A benchmark → a finished run in a folder: the one place that plans, opens store and engine, runs, and writes what there is.
+"""Run a benchmark in a folder: plan, open the store and the engine, do the tasks, write the results.
 
-The command line, the pytest plugin and Python users run benchmarks through `run_benchmark`.
+`harness run`, `harness.run` and the pytest plugin all call `run_benchmark`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from harness.telemetry.stopwatch import Stopwatch
 
 Status = Literal["done", "failed", "interrupted"]
 Observers = Callable[[Graph], AbstractContextManager[Mapping[str, Observer]]]
-"""Given the graph, the observers of a run by name, for as long as it lasts."""
+"""Returns a context manager of a run's observers by name. It is entered when the run begins, and exited when it ends."""
 
 
 def _never() -> bool:
@@ -57,10 +57,11 @@ def _no_observers(graph: Graph) -> Iterator[Mapping[str, Observer]]:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How and where a benchmark is run. Nothing here changes a result.
+    """How and where a benchmark is run.
 
-    `folder` gets the rows and the board, `store` keeps computed objects, `data` holds the data sets. `stopping` is asked after
-    every step; `say` gets lines for the user; `command` is what `run.json` says the run was started with.
+    Rows and board are written to `folder`, computed objects to `store`. `data` is the data root. `stopping()` is called after
+    every training step, and is True once the run must save and stop. `say` is called with lines for the user. `command` is the
+    command line that `run.json` records.
     """
 
     folder: Path
@@ -77,7 +78,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that has ended: all of it done, some cells failed, or interrupted with everything computed on disk."""
+    """A run that has ended: done, with failed cells, or interrupted. Whatever was computed is on disk."""
 
     folder: Path
     graph: Graph
@@ -87,17 +88,17 @@ class FinishedRun:
 
     @property
     def failures(self) -> list[dict[str, Any]]:
-        """The cells that failed, each reason once."""
+        """The failed cells with the reasons, each reason once per cell."""
         return failures(self.graph, self.state)
 
 
 def run_benchmark(
     benchmark: Benchmark, catalogue: Catalogue, settings: RunSettings, watch: Stopwatch | None = None
 ) -> FinishedRun:
-    """Do what the store lacks of a benchmark, and keep rows, board and `run.json` in a folder up to date.
+    """Compute what the store lacks of a benchmark; write rows, board and `run.json` to the run's folder.
 
-    Raise `UserError` for what the user can fix before anything is done (a device that is not there, a folder in use), and its
-    subclass `RunStopped` if the store or the folder takes no more; what was computed before is on disk then.
+    Raise `UserError` for a mistake that is found before the run begins, such as a missing device or a folder in use. Raise
+    its subclass `RunStopped` if the store or the folder cannot be written during the run; what was computed before is on disk.
     """
     watch = watch or Stopwatch("starting")
     device = resolve_device(settings.device)
@@ -125,7 +126,7 @@ def run_benchmark(
 
 
 def _run(runner: Runner, settings: RunSettings) -> Status:
-    """Run, and write what there is beside the rows when it begins and when it ends, however it ends; return the status."""
+    """Run, and return the status. Write `run.json` and the board at the beginning and at the end, also after an error."""
     emit, watch = runner.context.emit, runner.context.watch
     name = runner.graph.benchmark.name
     emit(RunStarted(benchmark=name, command=tuple(settings.command)))
@@ -150,7 +151,7 @@ def _run(runner: Runner, settings: RunSettings) -> Status:
 
 
 def _write(runner: Runner, settings: RunSettings, status: str) -> None:
-    """Write `run.json` and `leaderboard.md` beside the rows."""
+    """Write `run.json` and `leaderboard.md` to the run's folder."""
     folder, graph, state = runner.out, runner.graph, runner.state
     facts = {
         "benchmark": graph.benchmark.resolved(),
@@ -169,7 +170,7 @@ def _write(runner: Runner, settings: RunSettings, status: str) -> None:
 
 @contextlib.contextmanager
 def _event_log(settings: RunSettings, graph: Graph, observers: Mapping[str, Observer]) -> Iterator[EventLog]:
-    """Open the event log, and say at the end if it could not be written."""
+    """Open the event log within the block; tell the user at the end if events could not be written."""
     path = settings.folder / "events.jsonl"
     log = EventLog(path, observers, EventAnnotator(graph, settings.folder))
     try:

@@ -1,4 +1,4 @@
-"""A run's folder: where it may lie, and that one run at a time writes there. Knows nothing of what the files hold."""
+"""A run's folder: checks of its location, and a lock so that one run at a time writes to it."""
 
 from __future__ import annotations
 
@@ -19,29 +19,32 @@ from harness.errors import UserError
 from harness.text import escape_unprintable
 
 FILES = ("results.csv", "leaderboard.md", "run.json", "events.jsonl", "profile.json", "report.html", "examples.npz")
-"""What this project writes into a run's folder. Rows come first: without them the others say little."""
+"""The files in a run's folder. The rows come first: the other files depend on them."""
 
 _EARLIER = re.compile(r"earlier-[0-9]+")
 _HALF_WRITTEN = re.compile(r"\.(earlier-)?[0-9a-f]{16}\.part")
-_STALE = 600.0  # seconds after which half a file is nobody's any more; writing one takes a moment
+_STALE_SECONDS = 600.0  # age after which a partly written file is taken as abandoned
 _LOCK, _OWNER = ".run.lock", ".run.owner"
 _STORE_FOLDERS = ("objects", "trajectories", "tasks")
 
 
 def check_places(out: Path, store: Path, data: Path, *, named: str = "") -> None:
-    """Raise `UserError` if a run's folder, its store and its data root would write over each other. Writes nothing.
+    """Raise `UserError` if a run's folder, its store and its data root would overwrite each other's files. Writes nothing.
 
-    `named` is the benchmark's name if the folder follows from it, and empty if the folder was chosen. Links are followed, and
-    names that differ in case alone count as equal: on some file systems they are.
+    `named` is the benchmark's name if the folder's path is derived from it, and empty if the user gave the path. Links are
+    followed. Names that differ in case only count as equal, as on some file systems.
     """
-    where = f"name '{named}': its folder {out}" if named else f"--out {out}"
-    remedy = "choose another folder with --out" + (", or another name" if named else "")
-    for root in (store, *_stores_around(out)):
+    where = f"--out {out}"
+    remedy = "choose another folder with --out"
+    if named:
+        where = f"name '{named}': its folder {out}"
+        remedy = f"{remedy}, or another name"
+    for root in (store, *_enclosing_stores(out)):
         inside = _path_within(out, root)
         if inside is not None:
             what = f"lies in the store {root}" if inside else f"is the store's folder {root}"
             raise UserError(escape_unprintable(f"{where} {what}; {remedy}"))
-    for root in _stores_around(Path(os.path.realpath(store)).parent):
+    for root in _enclosing_stores(Path(os.path.realpath(store)).parent):
         raise UserError(escape_unprintable(f"--store {store}: lies in the store {root}; choose another folder with --store"))
     if _path_within(out, data) == ():
         raise UserError(escape_unprintable(f"{where} is the data root {data}; {remedy}"))
@@ -52,22 +55,24 @@ def check_places(out: Path, store: Path, data: Path, *, named: str = "") -> None
             raise UserError(escape_unprintable(f"{option} {root}: {taken}; choose another folder with {option}"))
 
 
-def _stores_around(path: Path) -> Iterator[Path]:
-    """Yield the stores that a folder is, or lies in."""
+def _enclosing_stores(path: Path) -> Iterator[Path]:
+    """Yield the folder itself and its parents, as far as they are stores."""
     real = Path(os.path.realpath(path))
     for folder in (real, *real.parents):
-        with contextlib.suppress(OSError):  # a folder that may not be looked into
+        with contextlib.suppress(OSError):  # a folder without read permission
             if all((folder / name).is_dir() for name in _STORE_FOLDERS):
                 yield folder
 
 
 def _path_within(path: Path, root: Path) -> tuple[str, ...] | None:
-    """Return the path's steps from a root; none if it is the root, and None if it lies elsewhere."""
-    steps, above = _steps(path), _steps(root)
-    return steps[len(above) :] if steps[: len(above)] == above else None
+    """Return the parts of a path relative to a root: () if it is the root, None if it is outside."""
+    parts, root_parts = _normalized_parts(path), _normalized_parts(root)
+    if parts[: len(root_parts)] != root_parts:
+        return None
+    return parts[len(root_parts) :]
 
 
-def _steps(path: Path) -> tuple[str, ...]:
+def _normalized_parts(path: Path) -> tuple[str, ...]:
     real = unicodedata.normalize("NFC", os.path.realpath(path))
     return Path(real.casefold()).parts
 
@@ -78,10 +83,10 @@ def _is_reserved(name: str) -> bool:
 
 @contextlib.contextmanager
 def open_folder(folder: Path) -> Iterator[None]:
-    """Make a run's folder, and let no other run write there within the block.
+    """Create a run's folder, and lock it within the block.
 
-    Raise `UserError` if it cannot be written, or if another run holds it. A file system without locks is no obstacle: then
-    nothing keeps two runs apart.
+    Raise `UserError` if it cannot be written, or if another run holds the lock. On a file system without locks, the folder is
+    not locked.
     """
     with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +103,9 @@ def _check_files(folder: Path) -> None:
     for name in FILES:
         path = folder / name
         if path.is_dir() or path.is_fifo() or path.is_socket():
-            what = "a folder" if path.is_dir() else "a pipe or socket"
+            what = "a pipe or socket"
+            if path.is_dir():
+                what = "a folder"
             message = f"--out {folder}: {name} there is {what}, and a run writes a file of that name; choose another folder"
             raise UserError(escape_unprintable(message))
 
@@ -112,9 +119,9 @@ def _explained(folder: Path) -> Iterator[None]:
 
 
 def _remove_half_written(folder: Path) -> None:
-    """Remove what a killed run left of files that it was writing: it lies under such names, and there is more of it nowhere."""
+    """Remove partly written files of killed runs. Files are written under a temporary name and then renamed."""
     for rest in folder.glob(".*.part"):
-        if not _HALF_WRITTEN.fullmatch(rest.name) or time.time() - rest.lstat().st_mtime < _STALE:
+        if not _HALF_WRITTEN.fullmatch(rest.name) or time.time() - rest.lstat().st_mtime < _STALE_SECONDS:
             continue
         if rest.is_dir() and not rest.is_symlink():
             shutil.rmtree(rest)
@@ -124,7 +131,7 @@ def _remove_half_written(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the operating system frees when this process dies; say who else holds it."""
+    """Hold the folder's lock within the block. The operating system releases it if this process dies."""
     lock = filelock.FileLock(folder / _LOCK, timeout=0)
     if not _acquire(lock, folder):
         yield
@@ -133,14 +140,14 @@ def _locked(folder: Path) -> Iterator[None]:
         _write_owner(folder)
         yield
     finally:
-        for name in (_OWNER, _LOCK):  # before it is freed: whoever opened the file meanwhile sees that it has no name
+        for name in (_OWNER, _LOCK):  # unlink before the release: a process that has opened the file sees that it was removed
             with contextlib.suppress(OSError):
                 (folder / name).unlink()
         lock.release()
 
 
 def _acquire(lock: filelock.BaseFileLock, folder: Path) -> bool:
-    """Take the lock; return False if the file system has none."""
+    """Take the lock; return False on a file system without locks. Raise `UserError` if another run holds it."""
     try:
         lock.acquire()
     except filelock.Timeout:
@@ -152,16 +159,16 @@ def _acquire(lock: filelock.BaseFileLock, folder: Path) -> bool:
 
 def _write_owner(folder: Path) -> None:
     owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    with contextlib.suppress(OSError):  # a full disk: the next message knows less
+    with contextlib.suppress(OSError):  # a full disk: the message of a refused run has no owner then
         (folder / _OWNER).write_text(json.dumps(owner), encoding="utf-8")
 
 
 def _refusal(folder: Path) -> str:
-    who = "another run"
+    holder = "another run"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         owner = json.loads((folder / _OWNER).read_text(encoding="utf-8"))
-        who = f"another run (process {owner['pid']} on {owner['host']}, since {owner['since']})"
+        holder = f"another run (process {owner['pid']} on {owner['host']}, since {owner['since']})"
     return escape_unprintable(
-        f"{folder}: {who} is writing there; wait until it has ended, or choose another folder with --out; of an array of jobs "
-        f"all but the first are refused: give each a folder of its own, such as --out '{folder}-'$SLURM_ARRAY_TASK_ID"
+        f"{folder}: {holder} is writing there; wait until it has ended, or choose another folder with --out; of an array of "
+        f"jobs all but the first are refused: give each a folder of its own, such as --out '{folder}-'$SLURM_ARRAY_TASK_ID"
     )

@@ -1,4 +1,4 @@
-"""What is known of a run's tasks."""
+"""The state of a run: results and failures of its tasks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from harness.execution.measured_values import Measured
 
 @dataclass
 class RunState:
-    """What is known of a run's tasks, by their keys.
+    """Results and failures of a run's tasks, by key.
 
-    `measured` holds what measurements found, `failures` why tasks failed. `causes` is, for a training that failed because its
-    check did, the key of the check, under which the store keeps the traceback. `trained` are the epochs of plain training done
-    in this run, `done` is the number of its tasks that were done.
+    `measured` has the results of measurements, `failures` the messages of failed tasks. If a training failed because its check
+    failed, `causes` has the key of the check, under which the store keeps the traceback. `trained` is the cost, in epochs of
+    plain training, and `done` the number of the tasks that were done in this run.
     """
 
     measured: dict[str, Measured] = field(default_factory=dict)

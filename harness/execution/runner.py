@@ -1,4 +1,4 @@
-"""Graph × engine × store → rows. Hands out ready tasks and collects results; trains nothing itself."""
+"""The scheduler of a run: submits ready tasks to an engine, collects results and writes rows. Computes nothing itself."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from harness.telemetry.events import RunPlanned, TaskEnded
 if TYPE_CHECKING:
     from harness.execution.batching import GroupRunner
 
-_ROWS_EVERY_SECONDS = 5.0  # seconds between two writings of the rows during a run
+_ROWS_EVERY_SECONDS = 5.0  # the rows are written at most this often during a run
 
 
 def engine_context(context: RunContext) -> EngineContext:
-    """Return what an engine is told of a run; the worker of this process is made when an engine first asks for it."""
+    """Return the context for an engine. The worker of this process is created when the engine first calls `run_here`."""
     group_runner: GroupRunner | None = None
 
     def run_here(group: Sequence[Task]) -> Sequence[Outcome]:
@@ -55,21 +55,27 @@ def engine_context(context: RunContext) -> EngineContext:
 
 
 class Runner:
-    """One run of a benchmark: does what the store lacks, and keeps the rows in the folder `out` up to date."""
+    """One run of a benchmark: does the tasks whose results the store lacks, and writes rows to the folder `out`."""
 
     def __init__(self, graph: Graph, store: Store, engine: Engine, context: RunContext, out: Path) -> None:
-        self.graph, self.store, self.engine, self.context, self.out = graph, store, engine, context, out
+        self.graph = graph
+        self.store = store
+        self.engine = engine
+        self.context = context
+        self.out = out
         self.state = RunState()
         self._checks = TrainingChecks(graph)
         self._collector = ResultCollector(store, self.state, context)
         self._rows_written = 0.0
         self._begun = False
-        self._engine_context = engine_context(context)  # once: all workers of a run must use the code that it began with
+        self._engine_context = engine_context(
+            context
+        )  # created once: all workers of a run must use the code that it began with
 
     def run(self) -> RunState:
-        """Do all that is missing.
+        """Do all tasks whose results are missing.
 
-        Raise `Interrupted` when asked to stop, and `StoreError` when the store cannot be written; rows are on disk either way.
+        Raise `Interrupted` if the run must stop, and `StoreError` if the store cannot be written; rows are written first.
         """
         self.begin()
         try:
@@ -85,7 +91,7 @@ class Runner:
         return self.state
 
     def begin(self) -> None:
-        """Collect what is stored, and write rows: those of an earlier run in the folder are not this run's.
+        """Collect stored results, and write rows, which replace those of an earlier run in the folder.
 
         A second call does nothing.
         """
@@ -98,7 +104,7 @@ class Runner:
         self._begun = True
 
     def _still_possible(self) -> dict[str, Task]:
-        """Return what is missing after a damaged object was quarantined, without what depends on failed tasks."""
+        """Return the pending tasks after a damaged object was quarantined, without those that depend on failed tasks."""
         possible = {}
         for key, task in self.graph.pending(self.store).items():
             if not self.graph.failed_ancestor([key], self.state.failures):
@@ -106,14 +112,15 @@ class Runner:
         return possible
 
     def _do(self, pending: dict[str, Task]) -> bool:
-        """Do pending tasks; return False if an object turned out damaged and the rest must be planned again."""
+        """Do pending tasks; return False if an object turned out damaged, so that the rest must be planned again."""
         self._report_plan(pending)
         tasks = self._checks.added_to(pending)
         queue = TaskQueue(tasks)
         watch = self.context.watch
         with watch("starting"):
             self.engine.open(self._engine_context)
-        running, intact = 0, True
+        running = 0
+        intact = True
         try:
             while running or (queue and intact):
                 while queue and intact and self.engine.has_capacity:
@@ -131,7 +138,7 @@ class Runner:
         return intact
 
     def _submit(self, group: Sequence[Task]) -> int:
-        """Give a group to the engine; return its size."""
+        """Submit a group to the engine; return its size."""
         with self.context.watch("store"):
             for task in group:
                 self.store.write_task(task.key, task_json(task))
@@ -140,7 +147,7 @@ class Runner:
         return len(group)
 
     def _settle(self, outcome: Outcome, task: Task, queue: TaskQueue) -> bool:
-        """Record how a task ended; return False if a parent of it was damaged and will be computed again."""
+        """Record how a task ended; return False if an object that it reads was damaged and will be computed again."""
         ended = TaskEnded(task=task.key, kind=task.kind, cost=task.cost, status=outcome.status, message=outcome.message)
         self.context.emit(ended)
         if task.kind == "check":
@@ -163,7 +170,7 @@ class Runner:
             self.write_rows()
 
     def _settle_check(self, outcome: Outcome, queue: TaskQueue) -> None:
-        """Release the trainings behind a check, or fail them with what it found."""
+        """After a check, make its trainings ready, or fail them with the check's message."""
         failed = self._checks.settle(outcome)
         for training in failed:
             self.state.failures[training] = outcome.message
@@ -177,7 +184,7 @@ class Runner:
         self.context.emit(RunPlanned(tasks=len(pending), epochs=epochs, epochs_in_all=in_all, cells=len(self.graph.cells)))
 
     def write_rows(self) -> None:
-        """Write what is known to `results.csv`: every cell and metric of the benchmark."""
+        """Write `results.csv` with rows for every cell and metric of the benchmark, done or not."""
         with self.context.watch("board"):
             write_rows(self.out / "results.csv", rows(self.graph, self.state))
         self._rows_written = time.monotonic()

@@ -1,4 +1,4 @@
-"""When siblings are trained side by side: trainings of one setting that differ in their random streams."""
+"""Whether siblings are trained side by side. Siblings are trainings of one setting that differ in their random streams."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from harness.training.cuda_graph import capture_is_off
 from harness.training.loop import Point, train_together
 
 TrainTogether = Callable[..., list[Point | TaskFailed]]
-"""As `harness.training.loop.train_together`."""
+"""A function with the signature of `harness.training.loop.train_together`."""
 
 
 def pays_on_cuda(group: Sequence[Task], device: torch.device) -> bool:
-    """Return whether a group is trained side by side: on a GPU, whose gaps it fills; on the CPU one by one is faster."""
+    """Return whether a group is trained side by side: on CUDA, unless CUDA graphs are disabled.
+
+    One small network does not keep a GPU busy. On the CPU, training one by one is faster.
+    """
     return device.type == "cuda" and not capture_is_off()
 
 
@@ -25,7 +28,7 @@ def pays_on_cuda(group: Sequence[Task], device: torch.device) -> bool:
 class SiblingPolicy:
     """How a worker trains groups of siblings. Results do not depend on it.
 
-    `side_by_side` says whether a group of several trainings is trained at once on a device; `train` does it.
+    `side_by_side` returns whether a group of several trainings is trained at once on a device. `train` trains it.
     """
 
     side_by_side: Callable[[Sequence[Task], torch.device], bool] = pays_on_cuda

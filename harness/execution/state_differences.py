@@ -1,4 +1,4 @@
-"""Messages about what a network depends on and its state dict does not hold."""
+"""Messages about a network whose state dict does not contain everything that its function depends on."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import torch
 
 from harness.networks.differences import differing_attributes, differing_constants, differing_tensors
 
-_MOST_NAMES = 5
+_MAX_NAMES = 5
 
 
 def missing_from_state(one: torch.nn.Module, other: torch.nn.Module) -> str:
-    """Return what two networks differ in after one got the other's state dict, and how to fix it."""
+    """Return what differs between two networks after the state dict of one was loaded into the other, and how to fix it."""
     names = [*differing_constants(one, other), *differing_attributes(one, other)]
-    tensors = [] if names else differing_tensors(one, other)
+    tensors: Sequence[str] = []
+    if not names:
+        tensors = differing_tensors(one, other)
     if tensors:
         return f"its state dict cannot be loaded: {listed(tensors)} comes back as another tensor; change tensors in place"
     return (
@@ -24,7 +26,9 @@ def missing_from_state(one: torch.nn.Module, other: torch.nn.Module) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names for a message, five at most."""
-    quoted = ", ".join(f"'{name}'" for name in names[:_MOST_NAMES])
-    more = len(names) - _MOST_NAMES
-    return f"{quoted} and {more} more" if more > 0 else quoted
+    """Return at most five names for a message, and the number of further ones."""
+    quoted = ", ".join(f"'{name}'" for name in names[:_MAX_NAMES])
+    more = len(names) - _MAX_NAMES
+    if more > 0:
+        return f"{quoted} and {more} more"
+    return quoted

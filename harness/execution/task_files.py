@@ -1,4 +1,4 @@
-"""A task as JSON: what the store keeps for workers to read."""
+"""Task files: the JSON of a task, which a run writes to the store and a worker reads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def task_json(task: Task) -> dict[str, Any]:
 
 
 def task_from_json(facts: Mapping[str, Any]) -> Task:
-    """Return the task that a task file describes, as far as a worker needs it; raise `StoreError` if it describes none."""
+    """Return the task in a task file, without parents and cost; raise `StoreError` if the file contains no task."""
     try:
         spec = task_spec_from_json(facts["spec"])
     except (KeyError, ValueError):

@@ -1,4 +1,4 @@
-"""Checks that come before trainings: one per setting and objective, made anew by every run that trains."""
+"""Checks that precede trainings: one per setting and objective. Every run that trains does them again."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from harness.plan.tasks import check_task
 
 
 class TrainingChecks:
-    """Which check comes before which training, and which checks have passed in this run."""
+    """Inserts checks before trainings, and records which checks have passed in this run."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._passed: set[str] = set()
 
     def added_to(self, pending: Mapping[str, Task]) -> dict[str, Task]:
-        """Return pending tasks with a check before each training whose check has not passed yet.
+        """Return the pending tasks, and a check as a parent of each training whose check has not passed yet.
 
-        The checks are noted in the graph. They are no part of its tasks, since nothing is stored of them.
+        The checks are recorded in the graph, but not among its tasks, since a check has no result in the store.
         """
         checks: dict[str, Task] = {}
         trainings: dict[str, list[str]] = {}

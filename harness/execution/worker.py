@@ -1,4 +1,4 @@
-"""Does one task against the store: what every engine runs, wherever it runs it."""
+"""Does tasks against the store. Every engine runs this code, in its own process or in others."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from harness.telemetry.events import ObjectQuarantined, TaskStarted, TaskWaiting
 from harness.telemetry.provenance import provenance
 from harness.text import describe_error, single_line
 
-_LOOK_AGAIN_SECONDS = 0.2  # between two looks at a task that another run is working on
+_POLL_SECONDS = 0.2  # between two checks of a task that another run is doing
 
 _PHASES = {"check": "starting", "train": "other", "derive": "derivation", "predict": "evaluation", "measure": "evaluation"}
-"""The stopwatch's phase of each kind of task; training and the store measure phases of their own within it."""
+"""The stopwatch's phase for each kind of task. Trainings and the store switch to further phases within it."""
 
 _VERBS = {"check": "checking", "train": "training", "derive": "deriving", "predict": "predicting", "measure": "measuring"}
 
 
 class MemoryExhausted(Exception):  # never leaves this package
-    """Memory did not suffice for the tasks done at once."""
+    """Tasks that were done at once ran out of memory."""
 
 
 class Worker:
-    """Does tasks one after another. Data sets stay loaded between tasks of one setting."""
+    """Does tasks one after another. A data set stays loaded for the following tasks of the same setting."""
 
     def __init__(self, context: RunContext) -> None:
         self.context = context
@@ -45,14 +45,14 @@ class Worker:
         self._store, self._watch = self.resources.store, context.watch
 
     def attempt(self, task: Task, *, last: bool = True) -> Outcome:
-        """Do a task and return how it ended, whatever a plugin raises.
+        """Do a task, and return how it ended. An exception of a plugin fails the task.
 
-        Raise `Interrupted` when asked to stop, `StoreError` when the store cannot be written, and `MemoryExhausted` for any
-        out-of-memory error unless this is the last try.
+        Raise `Interrupted` if the run must stop, `StoreError` if the store cannot be written, and `MemoryExhausted` for any
+        out-of-memory error unless this is the `last` try. `KeyboardInterrupt` is not caught.
         """
         self.process_state.restore()
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no output of a command
+            with contextlib.redirect_stdout(sys.stderr):  # a command's output must not contain a plugin's
                 self._do(task)
             return Outcome(task.key, "done")
         except (Interrupted, KeyboardInterrupt, StoreError):
@@ -67,7 +67,7 @@ class Worker:
             self.process_state.restore()
 
     def failed(self, task: Task, error: BaseException) -> Outcome:
-        """Return the outcome of a task that raised an error; keep the traceback in the store."""
+        """Return the outcome of a task that raised an exception; record the traceback in the store."""
         if isinstance(error, HarnessError):
             message = single_line(str(error))
         else:
@@ -90,7 +90,7 @@ class Worker:
         self.context.emit(TaskStarted(task=task.key, kind=task.kind))
 
     def _do(self, task: Task) -> None:
-        """Do one task under its lease, unless it is done; wait while another run works on it."""
+        """Do one task while holding its lease, unless its object exists. Wait while another run does it."""
         if isinstance(task.spec, CheckSpec):
             self.report_start(task)
             with self._watch(_PHASES["check"]):
@@ -111,10 +111,10 @@ class Worker:
                     self.context.emit(TaskWaiting(task=task.key, kind=task.kind, message=message))
                     reported = True
                 with self._watch("waiting"):
-                    time.sleep(_LOOK_AGAIN_SECONDS)
+                    time.sleep(_POLL_SECONDS)
 
     def _begin(self, task: Task) -> None:
-        """Do a task whose lease this worker holds."""
+        """Do a task whose lease this worker holds. A damaged object of it is quarantined first."""
         self.report_start(task)
         if self._store.present(task.key):
             path = str(self._store.quarantine(task.key))
@@ -133,12 +133,14 @@ class Worker:
 
 
 def lease_key(task: Task) -> str:
-    """Return the key under which one process at a time works on a task: trainings of one trajectory exclude each other."""
-    return task.spec.trajectory_key if isinstance(task.spec, TrainSpec) else task.key
+    """Return the key of the lease for a task. Trainings of one trajectory have the same lease, so they exclude each other."""
+    if isinstance(task.spec, TrainSpec):
+        return task.spec.trajectory_key
+    return task.key
 
 
 def _doing(task: Task) -> str:
-    """Return what a task does, for errors that name no plugin."""
+    """Return what a task does, for messages of errors that name no plugin."""
     setting = task.spec.setting
     verb = _VERBS[task.kind]
     try:

@@ -1,6 +1,6 @@
-"""What a `harness worker --json` process and its engine say to each other: JSON lines on the worker's standard output.
+"""Messages of a `harness worker --json` process to its engine: JSON lines on the worker's standard output.
 
-A message is an event of a run, the outcome of a task, or a refusal that ends the worker.
+A message is an event, the outcome of a task, or a refusal, after which the worker exits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.telemetry.events import Event, event_from_json
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a worker ends: its code is not the run's (`code_refused`), or the store cannot be written (`store_refused`)."""
+    """A worker exits because its code differs from the run's (`code_refused`) or the store fails (`store_refused`)."""
 
     event: Literal["code_refused", "store_refused"]
     message: str
@@ -39,7 +39,7 @@ def message_json(message: Message) -> dict[str, Any]:
 
 
 def parse_message(line: bytes) -> Message | None:
-    """Return the message of a line; None for any other line, such as what a plugin prints."""
+    """Return the message in a line; None if the line contains none, such as a line that a plugin printed."""
     try:
         value = json.loads(line)
         if not isinstance(value, dict):

@@ -1,1 +1,1 @@
-"""Benchmark → graph of content-addressed tasks, and what it costs."""
+"""Plans a benchmark: the graph of its content-addressed tasks, and their cost."""

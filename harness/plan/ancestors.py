@@ -1,4 +1,4 @@
-"""The one search over graphs of tasks and handles."""
+"""Search in graphs of tasks and handles."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Node = TypeVar("Node", bound=Hashable)
 def ancestors(
     roots: Iterable[Node], parents: Callable[[Node], Iterable[Node]], seen: set[Node] | None = None
 ) -> Iterator[Node]:
-    """Yield the roots and everything that they depend on, each node once.
+    """Yield the roots and all their ancestors, each node once, in depth-first order.
 
-    `parents` may leave out nodes to end the search there. Nodes in `seen` are skipped, and visited ones are added to it: that
-    way, several searches that share it visit every node once.
+    `parents` returns the nodes that a node depends on; it may omit some to limit the search. Nodes in `seen` are skipped,
+    and visited nodes are added to it. Several searches with the same `seen` visit every node once.
     """
     visited = set() if seen is None else seen
     stack = list(roots)

@@ -1,4 +1,4 @@
-"""What an ensemble costs, in epochs of plain training."""
+"""The cost of an ensemble, in epochs of plain training."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from harness.plan.ancestors import ancestors
 
 
 def epochs_alone(members: Iterable[Weights]) -> float:
-    """Return the epochs of training that weights need if built alone, in epochs of plain training.
+    """Return the cost of an ensemble that is built alone, in epochs of plain training.
 
-    Training that several members share counts once. Teachers are another ensemble, trained before: their epochs are added, and
-    nothing is shared with the students.
+    Training that several members share counts once. Teachers are a separate ensemble: their cost is added, and nothing is
+    shared between teachers and students.
     """
     last_epochs: dict[Trajectory, int] = {}
     teachers: dict[Weights, None] = {}
@@ -25,11 +25,13 @@ def epochs_alone(members: Iterable[Weights]) -> float:
     own = 0.0
     for trajectory, last in last_epochs.items():
         own += (last - trajectory.start_epoch) * trajectory.objective.epoch_cost
-    return own + (epochs_alone(teachers) if teachers else 0.0)
+    if not teachers:
+        return own
+    return own + epochs_alone(teachers)
 
 
 def _trained_from(weights: Weights) -> tuple[Weights, ...]:
-    """Return the weights that others were derived from or forked at; teachers are left out."""
+    """Return the parents of derived weights, or the checkpoint that a trajectory was forked at. Teachers are left out."""
     if isinstance(weights, DerivedWeights):
         return weights.parents
     if isinstance(weights, Checkpoint) and weights.trajectory.start is not None:

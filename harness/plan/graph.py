@@ -1,4 +1,4 @@
-"""All tasks of a benchmark and its cells. Which tasks are pending is a function of the graph and the store."""
+"""The graph: all tasks and cells of a benchmark. Which tasks are pending depends on the graph and the store only."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from harness.plan.tasks import ensemble_key, shortened
 class PlannedCell:
     """A cell with its members and the tasks that measure it.
 
-    `epochs_alone` is what its ensemble costs if built alone; `epochs_new` is what it costs after the cells before it, with an
-    empty store. Both are in epochs of plain training.
+    `measures` are the measuring tasks by the metric's label. `epochs_alone` is the cost of the ensemble if it is built alone;
+    `epochs_new` is its cost after the cells before it, with an empty store. Both are in epochs of plain training.
 
-    A cell whose plugins fail at planning has neither members nor tasks; `problem` says why in one line, and `traceback` where.
+    A cell whose plugins fail during planning has neither members nor tasks. Then `problem` is the reason in one line, and
+    `traceback` that of the exception, if there was one.
     """
 
     spec: CellSpec
@@ -35,7 +36,7 @@ class PlannedCell:
 
     @property
     def key(self) -> str:
-        """The key of the ensemble: of its members, in order. Without members: of setting, method, label and seed."""
+        """The hash of the members' keys, in order. Without members: the hash of setting, method, label and seed."""
         if self.members:
             return ensemble_key(self.members)
         method = self.spec.method.plugin
@@ -47,8 +48,8 @@ class PlannedCell:
 class Graph:
     """All tasks of a benchmark by key, parents before children, and its cells in order.
 
-    `checks` are the tasks that a run does before its trainings, `checked` the keys of the trainings behind each check. The
-    results of checks are not stored.
+    `checks` are the tasks that a run does before its trainings, by key. `checked` has the keys of the trainings that depend on
+    each check. Checks have no results in the store.
     """
 
     benchmark: Benchmark
@@ -58,11 +59,11 @@ class Graph:
     cells: list[PlannedCell] = field(default_factory=list)
 
     def task(self, key: str) -> Task | None:
-        """Return the task or check with a key, if there is one."""
+        """Return the task or check with a key; None if there is none."""
         return self.tasks.get(key) or self.checks.get(key)
 
     def cells_by_task(self) -> dict[str, list[PlannedCell]]:
-        """Return the cells that need each task, in order, by the task's key."""
+        """Return the cells that need each task, in order, by the key of the task."""
         found: dict[str, list[PlannedCell]] = {}
         for cell in self.cells:
             for key in ancestors(_cell_roots(cell), self._parents):
@@ -73,7 +74,7 @@ class Graph:
         return self.tasks[key].parents
 
     def failed_ancestor(self, roots: Iterable[str], failed: Collection[str]) -> str:
-        """Return the key of a failed task among some tasks and all that they depend on; an empty text if there is none."""
+        """Return the key of a failed task among `roots` and their ancestors; "" if there is none."""
         if failed:
             for key in ancestors(roots, self._parents):
                 if key in failed:
@@ -81,9 +82,9 @@ class Graph:
         return ""
 
     def pending(self, store: StoreView) -> dict[str, Task]:
-        """Return the tasks that the measurements need and the store lacks, parents before children.
+        """Return the tasks that the cells need and whose results the store lacks, parents before children.
 
-        A training is shortened where the store already holds a later epoch of its trajectory.
+        A training is shortened if the store has a later epoch of its trajectory than the epoch it starts from.
         """
         needed: dict[str, Task] = {}
 
@@ -102,12 +103,12 @@ class Graph:
         return {key: needed[key] for key in self.tasks if key in needed}
 
     def new_epochs(self, pending: dict[str, Task]) -> list[float]:
-        """Return for each cell the epochs that are trained for it first, of those that are pending."""
+        """Return, for each cell, the cost of its pending trainings that no earlier cell needs."""
         counted: set[str] = set()
         return [self.cost_of_members(cell, pending, counted) for cell in self.cells]
 
     def cost_of_members(self, cell: PlannedCell, tasks: dict[str, Task], counted: set[str]) -> float:
-        """Return the cost of the tasks that make a cell's members, without those already counted; count them."""
+        """Return the cost of the tasks that compute a cell's members. Skip tasks in `counted`, and add the others to it."""
 
         def parents(key: str) -> Iterable[str]:
             return [parent for parent in tasks[key].parents if parent in tasks]
@@ -117,13 +118,13 @@ class Graph:
 
 
 def member_objects(cell: PlannedCell) -> Iterator[str]:
-    """Yield the keys of the objects that hold a cell's members."""
+    """Yield the keys of the objects with the weights of a cell's members."""
     for member in cell.members:
         yield member.location.object
 
 
 def _cell_roots(cell: PlannedCell) -> Iterator[str]:
-    """Yield the keys of what a cell is for: its measurements, and the objects that hold its members."""
+    """Yield the keys of the results of a cell: its measurements, and the objects with its members' weights."""
     for measure in cell.measures.values():
         yield measure.key
     yield from member_objects(cell)

@@ -1,4 +1,4 @@
-"""Cells → handles → deduplicated tasks. Merges equal keys, splits trajectories at their checkpoints and counts the cost."""
+"""The planner: cells to handles to tasks. Tasks with equal keys are merged, and trajectories are split at checkpoints."""
 
 from __future__ import annotations
 
@@ -26,19 +26,22 @@ from harness.plan.tasks import derive_task, measure_task, predict_task, train_ta
 from harness.text import describe_error
 
 MAX_MEMBERS = 10_000
-"""Members that a benchmark file may ask for, at most; a builder may yield without end."""
+"""Most members of an ensemble. A builder may yield forever."""
 
 
 def plan(benchmark: Benchmark, precision: Literal["fp32", "bf16"] = "fp32") -> Graph:
-    """Return the graph of a benchmark. `precision` is that of recipes that say `auto`.
+    """Return the graph of a benchmark. `precision` replaces `precision: auto` in recipes.
 
-    A builder that raises, or that does not return handles, fails its cells only: they are in the graph with a `problem`. The
-    time taken is linear in the number of cells.
+    If a builder raises an exception or does not return handles, only its cells fail: they are in the graph with a `problem`.
+    The time is linear in the number of cells.
     """
     benchmark = benchmark.in_precision(precision)
     graph = Graph(benchmark)
     planner = _Planner(graph)
-    with contextlib.redirect_stdout(sys.stderr), contextlib.chdir(Path.cwd()):  # a builder may print, and change the folder
+    with (
+        contextlib.redirect_stdout(sys.stderr),
+        contextlib.chdir(Path.cwd()),
+    ):  # a builder may print or change the working folder
         drafts = [planner.draft(spec) for spec in benchmark.cells()]
         planner.add_trainings()
         for draft in drafts:
@@ -47,7 +50,7 @@ def plan(benchmark: Benchmark, precision: Literal["fp32", "bf16"] = "fp32") -> G
 
 
 class _Planner:
-    """Collects the handles of all cells, then makes tasks of them."""
+    """Collects the handles of all cells, then creates their tasks."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -57,7 +60,7 @@ class _Planner:
         self.counted: set[str] = set()
 
     def draft(self, spec: CellSpec) -> PlannedCell:
-        """Return a cell with the members that its builder returns, without tasks; collect all handles they depend on."""
+        """Return a cell with the members from its builder, but without tasks. Collect the members and all their ancestors."""
         setting = self._setting(spec)
         where = f"method '{spec.method.label}' on {spec.dataset.label} × {spec.architecture.label}"
         try:
@@ -65,13 +68,13 @@ class _Planner:
             self._collect(members)
         except PluginError as error:
             return PlannedCell(spec, setting, problem=f"{where}: {error}")
-        except (Exception, SystemExit) as error:  # a builder is a plugin: name it, whatever it raises
+        except (Exception, SystemExit) as error:  # a plugin's exception fails the cell
             problem = f"{where}: its builder fails: {describe_error(error)}"
             return PlannedCell(spec, setting, problem=problem, traceback="".join(traceback.format_exception(error)))
         return PlannedCell(spec, setting, members)
 
     def _setting(self, spec: CellSpec) -> Setting:
-        """Return the setting of a cell: one object for all cells of a dataset × architecture × recipe."""
+        """Return the setting of a cell. Cells with the same data set, architecture and recipe share one instance."""
         dataset, architecture = spec.dataset.plugin, spec.architecture.plugin
         key = (id(dataset), id(architecture), id(spec.recipe))
         if key not in self.settings:
@@ -79,7 +82,7 @@ class _Planner:
         return self.settings[key]
 
     def _members(self, spec: CellSpec, cell: Cell) -> tuple[Weights, ...]:
-        """Return what a cell's builder returns, checked."""
+        """Return the members from a cell's builder; raise `PluginError` if they are not 1 to 10,000 handles."""
         members = tuple(itertools.islice(spec.method.plugin.build(cell), MAX_MEMBERS + 1))
         if not members or not all(isinstance(member, Weights) for member in members):
             raise PluginError(f"its builder returns {members!r:.80}; at least one handle of weights is expected")
@@ -89,7 +92,7 @@ class _Planner:
         return members
 
     def _collect(self, members: Sequence[Weights]) -> None:
-        """Add the members and all handles that they depend on, parents before children."""
+        """Add the members and all their ancestors to the handles, parents before children."""
         sorter: graphlib.TopologicalSorter[Weights] = graphlib.TopologicalSorter()
         for handle in ancestors(reversed(members), self._new_parents):  # the first member first
             sorter.add(handle, *self._new_parents(handle))
@@ -99,13 +102,13 @@ class _Planner:
                 self.checkpoints[handle.trajectory.key][handle.epoch] = handle
 
     def _new_parents(self, handle: Weights) -> list[Weights]:
-        """Return what a handle depends on, without handles that were collected before."""
+        """Return the parents of a handle that were not collected before; none if the handle itself was."""
         if handle.key in self.handles:
             return []
         return [parent for parent in _parents(handle) if parent.key not in self.handles]
 
     def add_trainings(self) -> None:
-        """Add the tasks that train and derive, parents before children."""
+        """Add the tasks of all handles, parents before children."""
         for handle in self.handles.values():
             if isinstance(handle, Checkpoint):
                 checkpoints = self.checkpoints[handle.trajectory.key]
@@ -116,7 +119,7 @@ class _Planner:
                 self.graph.tasks[handle.task_key] = derive_task(handle)
 
     def _add_training(self, checkpoint: Checkpoint) -> None:
-        """Add the task that trains from the checkpoint before this one, or from the start of the trajectory."""
+        """Add the task that trains up to a checkpoint, from the checkpoint before it or from the start of the trajectory."""
         if checkpoint.key in self.graph.tasks:
             return
         checkpoints = self.checkpoints[checkpoint.trajectory.key]
@@ -125,7 +128,7 @@ class _Planner:
         self.graph.tasks[checkpoint.key] = train_task(checkpoint, start)
 
     def add_cell(self, draft: PlannedCell) -> None:
-        """Add a cell to the graph, with the tasks that predict and measure, and its cost."""
+        """Add a cell to the graph, with its predicting and measuring tasks and its cost."""
         members, tasks = draft.members, self.graph.tasks
         if not members:
             self.graph.cells.append(draft)
@@ -141,7 +144,7 @@ class _Planner:
 
 
 def _parents(weights: Weights) -> Sequence[Weights]:
-    """Return the weights that a handle is a function of."""
+    """Return the handles of the weights that a handle is a function of."""
     parents: list[Weights] = []
     if isinstance(weights, DerivedWeights):
         parents += weights.parents
@@ -153,7 +156,7 @@ def _parents(weights: Weights) -> Sequence[Weights]:
 
 
 def _require_known_types(handles: Sequence[Weights]) -> None:
-    """Refuse handles of a plugin's own type: nobody knows how to make such weights."""
+    """Raise `PluginError` for handles of a plugin's own type, for which there are no tasks."""
     for handle in handles:
         if not isinstance(handle, Checkpoint | DerivedWeights):
             raise PluginError(f"a handle of type {type(handle).__name__} is not one the planner knows")

@@ -1,4 +1,4 @@
-"""What the planner asks of a store."""
+"""The interface of a store for the planner."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from typing import Protocol
 
 
 class StoreView(Protocol):
-    """Which objects, and which epochs of a trajectory, are stored."""
+    """A store that can be asked which objects it contains."""
 
-    def has(self, key: str) -> bool: ...
-    def epochs(self, trajectory: str) -> dict[int, str]: ...
+    def has(self, key: str) -> bool:
+        """Return whether an object is stored."""
+        ...
+
+    def epochs(self, trajectory: str) -> dict[int, str]:
+        """Return the stored epochs of a trajectory, each with the key of the checkpoint's object."""
+        ...

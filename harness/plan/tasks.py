@@ -1,4 +1,4 @@
-"""Handles → tasks: what a worker is told, and the key of the object that it makes."""
+"""Creates tasks from handles: their specs and their keys."""
 
 from __future__ import annotations
 
@@ -48,14 +48,15 @@ def _teacher(trajectory: Trajectory) -> TeacherSpec | None:
 
 
 def _siblings(checkpoint: Checkpoint, begin: int) -> str:
-    """Return the group of a training: equal for trainings that can be done side by side."""
+    """Return the group of a training. It is equal for siblings: trainings that can run side by side."""
     trajectory = checkpoint.trajectory
-    name, rate = trajectory.objective.name, trajectory.constant_learning_rate
-    return key_of(["train", trajectory.setting.key, begin, checkpoint.epoch, name, rate])
+    objective = trajectory.objective.name
+    rate = trajectory.constant_learning_rate
+    return key_of(["train", trajectory.setting.key, begin, checkpoint.epoch, objective, rate])
 
 
 def shortened(task: Task, store: StoreView) -> Task:
-    """Return a training task that starts from the latest epoch of its trajectory that is stored."""
+    """Return a training task that starts from the latest stored epoch of its trajectory before its end."""
     spec = task.spec
     assert isinstance(spec, TrainSpec)
     stored = store.epochs(spec.trajectory_key)
@@ -72,7 +73,7 @@ def shortened(task: Task, store: StoreView) -> Task:
 
 
 def check_task(spec: TrainSpec) -> Task:
-    """Return the task that tries a training's setting and objective on two images, before any training of them."""
+    """Return the task that tries a training's setting and objective on two images."""
     check = CheckSpec(
         format=FORMAT,
         setting=spec.setting,
@@ -131,10 +132,10 @@ def measure_task(labeled: LabeledPlugin, members: Sequence[Weights], predictions
 
 
 def ensemble_key(members: Sequence[Weights]) -> str:
-    """Return the key of an ensemble."""
+    """Return the key of an ensemble: the hash of its members' keys, in order."""
     return key_of({"kind": "ensemble", "members": [member.key for member in members]})
 
 
 def _objects(weights: Iterable[Weights]) -> tuple[str, ...]:
-    """Return the keys of the objects that hold weights, each once."""
+    """Return the keys of the objects with some weights, each once."""
     return tuple(dict.fromkeys(one.location.object for one in weights))

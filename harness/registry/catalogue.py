@@ -1,4 +1,4 @@
-"""Names → plugins: what is registered, by whom. Duplicates and unknown names are refused, with the alternatives."""
+"""The registered plugins by kind and name. Errors about unknown names list the alternatives."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import pluggy
 
 from harness.api import interfaces
 from harness.api.builder import EnsembleBuilder
@@ -32,15 +34,16 @@ KINDS: dict[str, tuple[str, type[Plugin]]] = {
     "figure": ("register_figures", Figure),
 }
 WORDS = {"ensemble_builder": "method"}
-"""What a kind is called in messages, where it is not simply its name."""
-
+"""Names of kinds in messages, where they differ from the kind."""
+_RESERVED_OPTIONS = {"label", "grid"}  # keys of an entry in a benchmark file
 
 Observer = Callable[[Event], None]
+"""A function that is called with every event of a run."""
 
 
 @dataclass(frozen=True)
 class Registration:
-    """A plugin class, its kind, its name and who registered it."""
+    """A plugin class with its kind, its registered name and the source that registered it."""
 
     kind: str
     name: str
@@ -51,7 +54,9 @@ class Registration:
 class Catalogue:
     """All registered plugins by kind and name.
 
-    A family's name ends in `/<…>`: `timm/<name>` answers to `timm/` followed by anything.
+    `problems` has a line per plugin that could not be used. `observers` are the plugins' event observers by source.
+    A name that ends in `/<…>` registers a family: `timm/<name>` matches `timm/` followed by any variant. Raise `PluginError`
+    if two plugins register one name.
     """
 
     def __init__(
@@ -60,7 +65,8 @@ class Catalogue:
         problems: tuple[str, ...] = (),
         observers: Mapping[str, Observer] | None = None,
     ) -> None:
-        self.problems, self.observers = problems, dict(observers or {})
+        self.problems = problems
+        self.observers = dict(observers or {})
         self._by_name: dict[tuple[str, str], Registration] = {}
         for new in registrations:
             old = self._by_name.setdefault((new.kind, new.name), new)
@@ -71,10 +77,15 @@ class Catalogue:
                 )
 
     def __iter__(self) -> Iterator[Registration]:
-        return iter(sorted(self._by_name.values(), key=lambda r: (list(KINDS).index(r.kind), r.name)))
+        kinds = list(KINDS)
+
+        def order(registration: Registration) -> tuple[int, str]:
+            return kinds.index(registration.kind), registration.name
+
+        return iter(sorted(self._by_name.values(), key=order))
 
     def in_order(self, kind: str) -> list[Registration]:
-        """Return the registrations of a kind in the order in which plugins made them, plugins by name."""
+        """Return the registrations of a kind in registration order: plugins by name, each one's in its own order."""
         return [registration for registration in self._by_name.values() if registration.kind == kind]
 
     def names(self, kind: str) -> list[str]:
@@ -82,45 +93,54 @@ class Catalogue:
         return sorted(name for k, name in self._by_name if k == kind)
 
     def defaults(self, kind: str) -> list[str]:
-        """Return the names of the metrics, or objectives, that benchmarks use if they name none, in registration order."""
-        return [registration.name for registration in self.in_order(kind) if vars(registration.cls).get("default", False)]
+        """Return the names of a kind that are marked as defaults for benchmarks that name none, in registration order.
+
+        Metrics and objectives have such a mark, the class attribute `default`. Subclasses do not inherit it.
+        """
+        marked = [registration for registration in self.in_order(kind) if vars(registration.cls).get("default", False)]
+        return [registration.name for registration in marked]
 
     def registration(self, kind: str, name: str) -> Registration:
-        """Return who registered a name; raise `UnknownName` with the nearest ones."""
+        """Return the registration of a name, or of the family that contains it.
+
+        Raise `UnknownName` with similar names if there is none.
+        """
         if (kind, name) in self._by_name:
             return self._by_name[kind, name]
-        for (k, family), registration in self._by_name.items():
-            stem = _stem(family)
-            if k == kind and stem and name.startswith(stem) and len(name) > len(stem):
+        for registration in self._by_name.values():
+            prefix = _family_prefix(registration.name)
+            if registration.kind == kind and prefix and name.startswith(prefix) and len(name) > len(prefix):
                 return registration
         raise UnknownName(f"unknown {_word(kind)} '{name}'{did_you_mean(name, self.names(kind))}")
 
     def get(self, kind: str, name: str) -> type[Plugin]:
-        """Return the plugin class of a name (a family's, for a member of it)."""
+        """Return the plugin class that is registered under a name, or whose family contains it."""
         return self.registration(kind, name).cls
 
     def create(self, kind: str, name: str, options: Options | None = None) -> Any:
-        """Return a plugin instance; a family's knows its variant."""
+        """Return a plugin instance. For a member of a family, its `variant` is set."""
         cls = self.get(kind, name)
         plugin = cls(options)
-        if isinstance(plugin, interfaces.Architecture) and _stem(cls.name):
-            plugin.variant = name[len(_stem(cls.name)) :]
+        prefix = _family_prefix(cls.name)
+        if isinstance(plugin, interfaces.Architecture) and prefix:
+            plugin.variant = name.removeprefix(prefix)
         return plugin
 
     def check_variant(self, name: str) -> None:
-        """Raise `UnknownName` if an architecture family knows no such variant (families may import their library for it)."""
+        """Raise `UnknownName` if a family of architectures has no such variant. The family may import its library."""
         cls = self.get("architecture", name)
-        stem = _stem(cls.name)
-        if stem and isinstance(cls, type) and issubclass(cls, interfaces.Architecture):
-            known = [stem + variant for variant in cls.variants()]
+        prefix = _family_prefix(cls.name)
+        if prefix and isinstance(cls, type) and issubclass(cls, interfaces.Architecture):
+            known = [prefix + variant for variant in cls.variants()]
             if known and name.split(".")[0] not in known and name not in known:
                 raise UnknownName(f"unknown architecture '{name}'{did_you_mean(name, known)}")
 
     def from_identity(self, kind: str, identity: dict[str, Any]) -> Any:
-        """Return the plugin that an identity (as in keys and task files) describes.
+        """Return the plugin with an identity, as keys and task files contain it.
 
-        Refuse another version or options, and a plugin whose identity would be another. What an identity holds beyond that of
-        an unlocated plugin (the digest of a file, say) is for `check_identity`.
+        Raise `PluginError` if the installed plugin has another version, if the options do not fit it, or if its identity
+        differs. Fields that the plugin's identity gets from `located`, such as the digest of a file, are not compared:
+        `Architecture.check_identity` does that.
         """
         name = full_name(identity)
         cls = self.get(kind, name)
@@ -141,65 +161,75 @@ class Catalogue:
 
 
 def load_catalogue(discovery: Discovery | None = None) -> Catalogue:
-    """Ask every plugin for what it registers.
+    """Call the hooks of every plugin, and return what they registered.
 
-    One that raises, or registers what is no plugin of the kind, is left out and named.
+    A plugin that raises an exception, or registers an invalid class, is left out and reported as a problem.
     """
     found = discover() if discovery is None else discovery
     registrations: list[Registration] = []
     problems = list(found.problems)
     for source in found.sources.values():
-        mine: list[Registration] = []
-        others = [p for p in found.manager.get_plugins() if found.manager.get_name(p) != source.plugin]
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no output of a command
-                for kind, (hook, base) in KINDS.items():
-                    found.manager.subset_hook_caller(hook, others)(register=_registrar(kind, base, source, mine))
+            registrations += _registrations(found.manager, source)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # plugins are code: whatever they raise, an exit too, the others stay usable
+        except BaseException as error:  # any exception, SystemExit too: the other plugins stay usable
             problems.append(f"{source} cannot register: {describe_error(error)}")
-        else:
-            registrations += mine
+    return Catalogue(registrations, tuple(problems), _observers(found))
+
+
+def _registrations(manager: pluggy.PluginManager, source: Source) -> list[Registration]:
+    """Return what one plugin registers; raise `PluginError` for an invalid class."""
+    others = [plugin for plugin in manager.get_plugins() if manager.get_name(plugin) != source.plugin]
+    registrations: list[Registration] = []
+    with contextlib.redirect_stdout(sys.stderr):  # a command's output must not contain a plugin's
+        for kind, (hook, base) in KINDS.items():
+            call = manager.subset_hook_caller(hook, others)
+            call(register=partial(_register, kind, base, source, registrations))
+    return registrations
+
+
+def _observers(found: Discovery) -> dict[str, Observer]:
+    """Return the plugins' event observers by source."""
     observers: dict[str, Observer] = {}
-    for impl in found.manager.hook.observe_event.get_hookimpls():
-        others = [p for p in found.manager.get_plugins() if p is not impl.plugin]
-        hook_caller = found.manager.subset_hook_caller("observe_event", others)
-        observers[str(found.sources[impl.plugin_name])] = partial(_show, hook_caller)
-    return Catalogue(registrations, tuple(problems), observers)
+    for implementation in found.manager.hook.observe_event.get_hookimpls():
+        others = [plugin for plugin in found.manager.get_plugins() if plugin is not implementation.plugin]
+        call = found.manager.subset_hook_caller("observe_event", others)
+        observers[str(found.sources[implementation.plugin_name])] = partial(_send, call)
+    return observers
 
 
-def _show(hook_caller: Any, event: Event) -> None:
-    hook_caller(event=event)
+def _send(call: pluggy.HookCaller, event: Event) -> None:
+    call(event=event)
 
 
-def _registrar(kind: str, base: type[Plugin], source: Source, into: list[Registration]) -> Callable[[type], None]:
-    return partial(_register, kind, base, source, into)
-
-
-def _register(kind: str, base: type[Plugin], source: Source, into: list[Registration], cls: type) -> None:
-    """Check that a class is a whole plugin of its kind, and note it."""
+def _register(kind: str, base: type[Plugin], source: Source, registrations: list[Registration], cls: type) -> None:
+    """Add a registration; raise `PluginError` if the class is not a complete plugin of its kind."""
+    hook, _ = KINDS[kind]
     if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise PluginError(f"{KINDS[kind][0]}: {cls!r} is not a subclass of harness.{base.__name__}")
+        raise PluginError(f"{hook}: {cls!r} is not a subclass of harness.{base.__name__}")
     if inspect.isabstract(cls):
-        raise PluginError(f"{KINDS[kind][0]}: {cls.__name__} does not define {', '.join(sorted(cls.__abstractmethods__))}")
-    name, version = getattr(cls, "name", None), cls.version
+        raise PluginError(f"{hook}: {cls.__name__} does not define {', '.join(sorted(cls.__abstractmethods__))}")
+    name: Any = getattr(cls, "name", None)
+    version: Any = cls.version
     if not (isinstance(name, str) and name.isprintable() and name.strip() == name and 0 < len(name) <= 100):
-        raise PluginError(f"{KINDS[kind][0]}: {cls.__name__}.name is {name!r}; a printable text of 1 to 100 characters")
+        raise PluginError(f"{hook}: {cls.__name__}.name is {name!r}; a printable text of 1 to 100 characters")
     if type(version) is not int or version < 1:
-        raise PluginError(f"{KINDS[kind][0]}: {cls.__name__}.version is {version!r}; a whole number from 1")
+        raise PluginError(f"{hook}: {cls.__name__}.version is {version!r}; a whole number from 1")
     if not (isinstance(cls.Options, type) and issubclass(cls.Options, Options)):
-        raise PluginError(f"{KINDS[kind][0]}: {cls.__name__}.Options is {cls.Options!r}; a subclass of harness.Options")
-    taken = {"label", "grid"} & cls.Options.model_fields.keys()
-    if taken:
-        raise PluginError(f"{KINDS[kind][0]}: {cls.__name__} has an option '{min(taken)}'; benchmark files reserve that name")
-    into.append(Registration(kind, name, cls, source))
+        raise PluginError(f"{hook}: {cls.__name__}.Options is {cls.Options!r}; a subclass of harness.Options")
+    reserved = _RESERVED_OPTIONS & cls.Options.model_fields.keys()
+    if reserved:
+        raise PluginError(f"{hook}: {cls.__name__} has an option '{min(reserved)}'; benchmark files reserve that name")
+    registrations.append(Registration(kind, name, cls, source))
 
 
 def _word(kind: str) -> str:
     return WORDS.get(kind, kind)
 
 
-def _stem(name: str) -> str:
-    """Return `timm/` for `timm/<name>`, and nothing for a plain name."""
-    return name.split("<")[0] if name.endswith(">") and "/<" in name else ""
+def _family_prefix(name: str) -> str:
+    """Return `timm/` for the name `timm/<name>` of a family, and "" for any other name."""
+    if name.endswith(">") and "/<" in name:
+        return name.split("<")[0]
+    return ""

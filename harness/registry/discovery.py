@@ -1,4 +1,4 @@
-"""Entry points → plugin manager. A plugin that cannot be used is named, with its distribution, and left out."""
+"""Load plugins from entry points. A plugin that cannot be loaded is reported, with its distribution, and left out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DISABLED = "HARNESS_DISABLED_PLUGINS"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a plugin comes from: its entry point's name and its distribution."""
+    """Where a plugin comes from: the name of its entry point, and the name and version of its distribution."""
 
     plugin: str
     distribution: str
@@ -33,7 +33,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Discovery:
-    """The plugins found: the manager, where each came from, and one line for each that was left out."""
+    """The loaded plugins, their sources by entry point name, and one line for each plugin that was left out."""
 
     manager: pluggy.PluginManager
     sources: dict[str, Source]
@@ -43,9 +43,9 @@ class Discovery:
 def discover(disabled: Iterable[str] | None = None) -> Discovery:
     """Load every entry point of group `harness`, except those whose name or distribution is disabled.
 
-    `disabled` defaults to the comma-separated names in the environment variable HARNESS_DISABLED_PLUGINS. Names are compared as
-    packaging does: case does not count, and `-`, `_` and `.` are equal. A name that fits nothing is one of the problems.
-    Raise `PluginError` if two distributions offer one entry point name, since one would silently hide the other.
+    `disabled` defaults to the comma-separated names in the environment variable HARNESS_DISABLED_PLUGINS. Names are
+    normalized before they are compared (PEP 503): case is ignored, and `-`, `_` and `.` are equal. A disabled name that no
+    plugin has is reported as a problem. Raise `PluginError` if two distributions have an entry point of the same name.
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -62,15 +62,15 @@ def discover(disabled: Iterable[str] | None = None) -> Discovery:
 
 
 def installed_plugins(disabled: Iterable[str] | None = None) -> list[tuple[EntryPoint, Source]]:
-    """Return the entry points that `discover` loads, in order of name, and where they come from; import none of them.
+    """Return the entry points that `discover` loads, sorted by name, with their sources. Import none of them.
 
-    Raise `PluginError` if two distributions offer one name.
+    Raise `PluginError` if two distributions have an entry point of the same name.
     """
     names = _disabled_names() if disabled is None else disabled
-    off = {_normalized(name) for name in names}
+    normalized = {_normalized(name) for name in names}
     found: dict[str, tuple[EntryPoint, Source]] = {}
     for point, source in _entry_points():
-        if off & _names_of(source):
+        if normalized & _names_of(source):
             continue
         if source.plugin in found and found[source.plugin][0] != point:
             raise PluginError(
@@ -90,12 +90,12 @@ def _entry_points() -> list[tuple[EntryPoint, Source]]:
 
 
 def _disabled_names() -> tuple[str, ...]:
-    names = (name.strip() for name in os.environ.get(DISABLED, "").split(","))
-    return tuple(name for name in names if name)
+    names = [name.strip() for name in os.environ.get(DISABLED, "").split(",")]
+    return tuple(filter(None, names))
 
 
 def _normalized(name: str) -> str:
-    """Return a name as packaging compares it (PEP 503)."""
+    """Return a normalized name (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -104,7 +104,7 @@ def _names_of(source: Source) -> set[str]:
 
 
 def _unknown_names(disabled: Iterable[str]) -> Iterator[str]:
-    """Yield a line for each disabled name that no plugin and no distribution has."""
+    """Yield a line for each disabled name that is not the name of a plugin or a distribution."""
     known: set[str] = set()
     for _, source in _entry_points():
         known |= {source.plugin, source.distribution.split()[0]}
@@ -116,9 +116,9 @@ def _unknown_names(disabled: Iterable[str]) -> Iterator[str]:
 
 
 def _load(manager: pluggy.PluginManager, point: EntryPoint, source: Source) -> str | None:
-    """Import and register one plugin; return what is wrong with it, if anything. Plugins are code: they can raise anything."""
+    """Import and register one plugin. Return the problem if that fails, whatever exception the plugin raises."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no output of a command
+        with contextlib.redirect_stdout(sys.stderr):  # a command's output must not contain a plugin's
             module = point.load()
     except KeyboardInterrupt:
         raise
@@ -133,12 +133,12 @@ def _load(manager: pluggy.PluginManager, point: EntryPoint, source: Source) -> s
     except (pluggy.PluginValidationError, ValueError) as error:
         if manager.has_plugin(source.plugin):
             manager.unregister(name=source.plugin)
-        return _offence(module, str(error))
+        return _invalid_hook(module, str(error))
     return None
 
 
-def _offence(module: object, error: str) -> str:
-    """Say which hook implementation is not one."""
+def _invalid_hook(module: object, error: str) -> str:
+    """Return which hook implementation is invalid."""
     known = [name for name in vars(hookspecs) if name.startswith(("register_", "observe_"))]
     for name in dir(module):
         if hasattr(getattr(module, name), f"{hookspecs.PROJECT}_impl") and name not in known:

@@ -1,4 +1,4 @@
-"""The hooks. Entry points in group `harness` name plugin modules; these implement hooks with `@harness.hookimpl`."""
+"""The hooks that plugin modules implement with `@harness.hookimpl`. Entry points in group `harness` name these modules."""
 
 from __future__ import annotations
 
@@ -20,48 +20,48 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]) -> None:
-    """Call `register(cls)` for every ensemble builder. Called once, when the catalogue is made."""
+    """Call `register(cls)` for every ensemble builder. Called once, when the catalogue is loaded."""
 
 
 @hookspec
 def register_architectures(register: Callable[[type[Architecture]], None]) -> None:
-    """Call `register(cls)` for every architecture. Called once, when the catalogue is made."""
+    """Call `register(cls)` for every architecture. Called once, when the catalogue is loaded."""
 
 
 @hookspec
 def register_datasets(register: Callable[[type[Dataset]], None]) -> None:
-    """Call `register(cls)` for every data set. Called once, when the catalogue is made."""
+    """Call `register(cls)` for every data set. Called once, when the catalogue is loaded."""
 
 
 @hookspec
 def register_metrics(register: Callable[[type[Metric]], None]) -> None:
-    """Call `register(cls)` for every metric. Called once, when the catalogue is made."""
+    """Call `register(cls)` for every metric. Called once, when the catalogue is loaded."""
 
 
 @hookspec
 def register_objectives(register: Callable[[type[Objective]], None]) -> None:
-    """Call `register(cls)` for every training objective. Called once, when the catalogue is made."""
+    """Call `register(cls)` for every training objective. Called once, when the catalogue is loaded."""
 
 
 @hookspec
 def register_derivations(register: Callable[[type[Derivation]], None]) -> None:
-    """Call `register(cls)` for every derivation of weights from weights. Called once, when the catalogue is made."""
+    """Call `register(cls)` for every derivation of weights from weights. Called once, when the catalogue is loaded."""
 
 
 @hookspec
 def register_engines(register: Callable[[type], None]) -> None:
-    """Call `register(cls)` for every engine. Called once, when the catalogue is made."""
+    """Call `register(cls)` for every engine. Called once, when the catalogue is loaded."""
 
 
 @hookspec
 def register_figures(register: Callable[[type[Figure]], None]) -> None:
-    """Call `register(cls)` for every figure, in the order of the report. Called once, when the catalogue is made."""
+    """Call `register(cls)` for every figure, in the order of the report. Called once, when the catalogue is loaded."""
 
 
 @hookspec
 def observe_event(event: Event) -> None:
-    """Observe an event of a run or a task as it happens: an instance of one of the classes of `harness.events`.
+    """Observe an event of a run or a task: an instance of one of the classes in `harness.events`.
 
-    Called in the process that runs the benchmark, which waits for it. An observer that raises is reported once and gets no more
-    events; it never stops the run.
+    Called for every event, in the process that runs the benchmark, which waits until the call returns. If an observer raises
+    an exception, the exception is reported once, the observer gets no more events, and the run continues.
     """

@@ -1,5 +1,4 @@
-"""A run's folder as a value: its rows, what `run.json` says, how its trainings went. The only module of the report that reads
-a run's files."""
+"""Read a run's folder for the report: `results.csv`, `run.json` and `events.jsonl`."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from harness.api.figure import Epoch, Training
 from harness.errors import UserError
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHARED_TRAININGS = "trainings that several ensembles share"
-"""The section of trainings that are not known to be of one data set and architecture."""
+"""Name of the section for trainings whose data set and architecture are not known."""
 
 _STATUS = {
     "done": "",
@@ -26,10 +25,16 @@ _STATUS = {
     "interrupted": "The run was interrupted. The command that started it goes on where it stopped.",
 }
 
+_MISSING_VALUES = {"failed": "could not be computed", "missing": "have not been computed yet"}
+
 
 @dataclass(frozen=True)
 class Log:
-    """What `events.jsonl` tells: trainings, when runs on this folder began and ended (Unix time), lines that are no events."""
+    """The content of `events.jsonl`.
+
+    `began` and `ended` are the times at which runs in this folder began and ended, in seconds since 1970. `under_way` is
+    True if the latest run has not ended. `unreadable` is the number of lines that are no events.
+    """
 
     trainings: tuple[Training, ...]
     began: tuple[float, ...]
@@ -40,7 +45,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder. `facts` is its `run.json` and `log` its `events.jsonl`; None: there is no such file."""
+    """A run's folder. `facts` is the content of `run.json`, `log` of `events.jsonl`; None if the file is missing."""
 
     folder: Path
     rows: pd.DataFrame
@@ -49,13 +54,17 @@ class Run:
 
     @property
     def incomplete(self) -> tuple[str, ...]:
-        """Why the run is not complete, a sentence a reason; empty if it is."""
+        """Why the run is not complete, one sentence per reason; empty if it is complete."""
         main = self.rows[self.rows["main"]]
-        lacking = {status: int((main["status"] == status).sum()) for status in ("failed", "missing")}
-        told = [f"{n} of {len(main)} numbers {_WORDS[status]}." for status, n in lacking.items() if n]
-        return tuple(filter(None, [self._state(), *told]))
+        reasons = [self._state()]
+        for status, description in _MISSING_VALUES.items():
+            count = int((main["status"] == status).sum())
+            if count:
+                reasons.append(f"{count} of {len(main)} numbers {description}.")
+        return tuple(filter(None, reasons))
 
     def _state(self) -> str:
+        """Return a sentence about the run's status; "" if the run is done."""
         if self.log is not None and self.log.under_way:
             return "The latest run on this folder has not ended: it is under way, or it was killed."
         if self.facts is None:
@@ -64,11 +73,8 @@ class Run:
         return _STATUS.get(status, f"run.json gives the run no known status, but '{status}'.")
 
 
-_WORDS = {"failed": "could not be computed", "missing": "have not been computed yet"}
-
-
 def read_run(folder: str | Path) -> Run:
-    """Return a run's folder. Only its `results.csv` must be there; a file that is damaged raises `UserError`."""
+    """Return the content of a run's folder. Only `results.csv` must exist. Raise `UserError` for a damaged file."""
     folder = Path(folder)
     rows = read_rows(folder)
     if not folder.is_dir():
@@ -78,12 +84,12 @@ def read_run(folder: str | Path) -> Run:
 
 
 def place(dataset: object, architecture: object) -> str:
-    """Return what the page calls a data set and an architecture together."""
+    """Return the heading for a data set and an architecture."""
     return f"{dataset}, {architecture}"
 
 
 def builders(run: Run) -> dict[str, str]:
-    """Return the registered name of the method that each label stands for, as far as `run.json` tells."""
+    """Return the registered name of each method by its label, for the methods listed in `run.json`."""
     found = {}
     for pair in entries(mapping(mapping(run.facts).get("benchmark")).get("pairs")):
         for method in entries(pair.get("methods")):
@@ -93,15 +99,15 @@ def builders(run: Run) -> dict[str, str]:
 
 
 def trainings_by_place(run: Run) -> dict[str, tuple[Training, ...]]:
-    """Return the trainings of each data set and architecture, in order of first appearance.
+    """Return the trainings by data set and architecture, in order of first appearance.
 
-    `run.json` knows of which a member's own training is. What several ensembles share stands apart, unless the run has a single
-    data set and architecture.
+    `run.json` lists the trainings of the members. All other trainings, such as shared ones, are in a section named
+    `SHARED_TRAININGS`, unless the run has a single data set and architecture.
     """
     if run.log is None:
         return {}
     places = {place(row.dataset, row.architecture) for row in run.rows[["dataset", "architecture"]].itertuples()}
-    only = next(iter(places)) if len(places) == 1 else None
+    only = places.pop() if len(places) == 1 else None
     known: dict[str, str] = {}
     for member in entries(mapping(run.facts).get("members")):
         known[str(member.get("object"))] = place(member.get("dataset"), member.get("architecture"))
@@ -113,41 +119,58 @@ def trainings_by_place(run: Run) -> dict[str, tuple[Training, ...]]:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """Return what a JSON file holds at a place where it should hold a mapping; an empty one if it does not."""
+    """Return a JSON value if it is an object, else an empty mapping."""
     return value if isinstance(value, dict) else {}
 
 
 def entries(value: Any) -> list[Mapping[str, Any]]:
-    """Return the mappings of what should be a list of them."""
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+    """Return the objects in a JSON array; none if the value is no array."""
+    if not isinstance(value, list):
+        return []
+    return [entry for entry in value if isinstance(entry, dict)]
 
 
 def _read_log(path: Path) -> Log | None:
-    """Read events; what a killed run left of its last line is counted, and an epoch trained again counts as trained last."""
+    """Return the content of an event log; of an epoch that was trained several times, the last one."""
     if not path.exists():
         return None
-    trainings: dict[str, dict[int, Epoch]] = {}
+    epochs_by_task: dict[str, dict[int, Epoch]] = {}
     times: dict[str, list[float]] = {"run_started": [], "run_ended": []}
-    latest, unreadable = "run_ended", 0
+    latest = "run_ended"
+    unreadable = 0
     for event in _events(path):
         kind = event.get("event")
         if kind is None:
             unreadable += 1
         elif kind in times:
             latest = kind
-            times[kind] += [float(event["time"])] if _is_number(event.get("time")) else []
+            if _is_number(event.get("time")):
+                times[kind].append(float(event["time"]))
         elif kind == "epoch":
             epoch = _epoch(event)
             if epoch is None:
                 unreadable += 1
             else:
-                trainings.setdefault(str(event["task"]), {})[epoch.epoch] = epoch
-    found = (Training(task, tuple(epochs[e] for e in sorted(epochs))) for task, epochs in trainings.items())
-    return Log(tuple(found), tuple(times["run_started"]), tuple(times["run_ended"]), latest == "run_started", unreadable)
+                epochs_by_task.setdefault(str(event["task"]), {})[epoch.epoch] = epoch
+    return Log(
+        trainings=_trainings(epochs_by_task),
+        began=tuple(times["run_started"]),
+        ended=tuple(times["run_ended"]),
+        under_way=latest == "run_started",
+        unreadable=unreadable,
+    )
+
+
+def _trainings(epochs_by_task: Mapping[str, Mapping[int, Epoch]]) -> tuple[Training, ...]:
+    trainings = []
+    for task, epochs in epochs_by_task.items():
+        in_order = tuple(epochs[number] for number in sorted(epochs))
+        trainings.append(Training(task, in_order))
+    return tuple(trainings)
 
 
 def _events(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the events of a file; an empty mapping for a line that is none."""
+    """Yield the events of a file, and an empty mapping for a line that is no event, such as a partly written last line."""
     try:
         with path.open("rb") as lines:
             for line in lines:
@@ -160,11 +183,14 @@ def _events(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _epoch(event: Mapping[str, Any]) -> Epoch | None:
-    number, loss, accuracy = (event.get(name) for name in ("epoch", "loss", "accuracy"))
-    if not ("task" in event and type(number) is int and _is_number(loss) and _is_number(accuracy)):
+    """Return the epoch that an event reports; None if a field is missing or of a wrong type."""
+    number, loss, accuracy = event.get("epoch"), event.get("loss"), event.get("accuracy")
+    if "task" not in event or type(number) is not int:
         return None
-    return Epoch(number, float(loss), float(accuracy))  # type: ignore[arg-type]
+    if not _is_number(loss) or not _is_number(accuracy):
+        return None
+    return Epoch(number, float(loss), float(accuracy))
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return type(value) in (int, float)

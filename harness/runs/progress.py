@@ -1,4 +1,4 @@
-"""Progress of a run on the screen: bars on a terminal, a line now and then elsewhere. Driven by events."""
+"""Progress of a run, from its events: progress bars on a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 Show = Callable[[events.Event], None]
 Say = Callable[[str], None]
 
-_EVERY_SECONDS = 60.0  # between two lines about trainings in progress in a log
-_SHARES = 20  # equal shares of the run's epochs; the end of each gets a line, too
-_NOTES = 20  # lines about single tasks (failures, retries) of one kind, at most; the event log has them all
+_EVERY_SECONDS = 60.0  # between two lines about progress in a log
+_SHARES = 20  # equal shares of the run's epochs; the end of each share gets a line too
+_MAX_NOTES = 20  # lines about single events of one kind (failures, retries); the event log has all of them
 
 
 def _say_on_standard_error(line: str) -> None:
@@ -36,7 +36,7 @@ def _say_on_standard_error(line: str) -> None:
 
 @contextmanager
 def progress(graph: Graph) -> Iterator[Show]:
-    """Yield a function that shows events."""
+    """Yield a function that shows events: as bars if standard error is a terminal, else as lines."""
     if not _can_redraw():
         yield Lines(graph).show
         return
@@ -50,56 +50,59 @@ def progress(graph: Graph) -> Iterator[Show]:
 
 
 def _can_redraw() -> bool:
-    """Say whether standard error is a terminal that can draw over what it shows; without TERM nobody knows."""
+    """Return whether standard error is a terminal that can redraw lines. Without TERM this is unknown, so it counts as no."""
     return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("", "dumb", "unknown")
 
 
 class Clock:
-    """Counts the cost of training, in epochs of plain training, and estimates the time left from it."""
+    """Counts completed training, in epochs of plain training, and estimates the remaining time."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self.plan(0.0)
 
     def plan(self, total: float) -> None:
-        """Start over with the epochs to train."""
+        """Start a new plan with `total` epochs to train."""
         self.total, self._done, self._began = total, 0.0, self._now()
-        self._under_way: dict[str, float] = {}
+        self._in_progress: dict[str, float] = {}
 
     def epoch(self, task: Task, epoch: int) -> None:
-        """Note that a training has reached an epoch."""
+        """Record that a training has reached an epoch."""
         spec = task.spec
         assert isinstance(spec, TrainSpec)
         first, last = spec.start.epoch, spec.epoch
-        self._under_way[task.key] = task.cost * (epoch - first) / max(1, last - first)
+        self._in_progress[task.key] = task.cost * (epoch - first) / max(1, last - first)
 
     def ended(self, task: Task, done: bool) -> None:
-        """Note that a training has ended."""
-        self._under_way.pop(task.key, None)
+        """Record that a training has ended."""
+        self._in_progress.pop(task.key, None)
         if done:
             self._done += task.cost
 
     @property
     def done(self) -> float:
-        """The cost of what has been trained, trainings under way included."""
-        return min(self.total, self._done + sum(self._under_way.values()))
+        """The epochs that were trained, including those of trainings in progress."""
+        return min(self.total, self._done + sum(self._in_progress.values()))
 
     @property
     def left(self) -> str:
-        """Minutes and seconds until all training is done, as far as can be told."""
+        """The estimated time until all training is done, as `MM:SS` or `H:MM:SS`; `--:--` before the first epoch."""
         if self.done <= 0:
             return "--:--"
         seconds = int((self._now() - self._began) * (self.total - self.done) / self.done)
-        hours, rest = divmod(seconds, 3600)
-        return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60:02d}:{rest % 60:02d}"
+        minutes, seconds = divmod(seconds, 60)
+        hours, minutes = divmod(minutes, 60)
+        if hours:
+            return f"{hours}:{minutes:02d}:{seconds:02d}"
+        return f"{minutes:02d}:{seconds:02d}"
 
     def describe(self) -> str:
-        """Return how far the run's training is, in words."""
+        """Return the progress and the remaining time, such as `12 of 40 epochs, 03:10 left`."""
         return f"{_number(self.done)} of {_number(self.total)} epochs, {self.left} left"
 
 
 class Lines:
-    """Plain lines for a log: at the start, once a minute or every few percent, and for what is unusual."""
+    """Plain lines for a log: at the start, once a minute or every 5 % of the training, and for unusual events."""
 
     def __init__(self, graph: Graph, say: Say = _say_on_standard_error, now: Callable[[], float] = time.monotonic) -> None:
         self._tasks, self._say, self._now = graph.tasks, say, now
@@ -108,11 +111,11 @@ class Lines:
         self._notes: Counter[str] = Counter()
         self._failures: set[str] = set()
         self._planned = self._ended = 0
-        self._said_at = now()
-        self._said_shares = 0
+        self._printed_at = now()
+        self._printed_shares = 0
 
     def show(self, event: events.Event) -> None:
-        """Print what is worth a line."""
+        """Print a line if an event needs one."""
         if isinstance(event, events.RunPlanned):
             self._show_plan(event)
         elif isinstance(event, events.EngineOpened):
@@ -134,8 +137,10 @@ class Lines:
 
     def _show_plan(self, event: events.RunPlanned) -> None:
         self._clock.plan(event.epochs)
-        self._planned, self._ended = event.tasks, 0
-        self._said_at, self._said_shares = self._now(), 0
+        self._planned = event.tasks
+        self._ended = 0
+        self._printed_at = self._now()
+        self._printed_shares = 0
         self._say(f"{event.cells} cells: {event.tasks} tasks to do, {_number(event.epochs)} epochs to train")
 
     def _show_epoch(self, event: events.EpochEnded) -> None:
@@ -143,7 +148,7 @@ class Lines:
         self._last_epochs[event.task] = event
         if self._minute_is_over():
             where = f"epoch {event.epoch} of {event.until}{_facts(event)}"
-            self._say_progress(f"training {event.description}, {where} ({self._clock.describe()})")
+            self._print_progress(f"training {event.description}, {where} ({self._clock.describe()})")
 
     def _show_end(self, event: events.TaskEnded) -> None:
         self._ended += event.kind != "check"
@@ -155,39 +160,40 @@ class Lines:
             self._failures.add(event.message)
             self._note(event, f"failed: {event.description}: {reason}")
         elif event.status == "done" and event.kind == "train" and (self._share_is_done() or self._minute_is_over()):
-            self._say_training(event, last)
+            self._print_training(event, last)
         elif self._minute_is_over():
-            self._say_progress(f"{self._ended} of {self._planned} tasks have ended ({self._clock.describe()})")
+            self._print_progress(f"{self._ended} of {self._planned} tasks have ended ({self._clock.describe()})")
 
-    def _say_training(self, event: events.TaskEnded, last: events.EpochEnded | None) -> None:
+    def _print_training(self, event: events.TaskEnded, last: events.EpochEnded | None) -> None:
         spec = self._tasks[event.task].spec
         assert isinstance(spec, TrainSpec)
         reached = f"to epoch {spec.epoch}{_facts(last)}"
-        self._say_progress(f"trained {event.description}, {reached} ({self._clock.describe()})")
+        self._print_progress(f"trained {event.description}, {reached} ({self._clock.describe()})")
 
     def _minute_is_over(self) -> bool:
-        return self._now() - self._said_at >= _EVERY_SECONDS
+        return self._now() - self._printed_at >= _EVERY_SECONDS
 
     def _share_is_done(self) -> bool:
-        return self._shares() > self._said_shares
+        return self._shares() > self._printed_shares
 
     def _shares(self) -> int:
-        """Return how many of the run's equal shares have been trained."""
+        """Return how many shares of the run's epochs have been trained."""
         if not self._clock.total:
             return 0
         return int(_SHARES * self._clock.done / self._clock.total + 1e-9)
 
-    def _say_progress(self, line: str) -> None:
-        self._said_at, self._said_shares = self._now(), self._shares()
+    def _print_progress(self, line: str) -> None:
+        self._printed_at = self._now()
+        self._printed_shares = self._shares()
         self._say(line)
 
     def _note(self, event: events.Event, line: str) -> None:
-        """Print a line about a single event, unless there were many of its kind; failures are a kind of their own."""
+        """Print a line about a single event, unless many of its kind were printed. Failed tasks are one kind."""
         kind = "failed" if isinstance(event, events.TaskEnded) else event.event
         self._notes[kind] += 1
-        if self._notes[kind] <= _NOTES:
+        if self._notes[kind] <= _MAX_NOTES:
             self._say(line)
-        if self._notes[kind] == _NOTES:
+        if self._notes[kind] == _MAX_NOTES:
             self._say(f"further lines of this kind ({kind}) are left out; events.jsonl in the run's folder has them all")
 
 
@@ -202,7 +208,7 @@ def _facts(epoch: events.EpochEnded | None) -> str:
 
 
 class Bars:
-    """A bar for the whole run and one for each training in progress."""
+    """A bar for the whole run and one per training in progress."""
 
     def __init__(self, graph: Graph, screen: Progress) -> None:
         self._tasks, self._screen, self._clock = graph.tasks, screen, Clock()
@@ -212,7 +218,7 @@ class Bars:
         self._lines = Lines(graph, say)
 
     def show(self, event: events.Event) -> None:
-        """Move the bars; what is worth a line appears above them."""
+        """Update the bars; print a line above them if an event needs one."""
         if isinstance(event, events.RunPlanned):
             self._clock.plan(event.epochs)
             self._screen.update(self._whole, total=round(event.epochs), completed=0)

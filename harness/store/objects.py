@@ -83,7 +83,7 @@ def write(folder: Path, key: str, meta: Mapping[str, Any], parts: Parts) -> None
     body = {**meta, "key": key, "files": described}
     signed = {**body, "sha256": digest(body)}
     files.write_file(folder / META, json.dumps(signed, indent=1).encode())
-    files.sync_folder(folder)
+    files.sync(folder)
 
 
 def is_whole(folder: Path) -> bool:

@@ -1,1 +1,1 @@
-"""What a run says of itself: events, time, provenance."""
+"""Events of a run, time measurement, provenance."""

@@ -1,4 +1,4 @@
-"""Writes the events of a run to `events.jsonl` and shows them to observers."""
+"""Writes the events of a run to `events.jsonl` and sends them to observers."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from harness.text import describe_error
 Observer = Callable[[Event], None]
 
 
-def _as_it_is(event: Event) -> Event:
+def _unchanged(event: Event) -> Event:
     return event
 
 
 class EventLog:
-    """Appends events to a file and passes them on to observers, by name. `complete` adds what the sender does not know.
+    """Appends events to a file and sends them to observers. Safe to call from several threads.
 
-    An observer that raises is reported once and gets no more events. A file that cannot be written stops no run: the error
-    stays in `trouble`.
+    `complete` adds the fields that the sender of an event does not know. If an observer raises an exception, the exception is
+    logged as an event, and the observer gets no more events. If the file cannot be written, the run continues, and `trouble`
+    is the error message.
     """
 
-    def __init__(self, path: Path, observers: Mapping[str, Observer], complete: Callable[[Event], Event] = _as_it_is) -> None:
-        self._file = path.open("ab", buffering=0)  # a line is one write, so that two runs' lines do not mix
-        self._torn = not _ends_a_line(path)  # a killed run may have left half a line
+    def __init__(self, path: Path, observers: Mapping[str, Observer], complete: Callable[[Event], Event] = _unchanged) -> None:
+        self._file = path.open("ab", buffering=0)  # one write per line, so that lines of two processes do not mix
+        self._line_is_partial = not _ends_with_newline(path)  # a killed run may have written half a line
         self._observers = dict(observers)
         self._complete = complete
         self._lock = threading.RLock()  # an engine's threads report at the same time
         self.trouble = ""
 
     def __call__(self, event: Event) -> None:
-        """Log an event and show it to the observers."""
+        """Log an event and send it to the observers."""
         with self._lock:
             self._log(self._complete(event))
 
@@ -47,17 +48,18 @@ class EventLog:
                 observer(event)
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # an observer is a plugin: it never stops a run, nor ends an engine's thread
+            except BaseException as error:  # a plugin's exception must not end the run or a thread of the engine
                 del self._observers[name]
                 self._log(self._complete(ObserverFailed(observer=name, message=describe_error(error))))
 
     def _write(self, line: bytes) -> None:
         try:
-            whole = b"\n" + line if self._torn else line
-            self._torn = self._file.write(whole) != len(whole)
-            if self._torn:
+            if self._line_is_partial:
+                line = b"\n" + line
+            self._line_is_partial = self._file.write(line) != len(line)
+            if self._line_is_partial:
                 raise OSError(errno.ENOSPC, "no space left on the device")
-        except (OSError, ValueError) as error:  # ValueError: closed
+        except (OSError, ValueError) as error:  # ValueError: the file is closed
             self.trouble = str(getattr(error, "strerror", None) or error)
 
     def close(self) -> None:
@@ -66,7 +68,8 @@ class EventLog:
             self._file.close()
 
 
-def _ends_a_line(path: Path) -> bool:
+def _ends_with_newline(path: Path) -> bool:
+    """Return whether a file ends with a newline or is empty."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(0, end - 1))

@@ -1,7 +1,7 @@
-"""What happens in a run: one frozen class per kind of event. Observers get these; `events.jsonl` holds one line for each.
+"""Events of a run: one frozen class per kind of event. Observers receive them, and `events.jsonl` has one line per event.
 
-Events are created where something happens, often in a worker process, by the key of the task alone. The process that runs the
-benchmark adds what a task is about (`folder`, `dataset`, `methods`, ...) before observers see the event.
+A worker process creates events of tasks with the key of the task only. The process that runs the benchmark adds the other
+fields (`folder`, `dataset`, `methods`, ...) before observers receive the event.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened.
+    """Base class of all events.
 
-    `event` is the name in `events.jsonl`. `time` is in seconds since 1970. `folder` is the folder of the run; lines of
-    `events.jsonl`, which lies in it, leave it out.
+    `event` is the name of the kind. `time` is in seconds since 1970. `folder` is the run's folder; lines of `events.jsonl` do
+    not contain it.
     """
 
     event: str
@@ -28,7 +28,7 @@ class Event:
     folder: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the event as a line of `events.jsonl` holds it."""
+        """Return the event as JSON, as `events.jsonl` contains it."""
         values = asdict(self)
         del values["folder"]
         return values
@@ -45,9 +45,10 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlanned(Event):
-    """Tasks are about to be done; again, if a stored object turned out damaged.
+    """The tasks to be done are known. Sent again if a stored object turned out damaged.
 
-    `tasks` and `epochs` (of plain training) are those that the store lacks, `epochs_in_all` and `cells` those of the benchmark.
+    `tasks` is the number of tasks whose results the store lacks, and `epochs` their cost in epochs of plain training.
+    `epochs_in_all` is the cost of all tasks of the benchmark, `cells` the number of its cells.
     """
 
     event: Literal["planned"] = "planned"
@@ -59,7 +60,7 @@ class RunPlanned(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOpened(Event):
-    """The engine is ready. `message` says how it works: processes, threads, what is trained side by side."""
+    """The engine is ready. `message` describes its processes and threads, and which tasks run at once."""
 
     event: Literal["engine_opened"] = "engine_opened"
     engine: str
@@ -79,7 +80,7 @@ class RunEnded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunWarning(Event):
-    """Something that a user should know; the run goes on."""
+    """A warning for the user. The run continues."""
 
     event: Literal["warning"] = "warning"
     message: str
@@ -87,7 +88,7 @@ class RunWarning(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ObserverFailed(Event):
-    """An observer raised an error and gets no more events. `observer` names its plugin."""
+    """An observer raised an exception and gets no more events. `observer` names its plugin."""
 
     event: Literal["observer_failed"] = "observer_failed"
     observer: str
@@ -96,7 +97,10 @@ class ObserverFailed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectQuarantined(Event):
-    """A damaged object (or saved training state) was moved to `path`; it is computed again. `key` is its key."""
+    """A damaged object or saved training state was moved to `path` and is computed again.
+
+    `key` is the key of the object, or of the trajectory that the training state belongs to.
+    """
 
     event: Literal["set_aside"] = "set_aside"
     key: str
@@ -106,13 +110,15 @@ class ObjectQuarantined(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskEvent(Event):
-    """Something that happened to a task. All but the first two fields are added by the process that runs the benchmark.
+    """Base class of events of a task.
 
-    `kind`: check, train, derive, predict or measure. `dataset`, `architecture` and `methods` are labels of the benchmark file;
-    `methods` are those that need the task's result, in the file's order. `member` is the index of the member whose
-    initialization or order of batches a training follows, or of the member that a prediction is for. `objective` is what a
-    training minimizes, `metric` what a measurement computes. `cost` is in epochs of plain training. `description` says all this
-    in a line.
+    `task` is the task's key. `kind` is check, train, derive, predict or measure. The process that runs the benchmark adds the
+    other fields:
+
+    `dataset`, `architecture` and `methods` are labels of the benchmark file. `methods` are those that need the task's result,
+    in the file's order. `seed` is one of the benchmark's seeds. `member` is the index of the member whose order of
+    batches a training uses, or whose prediction is computed. `objective` and `metric` are names of plugins. `cost` is in
+    epochs of plain training. `description` is a summary in one line.
     """
 
     about: ClassVar[tuple[str, ...]] = (
@@ -149,7 +155,7 @@ class TaskStarted(TaskEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingStarted(TaskEvent):
-    """A training begins or is resumed at `epoch`, and goes on up to the end of epoch `until`, with CPU `threads`."""
+    """A training begins or is resumed at `epoch`, with `threads` CPU threads. It ends at the end of epoch `until`."""
 
     event: Literal["train_started"] = "train_started"
     epoch: float
@@ -159,10 +165,11 @@ class TrainingStarted(TaskEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class EpochEnded(TaskEvent):
-    """A training has reached the end of `epoch` of `until`.
+    """A training has reached the end of `epoch`. It ends at the end of epoch `until`.
 
-    `loss` (nats) and `accuracy` (percent) are means over the epoch's augmented training images, as trained. `seconds` are those
-    of the epoch; where siblings train side by side, of the whole group. `learning_rate` is that of the last step.
+    `loss` (nats) and `accuracy` (percent) are means over the epoch's augmented training images, computed during training.
+    `learning_rate` is that of the epoch's last step. `seconds` is the duration of the epoch; if siblings (trainings of one
+    setting) are trained side by side, that of the whole group.
     """
 
     event: Literal["epoch"] = "epoch"
@@ -176,7 +183,7 @@ class EpochEnded(TaskEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskWaiting(TaskEvent):
-    """A task waits because another run is working on it."""
+    """A task waits because another run is doing it."""
 
     event: Literal["waiting"] = "waiting"
     message: str
@@ -184,7 +191,7 @@ class TaskWaiting(TaskEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfMemory(TaskEvent):
-    """Memory did not suffice for a group of tasks, of which `task` is the first; `message` says how it is tried again."""
+    """A group of tasks ran out of memory and is retried. `task` is the first of the group; `message` says how it is retried."""
 
     event: Literal["out_of_memory"] = "out_of_memory"
     message: str
@@ -192,7 +199,7 @@ class OutOfMemory(TaskEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class SiblingsSeparated(TaskEvent):
-    """Training siblings side by side failed; they are trained one by one. `task` is the first of them."""
+    """Training siblings side by side failed, so they are trained one by one. `task` is the first of them."""
 
     event: Literal["siblings_parted"] = "siblings_parted"
     message: str
@@ -200,7 +207,7 @@ class SiblingsSeparated(TaskEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRetried(TaskEvent):
-    """A worker process ended while it did a task; the task is tried once more, alone."""
+    """A worker process ended during a task. The task is retried once, alone."""
 
     event: Literal["tried_again"] = "tried_again"
     message: str
@@ -208,9 +215,9 @@ class TaskRetried(TaskEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskEnded(TaskEvent):
-    """A task ended. `status`: done, failed, damaged (a parent object was) or interrupted.
+    """A task ended. `status` is done, failed, damaged (an object that the task reads) or interrupted.
 
-    `seconds` have passed since its `TaskStarted`; None if it was not begun in this run.
+    `message` says why it was not done. `seconds` is the time since its `TaskStarted`; None if there was no such event.
     """
 
     event: Literal["task_ended"] = "task_ended"
@@ -221,7 +228,7 @@ class TaskEnded(TaskEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerStarted(Event):
-    """A worker process was started. `process` is its process number."""
+    """A worker process was started. `process` is its process ID."""
 
     event: Literal["worker_started"] = "worker_started"
     process: int
@@ -229,7 +236,7 @@ class WorkerStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerReady(Event):
-    """A worker process has loaded its plugins and waits for tasks."""
+    """A worker process has loaded its plugins and is waiting for tasks."""
 
     event: Literal["worker_ready"] = "worker_ready"
     process: int
@@ -237,7 +244,7 @@ class WorkerReady(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerEnded(Event):
-    """A worker process ended, with exit code `code`; a negative one is the number of the signal that ended it."""
+    """A worker process ended with exit code `code`. A negative code is minus the number of the signal that killed it."""
 
     event: Literal["worker_ended"] = "worker_ended"
     process: int
@@ -246,7 +253,7 @@ class WorkerEnded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class PhasesMeasured(Event):
-    """Where a process's time went since it last reported: `seconds` by phase (training, evaluation, store, ...)."""
+    """The seconds that a process spent in each phase (training, evaluation, store, ...) since its last such event."""
 
     event: Literal["phases"] = "phases"
     seconds: Mapping[str, float]
@@ -279,7 +286,7 @@ _ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discrimi
 
 
 def event_from_json(value: Any) -> Event:
-    """Return the event that JSON describes, as `to_json` returns it; raise `ValueError` if it describes none."""
+    """Return an event from its JSON; raise `ValueError` if the JSON is no event."""
     try:
         return _ADAPTER.validate_python(value)
     except ValidationError as error:

@@ -1,8 +1,8 @@
-"""Where the time of a run went, by phase. Computed from the run's events alone.
+"""The profile of a run: the seconds of each process by phase, computed from the run's events.
 
-After every group of tasks a process reports how many seconds it spent in which phase. The engine reports when worker processes
-start, are ready and end. Every second of every process has a phase, is unexplained ("other"), or was lost with a process that
-was killed.
+After every group of tasks, a process reports its seconds by phase. The engine reports when worker processes start, become
+ready and end. Seconds without a known phase count as "other". Seconds of a killed process that it has not reported count as
+"lost".
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import Any
 from harness.telemetry.events import Event, PhasesMeasured, WorkerEnded, WorkerReady, WorkerStarted
 
 Seconds = Mapping[str, float]
-"""By phase."""
+"""Seconds by phase."""
 
-_ORDERLY = (0, 130, 143)  # exit codes of workers that are done, or were asked to stop
+_NORMAL_EXITS = (0, 130, 143)  # exit codes of workers that were done, or that a signal asked to stop
 
 UNEXPLAINED = ("other", "lost")
+"""Phases that do not say what the time was used for."""
 
 
 class Profile:
-    """Observes one run. `process` is the one that runs it; without workers it does the work itself."""
+    """An observer of one run. `process` is the ID of the process that runs the benchmark; without workers it does the tasks."""
 
     def __init__(self, process: int) -> None:
         self._process = process
@@ -29,72 +30,98 @@ class Profile:
         self._began: dict[int, float] = {}
         self._ready: dict[int, float] = {}
         self._ended: dict[int, float] = {}
-        self._orderly: set[int] = set()
+        self._exited_normally: set[int] = set()
 
     def __call__(self, event: Event) -> None:
-        """Take note of an event."""
+        """Record an event."""
         if isinstance(event, PhasesMeasured):
-            self._phases[event.process] = _sum([self._phases.get(event.process, {}), event.seconds])
+            earlier = self._phases.get(event.process, {})
+            self._phases[event.process] = _sum([earlier, event.seconds])
         elif isinstance(event, WorkerStarted):
             self._began[event.process] = event.time
         elif isinstance(event, WorkerReady):
             self._ready[event.process] = event.time
         elif isinstance(event, WorkerEnded):
             self._ended[event.process] = event.time
-            if event.code in _ORDERLY:
-                self._orderly.add(event.process)
+            if event.code in _NORMAL_EXITS:
+                self._exited_normally.add(event.process)
 
     def report(self, now: float) -> dict[str, Any]:
-        """Return the profile of a run that is over, as `profile.json` holds it.
+        """Return the profile of a finished run, the content of `profile.json`.
 
-        `phases` adds up the processes that work: the workers, or the run's own where there are none. `explained` is the share
-        of all processes' time, in percent, that has a name; `now` is the time since the epoch, in seconds.
+        `now` is in seconds since 1970. In the profile, `wall_seconds` is the time of the run. `phases` are the summed
+        seconds of the workers, or those of the run if there are none. `explained` is the share of all processes' time, in
+        percent, that is not "other" or "lost". `processes` has the seconds by process.
         """
         run = self._phases[self._process]
-        workers = {process: self._of_worker(process, now) for process in self._began}
-        everything = [run, *workers.values()]
-        all_together = _sum(everything)
-        total = sum(all_together.values())
-        unknown = sum(all_together.get(name, 0.0) for name in UNEXPLAINED)
+        workers = {process: self._worker_seconds(process, now) for process in self._began}
+        processes = [_process_json(self._process, "run", run)]
+        for process, seconds in workers.items():
+            processes.append(_process_json(process, "worker", seconds))
         return {
             "wall_seconds": round(sum(run.values()), 3),
-            "explained": round(100 * (1 - unknown / total), 2) if total else 100.0,
+            "explained": _explained_percent([run, *workers.values()]),
             "phases": _rounded(_sum(workers.values()) if workers else run),
-            "processes": [
-                {"process": self._process, "role": "run", "phases": _rounded(run)},
-                *({"process": process, "role": "worker", "phases": _rounded(phases)} for process, phases in workers.items()),
-            ],
+            "processes": processes,
         }
 
-    def _of_worker(self, process: int, now: float) -> Seconds:
-        """Return a worker's seconds. What it did not tell of went to its end, or was lost with it if that was not orderly."""
-        began, ended = self._began[process], self._ended.get(process, now)
-        told = {name: seconds for name, seconds in self._phases.get(process, {}).items() if name != "starting"}
-        starting = self._ready.get(process, began) - began  # longer than it says: Python starts before the watch does
-        left = ended - began - starting - sum(told.values())
-        return _sum([told, {"starting": starting, "ending" if process in self._orderly else "lost": max(0.0, left)}])
+    def _worker_seconds(self, process: int, now: float) -> Seconds:
+        """Return a worker's seconds by phase. What it did not report counts as "ending", or as "lost" if it was killed."""
+        began = self._began[process]
+        ended = self._ended.get(process, now)
+        seconds = dict(self._phases.get(process, {}))
+        seconds.pop("starting", None)  # measured here instead: Python starts before the worker's watch
+        reported = sum(seconds.values())
+        starting = self._ready.get(process, began) - began
+        remainder = "ending" if process in self._exited_normally else "lost"
+        rest = max(0.0, ended - began - starting - reported)
+        return _sum([seconds, {"starting": starting, remainder: rest}])
+
+
+def _process_json(process: int, role: str, phases: Seconds) -> dict[str, Any]:
+    return {"process": process, "role": role, "phases": _rounded(phases)}
+
+
+def _explained_percent(processes: Iterable[Seconds]) -> float:
+    """Return the share of the processes' time in explained phases, in percent."""
+    phases = _sum(processes)
+    total = sum(phases.values())
+    if not total:
+        return 100.0
+    unexplained = sum(phases.get(name, 0.0) for name in UNEXPLAINED)
+    return round(100 * (1 - unexplained / total), 2)
 
 
 def summarize(report: Mapping[str, Any]) -> str:
-    """Say a profile in a line, the largest shares first."""
-    phases, total = report["phases"], sum(report["phases"].values())
-    workers = sum(process["role"] == "worker" for process in report["processes"])
-    who = f" in {workers} worker{'s' if workers > 1 else ''}" if workers else ""
-    shares = ", ".join(_shares(phases.items(), total))
-    return f"{report['wall_seconds']:.1f} s{who}: {shares}; {report['explained']:.1f} % explained"
+    """Return a profile as one line, with the largest shares first."""
+    workers = 0
+    for process in report["processes"]:
+        if process["role"] == "worker":
+            workers += 1
+    where = ""
+    if workers:
+        where = f" in {workers} workers" if workers > 1 else " in 1 worker"
+    shares = ", ".join(_shares(report["phases"]))
+    return f"{report['wall_seconds']:.1f} s{where}: {shares}; {report['explained']:.1f} % explained"
 
 
 def _sum(several: Iterable[Seconds]) -> Seconds:
-    out: dict[str, float] = {}
+    """Return the sum of seconds by phase."""
+    total: dict[str, float] = {}
     for phases in several:
         for name, seconds in phases.items():
-            out[name] = out.get(name, 0.0) + seconds
-    return out
+            total[name] = total.get(name, 0.0) + seconds
+    return total
 
 
-def _shares(phases: Iterable[tuple[str, float]], total: float) -> list[str]:
-    shares = {name: 100 * seconds / total for name, seconds in phases} if total else {}
-    return [f"{name} {share:.1f} %" for name, share in sorted(shares.items(), key=lambda item: -item[1]) if share >= 0.1]
+def _shares(phases: Seconds) -> list[str]:
+    """Return each phase's share in percent as text, the largest first; shares below 0.1 % are left out."""
+    total = sum(phases.values())
+    lines = []
+    for name, seconds in sorted(phases.items(), key=lambda item: -item[1]):
+        if total and 100 * seconds / total >= 0.1:
+            lines.append(f"{name} {100 * seconds / total:.1f} %")
+    return lines
 
 
 def _rounded(phases: Seconds) -> dict[str, float]:

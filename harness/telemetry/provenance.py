@@ -1,7 +1,8 @@
-"""Where numbers come from: package versions, hardware, the state of the working copy. Recorded everywhere, part of no key."""
+"""Provenance of results: package versions, hardware, git commit. Recorded with every result, but part of no key."""
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import torch
 
 @cache
 def provenance() -> dict[str, Any]:
-    """Return it as JSON, for this process."""
+    """Return the provenance of results of this process as JSON."""
     packages = {}
     for name in ("basin-harness", "torch", "torchvision", "timm", "numpy", "scipy"):
         try:
@@ -36,21 +37,24 @@ def provenance() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown"
+    """Return the name of the CPU."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                _, _, model = line.partition(":")
+                return model.strip()
+    return platform.processor() or "unknown"
 
 
 def _git() -> dict[str, Any] | None:
-    """Return commit and cleanliness of the working copy this package runs from, if it does."""
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
+    """Return the commit of the git checkout that this package runs from, and whether it is clean; None without a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
         return None
-    ask = partial(subprocess.run, capture_output=True, text=True, cwd=here, timeout=10, check=True)
+    run = partial(subprocess.run, capture_output=True, text=True, cwd=root, timeout=10, check=True)
     try:
-        commit = ask(["git", "rev-parse", "HEAD"]).stdout.strip()
-        return {"commit": commit, "clean": not ask(["git", "status", "--porcelain"]).stdout.strip()}
+        commit = run(["git", "rev-parse", "HEAD"]).stdout.strip()
+        changes = run(["git", "status", "--porcelain"]).stdout.strip()
+        return {"commit": commit, "clean": not changes}
     except (OSError, subprocess.SubprocessError):
         return None

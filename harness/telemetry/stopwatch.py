@@ -1,14 +1,14 @@
-"""Adds up the seconds of a process by what it is doing. Knows nothing of what that is.
+"""Measures the seconds that a process spends in each phase.
 
     watch = Stopwatch("waiting")
     with watch("training"):
         ...
-        with watch("store"):     # the inner phase's seconds are not the outer one's
+        with watch("store"):     # its seconds do not count as training
             ...
     watch.lap()  # {"waiting": 0.2, "training": 3.4, "store": 0.1}
 
-Every second belongs to one phase, so the phases sum up to the time that has passed. Reading the clock takes less than a
-microsecond; work on a GPU counts where the process waits for it.
+At any time one phase is active, so the phases sum to the elapsed time. Reading the clock takes less than a microsecond. Work
+on a GPU counts in the phase in which the process waits for it.
 """
 
 from __future__ import annotations
@@ -21,34 +21,38 @@ from harness.telemetry.events import PhasesMeasured
 
 
 class Stopwatch:
-    """Seconds by phase, from the making of the watch on."""
+    """Seconds by phase since the watch was created. `phase` is the first phase, `now` returns the time in seconds."""
 
     def __init__(self, phase: str = "other", now: Callable[[], float] = time.perf_counter) -> None:
-        self._now, self._phase, self._since = now, phase, now()
+        self._now = now
+        self._phase = phase
+        self._since = now()
         self._seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
-        """Count the block as a phase, and go on with the one around it afterwards."""
-        around = self._phase
+        """Switch to a phase within the block, and back to the previous phase afterwards."""
+        previous = self._phase
         self.turn(phase)
         try:
             yield
         finally:
-            self.turn(around)
+            self.turn(previous)
 
     def turn(self, phase: str) -> None:
-        """Count what follows as a phase."""
+        """Switch to a phase."""
         now = self._now()
         self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + now - self._since
-        self._phase, self._since = phase, now
+        self._phase = phase
+        self._since = now
 
     def lap(self) -> dict[str, float]:
-        """Return the seconds since the last lap, or since the making, by phase."""
+        """Return the seconds by phase since the last lap, or since the watch was created."""
         self.turn(self._phase)
-        lap, self._seconds = self._seconds, {}
+        lap = self._seconds
+        self._seconds = {}
         return lap
 
     def phases(self) -> PhasesMeasured:
-        """Return a lap as an event of this process."""
+        """Return a lap as an event."""
         return PhasesMeasured(seconds=self.lap())

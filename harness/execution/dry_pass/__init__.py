@@ -1,4 +1,4 @@
-"""A dry pass before training: everything that a training does, tried once on two images with networks that are thrown away."""
+"""The dry pass before training: everything that a training does, tried once on two images. Its networks are discarded."""
 
 from harness.execution.dry_pass.dry_pass import DryPass
 

@@ -1,7 +1,7 @@
-"""What a dry pass tries, in order.
+"""The checks of a dry pass, in order.
 
-What would otherwise fail after hours of training fails here. Errors name the plugin and what is expected of it. Knows no task
-and no store.
+Errors that would otherwise occur after hours of training occur here. They name the plugin and what is expected of it.
+Independent of tasks and store.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from harness.networks.flat_network import FlatNetwork
 from harness.training.step import TrainState
 
 IMAGES = 2
-"""Images of a dry pass's training step."""
+"""Number of images in the training step of a dry pass."""
 
 
 @dataclass(frozen=True)
 class DryPass:
-    """A setting on its device, an objective, and a network in place of the teacher if the objective needs one.
+    """A dry pass for a setting on its device and an objective.
 
-    `objective_label` is what messages call the objective.
+    `teacher` is a network of the teacher's architecture, if the objective needs a teacher. `objective_label` is the
+    objective's name in messages.
     """
 
     environment: TaskEnvironment
@@ -34,9 +35,9 @@ class DryPass:
     images: int = IMAGES
 
     def run(self) -> None:
-        """Raise `PluginFailed` for the first check that fails, naming the plugin.
+        """Raise `PluginFailed` for the first check that fails.
 
-        If a plugin's code raises an error on a few images, everything is tried again with a whole batch: it may need one.
+        If a plugin's code raises an exception, all checks are tried again with a whole batch, in case it needs one.
         """
         try:
             self._try()
@@ -50,7 +51,7 @@ class DryPass:
         environment = self.environment
         probe = Probe(environment, self.images)
         network = probe.fresh_network("one", gradient=True)
-        built = probe.fresh_network("one")  # stays as it was built
+        built = probe.fresh_network("one")  # kept unchanged
         other = probe.fresh_network("two")
         network_checks.check_build(probe, network, built)
         network_checks.check_evaluation(probe, network, environment.architecture_label)

@@ -1,4 +1,4 @@
-"""Checks of a network alone: its build, its state, its behavior in both modes."""
+"""Checks of a network: its build, its state dict, its outputs in training and evaluation mode."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from harness.networks.flat_network import FlatNetwork
 
 
 def check_build(probe: Probe, network: FlatNetwork, again: FlatNetwork) -> None:
-    """Refuse a network whose weights differ from build to build with torch's generator in one state."""
+    """Raise `PluginFailed` if two builds with the same state of torch's generator have different weights."""
     if differ(network.vector, again.vector, 0.0):
         raise PluginFailed(f"{probe.label}: build gives other weights each time; draw them from torch's own generator")
 
 
 def check_evaluation(probe: Probe, network: FlatNetwork, label: str) -> None:
-    """Check the logits of a network in evaluation mode, computed twice: they may not be random."""
+    """Check the logits of a network in evaluation mode. Two passes must give equal logits."""
     environment = probe.environment
     images = environment.probe_images[: len(probe.indices)]
     logits = []
@@ -37,7 +37,7 @@ def check_evaluation(probe: Probe, network: FlatNetwork, label: str) -> None:
 
 
 def check_whole_batch(probe: Probe, network: FlatNetwork) -> None:
-    """Check the logits of a batch of test images as large as those on which members are evaluated."""
+    """Check the logits of a batch of test images, as large as in the evaluation of members."""
     images = next(probe.environment.test_images.batches())
     with attribute_errors(probe.label, "forward"):
         logits = predict_batch(network, images)
@@ -45,9 +45,9 @@ def check_whole_batch(probe: Probe, network: FlatNetwork) -> None:
 
 
 def check_state(probe: Probe, network: FlatNetwork, built: FlatNetwork, other: FlatNetwork) -> None:
-    """Load one network's state into another, `other`: then both must compute the same in training and evaluation mode.
+    """Load the state dict of `network` into `other`; then both must give equal logits in training and evaluation mode.
 
-    `built` is the network as it was built.
+    `built` is a network like `network`, unchanged since its build.
     """
     probe.load(other, network.state())
     logits = probe.training_logits(network)
@@ -64,7 +64,7 @@ def check_state(probe: Probe, network: FlatNetwork, built: FlatNetwork, other: F
 
 
 def _check_repeatable(probe: Probe, network: FlatNetwork, built: FlatNetwork, logits: Tensor) -> None:
-    """Check the logits of a pass in training mode, and that a second pass gives the same."""
+    """Check the logits of a pass in training mode. A second pass must give equal ones."""
     repeated = probe.training_logits(network)
     check_logits(probe.label, logits, probe.logits_shape, "in training mode")
     if not differ(logits, repeated):
@@ -78,7 +78,7 @@ def _check_repeatable(probe: Probe, network: FlatNetwork, built: FlatNetwork, lo
 
 
 def check_counters(probe: Probe, network: FlatNetwork) -> None:
-    """Refuse a network that depends on a number that training changes and the state dict does not hold."""
+    """Raise `PluginFailed` if outputs depend on a number that training changes and the state dict does not contain."""
     name = effective_counter(network.module, lambda: probe.behavior(network))
     if name:
         raise PluginFailed(
@@ -88,7 +88,7 @@ def check_counters(probe: Probe, network: FlatNetwork) -> None:
 
 
 def check_tensors_unchanged(probe: Probe, network: FlatNetwork, built: FlatNetwork) -> None:
-    """Refuse a network whose state dict has other tensors after a training step than it was built with."""
+    """Raise `PluginFailed` if a training step changes the names, types or shapes of the state dict's tensors."""
     now, before = network.module.state_dict(), built.module.state_dict()
     for name in sorted({*now, *before}):
         was, has_become = _type_and_shape(before.get(name)), _type_and_shape(now.get(name))
@@ -106,4 +106,6 @@ def check_tensors_unchanged(probe: Probe, network: FlatNetwork, built: FlatNetwo
 
 
 def _type_and_shape(tensor: Tensor | None) -> str:
-    return "missing" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
+    if tensor is None:
+        return "missing"
+    return f"{tensor.dtype} {tuple(tensor.shape)}"

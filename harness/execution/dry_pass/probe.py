@@ -1,4 +1,4 @@
-"""Forward passes of a dry pass: a few images, torch's generator seeded, the network's state put back afterwards."""
+"""Forward passes of a dry pass: on a few images, with a seeded generator. The network's state is restored afterwards."""
 
 from __future__ import annotations
 
@@ -17,30 +17,33 @@ from harness.networks.state_checks import state_problem
 
 @dataclass(frozen=True)
 class Probe:
-    """A setting on its device and the number of images that are tried."""
+    """A setting on its device, and the number of training images to use."""
 
     environment: TaskEnvironment
     images: int
 
     @property
     def label(self) -> str:
-        """What messages call the architecture."""
+        """The architecture's name in messages."""
         return self.environment.architecture_label
 
     @property
     def indices(self) -> Tensor:
-        """The training images that are tried: `images`, or as many as there are or as a batch holds."""
+        """Indices of the training images to use, int64: `images`, but no more than in the data set or in a batch."""
         environment = self.environment
         count = min(self.images, len(environment.train), environment.recipe.batch_size)
         return torch.arange(count, device=environment.device)
 
     @property
     def logits_shape(self) -> tuple[int, int]:
-        """The shape (batch, classes) of the logits of these images."""
+        """The shape (batch, classes) of the logits for these images."""
         return len(self.indices), self.environment.num_classes
 
     def fresh_network(self, name: str, *, gradient: bool = False) -> FlatNetwork:
-        """Return a network whose initialization is a function of the name; refuse tensors that cannot be stored."""
+        """Return a network whose initialization is a function of `name`.
+
+        Raise `PluginFailed` if its state dict has tensors that cannot be stored.
+        """
         module = self.environment.module(streams.key("dry pass", name))
         problem = state_problem(module)
         if problem:
@@ -48,12 +51,12 @@ class Probe:
         return FlatNetwork(module, self.environment.device, gradient=gradient)
 
     def load(self, network: FlatNetwork, state: StateDict) -> None:
-        """Load a state; errors name the architecture."""
+        """Load a state dict; errors name the architecture."""
         with attribute_errors(self.label, "loading its own state"):
             network.load(state)
 
     def training_logits(self, network: FlatNetwork) -> Tensor:
-        """Return the logits of a pass in training mode; the network's state is put back."""
+        """Return the logits of a pass in training mode, and restore the network's state."""
         before = network.state()
         network.module.train()
         with streams.seeded(0, self.environment.device), attribute_errors(self.label, "forward"), torch.no_grad():
@@ -62,7 +65,7 @@ class Probe:
         return logits
 
     def behavior(self, network: FlatNetwork) -> list[Tensor]:
-        """Return the logits in both modes, and the buffers after a pass in training mode; the network's state is put back."""
+        """Return the logits in both modes and the buffers after a pass in training mode; restore the network's state."""
         before = network.state()
         network.module.train()
         with streams.seeded(0, self.environment.device), attribute_errors(self.label, "forward"), torch.enable_grad():
@@ -72,6 +75,6 @@ class Probe:
         return [logits, self.evaluation_logits(network), *buffers]
 
     def evaluation_logits(self, network: FlatNetwork) -> Tensor:
-        """Return the logits of the environment's probe images in evaluation mode."""
+        """Return the logits for the environment's probe images in evaluation mode."""
         with attribute_errors(self.label, "forward"):
             return predict_batch(network, self.environment.probe_images)

@@ -1,4 +1,4 @@
-"""Checks of a training step: logits in training mode, loss, gradients, what a step changes."""
+"""Checks of a training step: logits in training mode, loss, gradients, changes of parameters and buffers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from harness.networks.flat_network import FlatNetwork
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.step import StepInputs, TrainState, take_step
 
-_STEPS = 2  # what the first step leaves behind (a graph, a cache) may break the second
-_GRADIENT_TOLERANCE = 0.01  # of a gradient's norm; differences by rounding are smaller
-_RATE_FACTOR = 1e-3  # of the recipe's learning rate: changes every weight, and does not diverge
+_STEPS = 2  # the second step may fail on leftovers of the first (a graph, a cache)
+_GRADIENT_TOLERANCE = 0.01  # relative to a gradient's norm; rounding errors are smaller
+_RATE_FACTOR = 1e-3  # factor of the recipe's learning rate: weights change, but do not diverge
 
 
 @dataclass(frozen=True)
 class LabeledObjective:
-    """An objective, what messages call it, and whether it learns from a teacher."""
+    """An objective, its name in messages, and whether it learns from a teacher."""
 
     objective: Objective
     label: str
@@ -63,7 +63,7 @@ def _check_loss(probe: Probe, objective: LabeledObjective, logits: Tensor) -> No
 
 
 def _loss(probe: Probe, objective: LabeledObjective, logits: Tensor) -> Tensor:
-    """Return the loss of a copy of logits: an objective may change its arguments in place."""
+    """Return the loss of a copy of the logits, since an objective may change its arguments in place."""
     environment = probe.environment
     teacher_logits = torch.zeros_like(logits.detach()) if objective.has_teacher else None
     with streams.seeded(0, environment.device):
@@ -76,7 +76,7 @@ def _loss(probe: Probe, objective: LabeledObjective, logits: Tensor) -> Tensor:
 
 
 def check_steps(probe: Probe, state: TrainState, objective: LabeledObjective) -> None:
-    """Take steps as training does, and check what they change."""
+    """Take training steps; check changes of `requires_grad` and buffers, and the gradient."""
     network, label = state.network, probe.label
     trained = {slot.name for slot in network.trained_slots}
     known = {slot.name for slot in network.slots}
@@ -99,11 +99,12 @@ def check_steps(probe: Probe, state: TrainState, objective: LabeledObjective) ->
 
 
 def check_backward(probe: Probe, network: FlatNetwork) -> None:
-    """Compare gradients as training computes them with those of `backward`, which some code relies on."""
-    ours, theirs = _gradient(probe, network, backward=False), _gradient(probe, network, backward=True)
+    """Check that `torch.autograd.grad`, which training uses, gives the same gradients as `backward`."""
+    of_autograd_grad = _gradient(probe, network, backward=False)
+    of_backward = _gradient(probe, network, backward=True)
     for slot in network.trained_slots:
-        expected = slot.view(theirs)
-        if float((slot.view(ours) - expected).norm()) > _GRADIENT_TOLERANCE * float(expected.norm()):
+        expected = slot.view(of_backward)
+        if float((slot.view(of_autograd_grad) - expected).norm()) > _GRADIENT_TOLERANCE * float(expected.norm()):
             raise PluginFailed(
                 f"{probe.label}: parameter '{slot.name}' gets another gradient by torch.autograd.grad than by backward; "
                 "checkpoints need use_reentrant=False"
@@ -111,7 +112,7 @@ def check_backward(probe: Probe, network: FlatNetwork) -> None:
 
 
 def _gradient(probe: Probe, network: FlatNetwork, *, backward: bool) -> Tensor:
-    """Return a copy of the gradient of the logits' squared norm; the network's state is put back."""
+    """Return a copy of the gradient of the logits' squared norm; restore the network's state."""
     assert network.gradient is not None
     before = network.state()
     with streams.seeded(0, probe.environment.device), attribute_errors(probe.label, "forward"):

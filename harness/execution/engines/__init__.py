@@ -1,4 +1,4 @@
-"""The engines that come with the harness; registered by entry point like any other."""
+"""The engines of the harness, registered by an entry point like those of any plugin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use: the smallest of its affinity and the quotas of its control groups (Linux containers)."""
+"""The number of CPUs this process may use: the minimum of its affinity and the CPU quotas of its control groups (Linux)."""
 
 from __future__ import annotations
 
@@ -14,37 +14,39 @@ _MEMBERSHIP = Path("/proc/self/cgroup")
 
 @dataclass(frozen=True)
 class CpuCount:
-    """CPUs by affinity (what the scheduler may choose from), and by quota: CPU seconds per second, or nothing if unlimited."""
+    """CPUs by affinity (those the scheduler may use), and by quota (CPU seconds per second; None: unlimited)."""
 
     affinity: int
     quota: float | None
 
     @property
     def usable(self) -> int:
-        """The number of single-threaded processes that use all of it, at least 1.
+        """The number of single-threaded processes that are needed to use all available CPU time, at least 1.
 
-        A fraction of a CPU counts as one (a quota of 1.5 gives 2): fewer processes could not use the quota up, and with more
-        of them than that the kernel only pauses each for a while. Go and the JVM round in the same way.
+        A quota is rounded up, as Go and the JVM do: 1.5 gives 2. One process could use 1 CPU only.
         """
         if self.quota is None:
             return self.affinity
         return max(1, min(self.affinity, math.ceil(self.quota)))
 
     def describe(self) -> str:
-        """Return it in words: `2 CPUs (8 by affinity, quota 1.5)`."""
+        """Return a description such as `2 CPUs (8 by affinity, quota 1.5)`."""
         limit = "no quota" if self.quota is None else f"quota {self.quota:g}"
-        return f"{self.usable} CPU{'s' if self.usable > 1 else ''} ({self.affinity} by affinity, {limit})"
+        noun = "CPUs" if self.usable > 1 else "CPU"
+        return f"{self.usable} {noun} ({self.affinity} by affinity, {limit})"
 
 
 def count_cpus(cgroup_mount: Path = _CGROUP_MOUNT, membership: Path = _MEMBERSHIP) -> CpuCount:
-    """Return how many CPUs this process may use. Files of control groups that are missing or not readable set no limit."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quotas = list(_quotas(cgroup_mount, membership))
-    return CpuCount(affinity, min(quotas) if quotas else None)
+    """Return the CPUs this process may use. A file of a control group that cannot be read sets no limit."""
+    if hasattr(os, "sched_getaffinity"):
+        affinity = len(os.sched_getaffinity(0))
+    else:
+        affinity = os.cpu_count() or 1
+    return CpuCount(affinity, min(_quotas(cgroup_mount, membership), default=None))
 
 
 def _quotas(mount: Path, membership: Path) -> Iterator[float]:
-    """Yield the quotas of the process's control groups and of all their ancestors, in both versions of the interface."""
+    """Yield the quotas of the process's control groups and all their ancestors, of cgroup versions 1 and 2."""
     for folder, group in _hierarchies(mount, membership):
         for level in (group, *group.parents):
             where = folder / level
@@ -54,10 +56,11 @@ def _quotas(mount: Path, membership: Path) -> Iterator[float]:
 
 
 def _hierarchies(mount: Path, membership: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield, for each hierarchy that controls the CPU, where it is mounted and this process's group in it.
+    """Yield the mount folder and this process's group for each hierarchy that controls the CPU.
 
-    A line reads `0::/group` (version 2) or `4:cpu,cpuacct:/group` (version 1). In a container the group may be named as the
-    host names it, while the mount shows the container's own group as root: the missing folders are then passed over.
+    A line of the membership file is `0::/group` (version 2) or `4:cpu,cpuacct:/group` (version 1). In a container it may
+    contain the host's path of the group, while the mount has the container's group as its root. Folders of that path that
+    do not exist set no limit.
     """
     for line in (_read(membership) or "").splitlines():
         number, _, rest = line.partition(":")
@@ -73,21 +76,29 @@ def _hierarchies(mount: Path, membership: Path) -> Iterator[tuple[Path, Path]]:
 def _quota_of_version_2(group: Path) -> float | None:
     """Return the CPUs that `cpu.max` allows: `QUOTA PERIOD` in microseconds, or `max PERIOD`."""
     words = (_read(group / "cpu.max") or "").split()
-    return _ratio(words[0], words[1]) if len(words) == 2 else None
+    if len(words) != 2:
+        return None
+    quota, period = words
+    return _ratio(quota, period)
 
 
 def _quota_of_version_1(group: Path) -> float | None:
-    """Return the CPUs that `cpu.cfs_quota_us` allows; -1 is no limit."""
+    """Return the CPUs that `cpu.cfs_quota_us` allows; -1 means no limit."""
     quota, period = _read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us")
-    return None if quota is None or period is None else _ratio(quota, period)
+    if quota is None or period is None:
+        return None
+    return _ratio(quota, period)
 
 
 def _ratio(quota: str, period: str) -> float | None:
+    """Return quota / period; None if one of them is no positive integer."""
     try:
-        microseconds, length = int(quota), int(period)
+        numerator, denominator = int(quota), int(period)
     except ValueError:
         return None
-    return microseconds / length if microseconds > 0 and length > 0 else None
+    if numerator <= 0 or denominator <= 0:
+        return None
+    return numerator / denominator
 
 
 def _read(path: Path) -> str | None:

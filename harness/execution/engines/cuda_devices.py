@@ -1,10 +1,10 @@
-"""How many CUDA devices this process sees."""
+"""The number of CUDA devices."""
 
 from __future__ import annotations
 
 
 def count_cuda_devices() -> int:
-    """Return the number of CUDA devices, at least 1."""
+    """Return the number of CUDA devices that this process can use, at least 1."""
     import torch
 
     return max(1, torch.cuda.device_count())

@@ -1,8 +1,8 @@
-"""The default engine: worker processes on this machine, or this process alone. Knows nothing of graphs.
+"""The default engine: worker processes on this machine, or this process alone.
 
-On the CPU every task has one thread and there are as many workers as cores, or as a container's CPU quota allows: networks of
-this size gain little from a second thread, and siblings gain a core each. On CUDA there is one worker per device. Results do
-not depend on the number of workers.
+On the CPU there is one worker per core, within a container's CPU quota, and one thread per task: small networks gain little
+from a second thread, and several siblings run at once. On CUDA there is one worker per device. Results do not depend on the
+number of workers.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class LocalEngine(Engine):
         )
 
     def open(self, context: EngineContext) -> None:
-        """Choose between this process and worker processes, which are started when there is work for them.
+        """Choose between this process and worker processes. Worker processes are started when there are tasks for them.
 
-        The choice depends on the options and the machine only, never on what is left to do: a resumed run computes as the first
-        one did.
+        The choice depends on the options and the machine only, not on the pending tasks: a resumed run computes in the same way
+        as the first one.
         """
         from harness.execution.device import resolve_device
 
         device = resolve_device(context.device)
         timeout = self.options.task_timeout
-        workers = self.options.workers or (count_cuda_devices() if device == "cuda" else count_cpus().usable)
-        in_process = workers == 1 and timeout is None  # no timeout can end a task of this process
+        workers = self.options.workers or _default_workers(device)
+        in_process = workers == 1 and timeout is None  # a task in this process cannot be ended by a timeout
         self._backend: _InProcess | WorkerPool
         if in_process:
             self._backend = _InProcess(context)
@@ -70,15 +70,15 @@ class LocalEngine(Engine):
 
     @property
     def has_capacity(self) -> bool:
-        """As long as a worker is idle."""
+        """Whether a worker is idle or can be started."""
         return self._backend.has_capacity
 
     def submit(self, group: Sequence[Task]) -> None:
-        """Take a group."""
+        """Accept a group of ready tasks."""
         self._backend.submit(group)
 
     def wait(self) -> Sequence[Outcome]:
-        """Work, or wait for the first worker that has done something."""
+        """Do a group in this process, or wait until a worker process has ended a task."""
         return self._backend.wait()
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ class LocalEngine(Engine):
 
 
 class _InProcess:
-    """One group at a time, in this process."""
+    """Does one group at a time in this process."""
 
     def __init__(self, context: EngineContext) -> None:
         self._context = context
@@ -107,8 +107,14 @@ class _InProcess:
         pass
 
 
+def _default_workers(device: str) -> int:
+    if device == "cuda":
+        return count_cuda_devices()
+    return count_cpus().usable
+
+
 def _description(workers: int, in_process: bool, device: str, threads: int) -> str:
-    """Return who does the work, and how siblings are trained there."""
+    """Return which processes do the tasks, and how siblings are trained."""
     where = "this process" if in_process else f"{workers} worker process{_plural(workers, 'es')}"
     if device == "cuda":
         return f"{where} on CUDA, siblings side by side on a device"

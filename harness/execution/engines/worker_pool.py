@@ -1,7 +1,7 @@
-"""Worker processes on this machine, and who gets which task.
+"""Assigns groups of tasks to worker processes on this machine.
 
-A worker process that ends during a task (a plugin that exits, a crash, the kernel's out-of-memory killer) fails that task at
-most: it is tried once more while no other worker is busy. Tasks that the process had not begun go to other workers.
+If a worker process ends during a task (a plugin exits, a crash, the kernel's out-of-memory killer), the task is retried once
+while no other worker is busy. If that fails too, only this task fails. Tasks that the process had not begun are requeued.
 """
 
 from __future__ import annotations
@@ -21,30 +21,33 @@ from harness.execution.worker_messages import Refusal
 from harness.telemetry.events import TaskRetried
 
 GRACE_SECONDS = 60.0
-"""In which a worker that was asked to end must have saved its trainings."""
+"""Time for a worker to save its trainings after it was asked to stop; then it is killed."""
 
-_LOOK_SECONDS = 0.2  # between two looks at whether to stop, and at timeouts
+_POLL_SECONDS = 0.2  # between two checks for a request to stop and for timeouts
 
 
 class WorkerPool:
-    """`harness worker` processes, started when there is work for them, that stay until the end of the run.
+    """`harness worker` processes that are started when there are tasks for them and run until the end of the run.
 
-    Each is read by a thread of its own. All decisions are made in `submit` and `wait`, in the caller's thread.
+    One thread per process reads its output. All decisions are made in `submit` and `wait`, in the caller's thread.
     """
 
     def __init__(self, context: EngineContext, workers: int, device: str, timeout: float | None) -> None:
-        self._context, self._limit, self._device, self._timeout = context, workers, device, timeout
+        self._context = context
+        self._limit = workers
+        self._device = device
+        self._timeout = timeout
         self._waiting: deque[Sequence[Task]] = deque()
         self._workers: list[WorkerProcess] = []
         self._inbox: queue.Queue[FromWorker] = queue.Queue()
-        self._exits: Counter[str] = Counter()  # by task: worker processes that ended during it
-        self._retries: deque[Task] = deque()  # to be tried once more while no other worker is busy
+        self._exits: Counter[str] = Counter()  # number of worker processes that ended during a task, by its key
+        self._retries: deque[Task] = deque()  # tasks to retry while no other worker is busy
         self._retrying: WorkerProcess | None = None
         self._open = 0
 
     @property
     def has_capacity(self) -> bool:
-        """Whether a worker is idle, or can be started, and nothing else waits for it."""
+        """Whether a worker is idle or can be started, and no submitted task is waiting for it."""
         busy = sum(bool(worker.tasks) for worker in self._workers)
         return not self._retry_is_running and not self._waiting and busy < self._limit
 
@@ -53,7 +56,7 @@ class WorkerPool:
         return self._retrying is not None and bool(self._retrying.tasks)
 
     def submit(self, group: Sequence[Task]) -> None:
-        """Queue a group: whole where its tasks share expensive data, else task by task for any worker to take."""
+        """Queue a group: as a whole if one worker must do it (on CUDA; measurements share an ensemble), else task by task."""
         if self._device == "cuda" or group[0].kind == "measure":
             self._waiting.append(group)
         else:
@@ -62,7 +65,7 @@ class WorkerPool:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        """Give waiting tasks to idle workers; a task to be retried only once no worker is busy."""
+        """Give waiting tasks to idle workers. A retried task waits until no worker is busy."""
         if self._retry_is_running:
             return
         while self._waiting:
@@ -76,7 +79,7 @@ class WorkerPool:
                 self._retrying.give([self._retries.popleft()])
 
     def _idle_worker(self) -> WorkerProcess | None:
-        """Return an idle worker; start one if all are busy and the limit allows it."""
+        """Return an idle worker; start one if all are busy, unless the limit is reached. Return None then."""
         for worker in self._workers:
             if worker.idle:
                 return worker
@@ -87,21 +90,21 @@ class WorkerPool:
         return worker
 
     def _start_worker(self) -> WorkerProcess:
-        """Start a worker in the lowest free place; on CUDA, places are spread over the devices."""
+        """Start a worker with the lowest free place number. On CUDA, the device is the place modulo the number of devices."""
         taken = {worker.place for worker in self._workers}
         place = min(set(range(self._limit)) - taken)
         device = f"cuda:{place % count_cuda_devices()}" if self._device == "cuda" else self._device
         return WorkerProcess(self._context, place, device, self._inbox)
 
     def wait(self) -> Sequence[Outcome]:
-        """Return the outcomes of the next tasks that end; raise `Interrupted` when asked to stop."""
+        """Return the outcomes of the next tasks that end; raise `Interrupted` if the run must stop."""
         if not self._open:
             raise HarnessError("the local engine was asked to wait for nothing")
         while True:
             if self._context.stopping():
                 raise Interrupted
             try:
-                outcomes = self._handle(self._inbox.get(timeout=_LOOK_SECONDS))
+                outcomes = self._handle(self._inbox.get(timeout=_POLL_SECONDS))
             except queue.Empty:
                 outcomes = self._check_timeouts()
             self._hand_out()
@@ -110,10 +113,11 @@ class WorkerPool:
                 return outcomes
 
     def _handle(self, received: FromWorker) -> list[Outcome]:
-        """Act on a message; return the outcomes that follow from it."""
+        """Handle a message of a worker; return the outcomes that it causes."""
         worker, message = received.worker, received.message
         if isinstance(message, Refusal):
-            raise StoreError(message.message) if message.event == "store_refused" else HarnessError(message.message)
+            error = StoreError if message.event == "store_refused" else HarnessError
+            raise error(message.message)
         if isinstance(message, Exit):
             self._workers.remove(worker)
             return self._handle_exit(worker, message.code)
@@ -123,11 +127,11 @@ class WorkerPool:
             raise Interrupted
         del worker.tasks[message.key]
         if message.status == "failed" and message.traceback:
-            worker.stop()  # a plugin's leftovers (memory, settings) must not affect other tasks
+            worker.stop()  # leftovers of a plugin (memory, settings) must not affect other tasks
         return [message]
 
     def _handle_exit(self, worker: WorkerProcess, code: int) -> list[Outcome]:
-        """Requeue a dead worker's tasks. Only the task that it had begun counts as a possible cause."""
+        """Requeue a dead worker's tasks. Only the task that it had begun may be the cause of its end."""
         if worker.tasks and not worker.stopped and _stopped_on_request(worker, code):
             raise Interrupted
         if not worker.ready and not worker.stopped:
@@ -147,7 +151,7 @@ class WorkerPool:
         return []
 
     def _check_timeouts(self) -> list[Outcome]:
-        """Kill the workers that have been silent for too long; their current tasks fail."""
+        """Kill workers that sent no message for longer than the timeout; their current tasks fail."""
         outcomes: list[Outcome] = []
         if self._timeout is None:
             return outcomes
@@ -160,7 +164,7 @@ class WorkerPool:
         return outcomes
 
     def close(self) -> None:
-        """Stop all workers; they save their trainings first."""
+        """Stop all workers. They save their trainings first."""
         for worker in self._workers:
             worker.stop(at_once=True)
         deadline = time.monotonic() + GRACE_SECONDS
@@ -169,9 +173,11 @@ class WorkerPool:
 
 
 def _stopped_on_request(worker: WorkerProcess, code: int) -> bool:
-    """Return whether a worker ended because of a stop signal: a scheduler may signal every process of a job."""
+    """Return whether a stop signal ended the worker. A scheduler may send one to every process of a job."""
     return asked_to_stop(code) or (not worker.ready and ended_by_stop_signal(code))
 
 
 def _describe_exit(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
+    if code < 0:
+        return f"signal {-code}"
+    return f"exit code {code}"

@@ -1,4 +1,4 @@
-"""One `harness worker` process: told keys on standard input, a line per group; sends JSON lines on standard output."""
+"""One `harness worker` process: reads keys on standard input, one line per group, and writes JSON lines to standard output."""
 
 from __future__ import annotations
 
@@ -20,45 +20,46 @@ from harness.execution.worker_messages import Refusal, parse_message
 from harness.safe_path import interpreter_arguments
 from harness.telemetry.events import Event, TaskStarted, TaskWaiting, WorkerEnded, WorkerReady, WorkerStarted
 
-_JOIN_SECONDS = 10.0  # for the thread that reads what a process that has ended still said
+_JOIN_SECONDS = 10.0  # time for the thread that reads the remaining output of an ended process
 
 
 @dataclass(frozen=True)
 class Exit:
-    """A worker process has ended; a negative code is the number of the signal that ended it."""
+    """A worker process has ended. A negative code is minus the number of the signal that killed it."""
 
     code: int
 
 
 @dataclass(frozen=True)
 class FromWorker:
-    """What a worker process sent that its pool must act on."""
+    """A message of a worker process for its pool."""
 
     worker: WorkerProcess
     message: Outcome | Refusal | Exit
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """Return the environment of a worker process: this one's, the number of CPU threads, and two settings of glibc.
+    """Return the environment variables of a worker process: this process's, the number of CPU threads, and two of glibc.
 
-    By default glibc returns a step's activations to the system and requests them again in the next step, page by page: up to
-    a fifth of a step's time. With these settings freed memory is kept. Values that the user has set take precedence; other C
-    libraries ignore both names.
+    By default, glibc returns the memory of a step's activations to the system, and requests it again in the next step. This
+    takes up to a fifth of a step's time. With these variables glibc keeps freed memory. Values that the user has set take
+    precedence. Other C libraries ignore both variables.
     """
     keep_freed_memory = {"MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
     return {**keep_freed_memory, **os.environ, "OMP_NUM_THREADS": str(threads)}
 
 
 class WorkerProcess:
-    """A worker process and the tasks it was given.
+    """A worker process and the tasks that it was given.
 
-    A thread reads what the process sends. It passes events on, and puts the rest into the pool's inbox.
+    `place` is its number in the pool. `current` is the key of the task that it began last. A thread reads the process's
+    output: it emits events, and puts other messages into the pool's inbox.
     """
 
     def __init__(self, context: EngineContext, place: int, device: str, inbox: queue.Queue[FromWorker]) -> None:
         self.place = place
         self.tasks: dict[str, Task] = {}
-        self.current = ""  # the task that it began last
+        self.current = ""
         self.ready = self.stopped = False
         self._last_message: float | None = time.monotonic()
         self._context, self._inbox = context, inbox
@@ -70,16 +71,16 @@ class WorkerProcess:
 
     @property
     def idle(self) -> bool:
-        """Whether it can be given tasks."""
+        """Whether it has no tasks and can be given some."""
         return not self.tasks and not self.stopped
 
     @property
     def silence(self) -> float:
-        """Seconds since its last message; 0 while it waits for another run."""
+        """Seconds since its last message; 0 while its task waits for another run."""
         return 0.0 if self._last_message is None else time.monotonic() - self._last_message
 
     def give(self, group: Sequence[Task]) -> None:
-        """Give it a group. If the process has ended in the meantime, its exit is reported as usual."""
+        """Give it a group of tasks. If the process has ended in the meantime, its exit is reported as usual."""
         self.tasks = {task.key: task for task in group}
         self.current = ""
         self._last_message = time.monotonic()
@@ -90,7 +91,7 @@ class WorkerProcess:
             self._process.stdin.flush()
 
     def stop(self, at_once: bool = False) -> None:
-        """Ask it to end after its tasks, or at once: then it saves the state of its trainings first."""
+        """Ask it to exit: after its tasks, or at once, after it has saved the state of its trainings."""
         self.stopped = True
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
@@ -99,12 +100,12 @@ class WorkerProcess:
             self._process.terminate()
 
     def kill(self) -> None:
-        """End it now. What it has not saved is lost."""
+        """Kill it. Unsaved training is lost."""
         self.stop()
         self._process.kill()
 
     def join(self, deadline: float) -> None:
-        """Wait for its end until `time.monotonic()` is `deadline`, then kill it."""
+        """Wait for its exit; kill it if it is still running at `deadline` (in seconds of `time.monotonic()`)."""
         try:
             self._process.wait(timeout=max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -112,7 +113,7 @@ class WorkerProcess:
         self._reader.join(timeout=_JOIN_SECONDS)
 
     def _read(self) -> None:
-        """Handle what the process sends, until it ends."""
+        """Handle the process's messages until it ends."""
         assert self._process.stdout is not None
         with self._process.stdout as lines:
             for line in lines:
@@ -135,7 +136,7 @@ class WorkerProcess:
         self._context.emit(message)
 
     def _end_children(self) -> None:
-        """Kill what the process leaves running when it ends: a plugin's children would keep its standard output open."""
+        """After the process has ended, kill its children: a plugin's child would keep its standard output open."""
         self._process.wait()
         if hasattr(os, "killpg"):
             with contextlib.suppress(OSError):

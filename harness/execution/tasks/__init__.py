@@ -1,1 +1,1 @@
-"""One module per kind of task: what is done for it, and what is stored."""
+"""One module per kind of task: the computation, and what is stored."""

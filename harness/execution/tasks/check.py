@@ -1,4 +1,4 @@
-"""Before training: try everything that a training does once, on two images. Stores nothing."""
+"""Try everything that a training does once, on two images. Stores nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.execution.tasks.train import teacher_network
 
 
 def check(spec: CheckSpec, resources: TaskResources) -> None:
-    """Raise what would fail every training of a setting and an objective."""
+    """Raise the error that would fail every training of a setting and an objective, if there is one."""
     environment = resources.environment(spec.setting)
     objective, label = make_objective(resources.catalogue, spec.objective)
     teacher = None

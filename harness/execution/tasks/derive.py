@@ -1,4 +1,4 @@
-"""Weights computed from other weights: an alignment, an average."""
+"""Compute weights from other weights: an alignment, an average."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def derive(task: Task, spec: DeriveSpec, resources: TaskResources) -> None:
         states, facts = derivation.derive(parents, _context(environment, spec))
         states = [dict(state) for state in states]
         facts = dict(facts)
-        canonical_json(facts)  # raises for what is no JSON
+        canonical_json(facts)  # raises an exception if they are not serializable as JSON
     if _data_versions(environment) != before:
         resources.forget_environment()
         raise PluginFailed(f"{label}: derive changes the data set's images or labels in place; work on a copy")
@@ -66,6 +66,6 @@ def _normalizer(environment: TaskEnvironment) -> Callable[[Tensor], Tensor]:
 
 
 def _data_versions(environment: TaskEnvironment) -> list[int]:
-    """Return the counters with which torch counts in-place changes of the data set's tensors."""
+    """Return torch's counters of in-place changes of the data set's tensors."""
     train, test = environment.train, environment.test
     return [tensor._version for tensor in (train.images, train.labels, test.images, test.labels)]

@@ -1,4 +1,4 @@
-"""An ensemble measured with a metric."""
+"""Measure an ensemble with a metric."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.telemetry.events import RunWarning
 
 
 def measure(task: Task, spec: MeasureSpec, resources: TaskResources) -> None:
-    """Store the values of a metric, and warnings if the ensemble is degenerate."""
+    """Compute and store the values of a metric, and warnings if the ensemble is degenerate."""
     began = time.monotonic()
     environment = resources.environment(spec.setting)
     metric: Metric = resources.catalogue.from_identity("metric", spec.metric)
@@ -37,7 +37,7 @@ def measure(task: Task, spec: MeasureSpec, resources: TaskResources) -> None:
 
 
 def _ensemble(spec: MeasureSpec, environment: TaskEnvironment, resources: TaskResources) -> EvaluatedEnsemble:
-    """Return the ensemble of a measurement; metrics of one ensemble come one after another and share it."""
+    """Return the ensemble to measure. Consecutive metrics of one ensemble share it."""
     known = resources.known_ensemble(spec)
     if known is not None:
         return known
@@ -54,7 +54,7 @@ def _ensemble(spec: MeasureSpec, environment: TaskEnvironment, resources: TaskRe
 
 
 def _interpolated(spec: MeasureSpec, environment: TaskEnvironment, resources: TaskResources) -> InterpolatedNetwork:
-    """Return the network between the members; a warning names running statistics that cannot be recomputed."""
+    """Return the network at interpolated weights. Emit a warning about running statistics that cannot be recomputed."""
     with resources.watch("store"):
         states = [resources.tensors(location) for location in spec.members]
     network = InterpolatedNetwork(

@@ -1,4 +1,4 @@
-"""A network's logits on the test images, computed once for all metrics."""
+"""Compute a network's logits on the test images, once for all metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.networks.evaluation import predict as predict_logits
 
 
 def predict(task: Task, spec: PredictSpec, resources: TaskResources) -> None:
-    """Store the logits, float32 (examples, classes)."""
+    """Compute and store the logits, float32 (examples, classes)."""
     began = time.monotonic()
     environment = resources.environment(spec.setting)
     network = environment.network()

@@ -1,4 +1,4 @@
-"""What all kinds of tasks use: plugins, the store, the environment of the last setting, the stopwatch."""
+"""Resources that all kinds of tasks use: plugins, store, stopwatch, and the environment of the last setting."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from harness.store import Store
 from harness.telemetry.provenance import provenance
 
 EnsembleId = tuple[tuple[str, ...], tuple[WeightsLocation, ...], int]
-"""Predictions, members and seed: what the ensemble of a measurement is made of."""
+"""Keys of predictions, locations of members, and seed: they identify the ensemble of a measurement."""
 
 
 class TaskResources:
-    """Kept from task to task: tasks of one setting share its data set, metrics of one ensemble share its predictions."""
+    """Resources that are kept between tasks. Tasks of one setting share the data set, metrics of one ensemble the logits."""
 
     def __init__(self, context: RunContext) -> None:
         self.context = context
@@ -36,7 +36,7 @@ class TaskResources:
         self._ensemble: tuple[EnsembleId, EvaluatedEnsemble] | None = None
 
     def environment(self, setting: SettingSpec) -> TaskEnvironment:
-        """Return the environment of a setting: the last one if it is the same."""
+        """Return the environment of a setting. Consecutive tasks of one setting share it."""
         name = canonical_json(setting.to_json())
         if self._environment is None or self._environment[0] != name:
             self.forget_environment()  # frees its memory before the next one needs it
@@ -45,11 +45,11 @@ class TaskResources:
         return self._environment[1]
 
     def forget_environment(self) -> None:
-        """Make the next task read its data again."""
+        """Drop the environment: the next task loads its data again."""
         self._environment = None
 
     def known_ensemble(self, spec: MeasureSpec) -> EvaluatedEnsemble | None:
-        """Return the last ensemble, with what it has computed so far, if a measurement is of the same one."""
+        """Return the ensemble that was kept, with its cached results, if the measurement needs the same one; else None."""
         if self._ensemble is None or self._ensemble[0] != _ensemble_id(spec):
             return None
         return self._ensemble[1]
@@ -59,7 +59,7 @@ class TaskResources:
         self._ensemble = _ensemble_id(spec), ensemble
 
     def release(self) -> None:
-        """Free all memory that the next task does not need."""
+        """Free the memory of the environment, the ensemble and torch's CUDA cache."""
         self._ensemble = None
         self.forget_environment()
         gc.collect()

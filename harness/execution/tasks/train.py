@@ -1,9 +1,9 @@
-"""One training task against the store: where it starts, what is saved on the way, what is stored at the end."""
+"""A training task: load its start from the store, save its state during training, store its checkpoint at the end."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,18 +21,19 @@ from harness.telemetry.events import EpochEnded, ObjectQuarantined, TrainingStar
 from harness.training.loop import EpochRecord, Point, Rules, Trainer, record_json
 from harness.training.schedule import learning_rate
 
-_OPTIMIZER = "optimizer-"  # what the names of parts with optimizer state begin with
+_OPTIMIZER = "optimizer-"  # prefix of the names of parts with optimizer state
 
 
 class TrainTaskRun:
-    """A training from `start`, the latest point that the store has, up to the end of epoch `until`, by `trainer`."""
+    """A training from `start` to the end of epoch `until`. `start` is the latest point of the trajectory in the store."""
 
     def __init__(self, task: Task, spec: TrainSpec, resources: TaskResources) -> None:
         self.task = task
         self.until = spec.epoch
         self._spec = spec
         self._resources = resources
-        self._store, self._watch = resources.store, resources.watch
+        self._store = resources.store
+        self._watch = resources.watch
         self._began = self._last_save = time.monotonic()
         self._environment = resources.environment(spec.setting)
         self._steps_per_epoch = self._environment.recipe.steps_per_epoch(len(self._environment.train))
@@ -52,7 +53,7 @@ class TrainTaskRun:
         return Trainer(network, environment.augmenter, environment.labels, rules, self._teacher())
 
     def begin(self) -> None:
-        """Report that the training begins, or is resumed."""
+        """Report that the training begins or is resumed."""
         self._last_save = time.monotonic()
         self._resources.context.emit(
             TrainingStarted(
@@ -65,7 +66,7 @@ class TrainTaskRun:
         )
 
     def after_epoch(self, record: EpochRecord, point: Callable[[], Point]) -> None:
-        """Report an epoch, and save the training's state from time to time."""
+        """Report an epoch; save the training's state if the last save was too long ago."""
         self._resources.context.emit(
             EpochEnded(
                 task=self.task.key,
@@ -84,7 +85,7 @@ class TrainTaskRun:
             self._last_save = time.monotonic()
 
     def finish(self, end: Point) -> None:
-        """Store the checkpoint. If the training was stopped before, save its state and raise `Interrupted`."""
+        """Store the checkpoint. If the training was stopped early, save its state and raise `Interrupted` instead."""
         if end.step < self.until * self._steps_per_epoch:
             self._save(end)
             raise Interrupted
@@ -93,7 +94,9 @@ class TrainTaskRun:
         history = [record_json(record) for record in end.history]
         facts = {"optimizer_steps": end.optimizer_steps, "history": history}
         with self._watch("store"):
-            self._store.note_epoch(trajectory, self.until, self.task.key)  # first: a crash after the object loses no note
+            self._store.note_epoch(
+                trajectory, self.until, self.task.key
+            )  # first, so that a crash never leaves the object without a note
             self._resources.put(self.task, self._began, _parts(end), facts)
             self._store.drop_training_states(trajectory, end.step)
 
@@ -109,7 +112,7 @@ class TrainTaskRun:
         return network
 
     def _first_point(self, network: FlatNetwork) -> Point:
-        """Return the point a training starts from: initialization, an earlier checkpoint, or the one it was forked at."""
+        """Return the point at which the task starts: initialization, an earlier checkpoint, or the fork's checkpoint."""
         start = self._spec.start
         if start.object is None or start.part is None:
             return Point(0, network.state())
@@ -118,17 +121,15 @@ class TrainTaskRun:
         if not start.own and self._spec.trajectory.fresh_optimizer:
             return Point(step, weights)
         meta = self._store.meta(start.object)
-        memory: dict[str, StateDict] = {}
-        for part in meta["files"]:
-            if part.startswith(_OPTIMIZER):
-                memory[part.removeprefix(_OPTIMIZER)] = self._store.tensors(start.object, part)
+        parts = [part for part in meta["files"] if part.startswith(_OPTIMIZER)]
+        memory = _optimizer_state({part: self._store.tensors(start.object, part) for part in parts})
         history: tuple[EpochRecord, ...] = ()
         if start.own:
             history = tuple(EpochRecord(**record) for record in meta.get("history", ()))
         return Point(step, weights, memory, meta["optimizer_steps"], history=history)
 
     def _saved_state(self) -> Point | None:
-        """Return the latest saved state of the training that is ahead of the task's start and readable."""
+        """Return the latest saved state of the training after the task's start, or None. Damaged states are quarantined."""
         trajectory = self._spec.trajectory_key
         first, last = self._spec.start.epoch * self._steps_per_epoch, self.until * self._steps_per_epoch
         for step in self._store.saved_steps(trajectory):
@@ -139,14 +140,10 @@ class TrainTaskRun:
             except DamagedObject as error:
                 self._report_damage(self._store.quarantine_training_state(trajectory, step), f"step {step}: {error.reason}")
                 continue
-            memory: dict[str, StateDict] = {}
-            for part, state in parts.items():
-                if part.startswith(_OPTIMIZER):
-                    memory[part.removeprefix(_OPTIMIZER)] = state
             return Point(
                 step,
                 parts["weights"],
-                memory,
+                _optimizer_state(parts),
                 meta["optimizer_steps"],
                 float.fromhex(meta["loss_sum"]),
                 meta["correct"],
@@ -181,7 +178,7 @@ def train(task: Task, spec: TrainSpec, resources: TaskResources) -> None:
 
 
 def train_side_by_side(runs: Sequence[TrainTaskRun], resources: TaskResources) -> list[Point | TaskFailed]:
-    """Train siblings that start from one step; return the point that each reached, or why it failed."""
+    """Train siblings that start from the same step; return the point that each reached, or why it failed."""
     for run in runs:
         run.begin()
     return resources.context.siblings.train(
@@ -195,7 +192,7 @@ def train_side_by_side(runs: Sequence[TrainTaskRun], resources: TaskResources) -
 
 
 def teacher_network(catalogue: Catalogue, setting: SettingSpec, environment: TaskEnvironment, data: Path) -> FlatNetwork:
-    """Return a network of the teacher's architecture in evaluation mode, freshly initialized. `data` is the data root."""
+    """Return a newly initialized network of the teacher's architecture, in evaluation mode. `data` is the data root."""
     architecture = make_architecture(catalogue, setting.architecture, data)
     label = plugin_label(catalogue, "architecture", architecture)
     network = FlatNetwork(build_module(architecture, label, environment.dataset, 0), environment.device)
@@ -203,7 +200,17 @@ def teacher_network(catalogue: Catalogue, setting: SettingSpec, environment: Tas
     return network
 
 
+def _optimizer_state(parts: Mapping[str, StateDict]) -> dict[str, StateDict]:
+    """Return the parts with optimizer state, by name without the prefix."""
+    state: dict[str, StateDict] = {}
+    for part, tensors in parts.items():
+        if part.startswith(_OPTIMIZER):
+            state[part.removeprefix(_OPTIMIZER)] = tensors
+    return state
+
+
 def _parts(point: Point) -> dict[str, StateDict]:
+    """Return a point's weights and optimizer state as parts of an object."""
     parts = {"weights": point.weights}
     for name, state in point.memory.items():
         parts[_OPTIMIZER + name] = state
