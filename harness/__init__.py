@@ -10,7 +10,7 @@ drop_working_folder()  # before anything else is imported, which a file in the w
 quiet_interrupts()
 
 from harness import leaderboard, streams
-from harness.api import drawing
+from harness.api import drawing, schedules
 from harness.api.builder import EnsembleBuilder
 from harness.api.cell import Cell
 from harness.api.engine import Engine, EngineContext
@@ -84,5 +84,6 @@ __all__ = [
     "leaderboard",
     "open_run",
     "run",
+    "schedules",
     "streams",
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.api.interfaces import Derivation, Objective
 from harness.api.recipe import Recipe
 from harness.api.scalars import integer
+from harness.api.schedules import Schedule
 from harness.api.setting import Setting
 from harness.api.trajectory import DerivedWeights, Trajectory, Weights
 from harness.streams import Name
@@ -40,23 +41,34 @@ class Cell:
         """The recipe of this data set and architecture."""
         return self.setting.recipe
 
-    def trajectory(self, member: int, objective: Objective | None = None, teacher: Weights | None = None) -> Trajectory:
+    def trajectory(
+        self,
+        member: int,
+        objective: Objective | None = None,
+        teacher: Weights | None = None,
+        *,
+        schedule: Schedule | None = None,
+        recipe: Recipe | None = None,
+    ) -> Trajectory:
         """Return the handle of a training from initialization; nothing is trained by this call.
 
         `member` is an index from 0. Each member has its own initialization and its own order of batches, which depend
         on the seed and the index only. `objective` defaults to the benchmark's. `teacher` is a handle of the teacher's
-        weights; give it if and only if the objective needs one, else `ValueError` is raised.
+        weights; give it if and only if the objective needs one, else `ValueError` is raised. `schedule` replaces the recipe's
+        warm-up and cosine, and may run beyond T (`harness.schedules`). `recipe` replaces the cell's for this member, as in
+        `cell.recipe.replace(weight_decay=5e-4)`; the normalization must stay.
 
         Equal calls return equal handles in all methods, so methods share trainings:
         `cell.trajectory(member=0).at(cell.epochs)` is the first member of the deep ensemble in each of them.
         """
         member = integer(member, "member")
         return Trajectory(
-            self.setting,
+            self.setting if recipe is None else self.setting.with_recipe(recipe),
             self.objective if objective is None else objective,
             order=("order", self.seed, member),
             init=("init", self.seed, member),
             teacher=teacher,
+            schedule=schedule,
         )
 
     def derive(self, derivation: Derivation, parents: Sequence[Weights], name: str | int = "") -> tuple[DerivedWeights, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
@@ -52,6 +52,11 @@ class Options(BaseModel):
         if len(args) < 3:  # the third argument is the schema generator
             settings.setdefault("schema_generator", _SchemaWithOrderedDefaults)
         return super().model_json_schema(*args, **settings)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return the options with some values changed, checked as new ones. Raise `ValueError` for a wrong name or value."""
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**{**values, **changes})
 
     def describe(self, option: str) -> str:
         """Return an option with its value for a message, such as `floor is 0.01 (the default)`."""

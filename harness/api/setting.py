@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from harness.api.interfaces import Architecture, Dataset
@@ -50,3 +50,14 @@ class Setting(ContentAddressed):
             architecture=self.architecture.identity,
             recipe=options_json(self.recipe),
         )
+
+    def with_recipe(self, recipe: Recipe) -> Setting:
+        """Return the setting with another recipe, for a member of its own.
+
+        Raise `ValueError` if images would be normalized otherwise: an ensemble is evaluated on one set of images.
+        """
+        if not isinstance(recipe, Recipe):
+            raise ValueError(f"recipe is {recipe!r:.60}; a harness.Recipe, such as cell.recipe.replace(weight_decay=0.0)")
+        if recipe.normalization != self.recipe.normalization:
+            raise ValueError("the recipe's normalization differs from the cell's; members see the same images")
+        return self if recipe == self.recipe else replace(self, recipe=recipe)

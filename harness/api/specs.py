@@ -55,8 +55,8 @@ class TrajectorySpec(Spec):
     init: StreamName | None
     start: str | None
     start_epoch: int
-    constant_learning_rate: float | None
-    restart_epoch: int | None
+    schedule: dict[str, Any] | None
+    schedule_start: int
     fresh_optimizer: bool
 
 

@@ -10,10 +10,13 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 from harness.api.interfaces import Derivation, Objective
-from harness.api.scalars import integer, number, truth
+from harness.api.options import options_json
+from harness.api.recipe import Recipe
+from harness.api.scalars import integer, truth
+from harness.api.schedules import AnySchedule, Constant, Schedule
 from harness.api.setting import ContentAddressed, Setting
 from harness.api.specs import CheckpointSpec, DerivationSpec, DerivedSpec, TrajectorySpec, WeightsLocation
 from harness.api.task import FORMAT, key_of
@@ -24,26 +27,68 @@ class Weights(ContentAddressed):
     """A handle of the weights of one network: a `Checkpoint` or `DerivedWeights`. Plugins cannot add other kinds."""
 
     setting: Setting
+    epoch: int
+    """The epochs of training behind the weights, counted from initialization."""
+    origin: Trajectory
+    """The trajectory that a fork inherits from."""
 
     @property
     @abstractmethod
     def location(self) -> WeightsLocation:
         """Where the store keeps the weights."""
 
+    def fork(
+        self,
+        *,
+        order: int | None = None,
+        objective: Objective | None = None,
+        teacher: Weights | None = None,
+        schedule: Schedule | None = None,
+        recipe: Recipe | None = None,
+        fresh_optimizer: bool = False,
+    ) -> Trajectory:
+        """Return a trajectory that continues from these weights with the given changes.
+
+        By default everything is inherited: order of batches, objective, teacher, recipe, optimizer state and the rest of the
+        schedule. A fork without a change is the trajectory itself. Derived weights have no optimizer state; their forks
+        inherit the rest from the trajectory of the first parent.
+
+        `order` is the index of the member whose order of batches the fork uses from here on. `objective` and `teacher`
+        replace the current ones; a new objective does not inherit the current teacher. `schedule` begins here and may run
+        beyond T (`harness.schedules`). `recipe` replaces the recipe from here on, but for the schedule if one was given
+        before. `fresh_optimizer` drops the optimizer state, such as momentum. Raise `ValueError` for a value of a wrong type
+        or out of range, and if the objective needs a teacher and has none, or has one and needs none.
+        """
+        own = self.origin
+        changes: dict[str, Any] = {}
+        if order is not None:
+            changes["order"] = (*own.order[:-1], integer(order, "order"))
+        if objective is not None:
+            changes["objective"] = objective
+        if objective is not None or teacher is not None:
+            changes["teacher"] = teacher
+        if schedule is not None:
+            changes |= {"schedule": schedule, "schedule_start": self.epoch}
+        if recipe is not None:
+            changes["setting"] = own.setting.with_recipe(recipe)
+        fork = replace(own, fresh_optimizer=fresh_optimizer, init=None, start=self, **changes)
+        if isinstance(self, Checkpoint) and _continues_unchanged(own, fork):
+            return own
+        return fork
+
 
 @dataclass(frozen=True, eq=False)
 class Trajectory(ContentAddressed):
     """One deterministic training: the weights θ(epoch) as a function of the epoch.
 
-    Create one with `Cell.trajectory` or `Checkpoint.fork`.
+    Create one with `Cell.trajectory` or `Weights.fork`.
 
-    It starts from initialization (`init` is the name of the random stream) or from a checkpoint (`start`). `order` is
+    It starts from initialization (`init` is the name of the random stream) or from other weights (`start`). `order` is
     the name of the random stream for the order of batches, augmentation and dropout. `objective` is minimized;
     `teacher` is the handle of the teacher's weights if the objective needs one.
 
-    The learning rate follows the recipe's schedule, linear warm-up and cosine over T epochs, with two exceptions:
-    `constant_learning_rate` replaces the schedule by a constant, and `restart_epoch` fits a new warm-up and cosine
-    into the epochs from there to T. `fresh_optimizer` starts without the optimizer state of `start`.
+    The learning rate follows the recipe's schedule, linear warm-up and cosine over T epochs, or `schedule`, which begins at
+    epoch `schedule_start`. `fresh_optimizer` starts without the optimizer state of `start`.
     """
 
     setting: Setting
@@ -51,9 +96,9 @@ class Trajectory(ContentAddressed):
     order: Name
     teacher: Weights | None = None
     init: Name | None = None
-    start: Checkpoint | None = None
-    constant_learning_rate: float | None = None
-    restart_epoch: int | None = None
+    start: Weights | None = None
+    schedule: Schedule | None = None
+    schedule_start: int = 0
     fresh_optimizer: bool = False
 
     def __post_init__(self) -> None:
@@ -64,15 +109,22 @@ class Trajectory(ContentAddressed):
         self._set("order", _stream_name(self.order))
         if self.init is not None:
             self._set("init", _stream_name(self.init))
-        if self.constant_learning_rate is not None:
-            self._set("constant_learning_rate", number(self.constant_learning_rate, "learning_rate"))
-        if self.restart_epoch is not None:
-            self._set("restart_epoch", integer(self.restart_epoch, "restart_epoch"))
-        self._set("fresh_optimizer", truth(self.fresh_optimizer, "fresh_optimizer"))
+        self._check_schedule()
+        fresh = truth(self.fresh_optimizer, "fresh_optimizer")
+        self._set("fresh_optimizer", fresh or isinstance(self.start, DerivedWeights))  # derived weights have no such state
 
     def _set(self, field: str, value: Any) -> None:
         """Set a field of the frozen value during its construction."""
         object.__setattr__(self, field, value)
+
+    def _check_schedule(self) -> None:
+        """Refuse other values than schedules; give equal trainings equal fields."""
+        if self.schedule is None or isinstance(self.schedule, Constant):
+            self._set("schedule_start", 0)  # it does not matter when these began
+        if self.schedule is not None and not isinstance(self.schedule, get_args(get_args(AnySchedule)[0])):
+            kinds = "Constant, WarmupCosine, Linear, CyclicCosine, Triangular"
+            raise ValueError(f"schedule is {self.schedule!r:.60}; one of harness.schedules: {kinds}")
+        self._set("schedule_start", integer(self.schedule_start, "schedule_start"))
 
     def _check_teacher(self) -> None:
         teacher = self.teacher
@@ -92,6 +144,15 @@ class Trajectory(ContentAddressed):
         """The epoch of `start`, or 0 if the trajectory starts from initialization."""
         return 0 if self.start is None else self.start.epoch
 
+    @property
+    def last_epoch(self) -> int | None:
+        """The epoch at which the schedule ends; None if it has no end."""
+        if self.schedule is None:
+            return self.setting.recipe.epochs
+        if self.schedule.length is None:
+            return None
+        return self.schedule_start + self.schedule.length
+
     @cached_property
     def spec(self) -> TrajectorySpec:
         """Everything that the training is a function of. Setting, teacher and start are given by their keys."""
@@ -104,22 +165,21 @@ class Trajectory(ContentAddressed):
             init=self.init,
             start=None if self.start is None else self.start.key,
             start_epoch=self.start_epoch,
-            constant_learning_rate=self.constant_learning_rate,
-            restart_epoch=self.restart_epoch,
+            schedule=None if self.schedule is None else options_json(self.schedule),
+            schedule_start=self.schedule_start,
             fresh_optimizer=self.fresh_optimizer,
         )
 
-    def at(self, epoch: int) -> Checkpoint:
+    def at(self, epoch: int) -> Weights:
         """Return the handle of θ(epoch). Epochs are counted from initialization, also after a fork.
 
-        At `start_epoch` of a fork this is the checkpoint `start`. Raise `ValueError` if the epoch is not an integer, or
-        if it is below `start_epoch` or above T. With a constant learning rate there is no upper limit.
+        At `start_epoch` of a fork these are the weights `start`. Raise `ValueError` if the epoch is not an integer, or
+        if it is below `start_epoch` or above `last_epoch`.
         """
         epoch = integer(epoch, "epoch")
-        has_end = self.constant_learning_rate is None
-        last = self.setting.recipe.epochs
-        if epoch < self.start_epoch or (has_end and epoch > last):
-            limit = str(last) if has_end else "any"
+        last = self.last_epoch
+        if epoch < self.start_epoch or (last is not None and epoch > last):
+            limit = "any" if last is None else str(last)
             raise ValueError(f"epoch {epoch} is not on this trajectory; {self.start_epoch} to {limit}")
         if self.start is not None and epoch == self.start_epoch:
             return self.start
@@ -142,6 +202,11 @@ class Checkpoint(Weights):
         return self.trajectory.setting
 
     @property
+    def origin(self) -> Trajectory:  # type: ignore[override]
+        """The trajectory itself."""
+        return self.trajectory
+
+    @property
     def spec(self) -> CheckpointSpec:
         """The key of the trajectory, and the epoch."""
         return CheckpointSpec(trajectory=self.trajectory.key, epoch=self.epoch)
@@ -151,51 +216,14 @@ class Checkpoint(Weights):
         """One object per checkpoint."""
         return WeightsLocation(object=self.key, part="weights")
 
-    def fork(
-        self,
-        *,
-        order: int | None = None,
-        objective: Objective | None = None,
-        teacher: Weights | None = None,
-        learning_rate: float | None = None,
-        restart_schedule: bool = False,
-        fresh_optimizer: bool = False,
-    ) -> Trajectory:
-        """Return a trajectory that continues from this checkpoint with the given changes.
-
-        By default everything is inherited: order of batches, objective, teacher, optimizer state and the rest of the
-        schedule. A fork without a change is the trajectory itself.
-
-        `order` is the index of the member whose order of batches the fork uses from here on. `objective` and `teacher`
-        replace the current ones; a new objective does not inherit the current teacher. `learning_rate` is constant
-        from here on. `restart_schedule` fits a new warm-up and cosine into the remaining epochs. `fresh_optimizer`
-        drops the optimizer state, such as momentum. Raise `ValueError` for a value of a wrong type or out of range,
-        and if the objective needs a teacher and has none, or has one and needs none.
-        """
-        own = self.trajectory
-        changes: dict[str, Any] = {}
-        if order is not None:
-            changes["order"] = (*own.order[:-1], integer(order, "order"))
-        if objective is not None:
-            changes["objective"] = objective
-        if objective is not None or teacher is not None:
-            changes["teacher"] = teacher
-        if learning_rate is not None:
-            changes["constant_learning_rate"] = learning_rate
-        if truth(restart_schedule, "restart_schedule"):
-            changes["restart_epoch"] = self.epoch
-        fork = replace(own, fresh_optimizer=fresh_optimizer, init=None, start=self, **changes)
-        if _continues_unchanged(own, fork):
-            return own
-        return fork
-
 
 def _continues_unchanged(own: Trajectory, fork: Trajectory) -> bool:
     """Return whether a fork is the same training as the trajectory it was forked from."""
     return (
         fork.order == own.order
-        and fork.constant_learning_rate == own.constant_learning_rate
-        and fork.restart_epoch == own.restart_epoch
+        and fork.setting == own.setting
+        and fork.schedule == own.schedule
+        and fork.schedule_start == own.schedule_start
         and not fork.fresh_optimizer
         and fork.objective.identity == own.objective.identity
         and fork.teacher == own.teacher
@@ -219,6 +247,16 @@ class DerivedWeights(Weights):
     def setting(self) -> Setting:  # type: ignore[override]
         """The first parent's setting."""
         return self.parents[0].setting
+
+    @cached_property
+    def epoch(self) -> int:  # type: ignore[override]
+        """The largest epoch of the parents."""
+        return max(parent.epoch for parent in self.parents)
+
+    @property
+    def origin(self) -> Trajectory:  # type: ignore[override]
+        """The first parent's."""
+        return self.parents[0].origin
 
     @cached_property
     def task_spec(self) -> DerivationSpec:

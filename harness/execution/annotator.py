@@ -102,9 +102,13 @@ def describe(task: Task) -> str:
         return f"{spec.kind} {where}"
     seed, member = _seed_and_member(spec.trajectory.order)
     objective = full_name(spec.trajectory.objective).replace("_", "-")
-    rate = spec.trajectory.constant_learning_rate
-    constant = "" if rate is None else f", constant learning rate {rate:g}"
-    return f"{where}, seed {seed} member {member}, {objective}{constant}"
+    line = f"{where}, seed {seed} member {member}, {objective}"
+    schedule = spec.trajectory.schedule
+    if schedule is None:
+        return line
+    if schedule["kind"] == "constant":
+        return f"{line}, constant learning rate {schedule['rate']:g}"
+    return f"{line}, {schedule['kind'].replace('_', ' ')} schedule"
 
 
 def _seed_and_member(order: StreamName) -> tuple[int | None, int | None]:

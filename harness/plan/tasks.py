@@ -12,7 +12,7 @@ from harness.benchmark import LabeledPlugin
 from harness.plan.store_view import StoreView
 
 
-def train_task(checkpoint: Checkpoint, start: Checkpoint | None) -> Task:
+def train_task(checkpoint: Checkpoint, start: Weights | None) -> Task:
     """Return the task that trains up to a checkpoint.
 
     It starts from an earlier checkpoint of the same trajectory, from the one that the trajectory was forked at, or from
@@ -33,11 +33,12 @@ def train_task(checkpoint: Checkpoint, start: Checkpoint | None) -> Task:
     return Task(checkpoint.key, spec, _objects(sources), _siblings(checkpoint, begin.epoch), cost)
 
 
-def _training_start(trajectory: Trajectory, start: Checkpoint | None) -> TrainingStart:
+def _training_start(trajectory: Trajectory, start: Weights | None) -> TrainingStart:
     if start is None:
         return TrainingStart(epoch=0)
     where = start.location
-    return TrainingStart(epoch=start.epoch, object=where.object, part=where.part, own=start.trajectory == trajectory)
+    own = isinstance(start, Checkpoint) and start.trajectory == trajectory
+    return TrainingStart(epoch=start.epoch, object=where.object, part=where.part, own=own)
 
 
 def _teacher(trajectory: Trajectory) -> TeacherSpec | None:
@@ -51,8 +52,8 @@ def _siblings(checkpoint: Checkpoint, begin: int) -> str:
     """Return the group of a training. It is equal for siblings: trainings that can run side by side."""
     trajectory = checkpoint.trajectory
     objective = trajectory.objective.name
-    rate = trajectory.constant_learning_rate
-    return key_of(["train", trajectory.setting.key, begin, checkpoint.epoch, objective, rate])
+    schedule = trajectory.spec.schedule
+    return key_of(["train", trajectory.setting.key, begin, checkpoint.epoch, objective, schedule])
 
 
 def shortened(task: Task, store: StoreView) -> Task:

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.api.recipe import Recipe
+from harness.api.schedules import Schedule
 
 
 def learning_rate(
-    recipe: Recipe, steps_per_epoch: int, constant_learning_rate: float | None = None, restart_epoch: int | None = None
+    recipe: Recipe, steps_per_epoch: int, schedule: Schedule | None = None, schedule_start: int = 0
 ) -> Callable[[int], float]:
     """Return the function from a step, counted from initialization, to its learning rate.
 
-    This is the recipe's warm-up and cosine, evaluated at the middle of each step, so that neither the first nor the last step
-    has rate 0. With `constant_learning_rate` it is that constant. With `restart_epoch` it is a new warm-up and cosine over the
-    epochs from `restart_epoch` to the recipe's last.
+    This is the recipe's warm-up and cosine, or `schedule`, which begins at epoch `schedule_start`. Both are evaluated at the
+    middle of each step, so that neither the first nor the last step has rate 0.
     """
-    if constant_learning_rate is not None:
-        return lambda step: constant_learning_rate
-    first_epoch = restart_epoch or 0
-    schedule = recipe.model_copy(update={"epochs": recipe.epochs - first_epoch})
-    return lambda step: schedule.cosine((step + 0.5) / steps_per_epoch - first_epoch)
+    if schedule is None:
+        return lambda step: recipe.cosine((step + 0.5) / steps_per_epoch)
+    return lambda step: schedule.at((step + 0.5) / steps_per_epoch - schedule_start)

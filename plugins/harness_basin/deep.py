@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness import Cell, Checkpoint, EnsembleBuilder, Weights
+from harness import Cell, EnsembleBuilder, Weights
 
 
-def deep_members(cell: Cell) -> list[Checkpoint]:
+def deep_members(cell: Cell) -> list[Weights]:
     """Return the M members of the deep ensemble: independent runs at epoch T."""
     return [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
 

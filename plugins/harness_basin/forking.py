@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 import harness
-from harness import Cell, Checkpoint, Objective, Recipe, Trajectory, Weights
+from harness import Cell, Objective, Recipe, Trajectory, Weights, schedules
 
 
 class ForkOptions(harness.Options):
@@ -27,19 +27,23 @@ class ForkOptions(harness.Options):
             return max(1, epochs // 10)
         return self.fork_epoch
 
-    def trunk(self, cell: Cell) -> Checkpoint:
+    def trunk(self, cell: Cell) -> Weights:
         """Return the reference model θ₁ at epoch t."""
         return cell.trajectory(member=0).at(self.epoch(cell.epochs))
 
     def branch(
-        self, trunk: Checkpoint, member: int, objective: Objective | None = None, teacher: Weights | None = None
+        self, trunk: Weights, member: int, objective: Objective | None = None, teacher: Weights | None = None
     ) -> Trajectory:
         """Return the run that forks from the trunk and uses a member's batch order."""
+        schedule = None
+        if not self.inherit_schedule:
+            recipe = trunk.setting.recipe
+            schedule = schedules.WarmupCosine.of(recipe, recipe.epochs - trunk.epoch)
         return trunk.fork(
             order=member,
             objective=objective,
             teacher=teacher,
-            restart_schedule=not self.inherit_schedule,
+            schedule=schedule,
             fresh_optimizer=not self.inherit_momentum,
         )
 

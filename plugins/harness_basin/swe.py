@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 import harness
-from harness import Cell, EnsembleBuilder, Recipe, Weights
+from harness import Cell, EnsembleBuilder, Recipe, Weights, schedules
 
 
 class StochasticWeightEnsemble(EnsembleBuilder):
@@ -32,5 +32,5 @@ class StochasticWeightEnsemble(EnsembleBuilder):
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return the samples at T, 2T, …, MT."""
         fork_epoch = cell.recipe.epoch_at(self.options.floor)
-        run = cell.trajectory(member=0).at(fork_epoch).fork(learning_rate=self.options.floor)
+        run = cell.trajectory(member=0).at(fork_epoch).fork(schedule=schedules.Constant(rate=self.options.floor))
         return [run.at((j + 1) * cell.epochs) for j in range(cell.size)]

@@ -9,7 +9,7 @@ import pytest
 
 import harness
 import toys
-from harness import Cell, Recipe, Setting
+from harness import Cell, Recipe, Setting, schedules
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.distillation import Distillation, DistillationOptions
 
@@ -69,12 +69,14 @@ def test_forks_by_schedule_and_optimizer_differ() -> None:
     """Held rates, restarted schedules and dropped momentum are trajectories of their own."""
     trunk = cell().trajectory(0).at(3)
     forks = [
-        trunk.fork(learning_rate=0.01),
-        trunk.fork(restart_schedule=True),
+        trunk.fork(schedule=schedules.Constant(rate=0.01)),
+        trunk.fork(schedule=schedules.WarmupCosine.of(cell().recipe, 7)),
+        trunk.fork(schedule=schedules.CyclicCosine(peak=0.1, cycle=2)),
+        trunk.fork(recipe=cell().recipe.replace(weight_decay=0.5)),
         trunk.fork(fresh_optimizer=True),
         trunk.fork(order=1),
     ]
-    assert len({fork.key for fork in forks} | {trunk.trajectory.key}) == 5
+    assert len({fork.key for fork in forks} | {trunk.trajectory.key}) == 7
 
 
 def test_epochs_off_the_trajectory_are_refused() -> None:
@@ -84,7 +86,7 @@ def test_epochs_off_the_trajectory_are_refused() -> None:
         reference.at(11)
     with pytest.raises(ValueError, match="epoch 2 is not on this trajectory; 3 to 10"):
         reference.at(3).fork(order=1).at(2)
-    assert reference.at(8).fork(learning_rate=0.01).at(1000).epoch == 1000
+    assert reference.at(8).fork(schedule=schedules.Constant(rate=0.01)).at(1000).epoch == 1000
 
 
 def test_teacher_must_fit() -> None:
@@ -126,11 +128,13 @@ def test_numbers_of_numpy() -> None:
     plain, numpy = cell(), Cell(cell().setting, CrossEntropy(), np.int64(0), np.int64(3))  # type: ignore[arg-type]
     run, same = plain.trajectory(0), numpy.trajectory(member=np.int64(0))  # type: ignore[arg-type]
     assert same.at(np.int64(3)) == run.at(3)  # type: ignore[arg-type]
-    given: dict[str, Any] = {"order": np.int64(1), "learning_rate": np.float64(0.1), "restart_schedule": np.bool_(True)}
-    assert same.at(np.array(3)).fork(**given) == run.at(3).fork(order=1, learning_rate=0.1, restart_schedule=True)  # type: ignore[arg-type]
+    given = schedules.Constant(rate=np.float64(0.1))
+    plain_fork = run.at(3).fork(order=1, schedule=schedules.Constant(rate=0.1))
+    assert same.at(np.array(3)).fork(order=np.int64(1), schedule=given) == plain_fork  # type: ignore[arg-type]
     assert run.at(3).fork(fresh_optimizer=np.bool_(False)) is run  # type: ignore[arg-type]
-    assert run.at(3).fork(learning_rate=1) == run.at(3).fork(learning_rate=1.0)
-    assert run.at(3).fork(learning_rate=-0.0) == run.at(3).fork(learning_rate=0.0)
+    for one, other in ((1, 1.0), (-0.0, 0.0)):
+        constant, same_constant = schedules.Constant(rate=one), schedules.Constant(rate=other)
+        assert run.at(3).fork(schedule=constant) == run.at(3).fork(schedule=same_constant)
     assert (type(numpy.seed), type(numpy.size), numpy.size) == (int, int, 3)
 
 
@@ -145,11 +149,14 @@ def test_numbers_of_numpy() -> None:
         (lambda run: run.at("3"), "epoch must be an integer, not '3'"),
         (lambda run: run.at(None), "epoch must be an integer, not None"),
         (lambda run: run.at(3).fork(order=1.0), "order must be an integer, not 1.0"),
-        (lambda run: run.at(3).fork(learning_rate="0.1"), "learning_rate must be a finite number of at least 0, not '0.1'"),
-        (lambda run: run.at(3).fork(learning_rate=True), "learning_rate must be a finite number of at least 0, not True"),
-        (lambda run: run.at(3).fork(learning_rate=-1), "learning_rate must be a finite number of at least 0, not -1"),
-        (lambda run: run.at(3).fork(learning_rate=np.nan), "learning_rate must be a finite number of at least 0, not nan"),
-        (lambda run: run.at(3).fork(restart_schedule=1), "restart_schedule must be true or false, not 1"),
+        (
+            lambda run: run.at(3).fork(schedule=0.1),
+            "schedule is 0.1; one of harness.schedules: Constant, WarmupCosine, Linear, CyclicCosine, Triangular",
+        ),
+        (
+            lambda run: run.at(3).fork(recipe={"epochs": 3}),
+            "recipe is {'epochs': 3}; a harness.Recipe, such as cell.recipe.replace(weight_decay=0.0)",
+        ),
         (lambda run: run.at(3).fork(fresh_optimizer="no"), "fresh_optimizer must be true or false, not 'no'"),
         (lambda run: cell().trajectory("0"), "member must be an integer, not '0'"),
         (lambda run: cell(seed=0.5), "seed must be an integer, not 0.5"),  # type: ignore[arg-type]
@@ -160,3 +167,57 @@ def test_numbers_of_other_kinds(make: Any, refusal: str) -> None:
     with pytest.raises(ValueError) as caught:
         make(cell().trajectory(0))
     assert str(caught.value) == refusal
+
+
+def test_schedule_may_run_beyond_the_last_epoch() -> None:
+    """A fork follows its own schedule to its end: snapshot ensembles are one fork per cycle, or one cyclic trajectory."""
+    c = cell()
+    cycle = schedules.WarmupCosine(peak=0.1, epochs=8)
+    fork = c.trajectory(0).at(10).fork(schedule=cycle)
+    assert (fork.schedule_start, fork.last_epoch) == (10, 18)
+    assert fork.at(18).fork(schedule=cycle).last_epoch == 26
+    with pytest.raises(ValueError, match="epoch 19 is not on this trajectory; 10 to 18"):
+        fork.at(19)
+    cyclic = c.trajectory(0, schedule=schedules.CyclicCosine(peak=0.1, cycle=4))
+    assert cyclic.at(400).epoch == 400
+    assert cyclic != c.trajectory(0)
+
+
+def test_constant_schedule_has_no_beginning() -> None:
+    """A constant that continues is the same training; another schedule begins where it is given."""
+    held = cell().trajectory(0).at(8).fork(schedule=schedules.Constant(rate=0.01))
+    assert held.at(12).fork(schedule=schedules.Constant(rate=0.01)) is held
+    cycle = schedules.CyclicCosine(peak=0.1, cycle=2)
+    cyclic = cell().trajectory(0).at(4).fork(schedule=cycle)
+    assert cyclic.at(7).fork(schedule=cycle) != cyclic
+
+
+def test_member_with_a_recipe_of_its_own() -> None:
+    """Weight decay, learning rate, batch size and T may differ between members; what they see may not."""
+    c = cell()
+    own = c.trajectory(1, recipe=c.recipe.replace(weight_decay=5e-4, epochs=12))
+    assert own != c.trajectory(1)
+    assert own.at(12).setting.recipe.weight_decay == 5e-4
+    assert c.trajectory(1, recipe=c.recipe.replace()) == c.trajectory(1)
+    with pytest.raises(ValueError, match="normalization differs from the cell's"):
+        c.trajectory(1, recipe=c.recipe.replace(normalization=((0.1,), (0.2,))))
+    with pytest.raises(ValueError, match="weight_decy"):
+        c.recipe.replace(weight_decy=1.0)
+
+
+def test_derived_weights_can_be_trained_on() -> None:
+    """A fork of an average counts on from its parents' last epoch, without optimizer state, with the first one's order."""
+
+    class Mean(harness.Derivation):
+        name, derive = "mean", None
+
+    Mean.__abstractmethods__ = frozenset()
+    c = cell()
+    run = c.trajectory(1)
+    (mean,) = c.derive(Mean(), [run.at(4), run.at(6)])
+    assert (mean.epoch, mean.origin) == (6, run)
+    fork = mean.fork(order=2)
+    assert (fork.start_epoch, fork.order, fork.fresh_optimizer) == (6, ("order", 0, 2), True)
+    assert fork.at(6) == mean
+    assert mean.fork() != run
+    assert fork.at(10).fork(order=3).at(10) == fork.at(10)

@@ -11,7 +11,7 @@ SETTING = {"kind": "setting", "format": 2, "dataset": {}, "architecture": {}, "r
 WHERE = {"object": KEY, "part": "weights"}
 TRAJECTORY = {
     **{"kind": "trajectory", "format": 2, "setting": KEY, "objective": {}, "teacher": None, "order": ["order", 0, 0]},
-    **{"init": ["init", 0, 0], "start": None, "start_epoch": 0, "constant_learning_rate": None, "restart_epoch": None},
+    **{"init": ["init", 0, 0], "start": None, "start_epoch": 0, "schedule": None, "schedule_start": 0},
     "fresh_optimizer": False,
 }
 BEGIN = {"epoch": 0, "object": None, "part": None, "own": False}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable
 
 import pytest
 
-from harness import Recipe
+from harness import Recipe, schedules
+from harness.api.options import options_json
+from harness.api.schedules import schedule_from_json
 from harness.training.schedule import learning_rate
 
 
@@ -44,17 +48,82 @@ def test_epoch_at_which_the_cosine_reaches_a_rate_above_the_peak() -> None:
 
 
 def test_constant_learning_rate() -> None:
-    """The rate is the constant at every step."""
-    rate = learning_rate(Recipe(epochs=10), 4, constant_learning_rate=0.01)
+    """The rate is the constant at every step, whenever the schedule began."""
+    rate = learning_rate(Recipe(epochs=10), 4, schedules.Constant(rate=0.01), schedule_start=7)
     assert {rate(step) for step in (0, 39, 400)} == {0.01}
 
 
-def test_restarted_schedule() -> None:
-    """A schedule that restarts at epoch t has the recipe's shape over T - t epochs."""
+def test_recipe_fitted_into_the_remaining_epochs() -> None:
+    """A schedule that begins at epoch t has the recipe's shape over T - t epochs, to the bit."""
     recipe = Recipe(epochs=30, warmup=0.2)
     steps = 5
-    rate = learning_rate(recipe, steps, restart_epoch=10)
+    rate = learning_rate(recipe, steps, schedules.WarmupCosine.of(recipe, 20), schedule_start=10)
     rest = Recipe(epochs=20, warmup=0.2)
     for step in range(100):
-        assert rate(10 * steps + step) == pytest.approx(rest.cosine((step + 0.5) / steps))
+        assert rate(10 * steps + step) == rest.cosine((10 * steps + step + 0.5) / steps - 10)
     assert math.isclose(rate(14 * steps), rest.cosine(4.1))
+
+
+def test_cosine_cycles() -> None:
+    """Each cycle is ½ α₀ (1 + cos(π t / c)), as Huang et al. 2017 write it, from the peak to 0."""
+    cycle = schedules.CyclicCosine(peak=0.2, cycle=40)
+    for epoch in (0.0, 0.5, 10.0, 39.5):
+        expected = 0.1 * (1 + math.cos(math.pi * epoch / 40))
+        assert cycle.at(epoch) == pytest.approx(expected)
+        assert cycle.at(epoch + 80) == pytest.approx(expected)
+        assert schedules.WarmupCosine(peak=0.2, epochs=40).at(epoch) == cycle.at(epoch)
+    assert cycle.length is None
+
+
+def test_triangle() -> None:
+    """From 0.05 down to 0.01 in the first half of a cycle of 4 epochs, and back (Garipov et al. 2018)."""
+    triangle = schedules.Triangular(high=0.05, low=0.01, cycle=4)
+    rates = [triangle.at(epoch) for epoch in (0, 1, 2, 3, 4, 5, 6)]
+    assert rates == pytest.approx([0.05, 0.03, 0.01, 0.03, 0.05, 0.03, 0.01])
+
+
+def test_line() -> None:
+    """It goes straight from one rate to the other and ends there."""
+    line = schedules.Linear(start=0.1, end=0.05, epochs=10)
+    assert [line.at(epoch) for epoch in (0, 4, 10)] == pytest.approx([0.1, 0.08, 0.05])
+    assert line.length == 10
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        schedules.Constant(rate=0.1),
+        schedules.WarmupCosine(peak=0.1, epochs=3, warmup=0.5, end=0.01),
+        schedules.Linear(start=0.1, end=0.2, epochs=4),
+        schedules.CyclicCosine(peak=0.1, cycle=5),
+        schedules.Triangular(high=0.1, low=0.01, cycle=2),
+    ],
+    ids=lambda schedule: schedule.kind,
+)
+def test_schedule_is_read_back_from_a_spec(schedule: schedules.Schedule) -> None:
+    """What a worker reads is the schedule that the builder made."""
+    assert schedule_from_json(json.loads(json.dumps(options_json(schedule)))) == schedule
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: schedules.Constant(rate=-1.0), "greater than or equal to 0"),
+        (lambda: schedules.Constant(rate=math.nan), "finite"),
+        (lambda: schedules.CyclicCosine(peak=0.1, cycle=0), "greater than or equal to 1"),
+        (lambda: schedules.CyclicCosine(peak=0.1, cycle=2.5), "valid integer"),
+        (lambda: schedules.Triangular(high=0.1, low=0.2, cycle=2), "low must not be above high"),
+        (lambda: schedules.Triangular(high=0.1, low=0.0, cycle=3), "multiple of 2"),
+    ],
+)
+def test_schedule_that_cannot_be(make: Callable[[], schedules.Schedule], message: str) -> None:
+    """Values out of range are refused where the schedule is made."""
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("value", [None, {}, {"kind": "constant"}, {"kind": "square", "rate": 1.0}])
+def test_other_values_are_no_schedules(value: object) -> None:
+    """A forged spec is refused as one."""
+    with pytest.raises(ValueError, match="no schedule: "):
+        schedule_from_json(value)

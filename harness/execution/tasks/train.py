@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from harness import streams
+from harness.api.schedules import schedule_from_json
 from harness.api.specs import SettingSpec, TrainSpec
 from harness.api.task import Task
 from harness.errors import DamagedObject, Interrupted, TaskFailed
@@ -44,9 +45,8 @@ class TrainTaskRun:
     def _trainer(self) -> Trainer:
         environment, trajectory = self._environment, self._spec.trajectory
         objective, _ = make_objective(self._resources.catalogue, trajectory.objective)
-        rate = learning_rate(
-            environment.recipe, self._steps_per_epoch, trajectory.constant_learning_rate, trajectory.restart_epoch
-        )
+        schedule = None if trajectory.schedule is None else schedule_from_json(trajectory.schedule)
+        rate = learning_rate(environment.recipe, self._steps_per_epoch, schedule, trajectory.schedule_start)
         rules = Rules(environment.recipe, objective, rate, trajectory.order)
         stream = 0 if trajectory.init is None else streams.key(*trajectory.init)
         network = environment.network(stream, gradient=True)

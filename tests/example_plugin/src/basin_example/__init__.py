@@ -23,6 +23,7 @@ from harness import (
     Weights,
     drawing,
     hookimpl,
+    schedules,
 )
 
 if TYPE_CHECKING:
@@ -48,9 +49,10 @@ class WarmStart(EnsembleBuilder):
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return the ends of M forks of one checkpoint."""
         start = cell.trajectory(member=0).at(self.options.shared_epochs)
+        schedule = schedules.WarmupCosine.of(cell.recipe, cell.epochs - start.epoch)
         members = []
         for j in range(cell.size):
-            fork = start.fork(order=j + 100, restart_schedule=True, fresh_optimizer=True)
+            fork = start.fork(order=j + 100, schedule=schedule, fresh_optimizer=True)
             members.append(fork.at(cell.epochs))
         return members
 
