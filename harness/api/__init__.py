@@ -1,1 +1,1 @@
-"""What plugin authors use: options, interfaces, recipes, handles, ensembles, figures. Imports no torch."""
+"""The interfaces for plugin authors: options, plugin kinds, recipes, handles, ensembles, figures. Imports no torch."""

@@ -128,9 +128,10 @@ class Trajectory(ContentAddressed):
 
     def _check_teacher(self) -> None:
         teacher = self.teacher
-        if (teacher is not None) != self.objective.needs_teacher:
-            demand = "takes no" if teacher is not None else "needs a"
-            raise ValueError(f"objective '{self.objective.full_name}' {demand} teacher")
+        if teacher is None and self.objective.needs_teacher:
+            raise ValueError(f"objective '{self.objective.full_name}' needs a teacher")
+        if teacher is not None and not self.objective.needs_teacher:
+            raise ValueError(f"objective '{self.objective.full_name}' takes no teacher")
         if teacher is not None and teacher.setting is not self.setting:
             expected, own = teacher.setting.dataset, self.setting.dataset
             if (expected.shape, expected.num_classes) != (own.shape, own.num_classes):

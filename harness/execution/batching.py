@@ -87,7 +87,9 @@ class GroupRunner:
         other exception, each sibling is tried alone.
         """
         ended: dict[str, Outcome] = {}
-        together = [] if last or len(group) == 1 else group
+        together = group
+        if last or len(group) == 1:
+            together = []
         with contextlib.ExitStack() as leases, contextlib.redirect_stdout(sys.stderr):
             try:
                 for runs in self._startable(together, leases):

@@ -63,7 +63,8 @@ def _board_arguments(folder: Path, target: Path, planned: Sequence[Row]) -> str:
 def _overwritten_rows(rows: Iterable[Row], planned: Sequence[Row]) -> list[Row]:
     """Return the done rows that this run will not write again.
 
-    A failed planned row has no usable cell key; it stands for any cell of the same coordinates.
+    A planned row has status "failed" if its cell cannot be planned at the moment. Earlier rows with its coordinates do not
+    count as lost, since a later run can write them again.
     """
     kept = {(*_coordinates(row), row.cell, row.metric_version) for row in planned}
     unplanned = {(*_coordinates(row), row.metric_version) for row in planned if row.status == "failed"}

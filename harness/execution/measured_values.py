@@ -56,7 +56,9 @@ def _value_from_json(value: Mapping[str, Any]) -> MetricValue:
     if not isinstance(metric, str) or not isinstance(unit, str) or better not in get_args(Better):
         raise ValueError("a metric, a unit or a direction is no text")
     error = value["standard_error"]
-    return MetricValue(metric, float(value["value"]), None if error is None else float(error), unit, better)
+    if error is not None:
+        error = float(error)
+    return MetricValue(metric, float(value["value"]), error, unit, better)
 
 
 def _number_json(value: float) -> float | str:

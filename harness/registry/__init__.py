@@ -1,1 +1,1 @@
-"""The hooks, the installed plugins, and the names they register."""
+"""The hooks, the discovery of installed plugins, and the catalogue of what they register."""

@@ -90,11 +90,13 @@ class WorkerPool:
         return worker
 
     def _start_worker(self) -> WorkerProcess:
-        """Start a worker with the lowest free place number. On CUDA, the device is the place modulo the number of devices."""
-        taken = {worker.place for worker in self._workers}
-        place = min(set(range(self._limit)) - taken)
-        device = f"cuda:{place % count_cuda_devices()}" if self._device == "cuda" else self._device
-        return WorkerProcess(self._context, place, device, self._inbox)
+        """Start a worker with the lowest free index. On CUDA, workers are spread over the devices by their indices."""
+        used = {worker.index for worker in self._workers}
+        index = min(set(range(self._limit)) - used)
+        device = self._device
+        if device == "cuda":
+            device = f"cuda:{index % count_cuda_devices()}"
+        return WorkerProcess(self._context, index, device, self._inbox)
 
     def wait(self) -> Sequence[Outcome]:
         """Return the outcomes of the next tasks that end; raise `Interrupted` if the run must stop."""

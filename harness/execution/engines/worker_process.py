@@ -52,12 +52,12 @@ def worker_environment(threads: int) -> dict[str, str]:
 class WorkerProcess:
     """A worker process and the tasks that it was given.
 
-    `place` is its number in the pool. `current` is the key of the task that it began last. A thread reads the process's
+    `index` is its number in the pool. `current` is the key of the task that it began last. A thread reads the process's
     output: it emits events, and puts other messages into the pool's inbox.
     """
 
-    def __init__(self, context: EngineContext, place: int, device: str, inbox: queue.Queue[FromWorker]) -> None:
-        self.place = place
+    def __init__(self, context: EngineContext, index: int, device: str, inbox: queue.Queue[FromWorker]) -> None:
+        self.index = index
         self.tasks: dict[str, Task] = {}
         self.current = ""
         self.ready = self.stopped = False
