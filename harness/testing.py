@@ -36,6 +36,8 @@ from harness.api.recipe import Recipe
 from harness.api.setting import Setting
 from harness.api.trajectory import Checkpoint, DerivedWeights, Weights
 from harness.errors import PluginFailed
+from harness.plan.methods import members_of_methods
+from harness.registry.catalogue import load_catalogue
 from harness.report.contract import check_figure, figure_data
 
 if TYPE_CHECKING:
@@ -115,9 +117,10 @@ def check_dataset(dataset: Dataset, root: Path) -> None:
 def check_ensemble_builder(builder: EnsembleBuilder, setting: Setting, objective: Objective, members: int = 3) -> list[Weights]:
     """Check that a builder returns handles that depend on the cell only, and other handles for another seed. Return them."""
     builder.check(setting.recipe, members)
+    members_of = members_of_methods(load_catalogue())
 
     def build(seed: int) -> list[Weights]:
-        return list(builder.build(Cell(setting, objective, seed, members)))
+        return list(builder.build(Cell(setting, objective, seed, members, members_of)))
 
     first, again, other = build(0), build(0), build(1)
     assert first, f"{builder.full_name}: no members"
@@ -237,8 +240,6 @@ def derivation_context(architecture: Architecture, dataset: Dataset, root: Path,
 @pytest.fixture(scope="session")
 def harness_catalogue() -> Catalogue:
     """The catalogue of installed plugins. The test fails if a plugin could not be used."""
-    from harness.registry.catalogue import load_catalogue
-
     catalogue = load_catalogue()
     assert not catalogue.problems, "\n".join(catalogue.problems)
     return catalogue

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.api.interfaces import Derivation, Objective
 from harness.api.recipe import Recipe
@@ -13,6 +14,9 @@ from harness.api.setting import Setting
 from harness.api.trajectory import DerivedWeights, Trajectory, Weights
 from harness.streams import Name
 
+MembersOf = Callable[["Cell", str, Mapping[str, Any]], tuple[Weights, ...]]
+"""Cell, registered name of a method and its options → members."""
+
 
 @dataclass(frozen=True, eq=False)
 class Cell:
@@ -20,12 +24,17 @@ class Cell:
 
     `setting` is the data set, the architecture and the recipe. `objective` is the benchmark's. `seed` is one of the
     benchmark's seeds. `size` is M, the number of members.
+
+    `members_of` and `asked` are the planner's, for `build`: how another method's members are found, and which methods ask for
+    this cell's members, the outermost first.
     """
 
     setting: Setting
     objective: Objective
     seed: int
     size: int
+    members_of: MembersOf | None = None
+    asked: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", integer(self.seed, "seed"))
@@ -81,3 +90,14 @@ class Cell:
         sources = tuple(parents)
         outputs = range(derivation.outputs)
         return tuple(DerivedWeights(derivation, sources, stream, output) for output in outputs)
+
+    def build(self, method: str, **options: Any) -> tuple[Weights, ...]:
+        """Return the members of another method on this data set, architecture and seed: M handles, in order.
+
+        `method` is a registered name, `options` are its options. Nothing is trained twice: the handles are those of the
+        method itself. An average of SWE's samples, for example, derives from `cell.build("swe")`. Raise `ValueError` for a
+        method that asks, over others or not, for its own members, and for options that do not fit.
+        """
+        if self.members_of is None:
+            raise ValueError(f"cell.build('{method}'): this cell was made without other methods")
+        return self.members_of(self, method, options)

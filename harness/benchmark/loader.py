@@ -83,6 +83,7 @@ class BenchmarkLoader:
             metrics=metrics,
             objective=objective,
             setups=setups,
+            catalogue=self._catalogue,
         )
 
     def _read_header(self) -> _Header:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.api.interfaces import Objective
 from harness.api.options import options_json
 from harness.api.recipe import Recipe
 from harness.errors import HarnessError, PluginError
 from harness.text import describe_error
+
+if TYPE_CHECKING:
+    from harness.registry.catalogue import Catalogue
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,10 @@ class Setup:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A validated benchmark: seeds, metrics, objective, and the setups with their methods."""
+    """A validated benchmark: seeds, metrics, objective, and the setups with their methods.
+
+    `catalogue` holds the plugins that its names were found in.
+    """
 
     name: str
     description: str
@@ -81,6 +87,7 @@ class Benchmark:
     metrics: tuple[LabeledPlugin, ...]
     objective: Objective
     setups: tuple[Setup, ...]
+    catalogue: Catalogue = field(compare=False)
 
     def cells(self) -> Iterator[CellSpec]:
         """Yield every cell, ordered by dataset, architecture, method and seed. Cells share plugins and recipes."""

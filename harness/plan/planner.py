@@ -22,6 +22,7 @@ from harness.errors import PluginError
 from harness.plan.ancestors import ancestors
 from harness.plan.cost import epochs_alone
 from harness.plan.graph import Graph, PlannedCell
+from harness.plan.methods import members_of_methods, name_with_options, require_registered
 from harness.plan.tasks import derive_task, measure_task, predict_task, train_task
 from harness.text import describe_error
 
@@ -58,13 +59,14 @@ class _Planner:
         self.handles: dict[str, Weights] = {}  # parents before children
         self.checkpoints: dict[str, dict[int, Checkpoint]] = defaultdict(dict)  # trajectory → epoch → checkpoint
         self.counted: set[str] = set()
+        self.members_of = members_of_methods(graph.benchmark.catalogue)
 
     def draft(self, spec: CellSpec) -> PlannedCell:
         """Return a cell with the members from its builder, but without tasks. Collect the members and all their ancestors."""
         setting = self._setting(spec)
         where = f"method '{spec.method.label}' on {spec.dataset.label} × {spec.architecture.label}"
         try:
-            members = self._members(spec, Cell(setting, spec.objective, spec.seed, spec.members))
+            members = self._members(spec, self._cell(spec, setting))
             self._collect(members)
         except PluginError as error:
             return PlannedCell(spec, setting, problem=f"{where}: {error}")
@@ -72,6 +74,10 @@ class _Planner:
             problem = f"{where}: its builder fails: {describe_error(error)}"
             return PlannedCell(spec, setting, problem=problem, traceback="".join(traceback.format_exception(error)))
         return PlannedCell(spec, setting, members)
+
+    def _cell(self, spec: CellSpec, setting: Setting) -> Cell:
+        asked = (name_with_options(spec.method.plugin),)
+        return Cell(setting, spec.objective, spec.seed, spec.members, self.members_of, asked)
 
     def _setting(self, spec: CellSpec) -> Setting:
         """Return the setting of a cell. Cells with the same data set, architecture and recipe share one instance."""
@@ -96,7 +102,10 @@ class _Planner:
         sorter: graphlib.TopologicalSorter[Weights] = graphlib.TopologicalSorter()
         for handle in ancestors(reversed(members), self._new_parents):  # the first member first
             sorter.add(handle, *self._new_parents(handle))
-        for handle in sorter.static_order():
+        handles = list(sorter.static_order())
+        for handle in handles:
+            require_registered(handle, self.graph.benchmark.catalogue)
+        for handle in handles:
             self.handles[handle.key] = handle
             if isinstance(handle, Checkpoint):
                 self.checkpoints[handle.trajectory.key][handle.epoch] = handle
