@@ -29,6 +29,7 @@ from harness.api.interfaces import (
     Metric,
     MetricValue,
     Objective,
+    Split,
     StateDict,
 )
 from harness.api.normalization import normalization_of
@@ -201,22 +202,51 @@ def evaluated_ensemble(members: int = 3, examples: int = 60, classes: int = 4, s
     labels = (features @ teacher).argmax(axis=1)
     matrices = teacher + rng.normal(size=(members, 6, classes))
     logits = np.einsum("ef,mfc->mec", features, matrices).astype(np.float32)
-    return EvaluatedEnsemble(logits, labels, seed, lambda: _Linear(matrices, features))
+    return EvaluatedEnsemble(logits, labels, seed, lambda: _Linear(matrices, features, labels))
 
 
 class _Linear:
-    """A linear classifier whose weights can be any convex combination of several matrices'."""
+    """A linear classifier whose weights can be any affine combination of several matrices'. Its images are its features."""
 
     has_running_statistics = False
 
-    def __init__(self, matrices: np.ndarray, features: np.ndarray) -> None:
-        self._matrices, self._features = matrices, features
+    def __init__(self, matrices: np.ndarray, features: np.ndarray, labels: np.ndarray) -> None:
+        self._matrices, self._features, self._labels = matrices, features, labels
 
     def correct(self, point: np.ndarray, labels: np.ndarray, batchnorm: str) -> np.ndarray:
+        return self.logits(point, "test", batchnorm).argmax(axis=1) == labels
+
+    def logits(self, point: np.ndarray, split: str, batchnorm: str) -> np.ndarray:
         import numpy as np
 
-        matrix = np.tensordot(point, self._matrices, axes=1)
-        return (self._features @ matrix).argmax(axis=1) == labels
+        self._require_split(split)
+        logits = self._features @ np.tensordot(point, self._matrices, axes=1)
+        return logits.astype(np.float32)
+
+    def module(self, point: np.ndarray, batchnorm: str) -> nn.Module:
+        import numpy as np
+        import torch
+        from torch import nn
+
+        features, classes = self._matrices.shape[1:]
+        layer = nn.Linear(features, classes, bias=False)
+        layer.weight.data = torch.tensor(np.tensordot(point, self._matrices, axes=1).T, dtype=torch.float32)
+        return layer.eval()
+
+    def state_dict(self, member: int) -> StateDict:
+        import torch
+
+        return {"weight": torch.tensor(self._matrices[member].T, dtype=torch.float32)}
+
+    def split(self, name: str) -> Split:
+        import torch
+
+        self._require_split(name)
+        return Split(torch.tensor(self._features), torch.tensor(self._labels))
+
+    def _require_split(self, name: str) -> None:
+        if name not in ("test", "train"):
+            raise ValueError(f"unknown split '{name}'; known: test, train")
 
 
 def derivation_context(architecture: Architecture, dataset: Dataset, root: Path, seed: int = 0) -> DerivationContext:

@@ -7,18 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from harness import streams
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from harness.api.interfaces import Split, StateDict
+
+_SUM_TOLERANCE = 1e-6
 
 BatchNorm = Literal["recompute", "interpolate"]
 """How running statistics are set at interpolated weights: recomputed on training images, or interpolated like weights."""
 
 
 class InterpolatedWeights(Protocol):
-    """A network whose weights can be any convex combination of the members' weights."""
+    """A network whose weights can be any affine combination of the members' weights."""
 
     @property
     def has_running_statistics(self) -> bool:
@@ -28,8 +35,24 @@ class InterpolatedWeights(Protocol):
     def correct(self, point: np.ndarray, labels: np.ndarray, batchnorm: BatchNorm) -> np.ndarray:
         """Return on which test images the network with weights Σ_i point[i] θ_i is correct, bool (examples,).
 
-        `point` is float64 (members,), with entries of at least 0 and sum 1. `labels` are int64 (examples,).
+        `point` is float64 (members,), with sum 1. `labels` are int64 (examples,).
         """
+        ...
+
+    def logits(self, point: np.ndarray, split: str, batchnorm: BatchNorm) -> np.ndarray:
+        """Return the logits of the network with weights Σ_i point[i] θ_i on a split, float32 (examples, classes)."""
+        ...
+
+    def module(self, point: np.ndarray, batchnorm: BatchNorm) -> nn.Module:
+        """Return a copy of the network with weights Σ_i point[i] θ_i, in evaluation mode."""
+        ...
+
+    def state_dict(self, member: int) -> StateDict:
+        """Return a copy of a member's parameters and buffers, on the CPU."""
+        ...
+
+    def split(self, name: str) -> Split:
+        """Return a split of the data set: test, train, or another one that the data set defines."""
         ...
 
 
@@ -131,6 +154,56 @@ class EvaluatedEnsemble:
         if not rows:
             return np.zeros((0, len(self.labels)), dtype=bool)
         return np.stack(rows)
+
+    def logits_at(self, points: np.ndarray, split: str = "test", batchnorm: BatchNorm = "recompute") -> np.ndarray:
+        """Return the logits of networks with combined weights, float32 (points, examples, classes). Nothing is cached.
+
+        `points` are as for `correct_at`, but entries may be negative or above 1: only their sum must be 1. `split` is
+        "test", "train" (without augmentation), or another split of the data set. Raise `ValueError` for other points or
+        splits.
+
+        The mean cross-entropy halfway between the first two members of two, in nats:
+
+            logits = ensemble.logits_at(np.array([[0.5, 0.5]]))[0]
+            loss = (np.log(np.exp(logits).sum(1)) - logits[np.arange(len(logits)), ensemble.labels]).mean()
+        """
+        points = self._checked(points)
+        logits = [self.interpolated.logits(point, split, batchnorm) for point in points]
+        if not logits:
+            return np.zeros((0, len(self.split(split).labels), self.num_classes), dtype=np.float32)
+        return np.stack(logits)
+
+    def network_at(self, point: np.ndarray, batchnorm: BatchNorm = "recompute") -> nn.Module:
+        """Return the network with weights Σ_i point[i] θ_i, `point` (members,) with sum 1, in evaluation mode.
+
+        It is a copy on the run's device, which the metric may change. Its input is normalized images.
+        """
+        (checked,) = self._checked(np.asarray(point, dtype=np.float64)[None])
+        return self.interpolated.module(checked, batchnorm)
+
+    def state_dict(self, member: int) -> StateDict:
+        """Return a copy of a member's parameters and buffers by name, on the CPU. `member` is an index from 0."""
+        if not 0 <= member < self.size:
+            raise ValueError(f"member is {member}; from 0 to {self.size - 1}")
+        return self.interpolated.state_dict(member)
+
+    def split(self, name: str = "test") -> Split:
+        """Return the images and labels of a split: "test", "train", or another one that the data set defines.
+
+        Do not change them. Raise `ValueError` for an unknown name, with the known ones.
+        """
+        return self.interpolated.split(name)
+
+    def _checked(self, points: np.ndarray) -> np.ndarray:
+        """Return points as float64 (points, members); refuse other shapes, and points that do not sum to 1."""
+        points = np.ascontiguousarray(points, dtype=np.float64)
+        if points.ndim != 2 or points.shape[1] != self.size:
+            raise ValueError(f"points have shape {points.shape}; (points, {self.size}) is expected")
+        sums = points.sum(axis=1)
+        wrong = np.flatnonzero(~(np.abs(sums - 1) <= _SUM_TOLERANCE))
+        if len(wrong):
+            raise ValueError(f"point {wrong[0]} sums to {sums[wrong[0]]:g}; the weights of members must sum to 1")
+        return points
 
 
 def _shared(array: np.ndarray) -> np.ndarray:

@@ -152,6 +152,16 @@ class Dataset(Plugin):
         Raise `DataError` if that fails; its one-line message says which file to put where.
         """
 
+    evaluation_splits: ClassVar[tuple[str, ...]] = ()
+    """Names of further splits that metrics can evaluate, such as corrupted test images; not "train" or "test"."""
+
+    def load_split(self, name: str, root: Path) -> Split:
+        """Return one of the `evaluation_splits`, in the form of the test split. Called when a metric first asks for it.
+
+        The fingerprint covers these splits, too.
+        """
+        raise NotImplementedError(f"{self.full_name}.evaluation_splits names '{name}', but load_split is not defined")
+
 
 class Objective(Plugin):
     """Computes the loss that a training minimizes.

@@ -14,7 +14,7 @@ from harness.api.normalization import normalization_of
 from harness.api.options import options_from_json
 from harness.api.recipe import Recipe
 from harness.api.specs import Identity, SettingSpec
-from harness.errors import PluginFailed, UserError, attribute_errors
+from harness.errors import PluginFailed, UserError, attribute_errors, did_you_mean
 from harness.execution.data_root import explained
 from harness.execution.plugin_calls import build_module, make_architecture, plugin_label
 from harness.execution.plugin_results import check_split
@@ -49,6 +49,8 @@ class TaskEnvironment:
         self.augmenter = Augmenter(self.train.images, self.recipe.augmentation, mean, std, device)
         self.train_images = NormalizedImages(self.train, self.normalization, device)
         self.test_images = NormalizedImages(self.test, self.normalization, device)
+        self._data = data
+        self._splits = {"train": (self.train, self.train_images), "test": (self.test, self.test_images)}
 
     @property
     def num_classes(self) -> int:
@@ -62,6 +64,25 @@ class TaskEnvironment:
     def network(self, stream: int = 0, *, gradient: bool = False) -> FlatNetwork:
         """Return a newly initialized network on the device, with its weights in one vector."""
         return FlatNetwork(self.module(stream), self.device, gradient=gradient)
+
+    def split(self, name: str) -> tuple[Split, NormalizedImages]:
+        """Return a split by its name, and its images on the device: test, train, or another one of the data set's.
+
+        Raise `ValueError` for an unknown name, with the known ones.
+        """
+        if name not in self._splits:
+            known = ("test", "train", *self.dataset.evaluation_splits)
+            if name not in known:
+                raise ValueError(f"unknown split '{name}'{did_you_mean(name, known)}")
+            self._splits[name] = self._load_split(name)
+        return self._splits[name]
+
+    def _load_split(self, name: str) -> tuple[Split, NormalizedImages]:
+        label = f"dataset '{self.dataset.full_name}'"
+        with explained(self.dataset.full_name, self._data), attribute_errors(label, "load_split"):
+            split = self.dataset.load_split(name, self._data)
+        check_split(f"{label}: load_split gave a split '{name}'", split, self.dataset)
+        return split, NormalizedImages(split, self.normalization, self.device)
 
     @cached_property
     def probe(self) -> FlatNetwork:

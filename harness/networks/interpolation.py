@@ -1,14 +1,16 @@
-"""The network at any convex combination of an ensemble's members."""
+"""The network at any affine combination of an ensemble's members."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.api.ensemble import BatchNorm
+from harness.api.interfaces import Split
 from harness.errors import Interrupted, TaskFailed, attribute_errors
 from harness.networks.evaluation import NormalizedImages, full_precision, predict, predict_batch
 from harness.networks.flat_network import EXTRA_STATE, FlatNetwork, StateDict
@@ -23,7 +25,8 @@ class InterpolatedNetwork:
 
     Buffers of other dtypes and extra state are not interpolated. At a member they are that member's own. Elsewhere all members
     must have the same ones; if members differ in a buffer and outputs depend on it, `TaskFailed` names the buffer. Running
-    statistics are recomputed on a sample of the training images. `label` names the architecture in messages.
+    statistics are recomputed on a sample of the training images. `label` names the architecture in messages. `splits` finds a
+    split of the data set by its name.
     """
 
     def __init__(
@@ -35,8 +38,10 @@ class InterpolatedNetwork:
         *,
         label: str = "the network",
         stopping: Callable[[], bool] = lambda: False,
+        splits: Callable[[str], tuple[Split, NormalizedImages]] | None = None,
     ) -> None:
         self.network = network
+        self._splits = splits
         self.test = test
         self._train = train
         self._label = label
@@ -62,9 +67,9 @@ class InterpolatedNetwork:
         self.network.load_fixed(self._fixed[index])
 
     def move(self, point: np.ndarray, batchnorm: BatchNorm = "recompute") -> None:
-        """Set the network to Σ_i point[i] θ_i, point float64 (members,) on the simplex.
+        """Set the network to Σ_i point[i] θ_i, point float64 (members,) with sum 1.
 
-        A vertex of the simplex is that member, with its own running statistics.
+        A point with a single 1 is that member, with its own running statistics.
         """
         vertex = np.flatnonzero(point == 1.0)
         if len(vertex) == 1 and np.count_nonzero(point) == 1:
@@ -95,6 +100,38 @@ class InterpolatedNetwork:
             logits = predict(self.network, self.test)
         predictions = logits.argmax(1).masked_fill_(~logits.isfinite().all(1), -1)
         return predictions.cpu().numpy() == labels
+
+    def logits(self, point: np.ndarray, split: str, batchnorm: BatchNorm = "recompute") -> np.ndarray:
+        """Return the logits of the network at a point on a split, float32 (examples, classes).
+
+        Raise `Interrupted` if the user wants to stop, and `ValueError` for an unknown split.
+        """
+        if self._stopping():
+            raise Interrupted
+        _, images = self._find_split(split)
+        with attribute_errors(self._label, "forward"):
+            self.move(point, batchnorm)
+            return predict(self.network, images).cpu().numpy()
+
+    def module(self, point: np.ndarray, batchnorm: BatchNorm = "recompute") -> nn.Module:
+        """Return a copy of the network at a point, in evaluation mode."""
+        with attribute_errors(self._label, "forward"):
+            self.move(point, batchnorm)
+        return copy.deepcopy(self.network.module).eval()
+
+    def state_dict(self, member: int) -> StateDict:
+        """Return a copy of a member's parameters and buffers, on the CPU."""
+        self.set_member(member)
+        return self.network.state()
+
+    def split(self, name: str) -> Split:
+        """Return the images and labels of a split; raise `ValueError` for an unknown one."""
+        return self._find_split(name)[0]
+
+    def _find_split(self, name: str) -> tuple[Split, NormalizedImages]:
+        if self._splits is None:
+            raise ValueError("this network was made without splits")
+        return self._splits(name)
 
     def _batches(self) -> Iterator[Tensor]:
         if self._sample is None:

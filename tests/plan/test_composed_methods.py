@@ -75,7 +75,7 @@ def test_average_is_trained_on(graph_of: GraphOf, lab: Lab) -> None:
         methods=[{"average": {"train_on": 1}}],
         members=2,
         metrics=["ensemble_accuracy"],
-        recipe={"epochs": 4, **STILL},
+        recipe=FOUR_EPOCHS,
     )
     (cell,) = graph.cells
     assert cell.problem == ""
@@ -88,7 +88,7 @@ def test_average_is_trained_on(graph_of: GraphOf, lab: Lab) -> None:
     assert 0 < float((first - start).norm()) < float(start.norm())
 
 
-STILL = {"batch_size": 16, "augmentation": {"crop_padding": 0, "horizontal_flip": False}}
+FOUR_EPOCHS = {"epochs": 4, "batch_size": 16, "augmentation": {"crop_padding": 0, "horizontal_flip": False}}
 
 
 @pytest.mark.parametrize(

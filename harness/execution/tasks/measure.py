@@ -64,6 +64,7 @@ def _interpolated(spec: MeasureSpec, environment: TaskEnvironment, resources: Ta
         environment.train_images,
         label=environment.architecture_label,
         stopping=resources.context.stopping,
+        splits=environment.split,
     )
     if network.statistics.unexplained:
         names = ", ".join(f"'{name}'" for name in network.statistics.unexplained)
