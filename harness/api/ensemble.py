@@ -16,7 +16,7 @@ from harness import streams
 if TYPE_CHECKING:
     from torch import nn
 
-    from harness.api.interfaces import Split, StateDict
+    from harness.api.data import Split, StateDict
 
 _SUM_TOLERANCE = 1e-6
 

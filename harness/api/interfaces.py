@@ -6,12 +6,13 @@ Importing this module does not import torch. The other interfaces are in `builde
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from harness.api.data import Split, StateDict
 from harness.api.plugin import Plugin, full_name
 
 if TYPE_CHECKING:
@@ -82,20 +83,6 @@ class Architecture(Plugin):
         if self.variant is None:
             return own
         return {**own, "variant": self.variant}
-
-
-@dataclass(frozen=True)
-class Split:
-    """Training or test images with their labels, on the CPU.
-
-    `images` are uint8 (n, channels, height, width). `labels` are int64 (n,), from 0 to classes - 1.
-    """
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 class Dataset(Plugin):
@@ -203,26 +190,26 @@ class Objective(Plugin):
         return self
 
 
-StateDict = dict[str, "torch.Tensor"]
-"""A network's state dict: parameters and buffers by name, on the CPU."""
-
-
 @dataclass(frozen=True)
 class DerivationContext:
     """What a derivation may use besides the parents' weights.
 
     `network()` returns a new network of the parents' architecture on the CPU, always with the same initialization.
-    `train` and `test` are the splits of the data set; do not change them in place. `normalize` maps uint8 images
-    (batch, channels, height, width) to normalized float32 images on `device`, a `torch.device`. `stream` is the key of
-    the derivation's random stream: pass it to functions of `harness.streams`.
+    `train` and `test` are the splits of the data set, and `split(name)` finds these and its further ones; do not change
+    them in place. `normalize` maps uint8 images (batch, channels, height, width) to normalized float32 images on `device`.
+    `recompute_statistics(state)` returns a copy of a state dict whose running statistics (BatchNorm's) are those of a sample
+    of the training images at its weights, which averages and alignments need. `stream` is the key of the derivation's random
+    stream: pass it to functions of `harness.streams`.
     """
 
-    network: Any  # () -> nn.Module
+    network: Callable[[], nn.Module]
     train: Split
     test: Split
-    normalize: Any  # Tensor -> Tensor
-    device: Any  # torch.device
+    normalize: Callable[[Tensor], Tensor]
+    device: torch.device
     stream: int
+    split: Callable[[str], Split]
+    recompute_statistics: Callable[[StateDict], StateDict]
 
 
 class Derivation(Plugin):

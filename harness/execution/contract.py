@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from harness import streams
 from harness.api import options
-from harness.api.interfaces import Architecture, Dataset, Objective, Split
+from harness.api.data import Split
+from harness.api.interfaces import Architecture, Dataset, Objective
 from harness.api.recipe import Augmentation, Recipe
 from harness.api.setting import Setting
 from harness.execution.dry_pass import DryPass

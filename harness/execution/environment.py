@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from harness import streams
-from harness.api.interfaces import Dataset, Split
+from harness.api.data import Split
+from harness.api.interfaces import Dataset
 from harness.api.normalization import normalization_of
 from harness.api.options import options_from_json
 from harness.api.recipe import Recipe

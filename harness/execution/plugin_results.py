@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.api.interfaces import Dataset, MetricValue, Split
+from harness.api.data import Split
+from harness.api.interfaces import Dataset, MetricValue
 from harness.errors import PluginFailed
 from harness.networks.flat_network import StateDict
 from harness.results.rows import Better

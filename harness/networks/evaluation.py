@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from harness.api.interfaces import Split
+from harness.api.data import Split
 from harness.networks.flat_network import FlatNetwork
 
 _BYTES_PER_BATCH = 24 * 2**20

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.api.data import Split
 from harness.api.ensemble import BatchNorm
-from harness.api.interfaces import Split
 from harness.errors import Interrupted, TaskFailed, attribute_errors
 from harness.networks.evaluation import NormalizedImages, full_precision, predict, predict_batch
 from harness.networks.flat_network import EXTRA_STATE, FlatNetwork, StateDict

@@ -12,7 +12,7 @@ from harness.errors import DamagedObject, UserError
 if TYPE_CHECKING:
     from torch import nn
 
-    from harness.api.interfaces import StateDict
+    from harness.api.data import StateDict
     from harness.registry.catalogue import Catalogue
 
 FILTERS = ("dataset", "architecture", "method", "seed", "member")

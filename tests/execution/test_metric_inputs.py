@@ -119,9 +119,7 @@ def test_mistakes_are_named(lab: Lab, graph_of: GraphOf) -> None:
     """Unknown splits, members and points that do not sum to 1."""
 
     def look(ensemble: harness.EvaluatedEnsemble) -> None:
-        with pytest.raises(
-            ValueError, match="unknown split 'drak'; did you mean 'dark'\\? known: test, train, dark|known: dark"
-        ):
+        with pytest.raises(ValueError, match=r"^unknown split 'drak'; did you mean 'dark'"):
             ensemble.split("drak")
         with pytest.raises(ValueError, match="member is 2; from 0 to 1"):
             ensemble.state_dict(2)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from harness import streams
-from harness.api.interfaces import Derivation, DerivationContext, Split
+from harness.api.data import Split
+from harness.api.interfaces import Derivation, DerivationContext
 from harness.api.specs import DeriveSpec
 from harness.api.task import Task, canonical_json
 from harness.errors import PluginFailed, attribute_errors
@@ -19,6 +20,7 @@ from harness.execution.plugin_results import check_states
 from harness.execution.tasks.resources import TaskResources
 from harness.networks.evaluation import NormalizedImages
 from harness.networks.flat_network import StateDict
+from harness.networks.recomputation import recomputed
 
 
 def derive(task: Task, spec: DeriveSpec, resources: TaskResources) -> None:
@@ -52,6 +54,8 @@ def _context(environment: TaskEnvironment, spec: DeriveSpec) -> DerivationContex
         normalize=_normalizer(environment),
         device=environment.device,
         stream=streams.key(*spec.stream),
+        split=lambda name: environment.split(name)[0],
+        recompute_statistics=lambda state: recomputed(environment.network(), state, environment.train_images),
     )
 
 

@@ -1,0 +1,37 @@
+"""Contract tests for plugins, one function per kind of plugin, and a pytest plugin with fixtures.
+
+    from harness.testing import check_architecture
+
+    def test_my_network():
+        check_architecture(MyNetwork(), shape=(3, 16, 16), classes=7)
+
+A function raises `AssertionError` if the plugin breaks the contract of its kind; the message says how. pytest loads the
+fixtures automatically if basin-harness is installed. Importing this package does not import torch.
+"""
+
+from harness.report.contract import check_figure, figure_data
+from harness.testing.contracts import (
+    check_architecture,
+    check_dataset,
+    check_derivation,
+    check_ensemble_builder,
+    check_metric,
+    check_objective,
+)
+from harness.testing.fixtures import harness_catalogue, harness_run
+from harness.testing.samples import derivation_context, evaluated_ensemble
+
+__all__ = [
+    "check_architecture",
+    "check_dataset",
+    "check_derivation",
+    "check_ensemble_builder",
+    "check_figure",
+    "check_metric",
+    "check_objective",
+    "derivation_context",
+    "evaluated_ensemble",
+    "figure_data",
+    "harness_catalogue",
+    "harness_run",
+]
