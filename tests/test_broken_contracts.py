@@ -1,0 +1,172 @@
+"""Plugins that break the contract of their kind, as a run would find them: the contract kit names what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import harness
+import toys
+from harness import MetricValue, Recipe, Setting, Split, StateDict
+from harness.testing import check_dataset, check_derivation, check_ensemble_builder, check_metric, derivation_context
+from harness_basin.cross_entropy import CrossEntropy
+
+
+def metric_of(*values: Any) -> harness.Metric:
+    """Return a metric that yields values."""
+
+    class Fixed(harness.Metric):
+        name = "fixed"
+
+        def measure(self, ensemble: harness.EvaluatedEnsemble) -> Iterable[MetricValue]:
+            return list(values)
+
+    return Fixed()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [MetricValue("fixed", 1.0, better="up")],  # type: ignore[arg-type]
+        [MetricValue("fixed", 1.0, "percent")],  # type: ignore[arg-type]
+        [MetricValue("fixed", "1.0")],  # type: ignore[arg-type]
+        [MetricValue("fixed", 1.0, unit=3)],  # type: ignore[arg-type]
+        [MetricValue("other", 1.0)],
+        [MetricValue("fixed", 1.0), MetricValue("fixed", 2.0)],
+        [1.0],
+        [],
+    ],
+    ids=["better", "unit as error", "text", "unit", "name", "twice", "number", "nothing"],
+)
+def test_metric_whose_values_are_no_rows(values: list[Any]) -> None:
+    """A wrong direction, a unit in place of the standard error, texts for numbers: what a run refuses, the kit does."""
+    with pytest.raises(AssertionError, match=r"^fixed: measure gave "):
+        check_metric(metric_of(*values))
+
+
+def test_metric_that_is_fine() -> None:
+    """NumPy's numbers are numbers."""
+    assert len(check_metric(metric_of(MetricValue("fixed", np.float32(1.0), np.float64(0.1), "percent", "higher")))) == 1
+
+
+Outcome = tuple[Sequence[StateDict], Mapping[str, Any]]
+
+
+def derived(derive: Callable[[Sequence[StateDict]], Outcome], tmp_path: Path) -> None:
+    """Check a derivation of perceptrons."""
+
+    class Fixed(harness.Derivation):
+        name = "fixed"
+
+        def derive(self, parents: Sequence[StateDict], context: harness.DerivationContext) -> Outcome:
+            return derive(parents)
+
+    context = derivation_context(toys.Perceptron(), toys.Blobs(), tmp_path)
+    parents = [context.network().state_dict() for _ in range(2)]
+    check_derivation(Fixed(), parents, context)
+
+
+def copies(parent: StateDict) -> StateDict:
+    return {name: tensor.clone() for name, tensor in parent.items()}
+
+
+def in_double(parent: StateDict) -> StateDict:
+    return {name: tensor.double() for name, tensor in parent.items()}
+
+
+@pytest.mark.parametrize(
+    ("derive", "message"),
+    [
+        (lambda parents: ([parents[0]], {}), "is a parent's own tensor; return copies"),
+        (lambda parents: ([dict(parents[1])], {}), "is a parent's own tensor; return copies"),
+        (lambda parents: ([in_double(parents[0])], {}), "as torch.float64; its parents have torch.float32"),
+        (lambda parents: ([copies(parents[0]), copies(parents[1])], {}), "2 states; it declares 1"),
+        (lambda parents: ([{}], {}), "no tensor '1.weight' of shape|no tensor"),
+        (lambda parents: ([copies(parents[0])], {"parents": parents}), "its facts are no JSON"),
+    ],
+    ids=["parent", "parent's tensors", "float64", "too many", "empty", "facts"],
+)
+def test_derivation_that_a_run_would_refuse(
+    tmp_path: Path, derive: Callable[[Sequence[StateDict]], Outcome], message: str
+) -> None:
+    """Aliases of parents, other dtypes, other counts, facts that are no JSON."""
+    with pytest.raises(AssertionError, match=message):
+        derived(derive, tmp_path)
+
+
+def test_derivation_that_is_fine(tmp_path: Path) -> None:
+    """A copy keeps the contract."""
+    derived(lambda parents: ([copies(parents[0])], {"parents": 2}), tmp_path)
+
+
+class Arrays(toys.Blobs):
+    """NumPy arrays instead of tensors."""
+
+    name = "arrays"
+
+    def load(self, root: Path) -> tuple[Split, Split]:
+        train, test = super().load(root)
+        return Split(train.images.numpy(), train.labels), test  # type: ignore[arg-type]
+
+
+class Unfinished(toys.Blobs):
+    """A further split that is not defined."""
+
+    name = "unfinished"
+    evaluation_splits = ("dark",)
+
+
+class Shadowing(toys.Blobs):
+    """A further split under a name that is taken."""
+
+    name = "shadowing"
+    evaluation_splits = ("test",)
+
+
+def test_images_of_another_kind_are_named(tmp_path: Path) -> None:
+    """The message says what the images are, and what is expected."""
+    with pytest.raises(AssertionError, match=r"arrays: a training split that is not images uint8 .*: its images are a ndarray"):
+        check_dataset(Arrays(), tmp_path)
+
+
+def test_further_splits_are_checked(tmp_path: Path) -> None:
+    """They exist, and their names are their own."""
+    with pytest.raises(NotImplementedError, match=r"unfinished\.evaluation_splits names 'dark', but load_split is not defined"):
+        check_dataset(Unfinished(), tmp_path)
+    with pytest.raises(AssertionError, match="evaluation_splits names 'test', which every data set has"):
+        check_dataset(Shadowing(), tmp_path)
+
+
+def test_epoch_that_is_no_integer_names_itself() -> None:
+    """Half of T is a float; the builder fails where the handle is made."""
+
+    class Half(harness.EnsembleBuilder):
+        name = "half"
+
+        def build(self, cell: harness.Cell) -> Sequence[harness.Weights]:
+            return [cell.trajectory(member=j).at(cell.epochs / 2) for j in range(cell.size)]  # type: ignore[arg-type]
+
+    with pytest.raises(ValueError, match=r"epoch must be an integer, not 5\.0"):
+        check_ensemble_builder(Half(), Setting(toys.Blobs(), toys.Perceptron(), Recipe(epochs=10)), CrossEntropy())
+
+
+def test_recomputed_statistics_fit_the_weights(tmp_path: Path) -> None:
+    """The context's helper gives BatchNorm's mean of the training images at the weights of a state, by hand."""
+    context = derivation_context(toys.Perceptron(toys.Perceptron.Options(batchnorm=True)), toys.Blobs(), tmp_path)
+    state = context.network().state_dict()
+    again = context.recompute_statistics(state)
+    names = [name for name in state if name.endswith("running_mean")]
+    assert names
+    network = context.network()
+    network.load_state_dict(state)
+    layers = list(network.children())
+    (index,) = [number for number, layer in enumerate(layers) if isinstance(layer, torch.nn.BatchNorm1d)]
+    with torch.no_grad():
+        features = torch.nn.Sequential(*layers[:index])(context.normalize(context.train.images))
+    torch.testing.assert_close(again[names[0]], features.mean(0), rtol=1e-4, atol=1e-5)
+    assert torch.equal(again[f"{index - 1}.weight"], state[f"{index - 1}.weight"])
