@@ -271,3 +271,20 @@ def test_citation_has_the_version_and_the_license_of_the_package() -> None:
     assert (citation["title"], citation["version"]) == (project["name"], project["version"])
     assert citation["license"] == project["license"] == "MIT"
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
+
+
+def test_board_of_the_readme_is_the_recorded_one() -> None:
+    """Accuracy, q̄ and epochs of every method are those of the board under benchmarks/results."""
+    recorded = (ROOT / "benchmarks/results/quickstart/leaderboard.md").read_text(encoding="utf-8").split("### ")[1]
+    expected = {}
+    for line in recorded.replace("**", "").splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) == 5 and "±" in line:
+            expected[cells[0]] = [cells[1], cells[3], cells[4].split()[0]]
+    found = {}
+    for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines():
+        match = re.match(r"\| \[`(\w+)`\]\(docs/methods", line)
+        if match:
+            found[match.group(1)] = [cell.strip() for cell in line.split("|")[3:-1]]
+    assert len(found) == 7
+    assert found == expected
