@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; more threads only slow toys down
 
+import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,12 @@ def graph_of(benchmark_of: Callable[..., Benchmark]) -> Callable[..., Graph]:
         return plan(benchmark_of(catalogue, **changes))
 
     return plan_toys
+
+
+def stop_after(count: int) -> Callable[[], bool]:
+    """Return a function to ask whether a run must stop: True from call number `count` on, counted from 0."""
+    calls = itertools.count()
+    return lambda: next(calls) >= count
 
 
 class Lab:
