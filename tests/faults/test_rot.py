@@ -1,5 +1,5 @@
-"""Every file of a store with a byte flipped, cut, emptied, or swapped with another's: detected on reading, named, set aside and
-computed again; never used, never deleted."""
+"""Damage to every file of a store: it is detected on reading and named, the object is quarantined and computed again; damaged
+data is neither used nor deleted."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Lab
-from faults.rig import contents, events, graph_in, leftovers, run_here, some
+from conftest import Lab, stop_after
+from faults.rig import contents, events, graph_in, run_here, some, temporary_files
 from harness.errors import DamagedObject, Interrupted
+from harness.plan.ancestors import ancestors
 from harness.plan.graph import Graph
 from harness.store import Store
 from harness.telemetry.events import ObjectQuarantined
@@ -29,151 +30,165 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def spoil(path: Path, damage: str, other: Path) -> None:
-    """Damage a file; `other` is one of another object, of the same name."""
+def apply_damage(path: Path, damage: str, other: Path) -> None:
+    """Damage a file; "swapped" gives it the content of `other`, a file of another object."""
     data = bytearray(path.read_bytes())
-    if damage == "flipped":
-        data[random.Random(str(path.name)).randrange(len(data))] ^= 1 << random.Random(len(data)).randrange(8)
     path.unlink()
-    if damage == "folder":
+    if damage == "flipped":
+        position = random.Random(path.name).randrange(len(data))
+        data[position] ^= 1 << random.Random(len(data)).randrange(8)
+        path.write_bytes(data)
+    elif damage == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    elif damage == "emptied":
+        path.touch()
+    elif damage == "swapped":
+        path.write_bytes(other.read_bytes())
+    elif damage == "folder":
         path.mkdir()
     elif damage == "link":
         path.symlink_to("/dev/zero")
-    elif damage != "removed":
-        rest = {"flipped": data, "cut": data[: len(data) // 2], "emptied": b"", "swapped": b""}[damage]
-        path.write_bytes(other.read_bytes() if damage == "swapped" else rest)
+    else:
+        assert damage == "removed"
 
 
-def victims(store: Path, room: str) -> Iterator[tuple[Path, Path]]:
-    """Yield every file of a room, with one of the same name that belongs to another object and is different."""
-    files = sorted(path for path in (store / room).rglob("*") if path.is_file())
+def files_to_damage(store: Path, folder: str) -> Iterator[tuple[Path, Path]]:
+    """Yield every file in a folder of a store, with a different file of the same name, or at least of the same suffix."""
+    files = sorted(path for path in (store / folder).rglob("*") if path.is_file())
     for path in files:
-        others = [p for p in files if p.suffix == path.suffix and p.read_bytes() != path.read_bytes()]
-        same = [p for p in others if p.name == path.name]
-        yield path, (same or others)[0]
+        others = [other for other in files if other.suffix == path.suffix and other.read_bytes() != path.read_bytes()]
+        same_name = [other for other in others if other.name == path.name]
+        yield path, (same_name or others)[0]
 
 
 @pytest.mark.parametrize("damage", some(DAMAGES, 2))
-def test_every_damaged_file_is_found_and_nothing_else(tmp_path: Path, finished: Path, damage: str) -> None:
-    """Of every object, every file: reading it raises, and verifying names this object alone. A task's or a trajectory's file is
-    named as well, and not used."""
+def test_each_damaged_file(tmp_path: Path, finished: Path, damage: str) -> None:
+    """The file is the only damage found; a damaged object raises an error on reading, and damaged notes are not used."""
     shutil.copytree(finished / "store", tmp_path / "store")
     store = Store(tmp_path / "store")
     whole = shutil.copytree(tmp_path / "store", tmp_path / "whole")
     count = 0
-    for room in ("objects", "tasks", "trajectories"):
-        for path, other in list(victims(tmp_path / "store", room)):
-            if damage == "removed" and room != "objects":
-                continue
-            spoil(path, damage, other)
+    for folder in ("objects",) if damage == "removed" else ("objects", "tasks", "trajectories"):
+        for path, other in list(files_to_damage(tmp_path / "store", folder)):
+            apply_damage(path, damage, other)
             [found] = store.maintenance.find_corruption()
-            key = path.parent.name if room == "objects" else path.stem
+            key = path.parent.name if folder == "objects" else path.stem
             assert key in found.path
-            if room == "objects":
+            if folder == "objects":
                 with pytest.raises(DamagedObject):
                     store.verify(key)
-            elif room == "trajectories":
-                assert set(store.epochs(key).items()) <= set(Store(whole).epochs(key).items())
-            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
-            shutil.copy(whole / path.relative_to(tmp_path / "store"), path)
+            elif folder == "trajectories":
+                assert store.epochs(key).items() <= Store(whole).epochs(key).items()
+            repair(path, whole / path.relative_to(tmp_path / "store"))
             count += 1
     assert count >= 40
     assert list(store.maintenance.find_corruption()) == []
 
 
-def kinds(folder: Path) -> dict[str, Path]:
+def repair(path: Path, whole: Path) -> None:
+    """Replace whatever is at a path by a whole file."""
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
+    shutil.copy(whole, path)
+
+
+def files_by_kind(folder: Path) -> dict[str, Path]:
     """Return a file of each kind that a later run may read."""
     found: dict[str, Path] = {}
     graph = graph_in(folder)
     for task in graph.tasks.values():
-        room = folder / "store" / "objects" / task.key[:2] / task.key
-        for path in sorted(room.iterdir()):
+        for path in sorted((folder / "store" / "objects" / task.key[:2] / task.key).iterdir()):
             found.setdefault(f"{task.kind} {path.name}", path)
         if task.kind == "train":
-            way = task.spec.trajectory_key
-            found.setdefault("notes", folder / "store" / "trajectories" / way[:2] / way)
+            trajectory = task.spec.trajectory_key
+            found.setdefault("notes", folder / "store" / "trajectories" / trajectory[:2] / trajectory)
         found["task"] = folder / "store" / "tasks" / task.key[:2] / f"{task.key}.json"
     return found
 
 
 @pytest.mark.parametrize(("number", "damage"), list(enumerate(DAMAGES)))
-def test_damaged_file_is_made_again(tmp_path: Path, finished: Path, number: int, damage: str) -> None:
-    """A run that needs the file names it, sets it aside with its bytes, and ends with the same weights and values."""
-    names = list(kinds(finished))
-    check_made_again(tmp_path, finished, names[number % len(names)], damage)
+def test_run_with_a_damaged_file(tmp_path: Path, finished: Path, number: int, damage: str) -> None:
+    """The run quarantines the file with its bytes, and ends with the same weights and values."""
+    names = list(files_by_kind(finished))
+    check_recomputed(tmp_path, finished, names[number % len(names)], damage)
 
 
 @pytest.mark.slow
 @pytest.mark.faults
-def test_every_kind_of_file_with_every_damage_is_made_again(tmp_path: Path, finished: Path) -> None:
-    """The same for every kind of file and every damage."""
-    for name, damage in itertools.product(kinds(finished), DAMAGES):
+def test_run_with_every_kind_of_damage_to_every_kind_of_file(tmp_path: Path, finished: Path) -> None:
+    """The same is true for every kind of file and damage."""
+    for name, damage in itertools.product(files_by_kind(finished), DAMAGES):
         folder = tmp_path / f"{name}-{damage}".replace(" ", "-")
         folder.mkdir()
-        check_made_again(folder, finished, name, damage)
+        check_recomputed(folder, finished, name, damage)
 
 
-def ancestors(graph: Graph, key: str) -> set[str]:
-    """Return a task's key with those of all that it stands on."""
-    return {key}.union(*(ancestors(graph, parent) for parent in graph.tasks[key].parents))
+def remove_all_but(graph: Graph, key: str, store: Store) -> None:
+    """Remove the objects of all tasks that a task does not depend on, so that a run reads the others."""
+    needed = set(ancestors([key], lambda task: graph.tasks[task].parents))
+    for other in graph.tasks.keys() - needed:
+        shutil.rmtree(store.path(other, "x").parent)
 
 
-def check_made_again(folder: Path, finished: Path, name: str, damage: str) -> None:
+def check_recomputed(folder: Path, finished: Path, name: str, damage: str) -> None:
+    """Damage a file of a kind in a copy of a finished run, and run again."""
     shutil.copytree(finished, folder, dirs_exist_ok=True)
     (folder / "out" / "events.jsonl").unlink()
-    path = kinds(folder)[name]
+    path = files_by_kind(folder)[name]
     graph = graph_in(folder)
-    needed = ancestors(graph, path.parent.name) if path.parent.name in graph.tasks else set(graph.tasks)
-    for key in graph.tasks.keys() - needed:  # so that the run reads what is left
-        shutil.rmtree(Store(folder / "store").path(key, "x").parent)
-    other = next(o for p, o in victims(finished / "store", path.relative_to(folder / "store").parts[0]) if p.name == path.name)
-    spoil(path, damage, other)
-    spoiled = path.read_bytes() if path.is_file() and not path.is_symlink() else None
+    if path.parent.name in graph.tasks:
+        remove_all_but(graph, path.parent.name, Store(folder / "store"))
+    place = path.relative_to(folder / "store").parts[0]
+    others = [other for same, other in files_to_damage(finished / "store", place) if same.name == path.name]
+    apply_damage(path, damage, others[0])
+    damaged = path.read_bytes() if path.is_file() and not path.is_symlink() else None
     assert run_here(folder) == 0
     store = Store(folder / "store")
     assert contents(store) == contents(Store(finished / "store"))
     assert (folder / "out" / "results.csv").read_bytes() == (finished / "out" / "results.csv").read_bytes()
-    assert leftovers(store) == []
-    if name in ("notes", "task"):  # hints: nothing that is in the store is made of them
+    assert temporary_files(store) == []
+    if name in ("notes", "task"):  # no object is computed from them
         return
     assert list(store.maintenance.find_corruption()) == []
-    assert [event for event in events(folder, "set_aside") if path.parent.name == event["key"]]
-    aside = [entry for entry in (store.base / "set_aside").iterdir() if entry.name.startswith(path.parent.name)]
-    assert len(aside) == 1
-    if spoiled is not None:
-        assert (aside[0] / path.name).read_bytes() == spoiled
+    assert path.parent.name in [event["key"] for event in events(folder, "set_aside")]
+    [quarantined] = [entry for entry in (store.base / "set_aside").iterdir() if entry.name.startswith(path.parent.name)]
+    if damaged is not None:
+        assert (quarantined / path.name).read_bytes() == damaged
 
 
 STATES = list(itertools.product(["weights.safetensors", "optimizer-momentum.safetensors", "meta.json"], DAMAGES))
 
 
 @pytest.mark.parametrize(("file", "damage"), some(STATES, 4))
-def test_damaged_state_of_a_training_is_not_gone_on_from(lab: Lab, tmp_path: Path, file: str, damage: str) -> None:
-    """A training goes on from the start instead, ends with the same weights, and the state is kept aside and named."""
+def test_training_with_a_damaged_state(lab: Lab, tmp_path: Path, file: str, damage: str) -> None:
+    """The state is quarantined and named, and the training starts again and ends with the same weights."""
     graph = graph_in(tmp_path, methods=["deep"], members=1, metrics=["ensemble_accuracy"])
-    looks = itertools.count()
     with pytest.raises(Interrupted):
-        lab.run(graph, stopping=lambda: next(looks) > 7)
+        lab.run(graph, stopping=stop_after(8))
     [state] = (lab.store.root / "progress").glob("*/*/*")
     key = graph.cells[0].members[0].key
-    [other] = [path for path in state.iterdir() if path.suffix == Path(file).suffix and path.name != file] or [Path(__file__)]
-    spoil(state / file, damage, other)
+    same_suffix = [path for path in state.iterdir() if path.suffix == Path(file).suffix and path.name != file]
+    [other] = same_suffix or [Path(__file__)]
+    apply_damage(state / file, damage, other)
     lab.events.clear()
     lab.run(graph)
     whole = Store(tmp_path / "whole")
     lab.run(graph, store=whole)
     assert contents(lab.store)[key] == contents(whole)[key]
-    [quarantined] = [event for event in lab.events if isinstance(event, ObjectQuarantined)]
-    assert f"step {state.name}: {file}" in quarantined.message or "its digest" in quarantined.message
-    assert [entry for entry in (lab.store.root / "set_aside").iterdir() if entry.name.startswith(state.parent.name)]
+    [message] = lab.messages(ObjectQuarantined)
+    assert f"step {state.name}: {file}" in message or "its digest" in message
+    [quarantined] = (lab.store.root / "set_aside").iterdir()
+    assert quarantined.name.startswith(state.parent.name)
     assert list((lab.store.root / "progress").glob("*/*")) == []
 
 
-def test_states_swapped_between_steps_and_trainings_are_refused(tmp_path: Path) -> None:
-    """A state under another step's number, or another training's, is not taken for it."""
+def test_training_state_of_another_step_or_trajectory(tmp_path: Path) -> None:
+    """A state that was renamed to another step, or moved to another trajectory, is damaged."""
     store = Store(tmp_path)
-    for way in ("a" * 64, "b" * 64):
-        store.save_training_state(way, 3, {}, {})
+    for trajectory in ("a" * 64, "b" * 64):
+        store.save_training_state(trajectory, 3, {}, {})
     (tmp_path / "progress" / "aa" / ("a" * 64) / "3").rename(tmp_path / "progress" / "aa" / ("a" * 64) / "5")
     with pytest.raises(DamagedObject, match="the state at step 5 is another step's"):
         store.load_training_state("a" * 64, 5)
@@ -182,8 +197,8 @@ def test_states_swapped_between_steps_and_trainings_are_refused(tmp_path: Path) 
         store.load_training_state("a" * 64, 3)
 
 
-def test_notes_swapped_between_trajectories_are_not_used(tmp_path: Path, finished: Path) -> None:
-    """A trajectory's notes under another's name would continue the wrong training: they are passed over, and then replaced."""
+def test_notes_of_another_trajectory(tmp_path: Path, finished: Path) -> None:
+    """They are not used, since they would continue the wrong training; the next note quarantines and replaces them."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     graph = graph_in(tmp_path, methods=[{"constrained": {"fork_epoch": 1}}])
     trunk = next(task for task in graph.tasks.values() if task.kind == "train" and task.spec.epoch == 1)
@@ -195,4 +210,5 @@ def test_notes_swapped_between_trajectories_are_not_used(tmp_path: Path, finishe
     assert store.epochs(own.name) == {}
     store.note_epoch(own.name, 1, trunk.key)
     assert store.epochs(own.name) == {1: trunk.key}
-    assert [path for path in (store.base / "set_aside").iterdir() if path.read_bytes() == other.read_bytes()]
+    [quarantined] = (store.base / "set_aside").iterdir()
+    assert quarantined.read_bytes() == other.read_bytes()
