@@ -39,6 +39,18 @@ SMALL: dict[str, Any] = {
 }
 """A benchmark with all kinds of tasks, which takes a second."""
 
+DIGITS: dict[str, Any] = {
+    "name": "small",
+    "seeds": [0],
+    "members": 2,
+    "datasets": [{"digits": {"train_size": 192, "test_size": 100}}],
+    "architectures": [{"resnet20": {"width": 0.125}}],
+    "methods": ["deep"],
+    "metrics": ["ensemble_accuracy"],
+    "recipe": {"epochs": 2, "batch_size": 64, "augmentation": {"crop_padding": 1, "horizontal_flip": False}},
+}
+"""A benchmark of installed plugins for `harness run`, which takes seconds."""
+
 _SERVER = multiprocessing.get_context("forkserver")
 
 
@@ -161,12 +173,3 @@ def epochs_repeated(folder: Path) -> int:
     """Return how many epochs were trained more than once."""
     times = Counter((event["task"], event["epoch"]) for event in events(folder, "epoch"))
     return sum(count - 1 for count in times.values())
-
-
-def pid_of(process: Any) -> int:
-    """Return a process's id."""
-    assert process.pid is not None
-    return process.pid
-
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -24,7 +24,7 @@ import harness.cli.arguments
 import toys
 from conftest import Lab, toy_file
 from faults.bad_disk import FORBIDDEN, FULL, QUOTA, READ_ONLY, BadDisk
-from faults.rig import check_same, contents, events, in_process, run_here, some
+from faults.rig import DIGITS, check_same, contents, events, in_process, run_here, some
 from faults.rogue import METRICS
 from harness import files
 from harness.api.task import key_of
@@ -224,17 +224,6 @@ def test_file_system_without_links_or_case(tmp_path: Path, uninterrupted: Path) 
 
 # Real file systems and the command line
 
-FILE: dict[str, Any] = {
-    "name": "small",
-    "seeds": [0],
-    "members": 2,
-    "datasets": [{"digits": {"train_size": 192, "test_size": 100}}],
-    "architectures": [{"resnet20": {"width": 0.125}}],
-    "methods": ["deep"],
-    "metrics": ["ensemble_accuracy"],
-    "recipe": {"epochs": 2, "batch_size": 64, "augmentation": {"crop_padding": 1, "horizontal_flip": False}},
-}
-
 
 def command_line(*words: object, cwd: Path, code: int) -> subprocess.CompletedProcess[str]:
     """Run a command; assert its exit code, and that it prints no traceback."""
@@ -299,7 +288,7 @@ def test_really_full_under_a_runs_folder(tmp_path: Path, small_disk: Path, monke
 def test_full_and_read_only_file_system(tmp_path: Path, small_disk: Path) -> None:
     """On a file system of 100 KiB a run exits with 2 and prints the command to continue; once enlarged, the command continues;
     read-only, everything can still be read."""
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(FILE))
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(DIGITS))
     done = command_line("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=2)
     assert "no space left on the device; free some" in done.stderr
     assert "To go on, once that is fixed:\n  harness run small.yaml --store" in done.stderr

@@ -91,8 +91,8 @@ def test_run_of_a_changed_benchmark_in_the_same_folder(graph_of: GraphOf, lab: L
     assert (after.mean, after.status) == (None, "missing")
 
 
-def test_board_and_facts_are_those_of_the_run_that_began_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From its first moment on, run.json says that it is running, and the board what is lacking."""
+def test_files_of_a_run_that_has_just_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the run is planned, run.json has the status `running`, and the board shows that values are missing."""
     from click.testing import CliRunner
 
     import harness.cli.arguments
@@ -110,7 +110,8 @@ def test_board_and_facts_are_those_of_the_run_that_began_last(tmp_path: Path, mo
 
     def interrupt(event: Event) -> None:
         if isinstance(event, RunPlanned):
-            seen.update(status=json.loads((out / "run.json").read_text())["status"], board=(out / "leaderboard.md").read_text())
+            seen["status"] = json.loads((out / "run.json").read_text())["status"]
+            seen["board"] = (out / "leaderboard.md").read_text()
             raise KeyboardInterrupt
 
     catalogue = toys.catalogue()
@@ -121,8 +122,8 @@ def test_board_and_facts_are_those_of_the_run_that_began_last(tmp_path: Path, mo
     assert "not computed yet" in seen["board"]
 
 
-def test_half_written_files_beside_the_rows_go_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a killed run left of a file goes when it is old, and nothing else."""
+def test_partial_files_of_killed_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An old partial file is removed; a new one and a file with another name stay."""
     from click.testing import CliRunner
 
     import harness.cli.arguments
@@ -159,7 +160,7 @@ def test_new_version_of_a_metric(graph_of: GraphOf, lab: Lab, tmp_path: Path) ->
 
 
 def variant(what: str, second: bool) -> tuple[Catalogue, dict[str, Any]]:
-    """Return a catalogue and changes of a benchmark; the second of two variants differs from the first in `what` and the seed."""
+    """Return a catalogue and changes of a benchmark: the first of two variants, or the second with another seed and `what`."""
 
     class Mine(harness.EnsembleBuilder):
         name, version = "mine", 2 if second and what == "version of the method" else 1

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from faults.bad_disk import EXIT, BadDisk
-from faults.rig import check_same, epochs_repeated, in_process, pid_of, run_here, run_on
+from faults.processes import pid_of
+from faults.rig import check_same, epochs_repeated, in_process, run_here, run_on
 from harness import files
 
 SIGNALS = ("KILL", "TERM", "INT")

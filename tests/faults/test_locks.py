@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from conftest import RECIPE
-from faults.rig import contents, events, graph_in, in_process, pid_of, run_here, temporary_files
+from faults.processes import pid_of
+from faults.rig import contents, events, graph_in, in_process, run_here, temporary_files
 from harness.store import Store
 
 OVERLAPPING: dict[str, dict[str, Any]] = {

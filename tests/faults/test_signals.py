@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 import yaml
 
-from faults.rig import contents, epochs_repeated, events, temporary_files
-from faults.test_disk import FILE
+from faults.processes import end_within, workers_of
+from faults.rig import DIGITS, contents, epochs_repeated, events, temporary_files
 from harness.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 LONG: dict[str, Any] = {
-    **FILE,
+    **DIGITS,
     "methods": ["deep", {"constrained": {"fork_epoch": 2}}],
-    "recipe": {**FILE["recipe"], "epochs": 12, "learning_rate": 0.02},
+    "recipe": {**DIGITS["recipe"], "epochs": 12, "learning_rate": 0.02},
 }
 
 
@@ -54,36 +54,12 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, errors
 
 
-def workers_of(pid: int) -> list[int]:
-    """Return the process ids of a run's workers."""
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-    return [int(worker) for worker in found.stdout.split()]
-
-
 def wait_for_epochs(folder: Path, count: int) -> None:
     """Wait until a run has logged a number of epochs."""
     deadline = time.monotonic() + 120
     while len(events(folder, "epoch")) < count:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    """Return whether a process exists and is no zombie."""
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def end_within(seconds: float, pids: list[int]) -> bool:
-    """Wait for processes; return whether all of them end within a time."""
-    deadline = time.monotonic() + seconds
-    while any(is_alive(pid) for pid in pids):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 @pytest.fixture(scope="module")
