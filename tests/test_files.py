@@ -32,7 +32,7 @@ def test_benchmarks_of_the_readme_exist() -> None:
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_benchmark_loads_and_plans(path: Path) -> None:
     """Every file under benchmarks/ is valid and has at least one cell."""
-    assert plan(load_benchmark(path, CATALOGUE)).cells
+    assert len(plan(load_benchmark(path, CATALOGUE)).cells) > 0
 
 
 def test_paper_costs_what_the_readme_says() -> None:
@@ -53,7 +53,9 @@ def test_commands_in_the_docs_exist(path: Path) -> None:
         assert words[0] in COMMANDS, f"{path.name}: no command '{words[0]}'"
         command = cli.get_command(click.Context(cli), words[0])
         assert command is not None
-        options = {name for parameter in command.params for name in parameter.opts}
+        options = set()
+        for parameter in command.params:
+            options.update(parameter.opts)
         for word in words[1:]:
             if word.startswith("--"):
                 option = word.split("=")[0].rstrip("…,.")
@@ -71,7 +73,7 @@ def test_every_hook_and_command_is_documented() -> None:
     """docs/plugins.md names every hook, and the README every command."""
     hooks = [name for name in vars(hookspecs) if name.startswith(("register_", "observe_"))]
     text = (ROOT / "docs" / "plugins.md").read_text()
-    assert hooks
+    assert len(hooks) > 5
     assert [name for name in hooks if f"`{name}`" not in text] == []
     readme = (ROOT / "README.md").read_text()
     assert [name for name in COMMANDS if f"harness {name}" not in readme] == []

@@ -41,10 +41,12 @@ def imports(path: Path) -> Iterator[str]:
     """Yield every module that a file imports, and every name that it imports from a module, with that module."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            for alias in node.names:
+                yield alias.name
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"
 
 
 def package_of(module: str) -> str:
@@ -124,7 +126,8 @@ def strings(path: Path) -> Iterator[str]:
 
 def third_party_names() -> tuple[set[str], set[str]]:
     """Return the names and the option names of all plugins that are not in the core."""
-    names, options = set(), set()
+    names = set()
+    options = set()
     for registration in load_catalogue():
         if registration.cls.__module__.split(".")[0] != "harness":
             names.add(registration.name)
@@ -224,4 +227,4 @@ def test_light_commands_do_not_import_torch(command: list[str]) -> None:
 def test_public_names_exist() -> None:
     """`__all__` is sorted, and each of its names exists."""
     assert list(harness.__all__) == sorted(harness.__all__)
-    assert all(hasattr(harness, name) for name in harness.__all__)
+    assert [name for name in harness.__all__ if not hasattr(harness, name)] == []

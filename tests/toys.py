@@ -19,7 +19,9 @@ class Blobs(Dataset):
     """Four classes of noisy 4×4 images: `size` for training, 64 for testing."""
 
     name = "blobs"
-    shape, num_classes, fingerprint = (1, 4, 4), 4, "blobs-1"
+    shape = (1, 4, 4)
+    num_classes = 4
+    fingerprint = "blobs-1"
     normalization = ((0.5,), (0.25,))
 
     class Options(harness.Options):

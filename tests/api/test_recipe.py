@@ -149,9 +149,9 @@ NUMPY = (np.array([0.5]), np.array([0.25]))
 )
 def test_normalization_of_a_data_set(given: Any) -> None:
     """Sequences, arrays and tensors become tuples of Python floats."""
-    found = normalization_of(Recipe(), gray(given)())
-    assert found == ((0.5,), (0.25,))
-    assert all(type(value) is float for values in found for value in values)
+    means, deviations = normalization_of(Recipe(), gray(given)())
+    assert (means, deviations) == ((0.5,), (0.25,))
+    assert {type(value) for value in (*means, *deviations)} == {float}
 
 
 @pytest.mark.parametrize(

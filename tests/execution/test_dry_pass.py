@@ -262,7 +262,7 @@ def test_one_check_per_setting_and_objective(lab: Any, graph_of: Callable[..., G
     assert [event.status for event in checks] == ["done", "done"]
     lab.events.clear()
     lab.run(graph)
-    assert not [event for event in lab.events if isinstance(event, TaskEnded)]
+    assert [event for event in lab.events if isinstance(event, TaskEnded)] == []
 
 
 def test_network_whose_logits_are_its_parameters(lab: Any, graph_of: Callable[..., Graph]) -> None:

@@ -143,7 +143,7 @@ def test_metric_that_fails_in_the_first_run_only(graph_of: GraphOf, lab: Lab) ->
     assert "RuntimeError: not today (test_runner.py:" in rows.loc["moody", "message"]
     assert len(state.failures) == 1
     broken["now"] = False
-    assert not lab.run(graph, catalogue).failures
+    assert lab.run(graph, catalogue).failures == {}
     rows = read_rows(lab.out).set_index("metric")
     assert rows.loc["moody", "status"] == "done"
     assert rows.loc["moody", "value"] != rows.loc["moody", "value"]
@@ -162,7 +162,7 @@ def test_checkpoint_with_a_flipped_bit(graph_of: GraphOf, lab: Lab, file: str) -
     path.write_bytes(data)
     wider = graph_of(methods=["deep"], metrics=["ensemble_accuracy", {"joint_connectivity": {"draws": 3}}])
     lab.events.clear()
-    assert not lab.run(wider).failures
+    assert lab.run(wider).failures == {}
     assert lab.trained() == [member.key]
     assert [path.name.partition("-")[0] for path in (lab.store.root / "set_aside").iterdir()] == [member.key]
     assert equal(weights(lab.store, graph), before)

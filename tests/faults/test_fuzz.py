@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from faults.fuzz import read_benchmark, read_store, seeds
 
-FEW, MANY = 150, 100_000
+FEW = 150
+MANY = 100_000
 relaxed = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 WORDS = [

@@ -30,7 +30,10 @@ GraphOf = Callable[..., Graph]
 def entries(out: Path, metrics: str = "main") -> dict[tuple[str, str], Entry]:
     """Return the board's entries by method and metric."""
     [table] = board({str(out): read_rows(out)}, metrics).tables
-    return {(entry.method, entry.metric): entry for row in table.entries for entry in row}
+    found = {}
+    for row in table.entries:
+        found.update({(entry.method, entry.metric): entry for entry in row})
+    return found
 
 
 def markdown(out: Path) -> str:
@@ -143,7 +146,8 @@ def test_partial_files_of_killed_runs(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_new_version_of_a_metric(graph_of: GraphOf, lab: Lab, tmp_path: Path) -> None:
     """It is measured again, the old value is not shown, and rows of both versions cannot be on one board."""
-    old, new = scored(lambda seed, size: 1.0), scored(lambda seed, size: 2.0, version=2)
+    old = scored(lambda seed, size: 1.0)
+    new = scored(lambda seed, size: 2.0, version=2)
     graph = graph_of(old, methods=["deep"], metrics=["score"])
     lab.run(graph, old)
     kept = tmp_path / "kept"
@@ -163,7 +167,8 @@ def variant(what: str, second: bool) -> tuple[Catalogue, dict[str, Any]]:
     """Return a catalogue and changes of a benchmark: the first of two variants, or the second with another seed and `what`."""
 
     class Mine(harness.EnsembleBuilder):
-        name, version = "mine", 2 if second and what == "version of the method" else 1
+        name = "mine"
+        version = 2 if second and what == "version of the method" else 1
 
         def build(self, cell: harness.Cell) -> Sequence[harness.Weights]:
             return [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]

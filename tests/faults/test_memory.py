@@ -100,7 +100,7 @@ def test_training_that_runs_out_of_memory_once(graph_of: GraphOf, lab: Lab, erro
     whole = Store(lab.folder / "whole")
     lab.run(graph, store=whole)
     lab.events.clear()
-    assert not lab.run(graph, toys.catalogue(("architecture", OutOfMemoryTwice))).failures
+    assert lab.run(graph, toys.catalogue(("architecture", OutOfMemoryTwice))).failures == {}
     assert contents(lab.store) == contents(whole)
     assert lab.messages(OutOfMemory) == 2 * ["out of memory; tried alone, once more"]
 
@@ -127,7 +127,7 @@ def test_memory_in_the_second_try(graph_of: GraphOf, lab: Lab) -> None:
 
     catalogue = toys.catalogue(("metric", Large))
     graph = graph_of(catalogue, methods=["deep"], metrics=["ensemble_accuracy", "large"])
-    assert not lab.run(graph, catalogue).failures
+    assert lab.run(graph, catalogue).failures == {}
     assert alive == [before + 1, before + 1]
     assert lab.messages(OutOfMemory) == ["out of memory; tried alone, once more"]
 

@@ -246,26 +246,28 @@ def test_builder_that_fails_is_reported_before_anything_runs(tmp_path: Path, mon
     monkeypatch.setattr(harness.cli.arguments, "open_catalogue", lambda: toys.catalogue(("ensemble_builder", Broken)))
     monkeypatch.chdir(tmp_path)
     file = str(toy_file(tmp_path, methods=["broken", "deep"], seeds=[0, 1]))
-    said = "method 'broken' on blobs × perceptron: its builder fails: RuntimeError: no idea (test_plugins.py:"
+    problem = "method 'broken' on blobs × perceptron: its builder fails: RuntimeError: no idea (test_plugins.py:"
     done = CliRunner().invoke(check, [file])
     assert done.exit_code == 2
-    assert done.output.count(said) == 1
-    assert json.loads(CliRunner().invoke(check, [file, "--json"]).output)["problems"]
+    assert done.output.count(problem) == 1
+    [listed] = json.loads(CliRunner().invoke(check, [file, "--json"]).output)["problems"]
+    assert problem in str(listed)
     done = CliRunner().invoke(plan, [file])
     assert done.exit_code == 0
-    assert f"cannot be planned: {said}" in done.output
+    assert f"cannot be planned: {problem}" in done.output
     assert "epochs to train now:                       24" in done.output
     done = CliRunner().invoke(run, [file, "--workers", "1"])
     assert done.exit_code == 1
     [line] = [line for line in done.output.splitlines() if line.startswith("failed: ")]
-    assert said in line
+    assert problem in line
     assert "  in blobs × perceptron, broken, seed 0; blobs × perceptron, broken, seed 1\n" in done.output
     assert "  traceback: runs/store/failures/" in done.output
     rows = read_rows(tmp_path / "runs" / "toy")
     assert set(rows[rows["method"] == "broken"]["status"]) == {"failed"}
     assert set(rows[rows["method"] == "deep"]["status"]) == {"done"}
-    [kept] = {f["key"] for f in json.loads((tmp_path / "runs" / "toy" / "run.json").read_text())["failures"] if f["seed"] == 0}
-    facts = json.loads((tmp_path / "runs" / "store" / "failures" / kept[:2] / f"{kept}.json").read_text())
+    failures_of_run = json.loads((tmp_path / "runs" / "toy" / "run.json").read_text())["failures"]
+    [key] = [failure["key"] for failure in failures_of_run if failure["seed"] == 0]
+    facts = json.loads((tmp_path / "runs" / "store" / "failures" / key[:2] / f"{key}.json").read_text())
     assert 'raise RuntimeError("no idea")' in facts["traceback"]
 
 
