@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -141,7 +142,8 @@ def check_output(folder: Path, done: subprocess.CompletedProcess[str]) -> None:
     assert "its worker process ended with signal 9 before it was done; tried once more, alone" in done.stderr
     assert "out of memory; tried alone, once more" in done.stderr
     [observer] = [line for line in done.stderr.splitlines() if line.startswith("observer ")]
-    assert "observer plugin 'rogue' of distribution 'rogue 1.0' failed and is left out: SystemExit: an observer" in observer
+    failed = "observer plugin 'rogue' of distribution 'rogue 1.0' failed and gets no more events: "
+    assert re.fullmatch(rf"{failed}SystemExit: an observer ends nothing \(rogue\.py:\d+\)", observer)
     tracebacks = [line.split(": ", 1)[1] for line in done.stderr.splitlines() if line.startswith("  traceback: ")]
     assert len(tracebacks) > 10
     assert [path for path in tracebacks if not (folder / path).is_file()] == []
