@@ -140,9 +140,9 @@ def check_recomputed(folder: Path, finished: Path, name: str, damage: str) -> No
     graph = graph_in(folder)
     if path.parent.name in graph.tasks:
         remove_all_but(graph, path.parent.name, Store(folder / "store"))
-    place = path.relative_to(folder / "store").parts[0]
-    others = [other for same, other in files_to_damage(finished / "store", place) if same.name == path.name]
-    apply_damage(path, damage, others[0])
+    place = path.relative_to(folder / "store")
+    others = dict(files_to_damage(finished / "store", place.parts[0]))
+    apply_damage(path, damage, others[finished / "store" / place])
     damaged = path.read_bytes() if path.is_file() and not path.is_symlink() else None
     assert run_here(folder) == 0
     store = Store(folder / "store")
