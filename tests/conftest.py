@@ -1,11 +1,12 @@
-"""Fixtures that run whole benchmarks on toys."""
+"""Fixtures that plan and run benchmarks of toy plugins."""
 
 from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: on toys, threads only wait for one another
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; more threads only slow toys down
 
+import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,7 @@ RECIPE = {
 
 
 def toy_file(folder: Path, **changes: Any) -> Path:
-    """Write a benchmark of toys."""
+    """Write a benchmark file of toys, with changes to its top-level fields, and return its path."""
     content: dict[str, Any] = {
         "name": "toy",
         "seeds": [0],
@@ -56,18 +57,32 @@ def toy_file(folder: Path, **changes: Any) -> Path:
 
 @pytest.fixture
 def benchmark_of(tmp_path: Path) -> Callable[..., Benchmark]:
-    """Return a function that makes a checked benchmark of toys, with changes."""
-    return lambda catalogue=None, **changes: load_benchmark(toy_file(tmp_path, **changes), catalogue or toys.catalogue())
+    """Return a function that loads a benchmark of toys, with changes to its top-level fields."""
+
+    def load(catalogue: Catalogue | None = None, **changes: Any) -> Benchmark:
+        return load_benchmark(toy_file(tmp_path, **changes), catalogue or toys.catalogue())
+
+    return load
 
 
 @pytest.fixture
 def graph_of(benchmark_of: Callable[..., Benchmark]) -> Callable[..., Graph]:
-    """Return a function that plans a benchmark of toys, with changes."""
-    return lambda catalogue=None, **changes: plan(benchmark_of(catalogue, **changes))
+    """Return a function that plans a benchmark of toys, with changes to its top-level fields."""
+
+    def plan_toys(catalogue: Catalogue | None = None, **changes: Any) -> Graph:
+        return plan(benchmark_of(catalogue, **changes))
+
+    return plan_toys
+
+
+def stop_after(count: int) -> Callable[[], bool]:
+    """Return a function to ask whether a run must stop: True from call number `count` on, counted from 0."""
+    calls = itertools.count()
+    return lambda: next(calls) >= count
 
 
 class Lab:
-    """Runs graphs of toys on one store, noting the events."""
+    """Runs graphs of toys on one store and records the events."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -86,7 +101,7 @@ class Lab:
         device: str = "cpu",
         siblings: SiblingPolicy | None = None,
     ) -> RunState:
-        """Run a graph in this process."""
+        """Run a graph in this process, on the lab's own store unless another is given."""
         observers = {"test": self.events.append, "more": observe}
         log = EventLog(self.out / "events.jsonl", observers, EventAnnotator(graph, self.out))
         store = store or self.store
@@ -106,7 +121,7 @@ class Lab:
             log.close()
 
     def run_with_another(self, graph: Graph, siblings: SiblingPolicy | None = None) -> Lab:
-        """Run a graph twice at once on this lab's store; return the other run's lab."""
+        """Run a graph in two threads at once on this lab's store; return the lab of the second run."""
         (self.folder / "second").mkdir()
         other = Lab(self.folder / "second")
         thread = threading.Thread(target=lambda: other.run(graph, store=Store(self.store.root), siblings=siblings))
@@ -116,20 +131,20 @@ class Lab:
         return other
 
     def trained(self) -> list[str]:
-        """Return the keys of the trainings that were done, in order."""
+        """Return the keys of the training tasks that ended as done, in order."""
         ended = [event for event in self.events if isinstance(event, TaskEnded)]
         return [event.task for event in ended if event.kind == "train" and event.status == "done"]
 
     def trainings_started(self) -> list[str]:
-        """Return the keys of the trainings that were begun or resumed, in order."""
+        """Return the keys of the training tasks that were started or resumed, in order."""
         return [event.task for event in self.events if isinstance(event, TrainingStarted)]
 
     def messages(self, kind: type[Event]) -> list[str]:
-        """Return the messages of the events of a class, in order."""
+        """Return the messages of all events of a class, in order."""
         return [event.message for event in self.events if isinstance(event, kind)]  # type: ignore[attr-defined]
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
-    """A fresh store and a folder for rows."""
+    """An empty store and an empty folder for rows."""
     return Lab(tmp_path)

@@ -1,4 +1,4 @@
-"""Networks that cannot be trained or stored, as architectures, and what a run says of them."""
+"""Architectures whose networks cannot be trained or stored, and the failures that a run reports for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class Net(nn.Module):
 
     def __init__(self, odd: Callable[[Net, Tensor], Any] = lambda net, x: x) -> None:
         super().__init__()
-        self.first, self.last = nn.Linear(16, 8), nn.Linear(8, 4)
+        self.first = nn.Linear(16, 8)
+        self.last = nn.Linear(8, 4)
         self.odd = odd
 
     def forward(self, x: Tensor) -> Any:
@@ -27,10 +28,10 @@ class Net(nn.Module):
 
 
 def architecture(make: Callable[[], nn.Module]) -> type[Architecture]:
-    """Return an architecture of a module's constructor."""
+    """Return an architecture named `odd` that builds its module with a function."""
 
     class Odd(Architecture):
-        """A network with a trait."""
+        """A network that a function makes."""
 
         name = "odd"
 
@@ -41,8 +42,8 @@ def architecture(make: Callable[[], nn.Module]) -> type[Architecture]:
 
 
 def failure_of(lab: Any, graph_of: Callable[..., Graph], *plugins: tuple[str, type], **changes: Any) -> list[str]:
-    """Run a benchmark and return the messages of its failures; nothing may have been trained."""
-    found = toys.catalogue(*plugins)
-    ledger = lab.run(graph_of(found, **changes), found)
+    """Run a benchmark and return the distinct messages of its failures, sorted; assert that nothing was trained."""
+    catalogue = toys.catalogue(*plugins)
+    state = lab.run(graph_of(catalogue, **changes), catalogue)
     assert lab.trained() == []
-    return sorted(set(ledger.failures.values()))
+    return sorted(set(state.failures.values()))

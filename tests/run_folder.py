@@ -1,8 +1,9 @@
-"""Folders of runs with made-up rows, and their reports."""
+"""Folders of runs with invented rows, and their reports."""
 
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from html.parser import HTMLParser
@@ -18,45 +19,53 @@ from harness.report import DrawnFigure, DrawnFigures, make_figures, make_page, r
 from harness.results.rows import Row, write_rows
 
 PLUGINS = figure_plugins(load_catalogue())
-"""The installed figures, as the command passes them."""
-
+"""The installed figures, as `harness report` passes them."""
 
 KEY = "ab" * 32
-
-
 Facts = dict[str, Any]
-
-
 Event = dict[str, Any]
 
 
 def row(
     method: str = "deep", seed: int = 0, value: float | None = 94.0, metric: str = "ensemble_accuracy", **changes: Any
 ) -> Row:
-    """Return a row of cifar10 and resnet20; one without a value is missing unless said otherwise."""
-    status = changes.pop("status", "done" if value is not None else "missing")
-    place = {"benchmark": "paper", "dataset": "cifar10", "architecture": "resnet20", "members": 3, "options": "{}"}
-    plain = {**place, "unit": "percent", "better": "higher", "metric_version": "m@1", "cell": KEY, "key": KEY[::-1]}
-    return Row(**{**plain, **changes}, method=method, seed=seed, metric=metric, value=value, status=status)
+    """Return a row of cifar10 and resnet20. A row without a value has the status `missing` unless `status` is given."""
+    fields: dict[str, Any] = {
+        "benchmark": "paper",
+        "dataset": "cifar10",
+        "architecture": "resnet20",
+        "members": 3,
+        "options": "{}",
+        "unit": "percent",
+        "better": "higher",
+        "metric_version": "m@1",
+        "cell": KEY,
+        "key": KEY[::-1],
+        "status": "missing" if value is None else "done",
+    }
+    return Row(**{**fields, **changes}, method=method, seed=seed, metric=metric, value=value)
 
 
 def rows_of_method(method: str, shift: float = 0.0, seeds: Sequence[int] = (0, 1, 2), **changes: Any) -> list[Row]:
-    """Return rows of every metric that figures show; values depend on seed, pair and λ, and on the method by the shift."""
+    """Return rows of every metric that figures show.
+
+    Values depend on the seed, the pair and λ, and on the method by the shift alone.
+    """
     found = []
     for seed in seeds:
         for n, metric in enumerate(("joint_connectivity", "mean_member_accuracy", "ensemble_accuracy")):
             found.append(row(method, seed, 10 * n + shift + seed**2, metric, **changes))
         for n, metric in enumerate(("predictive_variance", "jensen_shannon_divergence")):
             found.append(row(method, seed, 0.1 * n + 0.01 * shift + 0.001 * seed, metric, unit="", better="", **changes))
-        for pair, share in ((p, s) for p in ("0-1", "0-2", "1-2") for s in ("0", "0.5", "1")):
+        for pair, share in itertools.product(("0-1", "0-2", "1-2"), ("0", "0.5", "1")):
             value = 90 + shift + seed - 3 * float(pair[-1]) * float(share) ** 2
             found.append(row(method, seed, value, f"pairwise_curve/{pair}/{share}", main=False, **changes))
     return found
 
 
-def forked(method: str, t: int | None, shift: float = 0.0, **options: Any) -> list[Row]:
+def forked(method: str, fork_epoch: int | None, shift: float = 0.0, **options: Any) -> list[Row]:
     """Return rows of a method with a fork epoch and other options."""
-    return rows_of_method(method, shift, options=json.dumps({"fork_epoch": t, **options}, sort_keys=True))
+    return rows_of_method(method, shift, options=json.dumps({"fork_epoch": fork_epoch, **options}, sort_keys=True))
 
 
 PLAIN = [*rows_of_method("deep", -20), *rows_of_method("swe", 1)]
@@ -84,7 +93,7 @@ FACTS: Facts = {
 
 
 def epochs(task: str, count: int = 3, first: int = 1, loss: float = 2.0) -> list[Event]:
-    """Return the events of a training's epochs."""
+    """Return the events of the epochs `first` to `count` of a training."""
     return [
         {"event": "epoch", "task": task, "kind": "train", "epoch": e, "loss": loss / e, "accuracy": 10.0 * e, "until": count}
         for e in range(first, count + 1)
@@ -100,7 +109,7 @@ EVENTS: list[Event] = [
 
 
 def made(path: Path, rows: list[Row] | None = None, facts: Facts | None = FACTS, events: list[Event] | None = EVENTS) -> Path:
-    """Write a run's folder; None leaves the file out."""
+    """Write the folder of a run and return its path; `facts` or `events` of None leave that file out."""
     path.mkdir(exist_ok=True)
     write_rows(path / "results.csv", PLAIN if rows is None else rows)
     if facts is not None:
@@ -111,7 +120,7 @@ def made(path: Path, rows: list[Row] | None = None, facts: Facts | None = FACTS,
 
 
 def figures_of(folder: Path) -> tuple[DrawnFigure, ...]:
-    """Return the figures of a run, all of which can be drawn."""
+    """Return the figures of a run; assert that all of them could be drawn."""
     run = read_run(folder)
     drawn = make_figures(run, board({"run": run.rows}), PLUGINS)
     assert drawn.problems == ()
@@ -119,25 +128,25 @@ def figures_of(folder: Path) -> tuple[DrawnFigure, ...]:
 
 
 def page_of(folder: Path) -> str:
-    """Return the page of a run."""
+    """Return the HTML page of a run, with its figures."""
     run = read_run(folder)
     return make_page(run, board({"run": run.rows}), DrawnFigures(figures_of(folder)))
 
 
 def text_of(folder: Path) -> Page:
-    """Return the page of a run without its figures, which take their time, as a browser sees it."""
+    """Return the parsed page of a run, without its figures, which are slow to draw."""
     run = read_run(folder)
     return Page(make_page(run, board({"run": run.rows}), DrawnFigures()))
 
 
 def table(figures: Iterable[DrawnFigure], start: str) -> pd.DataFrame:
-    """Return the data of the one figure whose name starts so, read back from its CSV."""
+    """Return the data of the only figure whose name has this start, read back from its CSV."""
     (figure,) = (figure for figure in figures if figure.name.startswith(start))
     return pd.read_csv(io.StringIO(figure.csv))
 
 
 class Page(HTMLParser):
-    """What a browser sees: tags with their attributes, and the text outside of styles."""
+    """A parsed page: its tags with their attributes, and its text outside of `<style>`."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -165,5 +174,5 @@ class Page(HTMLParser):
                 yield str(attributes[name])
 
     def banner(self) -> str:
-        """Return the text at the top, before the board."""
+        """Return the text above the board."""
         return self.text.partition("Board\n")[0]

@@ -1,4 +1,4 @@
-"""The contract kit makes the dry pass: what a run would refuse, a plugin's own test refuses."""
+"""`check_architecture` makes the dry pass: a plugin's own test refuses what a run would refuse."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.testing import check_architecture
 
 
 class Kept(nn.Module):
-    """A classifier that multiplies its logits by something it keeps."""
+    """A classifier that multiplies its logits by a stored tensor: an attribute if `persistent` is None, else a buffer."""
 
     def __init__(self, kept: Tensor, persistent: bool | None) -> None:
         super().__init__()
@@ -28,8 +28,10 @@ class Kept(nn.Module):
 
 
 def architecture(make: Callable[[], nn.Module]) -> Architecture:
+    """Return an architecture that builds its module with a function."""
+
     class Made(Architecture):
-        """A network of a function."""
+        """A network that a function makes."""
 
         name = "made"
 
@@ -41,18 +43,18 @@ def architecture(make: Callable[[], nn.Module]) -> Architecture:
 
 @pytest.mark.parametrize("persistent", [None, False])
 def test_random_number_outside_the_state_dict_breaks_the_contract(persistent: bool | None) -> None:
-    """The attribute or buffer is named."""
+    """The error names the attribute or buffer."""
     with pytest.raises(AssertionError, match="it depends on 'kept', which the state dict does not hold"):
         check_architecture(architecture(lambda: Kept(torch.rand(3), persistent)), (1, 4, 4), 3)
 
 
-def test_random_number_in_the_state_dict_is_fine() -> None:
-    """A persistent buffer travels."""
+def test_random_number_in_the_state_dict_is_accepted() -> None:
+    """A persistent buffer is stored with the weights."""
     check_architecture(architecture(lambda: Kept(torch.rand(3), True)), (1, 4, 4), 3)
 
 
 def test_double_parameter_breaks_the_contract() -> None:
-    """It is named, with what is allowed."""
+    """The error names the parameter and the dtype that is allowed."""
 
     def make() -> nn.Module:
         module = Kept(torch.ones(3), None)

@@ -1,8 +1,9 @@
-"""Every registered plugin keeps the contract of its kind."""
+"""Every registered plugin satisfies the contract of its kind, as `harness.testing` checks it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,44 +26,47 @@ from harness_basin.weight_matching import JointWeightMatching
 CATALOGUE = load_catalogue()
 
 
-def of(kind: str) -> list[Registration]:
-    """Return the registrations of a kind; there are some."""
+def registered(kind: str) -> list[Registration]:
+    """Return the registrations of a kind; assert that there are some."""
     found = [r for r in CATALOGUE if r.kind == kind]
     assert found
     return found
 
 
-@pytest.mark.parametrize("registration", of("ensemble_builder"), ids=lambda r: r.name)
+@pytest.mark.parametrize("registration", registered("ensemble_builder"), ids=lambda r: r.name)
 @pytest.mark.parametrize("members", [1, 3])
 def test_ensemble_builders(registration: Registration, members: int) -> None:
-    """Handles, a function of the cell alone; as many as asked for."""
+    """A builder returns the requested number of handles, and the same ones for equal cells."""
     setting = Setting(toys.Blobs(), toys.Perceptron(), Recipe(epochs=10))
     builder = CATALOGUE.create("ensemble_builder", registration.name)
     assert len(check_ensemble_builder(builder, setting, CrossEntropy(), members)) == members
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"),
-    [("resnet20", (3, 16, 16)), ("vit", (3, 16, 16)), ("timm/resnet18", (3, 32, 32)), ("timm/convnext_atto", (3, 32, 32))],
+    ("name", "options", "shape"),
+    [
+        ("resnet20", {"width": 0.25}, (3, 16, 16)),
+        ("vit", {"width": 32, "mlp": 32, "depth": 2, "heads": 4, "dropout": 0.0}, (3, 16, 16)),
+        ("timm/resnet18", {}, (3, 32, 32)),
+        ("timm/convnext_atto", {}, (3, 32, 32)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_architectures(name: str, shape: tuple[int, int, int]) -> None:
-    """Seeded, trainable, (batch, classes)."""
+def test_architectures(name: str, options: dict[str, Any], shape: tuple[int, int, int]) -> None:
+    """A network is a function of its seed, can be trained, and returns logits (batch, classes)."""
     cls = CATALOGUE.get("architecture", name)
-    options = {"resnet20": {"width": 0.25}, "vit": {"width": 32, "mlp": 32, "depth": 2, "heads": 4, "dropout": 0.0}}.get(
-        name, {}
-    )
     check_architecture(CATALOGUE.create("architecture", name, cls.Options(**options)), shape, 7)
 
 
 def test_digits(tmp_path: Path) -> None:
-    """The embedded data set is what it declares."""
+    """The embedded data set loads what it declares."""
     check_dataset(CATALOGUE.create("dataset", "digits"), tmp_path)
 
 
-@pytest.mark.parametrize("registration", of("metric"), ids=lambda r: r.name)
+@pytest.mark.parametrize("registration", registered("metric"), ids=lambda r: r.name)
 @pytest.mark.parametrize("members", [1, 3])
 def test_metrics(registration: Registration, members: int) -> None:
-    """Named, deterministic, harmless; every value has a unit or is a plain number, and a known direction."""
+    """A metric is deterministic, names its values, and changes nothing that it is given; each value has a known direction."""
     values = check_metric(CATALOGUE.create("metric", registration.name), members)
     assert {value.better for value in values} <= {"higher", "lower", ""}
 
@@ -72,34 +76,34 @@ FIGURE_ROWS = {
     "fork_epochs": ["predictive_variance"],
     "pairwise_curves": ["pairwise_curve/0-1/0.0", "pairwise_curve/0-1/0.5"],
 }
-"""The metrics that each figure shows."""
+"""By figure: the metrics that it shows."""
 
 
-@pytest.mark.parametrize("registration", of("figure"), ids=lambda r: r.name)
+@pytest.mark.parametrize("registration", registered("figure"), ids=lambda r: r.name)
 def test_figures(registration: Registration) -> None:
-    """Drawn from rows alone, twice the same; nothing where there are no rows."""
+    """A figure is a function of the rows alone, and nothing is drawn without rows."""
     methods = {"m(1)": {"fork_epoch": 1}, "m(2)": {"fork_epoch": 2}, "other": {}}
     check_figure(CATALOGUE.create("figure", registration.name), FIGURE_ROWS[registration.name], methods)
 
 
-@pytest.mark.parametrize("registration", of("objective"), ids=lambda r: r.name)
+@pytest.mark.parametrize("registration", registered("objective"), ids=lambda r: r.name)
 def test_objectives(registration: Registration) -> None:
-    """A finite mean with a gradient."""
+    """An objective returns a finite mean with a gradient."""
     check_objective(CATALOGUE.create("objective", registration.name))
 
 
-@pytest.mark.parametrize("registration", of("derivation"), ids=lambda r: r.name)
+@pytest.mark.parametrize("registration", registered("derivation"), ids=lambda r: r.name)
 def test_derivations(registration: Registration, tmp_path: Path) -> None:
-    """Whole states, deterministic, parents left alone."""
-    place = derivation_context(toys.Perceptron(), toys.Blobs(), tmp_path)
-    parents = [place.network().state_dict() for _ in range(2)]
+    """A derivation returns complete states, is deterministic, and does not change its parents."""
+    context = derivation_context(toys.Perceptron(), toys.Blobs(), tmp_path)
+    parents = [context.network().state_dict() for _ in range(2)]
     parents[1] = {name: tensor.flip(0) + 0.1 for name, tensor in parents[1].items()}
     options = JointWeightMatching.Options(members=2) if registration.cls is JointWeightMatching else None
-    check_derivation(CATALOGUE.create("derivation", registration.name, options), parents, place)
+    check_derivation(CATALOGUE.create("derivation", registration.name, options), parents, context)
 
 
 def test_every_kind_is_covered() -> None:
-    """The catalogue has no kind without a contract test here, but for engines, which the runs test."""
+    """Each kind in the catalogue has a contract test in this file, except engines, which the tests of runs cover."""
     assert {r.kind for r in Catalogue(list(CATALOGUE))} == {
         "ensemble_builder",
         "architecture",

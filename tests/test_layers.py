@@ -1,4 +1,4 @@
-"""Imports point one way. Read from the sources, imports inside functions and for annotations included."""
+"""Imports between packages point one way. All imports of the sources count, also in functions and for annotations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "harness"
 PLUGINS = ROOT / "plugins"
 
-# From the bottom up: a module imports packages of lower layers, or its own. Annotations count.
+# From the bottom up: a module imports from packages of lower layers, or from its own package.
 LAYERS = [
     ["safe_path", "text"],
     ["early_interrupt"],
@@ -39,13 +39,15 @@ LEVEL = {package: level for level, layer in enumerate(LAYERS) for package in lay
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Yield the modules, and the names in them, that a file imports, wherever and for whatever it does."""
+    """Yield every module that a file imports, and every name that it imports from a module, with that module."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            for alias in node.names:
+                yield alias.name
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"
 
 
 def package_of(module: str) -> str:
@@ -55,13 +57,20 @@ def package_of(module: str) -> str:
 
 
 def core_files() -> list[Path]:
-    """Return the core's files, but for the public front door."""
-    return [path for path in sorted(CORE.rglob("*.py")) if path not in (CORE / "__init__.py", CORE / "__main__.py")]
+    """Return the core's files, except the package's `__init__` and `__main__`."""
+    entry_points = (CORE / "__init__.py", CORE / "__main__.py")
+    return [path for path in sorted(CORE.rglob("*.py")) if path not in entry_points]
+
+
+def module_name(path: Path) -> str:
+    """Return the dotted name of a file of the core: `harness.cli.run`, or `harness.cli` for a package."""
+    name = ".".join(("harness", *path.relative_to(CORE).with_suffix("").parts))
+    return name.removesuffix(".__init__")
 
 
 @pytest.mark.parametrize("path", core_files(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_point_down(path: Path) -> None:
-    """A file imports from its own package and from packages of lower layers."""
+    """A file imports from its own package and from packages of lower layers only."""
     own = path.relative_to(CORE).parts[0].removesuffix(".py")
     assert own in LEVEL, f"{own} has no layer; give it one"
     for module in imports(path):
@@ -71,19 +80,22 @@ def test_imports_point_down(path: Path) -> None:
 
 
 def test_no_import_cycle() -> None:
-    """The modules of the core import each other in one direction, imports for annotations included."""
-    modules = {".".join(("harness", *path.relative_to(CORE).with_suffix("").parts)): path for path in core_files()}
+    """No module of the core imports itself through others."""
+    modules = {module_name(path): path for path in core_files()}
     graph: dict[str, set[str]] = {}
     for module, path in modules.items():
-        imported = {name if name in modules else name.rpartition(".")[0] for name in imports(path)}
-        graph[module.removesuffix(".__init__")] = imported & modules.keys()
+        graph[module] = set()
+        for name in imports(path):
+            imported = name if name in modules else name.rpartition(".")[0]
+            if imported in modules:
+                graph[module].add(imported)
     assert len(graph) > 100
     graphlib.TopologicalSorter(graph).prepare()
 
 
 @pytest.mark.parametrize("path", core_files(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_core_names_no_plugin(path: Path) -> None:
-    """The core imports no plugin, no timm and no torchvision."""
+    """The core imports neither a plugin nor timm nor torchvision."""
     for module in imports(path):
         assert not module.startswith(("harness_", "timm", "torchvision")), module
 
@@ -98,24 +110,25 @@ NAMED_ON_PURPOSE = {
         {"ensemble_accuracy", "joint_connectivity", "resnet20"},
     ),
 }
-"""File or folder of the core → why its texts name plugins, and which ones."""
+"""By file or folder of the core: why its strings name plugins, and which ones."""
 
 CORE_WORDS = {"members", "teacher"}
-"""Options of plugins that are the core's own words too: M of a benchmark, and what an objective learns from."""
+"""Options of plugins that are also terms of the core: a benchmark's `members`, an objective's `teacher`."""
 
 
-def texts(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line and the text of every string of a file that is not a docstring."""
+def strings(path: Path) -> Iterator[str]:
+    """Yield every string of a file that is not a docstring."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-            yield node.lineno, node.value
+            yield node.value
 
 
 def third_party_names() -> tuple[set[str], set[str]]:
-    """Return the registered names, and the names of their options, of all that the core itself does not register."""
-    names, options = set(), set()
+    """Return the names and the option names of all plugins that are not in the core."""
+    names = set()
+    options = set()
     for registration in load_catalogue():
         if registration.cls.__module__.split(".")[0] != "harness":
             names.add(registration.name)
@@ -126,21 +139,32 @@ def third_party_names() -> tuple[set[str], set[str]]:
 
 
 def plugins_named(text: str, names: set[str]) -> set[str]:
-    """Return the names that a text holds: all of it, or as a word that is no English one (`brier_score`, `cifar10`)."""
+    """Return the names in a string: the whole string, or a word with `_`, `/` or a digit (`brier_score`, `cifar10`)."""
     words = {word for word in re.findall(r"[\w/]+", text) if re.search(r"[_/\d]", word)}
     return names & {text, *words}
 
 
-def test_core_texts_name_no_plugin() -> None:
-    """No text in the code of the core holds a registered name, or is the name of a plugin's option; the reasons are above."""
+def listed_place(path: Path) -> str:
+    """Return the entry of `NAMED_ON_PURPOSE` that covers a file of the core, or the file's own path."""
+    place = str(path.relative_to(CORE))
+    for listed in NAMED_ON_PURPOSE:
+        if place == listed or place.startswith(f"{listed}/"):
+            return listed
+    return place
+
+
+def test_strings_of_the_core_name_no_plugin() -> None:
+    """No string of the core contains a registered name or equals an option of a plugin, except those listed above."""
     names, options = third_party_names()
     found: dict[str, set[str]] = {}
     for path in core_files():
-        place = str(path.relative_to(CORE))
-        key = next((known for known in NAMED_ON_PURPOSE if place == known or place.startswith(f"{known}/")), place)
-        for _, text in texts(path):
-            found.setdefault(key, set()).update(plugins_named(text, names), {text} & (options - CORE_WORDS))
-    assert {key: named for key, named in found.items() if named} == {key: named for key, (_, named) in NAMED_ON_PURPOSE.items()}
+        named = set()
+        for text in strings(path):
+            named |= plugins_named(text, names)
+            named |= {text} & (options - CORE_WORDS)
+        if named:
+            found.setdefault(listed_place(path), set()).update(named)
+    assert found == {place: named for place, (_, named) in NAMED_ON_PURPOSE.items()}
 
 
 @pytest.mark.parametrize(
@@ -153,14 +177,14 @@ def test_core_texts_name_no_plugin() -> None:
         ("brier_scores", set()),
     ],
 )
-def test_what_names_a_plugin(text: str, named: set[str]) -> None:
-    """English words do so alone, the others anywhere."""
+def test_string_that_names_a_plugin(text: str, named: set[str]) -> None:
+    """An English word counts only as the whole string, any other name as a word of the string."""
     assert plugins_named(text, {"brier_score", "deep"}) == named
 
 
 @pytest.mark.parametrize("path", sorted(PLUGINS.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
 def test_plugins_use_public_names_only(path: Path) -> None:
-    """A plugin imports `harness` itself, what it exports, its streams, and its own package; never another plugin."""
+    """A plugin imports `harness`, its public names, and its own package, but no other plugin."""
     own = path.relative_to(PLUGINS).parts[0]
     for module in imports(path):
         if module.startswith("harness_"):
@@ -177,8 +201,8 @@ def test_plugins_use_public_names_only(path: Path) -> None:
         ("report", {"leaderboard", "api", "results", "files", "errors", "text"}),
     ],
 )
-def test_boards_and_reports_stand_alone(package: str, allowed: set[str]) -> None:
-    """They read rows, and nothing of how rows are made."""
+def test_boards_and_reports_depend_on_rows_only(package: str, allowed: set[str]) -> None:
+    """They import nothing that makes rows."""
     for path in sorted((CORE / package).rglob("*.py")):
         packages = {package_of(module) for module in imports(path)} - {""}
         assert packages <= {package, *allowed}, path
@@ -190,7 +214,7 @@ def test_boards_and_reports_stand_alone(package: str, allowed: set[str]) -> None
     ids=" ".join,
 )
 def test_light_commands_do_not_import_torch(command: list[str]) -> None:
-    """Listing and help load neither torch nor timm nor pandas."""
+    """Lists and help import neither torch nor another large library."""
     code = (
         "import sys\nfrom harness.cli import cli\n"
         f"try: cli.main({command!r}, standalone_mode=False)\nexcept SystemExit: pass\n"
@@ -202,6 +226,6 @@ def test_light_commands_do_not_import_torch(command: list[str]) -> None:
 
 
 def test_public_names_exist() -> None:
-    """`__all__` is sorted, whole and true."""
+    """`__all__` is sorted, and each of its names exists."""
     assert list(harness.__all__) == sorted(harness.__all__)
-    assert all(hasattr(harness, name) for name in harness.__all__)
+    assert [name for name in harness.__all__ if not hasattr(harness, name)] == []

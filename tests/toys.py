@@ -1,4 +1,4 @@
-"""Small plugins for tests: a data set of blobs, and a perceptron with BatchNorm and dropout on request."""
+"""Toy plugins for tests: a data set of 4×4 images, and a perceptron with optional BatchNorm and dropout."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ PLUGIN = Source("toys", "tests 0")
 
 
 class Blobs(Dataset):
-    """Four classes of noisy 4×4 patterns."""
+    """Four classes of noisy 4×4 images: `size` for training, 64 for testing."""
 
     name = "blobs"
-    shape, num_classes, fingerprint = (1, 4, 4), 4, "blobs-1"
+    shape = (1, 4, 4)
+    num_classes = 4
+    fingerprint = "blobs-1"
     normalization = ((0.5,), (0.25,))
 
     class Options(harness.Options):
@@ -42,7 +44,7 @@ class Blobs(Dataset):
 
 
 class Perceptron(Architecture):
-    """One hidden layer, with BatchNorm or dropout on request."""
+    """One hidden layer, with optional BatchNorm and dropout."""
 
     name = "perceptron"
 
@@ -65,7 +67,10 @@ class Perceptron(Architecture):
 
 
 def catalogue(*more: tuple[str, type]) -> Catalogue:
-    """Return the installed plugins, the toys, and more (kind, class) pairs. The last class of a kind and name is registered."""
+    """Return a catalogue of the installed plugins, the toys, and more (kind, class) pairs.
+
+    Of several classes of one kind and name, the last one is registered.
+    """
     toys: dict[tuple[str, str], type] = {}
     for kind, cls in (("dataset", Blobs), ("architecture", Perceptron), *more):
         toys[kind, cls.name] = cls

@@ -1,4 +1,4 @@
-"""The building blocks for figures."""
+"""Curve styles, labels and sizes of figures."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from harness import drawing
 
 
-def test_a_curve_looks_alike_in_every_figure_and_unlike_the_others() -> None:
-    """Forty methods can be told apart, and of one method twenty fork epochs."""
-    assert len({drawing.curve_style(i) for i in range(40)}) == 40
+def test_styles_of_many_curves() -> None:
+    """Forty methods have different styles, and so have twenty fork epochs of one method."""
+    assert len({drawing.curve_style(number) for number in range(40)}) == 40
     assert len({drawing.curve_style(3, step) for step in range(20)}) == 20
 
 
@@ -24,18 +24,20 @@ def test_a_curve_looks_alike_in_every_figure_and_unlike_the_others() -> None:
         ("x" * 60, "x" * 47 + "…"),
     ],
 )
-def test_labels_are_short_and_steer_nothing(text: str, shown: str) -> None:
-    """One line, at most 48 characters, and a legend does not pass over it."""
+def test_labels_with_special_characters(text: str, shown: str) -> None:
+    """A label is one printable line of at most 48 characters, and matplotlib does not hide it for its underscore."""
     assert drawing.label(text) == shown
 
 
-def test_numbers_that_no_axis_can_show() -> None:
-    """NaN, infinity, and what overflows when it is added."""
-    assert not any(map(drawing.fits_an_axis, (math.nan, math.inf, -math.inf, 1e300)))
-    assert drawing.fits_an_axis(-1e6)
+@pytest.mark.parametrize(
+    ("number", "fits"), [(math.nan, False), (math.inf, False), (-math.inf, False), (1e300, False), (-1e6, True)]
+)
+def test_numbers_on_an_axis(number: float, fits: bool) -> None:
+    """NaN, infinities and numbers whose sum would overflow do not fit on an axis."""
+    assert drawing.fits_an_axis(number) == fits
 
 
-def test_height_grows_with_the_legend() -> None:
-    """Two entries fit into the least height, twenty do not."""
+def test_height_of_a_figure_with_a_legend() -> None:
+    """Two entries fit into the smallest height; twenty make the figure higher."""
     assert drawing.height(3.7, 2) == 3.7
     assert drawing.height(3.7, 20) == pytest.approx(4.35)

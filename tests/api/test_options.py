@@ -2,206 +2,43 @@
 
 from __future__ import annotations
 
-import enum
 import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path, PureWindowsPath
-from typing import Annotated, Any, Literal, NamedTuple
-from uuid import UUID
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    FilePath,
-    PlainSerializer,
-    PositiveInt,
-    RootModel,
-    SecretStr,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, field_validator, model_validator
 
 import harness
+from api.option_types import ALL_TYPES, AllTypes, Color, Level, Stage
 from harness.api.json_values import json_value
 from harness.api.options import changed_options, options_from_json, options_json
-from harness.api.recipe import Recipe
 from harness.api.task import canonical_json
-from harness.benchmark import validate_options
 from harness.errors import PluginError
-from harness.registry.catalogue import Catalogue, Registration
-from toys import PLUGIN, Blobs
-
-
-class Color(enum.Enum):
-    """A choice of texts, and one of two numbers."""
-
-    RED = "red"
-    BLUE = "blue"
-    PAIR = (1, 2)
-
-
-class Level(enum.IntEnum):
-    """A choice of numbers."""
-
-    LOW = 1
-    HIGH = 2
-
-
-class Word(enum.StrEnum):
-    """A choice of texts."""
-
-    A = "a"
-    B = "b"
-
-
-class Span(NamedTuple):
-    """Two numbers with names."""
-
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class Point:
-    """Two numbers with names."""
-
-    x: float
-    y: float
-
-
-class Stage(harness.Options):
-    """A part of options."""
-
-    depth: int = 1
-    sizes: tuple[int, ...] = ()
-    tags: frozenset[str] = frozenset()
-
-
-class Other(BaseModel):
-    """A part that is no `Options`."""
-
-    kind: Literal["other"] = "other"
-    where: Path = Path()
-
-
-class Names(RootModel[dict[str, Path]]):
-    """A mapping with a name of its own."""
-
-
-class Zoo(harness.Options):
-    """One field of each type that a plugin may want."""
-
-    number: float = 1  # not 1.0: the default is not validated
-    count: PositiveInt = 1
-    maybe: int | None = None
-    mixed: int | float | str | bool | None = None
-    text: str = ""
-    color: Color = Color.RED
-    level: Level = Level.LOW
-    word: Word = Word.A
-    choice: Literal[1, 2, "auto"] = "auto"
-    member: Literal[Color.RED, Color.BLUE] = Color.RED
-    folder: Path = Path()
-    folders: tuple[Path, ...] | None = None
-    day: date = date(2020, 1, 1)
-    moment: datetime = datetime(2020, 1, 1)
-    clock: time = time(12)
-    pause: timedelta = timedelta(0)
-    uuid: UUID = UUID(int=0)
-    exact: Decimal = Decimal("1.50")
-    point: complex = 0j
-    raw: bytes = b""
-    tags: frozenset[str] = frozenset()
-    colors: frozenset[Color] = frozenset()
-    paths: set[Path] = set()
-    pairs: frozenset[tuple[int, str]] = frozenset()
-    nested: frozenset[frozenset[int]] = frozenset()
-    by_name: dict[str, frozenset[str]] = {}
-    by_number: dict[int, float] = {}
-    by_color: dict[Color, tuple[int, int]] = {}
-    by_day: dict[date, bool] = {}
-    stage: Stage = Stage()
-    stages: dict[str, Stage] = {}
-    either: Stage | Other | None = None
-    shares: list[Annotated[float, Field(ge=0, le=1)]] = []
-    span: Span = Span(0, 1)
-    place: Point = Point(0.0, 0.0)
-    names: Names = Names({})
-    anything: Any = None
-
-
-FINITE = st.floats(allow_nan=False, allow_infinity=False)
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
-PATHS = st.sampled_from([Path("data"), Path("~/x"), Path("../b/c"), Path("/a"), Path("ä b")])
-SMALL = st.integers(-(2**53), 2**53)
-STAGES = st.builds(Stage, depth=SMALL, sizes=st.lists(SMALL, max_size=2).map(tuple), tags=st.frozensets(TEXT, max_size=3))
-ZOOS = st.builds(
-    Zoo,
-    number=FINITE,
-    count=st.integers(1, 2**62),
-    mixed=st.one_of(st.none(), st.booleans(), SMALL, FINITE, TEXT),
-    text=TEXT,
-    color=st.sampled_from([Color.RED, Color.BLUE]),
-    level=st.sampled_from(Level),
-    word=st.sampled_from(Word),
-    choice=st.sampled_from([1, 2, "auto"]),
-    member=st.sampled_from([Color.RED, Color.BLUE]),
-    folder=PATHS,
-    folders=st.one_of(st.none(), st.lists(PATHS, max_size=2).map(tuple)),
-    day=st.dates(),
-    moment=st.one_of(
-        st.datetimes(), st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.just(timezone(timedelta(hours=5))))
-    ),
-    clock=st.times(),
-    pause=st.timedeltas(timedelta(days=-999_999), timedelta(days=999_999)),
-    uuid=st.uuids(),
-    exact=st.decimals(allow_nan=False, allow_infinity=False),
-    point=st.complex_numbers(allow_nan=False, allow_infinity=False),
-    raw=TEXT.map(str.encode),
-    tags=st.frozensets(TEXT, max_size=4),
-    colors=st.frozensets(st.sampled_from([Color.RED, Color.BLUE])),
-    paths=st.sets(PATHS),
-    pairs=st.frozensets(st.tuples(SMALL, TEXT), max_size=3),
-    nested=st.frozensets(st.frozensets(SMALL, max_size=2), max_size=2),
-    by_name=st.dictionaries(TEXT, st.frozensets(TEXT, max_size=2), max_size=2),
-    by_number=st.dictionaries(SMALL, FINITE, max_size=3),
-    by_color=st.dictionaries(st.sampled_from([Color.RED, Color.BLUE]), st.tuples(SMALL, SMALL)),
-    by_day=st.dictionaries(st.dates(), st.booleans(), max_size=2),
-    stage=STAGES,
-    stages=st.dictionaries(TEXT, STAGES, max_size=2),
-    either=st.one_of(st.none(), STAGES, st.builds(Other, where=PATHS)),
-    shares=st.lists(st.floats(0, 1), max_size=2),
-    span=st.builds(Span, SMALL, SMALL),
-    place=st.builds(Point, FINITE, FINITE),
-    names=st.dictionaries(TEXT, PATHS, max_size=2).map(Names),
-)
 
 
 @settings(max_examples=200, deadline=None)
-@given(ZOOS)
-def test_options_of_every_type(options: Zoo) -> None:
-    """The JSON gives equal options back, whose JSON is the same to the character."""
+@given(ALL_TYPES)
+def test_json_of_every_type_is_read_back(options: AllTypes) -> None:
+    """The JSON gives equal options, and these give the same JSON text."""
     written = options_json(options)
     text = canonical_json(written)
-    again = options_from_json(Zoo, json.loads(text))
+    again = options_from_json(AllTypes, json.loads(text))
     assert again == options
     assert canonical_json(options_json(again)) == text
 
 
-def test_defaults_of_every_type() -> None:
-    """Options that say their defaults and options that do not have one JSON, defaults of another number type too."""
-    assert canonical_json(options_json(Zoo())) == canonical_json(options_json(Zoo(number=1.0, exact=Decimal("1.5"))))
+def test_default_values_given_explicitly() -> None:
+    """Options with explicit default values have the JSON of options without them, also for equal values of another type."""
+    explicit = AllTypes(number=1.0, exact=Decimal("1.5"))
+    assert canonical_json(options_json(AllTypes())) == canonical_json(options_json(explicit))
 
 
 @pytest.mark.parametrize(
@@ -225,16 +62,16 @@ def test_defaults_of_every_type() -> None:
         ({"exact": Decimal("-0")}, {"exact": Decimal("0.00")}),
         ({"point": complex(0.0, -0.0)}, {"point": 0j}),
         (
-            {"moment": datetime(2020, 1, 1, 12, tzinfo=UTC)},
-            {"moment": datetime(2020, 1, 1, 13, tzinfo=timezone(timedelta(hours=1)))},
+            {"timestamp": datetime(2020, 1, 1, 12, tzinfo=UTC)},
+            {"timestamp": datetime(2020, 1, 1, 13, tzinfo=timezone(timedelta(hours=1)))},
         ),
     ],
     ids=str,
 )
 def test_equal_options(first: dict[str, Any], second: dict[str, Any]) -> None:
     """Options that are equal in Python have equal JSON."""
-    assert Zoo(**first) == Zoo(**second)
-    assert canonical_json(options_json(Zoo(**first))) == canonical_json(options_json(Zoo(**second)))
+    assert AllTypes(**first) == AllTypes(**second)
+    assert canonical_json(options_json(AllTypes(**first))) == canonical_json(options_json(AllTypes(**second)))
 
 
 @pytest.mark.parametrize(
@@ -259,7 +96,7 @@ def test_equal_options(first: dict[str, Any], second: dict[str, Any]) -> None:
     ids=repr,
 )
 def test_json_of_a_value(value: Any, written: Any) -> None:
-    """Each type has one form, which pydantic's own is where that is one."""
+    """Each type has one JSON form: that of pydantic, unless pydantic's differs between equal values."""
     assert json_value(value) == written
     assert type(json_value(value)) is type(written)
 
@@ -281,7 +118,7 @@ def test_json_of_a_value(value: Any, written: Any) -> None:
     ids=repr,
 )
 def test_value_that_cannot_be_in_a_key(value: Any, refusal: str) -> None:
-    """The option and the type are named, with what is allowed."""
+    """The error names the option, its value or type, and what is allowed."""
     with pytest.raises(PluginError) as caught:
         json_value(value, "x")
     assert str(caught.value).startswith(refusal)
@@ -310,8 +147,8 @@ print(canonical_json([options_json(Many()), Many.model_json_schema()]))
 """
 
 
-def test_every_process() -> None:
-    """Keys do not depend on the seed of Python's hashes; nor do the defaults that an editor's schema shows."""
+def test_processes_with_different_hash_seeds() -> None:
+    """Neither the JSON of options nor their JSON schema depends on PYTHONHASHSEED."""
     texts = set()
     for seed in ("0", "1", "2", "3"):
         run = subprocess.run(
@@ -325,8 +162,8 @@ def test_every_process() -> None:
     assert len(texts) == 1
 
 
-def test_serializer_of_the_author() -> None:
-    """A type of the author's own is in keys as its serializer writes it, and comes back by its validator."""
+def test_type_with_its_own_serializer() -> None:
+    """Keys hold what the serializer writes, and the validator reads it back."""
 
     class Kernel:
         def __init__(self, name: str) -> None:
@@ -343,8 +180,8 @@ def test_serializer_of_the_author() -> None:
     assert options_from_json(Own, {"kernel": "linear"}).kernel.name == "linear"
 
 
-def test_validator_that_changes_what_it_accepted() -> None:
-    """Options that would come back as others are refused with the option, before anything is planned with them."""
+def test_validator_that_is_not_idempotent() -> None:
+    """Options that would be read back as different ones are refused; the error names the option."""
 
     class Doubling(harness.Options):
         size: Annotated[int, AfterValidator(lambda size: 2 * size)] = 1
@@ -353,8 +190,8 @@ def test_validator_that_changes_what_it_accepted() -> None:
         options_json(Doubling(size=3))
 
 
-def test_default_that_is_no_value_of_its_field() -> None:
-    """A default that no file could give is named."""
+def test_default_that_its_field_does_not_allow() -> None:
+    """A default that the validation would refuse is refused; the error names the option."""
 
     class Sloppy(harness.Options):
         size: int = None  # type: ignore[assignment]
@@ -363,8 +200,8 @@ def test_default_that_is_no_value_of_its_field() -> None:
         options_json(Sloppy())
 
 
-def test_validators_before_others() -> None:
-    """Validators that look at options before their fields do see tuples, from a key as from a file."""
+def test_before_validators() -> None:
+    """Options with `mode="before"` validators are read back from their JSON."""
 
     class Careful(harness.Options):
         sizes: tuple[int, ...] = ()
@@ -372,157 +209,25 @@ def test_validators_before_others() -> None:
 
         @field_validator("sizes", mode="before")
         @classmethod
-        def _seen(cls, sizes: Any) -> Any:
+        def _pass_sizes(cls, sizes: Any) -> Any:
             return sizes
 
         @model_validator(mode="before")
         @classmethod
-        def _seen_too(cls, values: Any) -> Any:
+        def _pass_all(cls, values: Any) -> Any:
             return values
 
-    assert options_from_json(Careful, options_json(Careful(sizes=(1, 2), day=date(2020, 1, 2)))).sizes == (1, 2)
+    options = Careful(sizes=(1, 2), day=date(2020, 1, 2))
+    assert options_from_json(Careful, options_json(options)) == options
 
 
 def test_changed_options() -> None:
-    """What is not as it is by default, as JSON: an equal value is no change."""
-    assert changed_options(Zoo(number=1.0, tags=frozenset("ba"), folder=Path())) == {"tags": ["a", "b"]}
+    """Only options that differ from their defaults are listed, as JSON; an equal value of another type does not differ."""
+    assert changed_options(AllTypes(number=1.0, tags=frozenset("ba"), folder=Path())) == {"tags": ["a", "b"]}
 
 
 def test_description_for_messages() -> None:
-    """An option is described with its value, and as the default if nobody gave it."""
+    """The description has the option's name and value, and says whether the value is the default."""
     assert Stage().describe("depth") == "depth is 1 (the default)"
     assert Stage(depth=1, tags=frozenset("ba")).describe("depth") == "depth is 1"
     assert Stage(tags=frozenset("ba")).describe("tags") == 'tags is ["a", "b"]'
-
-
-# From a benchmark file
-
-
-class Files(harness.Options):
-    """Types that a file may give options of."""
-
-    file: FilePath | None = None
-    size: PositiveInt = 1
-    auto: Literal["auto"] | Path = "auto"
-    share: float | Decimal = 0.5
-
-
-@pytest.mark.parametrize(
-    ("given", "wanted"),
-    [
-        ({"folder": "data"}, {"folder": Path("data")}),
-        ({"folders": ["a", "~/b"]}, {"folders": (Path("a"), Path("~/b"))}),
-        ({"day": "2020-02-29"}, {"day": date(2020, 2, 29)}),
-        ({"moment": "2020-01-01T10:00:00Z"}, {"moment": datetime(2020, 1, 1, 10, tzinfo=UTC)}),
-        ({"clock": "10:30:00"}, {"clock": time(10, 30)}),
-        ({"pause": "PT1H30M"}, {"pause": timedelta(minutes=90)}),
-        ({"uuid": "00000000-0000-0000-0000-000000000003"}, {"uuid": UUID(int=3)}),
-        ({"exact": 0.1}, {"exact": Decimal("0.1")}),
-        ({"exact": "0.10"}, {"exact": Decimal("0.1")}),
-        ({"point": "1+2j"}, {"point": 1 + 2j}),
-        ({"raw": "abc"}, {"raw": b"abc"}),
-        ({"color": "blue", "level": 2, "word": "b"}, {"color": Color.BLUE, "level": Level.HIGH, "word": Word.B}),
-        ({"color": [1, 2]}, {"color": Color.PAIR}),
-        ({"member": "blue", "choice": 2}, {"member": Color.BLUE, "choice": 2}),
-        ({"colors": ["red", "blue"]}, {"colors": frozenset([Color.RED, Color.BLUE])}),
-        ({"by_number": {"3": 1}}, {"by_number": {3: 1.0}}),
-        ({"by_color": {"red": [1, 2]}}, {"by_color": {Color.RED: (1, 2)}}),
-        ({"by_day": {"2020-01-02": True}}, {"by_day": {date(2020, 1, 2): True}}),
-        ({"stages": {"a": {"sizes": [1]}}}, {"stages": {"a": Stage(sizes=(1,))}}),
-        ({"either": {"kind": "other", "where": "x"}}, {"either": Other(where=Path("x"))}),
-        ({"span": [1, 2]}, {"span": Span(1, 2)}),
-        ({"place": {"x": 1, "y": 2}}, {"place": Point(1.0, 2.0)}),
-        ({"names": {"a": "b"}}, {"names": Names({"a": Path("b")})}),
-    ],
-    ids=str,
-)
-def test_types_from_a_file(given: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """A file's values become the types that fields want."""
-    options, faults = validate_options(Zoo, given)
-    assert faults == []
-    assert options == Zoo(**wanted)
-
-
-def test_types_with_conditions_from_a_file(tmp_path: Path) -> None:
-    """A path that must exist, and unions of texts and paths: a choice stays a choice."""
-    (tmp_path / "there").write_text("")
-    options, _ = validate_options(Files, {"file": str(tmp_path / "there"), "auto": "auto", "share": 0.25})
-    assert (options.file, options.auto, options.share) == (tmp_path / "there", "auto", 0.25)
-    assert validate_options(Files, {"auto": "data"})[0].auto == Path("data")
-    [fault] = validate_options(Files, {"file": "nowhere"})[1]
-    assert fault.text == "'nowhere' is not allowed; a path or null"
-
-
-@pytest.mark.parametrize(
-    ("given", "fault"),
-    [
-        ({"folder": 3}, "3 is not allowed; a path"),
-        ({"day": "2020-02-30"}, "'2020-02-30' is not a date; a date such as '2026-01-31'"),
-        ({"day": 20200101}, "20200101 is not a date; a date such as '2026-01-31'"),
-        ({"moment": "noon"}, "'noon' is not a date and time; a date and time such as '2026-01-31T12:00:00'"),
-        ({"pause": 5}, "5 is not a duration; a duration such as 'PT1H30M'"),
-        ({"uuid": "x"}, "'x' is not allowed; a UUID"),
-        ({"level": True}, "true is not allowed; 1 or 2"),
-        ({"level": 3}, "3 is not allowed; 1 or 2"),
-        ({"count": 0}, "0 is out of range; an integer above 0"),
-        ({"folders": [1]}, "1 is not allowed; a path"),
-        ({"choice": 3}, "3 is not allowed; 1 or 2 or 'auto'"),
-    ],
-    ids=str,
-)
-def test_types_refused_from_a_file(given: dict[str, Any], fault: str) -> None:
-    """One line says what the type would be."""
-    options, [found] = validate_options(Zoo, given)
-    assert options is None
-    assert found.text == fault
-
-
-# Identities
-
-
-class Tagged(Blobs):
-    """Blobs with tags."""
-
-    name = "tagged"
-
-    class Options(harness.Options):
-        """Options."""
-
-        size: int = 96
-        tags: frozenset[str] = frozenset()
-
-
-CATALOGUE = Catalogue([Registration("dataset", "tagged", Tagged, PLUGIN)])
-
-
-@pytest.mark.parametrize(
-    ("options", "refusal"),
-    [
-        ({"size": 96}, "the plugin installed differs from the task's: 'options.tags': nothing would come back as []"),
-        (
-            {"size": 96, "tags": ["b", "a"]},
-            'differs from the task\'s: \'options.tags\': ["b","a"] would come back as ["a","b"]',
-        ),
-        ({"size": "x"}, "do not fit the plugin installed: option 'size': 'x' cannot be read back from a key: Input should"),
-        ({"sise": 1}, "do not fit the plugin installed: option 'sise': 1 cannot be read back from a key: Extra inputs are"),
-    ],
-    ids=str,
-)
-def test_identity_that_is_not_the_plugins(options: dict[str, Any], refusal: str) -> None:
-    """A task whose plugin would have another identity is refused with what differs."""
-    with pytest.raises(PluginError) as caught:
-        CATALOGUE.from_identity("dataset", {"name": "tagged", "version": 1, "options": options})
-    assert str(caught.value).startswith("dataset 'tagged': ")
-    assert refusal in str(caught.value)
-
-
-def test_identity_with_sets() -> None:
-    """The options come back as they were."""
-    options = Tagged.Options(size=np.int64(5), tags=frozenset("cab"))
-    assert CATALOGUE.from_identity("dataset", Tagged(options).identity).options == options
-
-
-def test_recipe_comes_back() -> None:
-    """A recipe built from NumPy's numbers has the key of one built from Python's."""
-    recipe = Recipe(epochs=np.int64(3), learning_rate=np.float64(0.1), betas=(np.float64(0.5), 0))
-    assert options_from_json(Recipe, options_json(recipe)) == recipe == Recipe(epochs=3, learning_rate=0.1, betas=(0.5, 0.0))

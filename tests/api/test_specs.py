@@ -1,4 +1,4 @@
-"""Task specs: their JSON, which keys are computed from and task files hold."""
+"""Task specs: their JSON, from which keys are computed and which task files hold."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METHODS = ["deep", {"constrained": {"fork_epoch": 1}}, "permuted", {"distilled":
 
 
 def test_every_task_is_read_back_from_its_file(graph_of: GraphOf) -> None:
-    """The spec of each kind of task survives JSON unchanged, with the key."""
+    """Key, kind and spec of each kind of task are read back from JSON unchanged."""
     graph = graph_of(methods=METHODS)
     assert {task.kind for task in graph.tasks.values()} == {"train", "derive", "predict", "measure"}
     for task in graph.tasks.values():
@@ -30,7 +30,7 @@ def test_every_task_is_read_back_from_its_file(graph_of: GraphOf) -> None:
 
 
 def test_key_of_a_check_is_that_of_its_json(graph_of: GraphOf) -> None:
-    """Equal settings and objectives give equal checks, whatever the member."""
+    """Members with equal settings and objectives have the same check."""
     specs = [task.spec for task in graph_of(methods=["deep"]).tasks.values() if isinstance(task.spec, TrainSpec)]
     checks = [check_task(spec) for spec in specs]
     assert len(specs) == 3
@@ -40,29 +40,29 @@ def test_key_of_a_check_is_that_of_its_json(graph_of: GraphOf) -> None:
 
 
 def test_spec_is_frozen(graph_of: GraphOf) -> None:
-    """A task cannot be changed after its key was computed."""
+    """A field of a spec cannot be set."""
     task = next(iter(graph_of().tasks.values()))
     with pytest.raises(ValidationError, match="frozen"):
         task.spec.epoch = 5  # type: ignore[union-attr, misc]
 
 
 def test_json_of_a_training_names_its_start(graph_of: GraphOf) -> None:
-    """Task files call the start `from`, as they always did."""
+    """The start of a training is the field `from`."""
     spec = next(task.spec for task in graph_of().tasks.values() if task.kind == "train")
     assert spec.to_json()["from"] == {"epoch": 0, "object": None, "part": None, "own": False}
 
 
 @pytest.mark.parametrize("value", [None, [], {}, {"kind": "train"}, {"kind": "unknown"}, {"kind": ["train"]}])
-def test_other_values_are_no_specs(value: object) -> None:
-    """ValueError, so that a file of a stranger is refused as one."""
+def test_json_that_is_no_spec(value: object) -> None:
+    """It is refused with a ValueError."""
     with pytest.raises(ValueError):
         task_spec_from_json(value)
 
 
 def test_file_with_an_unknown_field_is_refused(graph_of: GraphOf) -> None:
-    """What a later version wrote is not read as if it were understood."""
+    """The file of a later version, with a field that this one does not have, is refused."""
     task = next(iter(graph_of().tasks.values()))
     facts = task_json(task)
-    facts["spec"]["more"] = 1
+    facts["spec"]["unknown"] = 1
     with pytest.raises(StoreError, match="its file describes no task; `harness run` writes it anew"):
         task_from_json(facts)

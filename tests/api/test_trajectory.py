@@ -1,7 +1,8 @@
-"""Handles and their keys: what is in a key, what is not, and what is the same thing under two names."""
+"""Handles of trajectories and their keys: which calls give equal handles, and what a key depends on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,58 +16,81 @@ from harness_basin.distillation import Distillation, DistillationOptions
 
 
 def cell(seed: int = 0, recipe: Recipe | None = None, **blobs: Any) -> Cell:
-    """Return a cell of blobs and a perceptron with T = 10."""
+    """Return a cell of blobs and a perceptron, with 3 members and 10 epochs unless the recipe says otherwise."""
     setting = Setting(toys.Blobs(toys.Blobs.Options(**blobs)), toys.Perceptron(), recipe or Recipe(epochs=10))
     return Cell(setting, CrossEntropy(), seed, 3)
 
 
 def test_equal_calls_give_equal_handles() -> None:
-    """Two cells of equal values share their trajectories."""
+    """Cells of equal values share their trajectories; members of a cell do not."""
     assert cell().trajectory(1).at(10) == cell().trajectory(1).at(10)
     assert cell().trajectory(1).at(10) != cell().trajectory(2).at(10)
 
 
-def test_fork_that_changes_nothing_is_the_trajectory() -> None:
-    """The reference's own continuation is the reference."""
+def test_fork_that_changes_nothing() -> None:
+    """Such a fork is the trajectory that it forks from."""
     reference = cell().trajectory(0)
     assert reference.at(3).fork(order=0) == reference
     assert reference.at(3).fork() is reference
     assert reference.at(3).fork(order=1) != reference
 
 
-def test_fork_at_its_start_is_the_checkpoint_it_left() -> None:
-    """θ at the fork epoch is shared, not a second object."""
+def test_fork_at_its_fork_epoch() -> None:
+    """Its checkpoint there is the checkpoint that it starts from."""
     trunk = cell().trajectory(0).at(3)
     assert trunk.fork(order=1).at(3) == trunk
 
 
-def test_distillation_with_beta_one_is_constrained() -> None:
-    """β = 1 takes the teacher out: same key, nothing trained twice (paper §4)."""
-    c = cell()
-    trunk, teacher = c.trajectory(0).at(3), c.trajectory(1).at(10)
+def test_distillation_without_weight_on_the_teacher() -> None:
+    """With β = 1 the loss has no teacher (paper §4), so the fork is one without distillation."""
+    trunk = cell().trajectory(0).at(3)
+    teacher = cell().trajectory(1).at(10)
     plain = trunk.fork(order=1)
     assert trunk.fork(order=1, objective=Distillation(DistillationOptions(beta=1.0)), teacher=teacher) == plain
     assert trunk.fork(order=1, objective=Distillation(DistillationOptions(beta=0.9)), teacher=teacher) != plain
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"recipe": Recipe(epochs=10, weight_decay=0.0)}, {"size": 32}], ids=str)
-def test_what_determines_the_weights_is_in_the_key(change: dict[str, Any]) -> None:
-    """Seed, recipe and data options each give another key."""
+def test_change_that_changes_the_weights(change: dict[str, Any]) -> None:
+    """A change of the seed, the recipe or an option of the data set gives another key."""
     assert cell(**change).trajectory(0).key != cell().trajectory(0).key
 
 
-def test_fingerprint_and_plugin_version_are_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other data under the same name, or another version of a plugin, give another key."""
-    before = cell().trajectory(0).key
-    monkeypatch.setattr(toys.Blobs, "fingerprint", "blobs-2")
-    assert cell().trajectory(0).key != before
-    monkeypatch.undo()
-    monkeypatch.setattr(toys.Perceptron, "version", 2)
-    assert cell().trajectory(0).key != before
+class OtherBlobs(toys.Blobs):
+    """Other data under the same name."""
+
+    fingerprint = "blobs-2"
 
 
-def test_forks_by_schedule_and_optimizer_differ() -> None:
-    """Held rates, restarted schedules and dropped momentum are trajectories of their own."""
+class OtherPerceptron(toys.Perceptron):
+    """Another version under the same name."""
+
+    version = 2
+
+
+class SameBlobs(toys.Blobs):
+    """The same data in another class."""
+
+
+@pytest.mark.parametrize(
+    ("dataset", "architecture", "equal"),
+    [
+        (SameBlobs, toys.Perceptron, True),
+        (OtherBlobs, toys.Perceptron, False),
+        (toys.Blobs, OtherPerceptron, False),
+    ],
+    ids=["same data", "other fingerprint", "other version"],
+)
+def test_fingerprint_and_plugin_version(
+    dataset: type[harness.Dataset], architecture: type[harness.Architecture], equal: bool
+) -> None:
+    """The key depends on the fingerprint of the data and on the plugin's version, but not on the Python class."""
+    changed = Cell(Setting(dataset(), architecture(), Recipe(epochs=10)), CrossEntropy(), 0, 3)
+    assert (changed.trajectory(0).key == cell().trajectory(0).key) == equal
+
+
+def test_forks_with_different_changes() -> None:
+    """A constant rate, a restarted schedule, a fresh optimizer and another order give different trajectories."""
     trunk = cell().trajectory(0).at(3)
     forks = [
         trunk.fork(schedule=schedules.Constant(rate=0.01)),
@@ -79,8 +103,8 @@ def test_forks_by_schedule_and_optimizer_differ() -> None:
     assert len({fork.key for fork in forks} | {trunk.trajectory.key}) == 7
 
 
-def test_epochs_off_the_trajectory_are_refused() -> None:
-    """Before the fork, and beyond T on a cosine, there is no θ; a held rate goes on for ever."""
+def test_epoch_that_is_not_on_the_trajectory() -> None:
+    """An epoch before the fork or after the recipe's last one is refused; a constant rate has no last epoch."""
     reference = cell().trajectory(0)
     with pytest.raises(ValueError, match="epoch 11 is not on this trajectory; 0 to 10"):
         reference.at(11)
@@ -89,8 +113,8 @@ def test_epochs_off_the_trajectory_are_refused() -> None:
     assert reference.at(8).fork(schedule=schedules.Constant(rate=0.01)).at(1000).epoch == 1000
 
 
-def test_teacher_must_fit() -> None:
-    """A teacher with other classes or images, a missing and a needless teacher are refused."""
+def test_teacher_that_does_not_fit() -> None:
+    """A teacher of other classes is refused, and so is a missing or a superfluous one."""
 
     class Other(toys.Blobs):
         num_classes = 5
@@ -106,7 +130,7 @@ def test_teacher_must_fit() -> None:
 
 
 def test_derived_outputs_share_one_task() -> None:
-    """All outputs of a derivation lie in one object, and have keys of their own."""
+    """All outputs of a derivation are parts of one object; each has its own key."""
 
     class Twice(harness.Derivation):
         name = "twice"
@@ -115,18 +139,19 @@ def test_derived_outputs_share_one_task() -> None:
         def derive(self, parents: Any, context: Any) -> Any:
             raise AssertionError("handles compute nothing")
 
-    c = cell()
-    first, second = c.derive(Twice(), [c.trajectory(0).at(10)])
+    first, second = cell().derive(Twice(), [cell().trajectory(0).at(10)])
     assert first.task_key == second.task_key
     assert first.key != second.key
     assert (first.location.part, second.location.part) == ("weights-0", "weights-1")
-    assert c.derive(Twice(), [c.trajectory(1).at(10)])[0].task_key != first.task_key
+    other, _ = cell().derive(Twice(), [cell().trajectory(1).at(10)])
+    assert other.task_key != first.task_key
 
 
-def test_numbers_of_numpy() -> None:
-    """Numbers that a builder took from NumPy give the keys of Python's."""
-    plain, numpy = cell(), Cell(cell().setting, CrossEntropy(), np.int64(0), np.int64(3))  # type: ignore[arg-type]
-    run, same = plain.trajectory(0), numpy.trajectory(member=np.int64(0))  # type: ignore[arg-type]
+def test_numpy_numbers() -> None:
+    """NumPy numbers give the handles and keys of equal Python numbers."""
+    numpy = Cell(cell().setting, CrossEntropy(), np.int64(0), np.int64(3))  # type: ignore[arg-type]
+    run = cell().trajectory(0)
+    same = numpy.trajectory(member=np.int64(0))  # type: ignore[arg-type]
     assert same.at(np.int64(3)) == run.at(3)  # type: ignore[arg-type]
     given = schedules.Constant(rate=np.float64(0.1))
     plain_fork = run.at(3).fork(order=1, schedule=schedules.Constant(rate=0.1))
@@ -139,7 +164,7 @@ def test_numbers_of_numpy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "refusal"),
+    ("make", "error"),
     [
         (lambda run: run.at(1.5), "epoch must be an integer, not 1.5"),
         (lambda run: run.at(3.0), "epoch must be an integer, not 3.0"),
@@ -162,11 +187,11 @@ def test_numbers_of_numpy() -> None:
         (lambda run: cell(seed=0.5), "seed must be an integer, not 0.5"),  # type: ignore[arg-type]
     ],
 )
-def test_numbers_of_other_kinds(make: Any, refusal: str) -> None:
-    """What is no integer, number or truth value is refused by name, not taken for one."""
+def test_argument_of_another_type(make: Callable[[Any], Any], error: str) -> None:
+    """The error names the argument, the type that is allowed, and the value."""
     with pytest.raises(ValueError) as caught:
         make(cell().trajectory(0))
-    assert str(caught.value) == refusal
+    assert str(caught.value) == error
 
 
 def test_schedule_may_run_beyond_the_last_epoch() -> None:

@@ -1,4 +1,4 @@
-"""Siblings that a worker trains side by side, as it does on a GPU: each comes out as if trained alone."""
+"""Siblings that a worker trains side by side, as on a GPU: the results equal those of training one by one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import RECIPE, Lab
+from conftest import RECIPE, Lab, stop_after
 from harness.api.task import Task
 from harness.errors import Interrupted
 from harness.execution.siblings import SiblingPolicy, TrainTogether
@@ -25,7 +25,7 @@ METHODS = ["deep", {"constrained": {"fork_epoch": 1}}, "swe", {"distilled": {"fo
 
 
 def always(group: Sequence[Task], device: torch.device) -> bool:
-    """Train siblings side by side on the CPU, too."""
+    """Train siblings side by side, also on the CPU."""
     return True
 
 
@@ -35,7 +35,7 @@ def never(group: Sequence[Task], device: torch.device) -> bool:
 
 
 def counting(sizes: list[int], **options: Any) -> TrainTogether:
-    """Return the training of siblings, with options, which also notes how many were trained at once."""
+    """Return `train_together` with options; each call appends the number of its siblings to `sizes`."""
 
     def train(trainers: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         sizes.append(len(trainers))
@@ -45,7 +45,7 @@ def counting(sizes: list[int], **options: Any) -> TrainTogether:
 
 
 def failing_above(most: int, error: Exception, sizes: list[int]) -> TrainTogether:
-    """Return a training of siblings that raises an error for more than `most` of them."""
+    """Return `train_together` that raises an error for more than `most` siblings, and counts like `counting`."""
     train = counting(sizes)
 
     def train_few(trainers: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
@@ -67,33 +67,39 @@ def contents(store: Store, graph: Graph) -> dict[str, Any]:
 
 
 def equal(left: dict[str, Any], right: dict[str, Any]) -> bool:
-    """Return whether two stores hold the same trainings, to the bit."""
+    """Return whether two mappings of tensors by key and name are equal to the bit."""
     if left.keys() != right.keys():
         return False
-    return all(torch.equal(left[key][name], right[key][name]) for key in left for name in left[key])
+    for key, tensors in left.items():
+        if tensors.keys() != right[key].keys():
+            return False
+        if not all(torch.equal(tensor, right[key][name]) for name, tensor in tensors.items()):
+            return False
+    return True
 
 
 @pytest.fixture
 def alone(graph_of: GraphOf, lab: Lab, tmp_path: Path) -> dict[str, Any]:
-    """All trainings, each done alone, and the rows."""
+    """The outcome of a run that trains siblings one by one."""
     store = Store(tmp_path / "alone")
-    lab.run(graph_of(methods=METHODS), store=store)
+    graph = graph_of(methods=METHODS)
+    lab.run(graph, store=store)
     lab.events.clear()
-    return contents(store, graph_of(methods=METHODS)) | {"rows": {"rows": rows(lab)}}
+    return contents(store, graph) | {"rows": {"rows": rows(lab)}}
 
 
 def rows(lab: Lab) -> torch.Tensor:
-    """Return the bytes of the rows as a tensor, to compare them like the rest."""
+    """Return the bytes of a lab's rows as a tensor, so that they are compared as weights are."""
     return torch.frombuffer(bytearray((lab.out / "results.csv").read_bytes()), dtype=torch.uint8)
 
 
 def outcome(lab: Lab, graph: Graph) -> dict[str, Any]:
-    """Return all trainings of a lab's store, and the rows."""
+    """Return the tensors of all trainings in a lab's store, and its rows."""
     return contents(lab.store, graph) | {"rows": {"rows": rows(lab)}}
 
 
-def test_siblings_side_by_side_equal_siblings_alone(graph_of: GraphOf, lab: Lab, alone: dict[str, Any]) -> None:
-    """Weights, optimizer states and rows are equal to the bit; members of a method were trained at once."""
+def test_siblings_side_by_side(graph_of: GraphOf, lab: Lab, alone: dict[str, Any]) -> None:
+    """Weights, optimizer states and rows equal those of training one by one to the bit; three siblings were trained at once."""
     graph = graph_of(methods=METHODS)
     sizes: list[int] = []
     lab.run(graph, siblings=SiblingPolicy(always, counting(sizes)))
@@ -104,15 +110,14 @@ def test_siblings_side_by_side_equal_siblings_alone(graph_of: GraphOf, lab: Lab,
 
 
 @pytest.mark.parametrize("steps", [3, 17])
-def test_stopped_group_is_resumed(graph_of: GraphOf, lab: Lab, alone: dict[str, Any], steps: int) -> None:
-    """Stopped again and again, each sibling's state is saved; they are resumed together or, every other time, alone."""
+def test_group_that_is_stopped_several_times(graph_of: GraphOf, lab: Lab, alone: dict[str, Any], steps: int) -> None:
+    """Each sibling is saved; resumed together or, every second time, one by one, the outcome is the same."""
     graph = graph_of(methods=METHODS)
     stops = 0
     while True:
-        looks = iter(range(10**6))
         policy = SiblingPolicy(always if stops % 2 == 0 else never)
         try:
-            lab.run(graph, stopping=lambda looks=looks, last=steps + 31 * stops: next(looks) >= last, siblings=policy)
+            lab.run(graph, stopping=stop_after(steps + 31 * stops), siblings=policy)
             break
         except Interrupted:
             stops += 1
@@ -120,8 +125,8 @@ def test_stopped_group_is_resumed(graph_of: GraphOf, lab: Lab, alone: dict[str, 
     assert equal(outcome(lab, graph), alone)
 
 
-def test_group_that_does_not_fit_is_halved(graph_of: GraphOf, lab: Lab, alone: dict[str, Any]) -> None:
-    """If three siblings exhaust the memory, two and one are trained; that is learned and reported once per objective."""
+def test_group_that_does_not_fit(graph_of: GraphOf, lab: Lab, alone: dict[str, Any]) -> None:
+    """A group of three is halved; the limit is learned and reported once per objective."""
     graph = graph_of(methods=METHODS)
     sizes: list[int] = []
     train = failing_above(2, torch.OutOfMemoryError("CUDA out of memory"), sizes)
@@ -131,47 +136,52 @@ def test_group_that_does_not_fit_is_halved(graph_of: GraphOf, lab: Lab, alone: d
     assert lab.messages(OutOfMemory) == 2 * ["out of memory; tried 3 tasks in halves"]
 
 
-def test_error_of_several_siblings_leaves_each_alone(graph_of: GraphOf, lab: Lab, alone: dict[str, Any]) -> None:
-    """After an error that only several at once have, each is trained alone; the error is reported."""
+def test_error_that_only_several_siblings_raise(graph_of: GraphOf, lab: Lab, alone: dict[str, Any]) -> None:
+    """Each sibling is trained alone, and the error is reported."""
     graph = graph_of(methods=METHODS)
     train = failing_above(1, RuntimeError("too many"), [])
-    assert not lab.run(graph, siblings=SiblingPolicy(always, train)).failures
+    assert lab.run(graph, siblings=SiblingPolicy(always, train)).failures == {}
     assert equal(outcome(lab, graph), alone)
-    reported = lab.messages(SiblingsSeparated)
-    assert reported
-    assert all(message.startswith("siblings are trained one by one: RuntimeError: too many") for message in reported)
+    messages = lab.messages(SiblingsSeparated)
+    assert messages != []
+    for message in messages:
+        assert message.startswith("siblings are trained one by one: RuntimeError: too many (test_batching.py:")
 
 
-def test_diverging_siblings_fail_their_cells(graph_of: GraphOf, lab: Lab) -> None:
-    """Each failure names the epoch, as alone."""
+def test_siblings_that_diverge(graph_of: GraphOf, lab: Lab) -> None:
+    """Each of them fails, and the message names the epoch."""
     hot = {"learning_rate": 1e12, "warmup": 0.0}
     graph = graph_of(methods=["deep"], settings=[{"architecture": "perceptron", "recipe": hot}])
     state = lab.run(graph, siblings=SiblingPolicy(always))
     assert len(state.failures) == 3
-    assert all(message.startswith("diverged in epoch 1") for message in state.failures.values())
+    for message in state.failures.values():
+        assert message.startswith("diverged in epoch 1: the training loss is ")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_whole_runs_on_a_device(graph_of: GraphOf, lab: Lab, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Siblings are trained side by side there, and the board is near that of one by one and that of the CPU."""
+def test_runs_on_a_gpu(graph_of: GraphOf, lab: Lab, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accuracies of siblings trained side by side are within 10 points of those trained one by one, and of the CPU's."""
     graph = graph_of(methods=METHODS, recipe={**RECIPE, "precision": precision})
-    boards, sizes = [], []
+    boards = []
+    sizes: list[int] = []
     for name, device in (("side by side", "cuda"), ("one by one", "cuda"), ("on the CPU", "cpu")):
         if name == "one by one":
             assert max(sizes) == 3
             monkeypatch.setenv("HARNESS_EAGER", "1")
         siblings = SiblingPolicy(train=counting(sizes, capture_policy=CapturePolicy(capture_from=0)))
-        assert not lab.run(graph, store=Store(lab.folder / name), device=device, siblings=siblings).failures
-        found = read_rows(lab.out)
-        boards.append(found[found["metric"] == "ensemble_accuracy"].set_index("method")["value"])
+        state = lab.run(graph, store=Store(lab.folder / name), device=device, siblings=siblings)
+        assert state.failures == {}
+        rows_of_run = read_rows(lab.out)
+        accuracies = rows_of_run[rows_of_run["metric"] == "ensemble_accuracy"]
+        boards.append(accuracies.set_index("method")["value"])
     assert (boards[0] - boards[1]).abs().max() < 10
     assert (boards[0] - boards[2]).abs().max() < 10
 
 
-def test_two_runs_share_siblings(graph_of: GraphOf, lab: Lab, alone: dict[str, Any]) -> None:
-    """Of two runs on one store each trains the siblings whose leases it acquired, and waits for the others."""
+def test_two_runs_on_one_store(graph_of: GraphOf, lab: Lab, alone: dict[str, Any]) -> None:
+    """Each run trains the siblings whose leases it acquired; no training starts twice."""
     graph = graph_of(methods=METHODS)
     other = lab.run_with_another(graph, SiblingPolicy(always))
     assert equal(outcome(lab, graph), alone)

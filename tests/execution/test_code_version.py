@@ -1,4 +1,4 @@
-"""The code that two processes run: what is in a version, and how a difference is told."""
+"""The versions of the code that a run and its workers use, and the message about a difference."""
 
 from __future__ import annotations
 
@@ -64,30 +64,39 @@ DIFFERENCES: dict[str, tuple[CodeVersion, str]] = {
 
 
 @pytest.mark.parametrize("case", DIFFERENCES)
-def test_difference_names_both_sides(case: str) -> None:
-    """What the run uses and what the worker uses, each with where it comes from."""
-    worker, said = DIFFERENCES[case]
-    assert code_difference(RUN, worker) == said
+def test_worker_with_other_code(case: str) -> None:
+    """The message names what the run and the worker use, and where each comes from."""
+    worker, message = DIFFERENCES[case]
+    assert code_difference(RUN, worker) == message
 
 
-def test_plugin_that_only_the_run_cannot_load_is_a_difference() -> None:
-    """The run would lack what the worker offers."""
+def test_plugin_that_only_the_run_cannot_load() -> None:
+    """The message names the plugin and the problem."""
     broken = replace(RUN, plugins=(replace(MINE, problem="cannot register: ValueError"),))
-    said = "plugin 'mine': the worker uses mine-dist 2.0 from /env/mine, the run cannot load it (cannot register: ValueError)"
-    assert code_difference(broken, RUN) == said
+    text = "plugin 'mine': the worker uses mine-dist 2.0 from /env/mine, the run cannot load it (cannot register: ValueError)"
+    assert code_difference(broken, RUN) == text
 
 
-def test_same_code_in_another_place_is_no_difference() -> None:
-    """Nodes of a cluster may each have a copy; a plugin that neither can load is the same on both sides, however it fails."""
-    elsewhere = replace(HARNESS, location="/node/harness")
-    assert code_difference(RUN, replace(RUN, executable="/node/python", harness=elsewhere)) == ""
-    broken = [replace(RUN, plugins=(replace(MINE, problem=f"does not import: at {place}"),)) for place in ("0x1", "0x2")]
-    assert code_difference(*broken) == ""
+def test_same_code_in_another_place() -> None:
+    """A copy of the same code on another node of a cluster is no difference."""
+    copy = replace(HARNESS, location="/node/harness")
+    assert code_difference(RUN, replace(RUN, executable="/node/python", harness=copy)) == ""
 
 
-def test_other_code_is_refused_with_the_next_step() -> None:
-    """In one line."""
+def test_plugin_that_neither_can_load() -> None:
+    """It is no difference, also if the two problems have different texts."""
+    run = replace(RUN, plugins=(replace(MINE, problem="does not import: at 0x1"),))
+    worker = replace(RUN, plugins=(replace(MINE, problem="does not import: at 0x2"),))
+    assert code_difference(run, worker) == ""
+
+
+def test_same_code_is_accepted() -> None:
+    """A worker with the run's code raises nothing."""
     require_same_code(RUN, RUN)
+
+
+def test_other_code_is_refused() -> None:
+    """One line names the difference and the next step."""
     with pytest.raises(
         OtherCode,
         match=r"^a worker process runs other code than the run: plugin 'mine': .*, the worker does not find it; "
@@ -96,15 +105,15 @@ def test_other_code_is_refused_with_the_next_step() -> None:
         require_same_code(RUN, replace(RUN, plugins=()))
 
 
-def test_json_gives_the_same_value() -> None:
-    """Engines send it to other processes."""
+def test_version_is_read_back_from_json() -> None:
+    """The JSON is one line, since engines send it to other processes, and gives an equal value."""
     assert CodeVersion.from_json(RUN.to_json()) == RUN
     assert "\n" not in RUN.to_json()
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "3", '{"harness": {"odd": 1}, "plugins": []}'])
-def test_what_another_harness_has_written_is_refused(text: str) -> None:
-    """Its fields may be others."""
+def test_json_of_another_harness(text: str) -> None:
+    """The error says that the run uses another version of the harness."""
     with pytest.raises(
         OtherCode, match=r"the run's code version is not readable \(.*\): the run uses another harness than basin-harness "
     ):
@@ -113,7 +122,7 @@ def test_what_another_harness_has_written_is_refused(text: str) -> None:
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Return a function that makes an installed distribution whose entry point is a module of the test's folder."""
+    """Return a function that installs a distribution whose entry point is a module in the test's folder."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def put(module: str) -> None:
@@ -131,8 +140,8 @@ def version_of_mine() -> PluginVersion:
     return next(plugin for plugin in current_code_version(problems).plugins if plugin.plugin == "mine")
 
 
-def test_every_source_of_a_package_counts(install: Callable[[str], None], tmp_path: Path) -> None:
-    """Also where the entry point names a module inside; what is no source does not."""
+def test_sources_of_a_package(install: Callable[[str], None], tmp_path: Path) -> None:
+    """The digest depends on the names and contents of all Python files of the package, and on no other file."""
     inner = tmp_path / "code_version_package" / "inner"
     inner.mkdir(parents=True)
     for folder in (inner, inner.parent):
@@ -152,8 +161,8 @@ def test_every_source_of_a_package_counts(install: Callable[[str], None], tmp_pa
     assert len({version.digest for version in (before, added, changed, moved)}) == 4
 
 
-def test_single_module_counts(install: Callable[[str], None], tmp_path: Path) -> None:
-    """Its file alone, whatever lies beside it."""
+def test_source_of_a_single_module(install: Callable[[str], None], tmp_path: Path) -> None:
+    """The digest depends on its file, and not on the files beside it."""
     install("code_version_module")
     (tmp_path / "code_version_module.py").write_text("a = 1")
     before = version_of_mine()
@@ -164,8 +173,8 @@ def test_single_module_counts(install: Callable[[str], None], tmp_path: Path) ->
     assert version_of_mine().digest != before.digest
 
 
-def test_package_in_a_namespace_counts_alone(install: Callable[[str], None], tmp_path: Path) -> None:
-    """A namespace is shared with other distributions."""
+def test_package_in_a_namespace(install: Callable[[str], None], tmp_path: Path) -> None:
+    """Its location is the package, not the namespace that other distributions share."""
     package = tmp_path / "code_version_namespace" / "mine"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
@@ -173,16 +182,16 @@ def test_package_in_a_namespace_counts_alone(install: Callable[[str], None], tmp
     assert version_of_mine().location == str(package)
 
 
-def test_plugin_that_is_not_there_has_a_problem_and_no_place(install: Callable[[str], None]) -> None:
-    """It was found as an entry point, and could not be loaded."""
+def test_entry_point_of_a_missing_module(install: Callable[[str], None]) -> None:
+    """Its version has neither location nor digest, but the problem."""
     install("code_version_nowhere")
     mine = version_of_mine()
     assert (mine.location, mine.digest) == ("", "")
     assert "does not import: ModuleNotFoundError" in mine.problem
 
 
-def test_version_costs_no_torch() -> None:
-    """A worker says which code it runs before it imports torch."""
+def test_version_is_computed_without_torch() -> None:
+    """torch is not imported; its version is known from its metadata."""
     code = (
         "import sys\nfrom harness.execution.code_version import current_code_version\nversion = current_code_version()\n"
         "assert version.torch[0].isdigit() and len(version.harness.digest) == 64, version\n"

@@ -1,4 +1,4 @@
-"""How many CPUs a process may use: affinity and quotas of control groups."""
+"""The number of CPUs that a process may use: its affinity and the quotas of control groups."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from harness.execution.engines.cpu_count import CpuCount, count_cpus
 AFFINITY = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def groups(folder: Path, membership: str, files: dict[str, str]) -> CpuCount:
-    """Count CPUs with a tree of control groups of the test's own."""
+def count_in(folder: Path, membership: str, files: dict[str, str]) -> CpuCount:
+    """Count CPUs with an invented tree of control groups: files by path, and the content of `/proc/self/cgroup`."""
     for name, content in files.items():
         path = folder / "cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,9 +57,9 @@ QUOTAS: dict[str, tuple[str, dict[str, str], float | None]] = {
 
 @pytest.mark.parametrize("case", QUOTAS)
 def test_quota_of_control_groups(tmp_path: Path, case: str) -> None:
-    """The smallest of the process's group and its ancestors, in both versions of the interface."""
+    """The quota is the smallest one of the process's group and its ancestors, in both versions of the interface."""
     membership, files, quota = QUOTAS[case]
-    assert groups(tmp_path, membership, files) == CpuCount(AFFINITY, quota)
+    assert count_in(tmp_path, membership, files) == CpuCount(AFFINITY, quota)
 
 
 @pytest.mark.parametrize(
@@ -67,16 +67,16 @@ def test_quota_of_control_groups(tmp_path: Path, case: str) -> None:
     [(8, None, 8), (8, 1.5, 2), (8, 2.0, 2), (8, 0.3, 1), (2, 3.5, 2), (1, 0.01, 1), (64, 64, 64)],
 )
 def test_number_of_workers(affinity: int, quota: float | None, usable: int) -> None:
-    """As many as use the quota up, no more than there are CPUs, and at least one."""
+    """It is the quota rounded up, at most the affinity, and at least one."""
     assert CpuCount(affinity, quota).usable == usable
 
 
-def test_missing_membership_sets_no_limit(tmp_path: Path) -> None:
-    """Other systems have no control groups."""
+def test_system_without_control_groups(tmp_path: Path) -> None:
+    """There is no quota."""
     assert count_cpus(tmp_path, tmp_path / "nothing").quota is None
 
 
-def test_count_in_words() -> None:
-    """As `harness doctor` prints it."""
+def test_description() -> None:
+    """It has the number of workers, the affinity and the quota, as `harness doctor` prints them."""
     assert CpuCount(8, 1.5).describe() == "2 CPUs (8 by affinity, quota 1.5)"
     assert CpuCount(1, None).describe() == "1 CPU (1 by affinity, no quota)"

@@ -1,4 +1,4 @@
-"""The dry pass before training: what would be found after hours is found on two images, and names who is to blame."""
+"""The dry pass before training: on two images it finds what would fail after hours, and names the plugin."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from odd_networks import LABEL, Net, architecture, failure_of
 
 
 def keep(**values: Any) -> Net:
-    """Return a network that multiplies its logits by an attribute."""
+    """Return a network that multiplies its logits by its attribute `kept`, with attributes set."""
     net = Net(lambda net, x: x * net.kept)
     for name, value in values.items():
         setattr(net, name, value)
@@ -29,7 +29,7 @@ def keep(**values: Any) -> Net:
 
 
 class Constant(Net):
-    """Multiplies its logits by a buffer that is in no state dict."""
+    """Multiplies its logits by a non-persistent buffer."""
 
     def __init__(self, value: Tensor) -> None:
         super().__init__(lambda net, x: x * net.scale)
@@ -41,14 +41,15 @@ class View(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.last = nn.Sequential(nn.Conv2d(1, 3, 1), nn.Conv2d(3, 3, 3, padding=1)), nn.Linear(48, 4)
+        self.conv = nn.Sequential(nn.Conv2d(1, 3, 1), nn.Conv2d(3, 3, 3, padding=1))
+        self.last = nn.Linear(48, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.conv(x.expand(-1, 1, 4, 4)).view(len(x), -1))
 
 
-class Lines(nn.Module):
-    """Unfreezes a layer on its first pass."""
+class Unfreezes(nn.Module):
+    """Unfreezes a layer in its forward pass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,12 +61,13 @@ class Lines(nn.Module):
         return self.net(x)
 
 
-class CountsItsSteps(Net):
-    """Depends on a number that training changes and that nothing stores: the steps taken, in units of `per`."""
+class CountsSteps(Net):
+    """Multiplies its logits by 1 + the number of training steps divided by `per`, which no state dict holds."""
 
     def __init__(self, per: int) -> None:
         super().__init__()
-        self.steps, self.per = [0], per
+        self.steps = [0]
+        self.per = per
 
     def forward(self, x: Tensor) -> Any:
         if self.training and torch.is_grad_enabled():
@@ -86,8 +88,8 @@ class DoubleStatistics(Net):
         return x - self.mean.float()
 
 
-class Answer(nn.Module):
-    """Gives one answer whatever it sees."""
+class ConstantLogits(nn.Module):
+    """Returns the same trained logits for every image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +100,7 @@ class Answer(nn.Module):
 
 
 class Clamped(Net):
-    """Clamps its logits to bounds that are buffers, infinite ones."""
+    """Clamps its logits to infinite bounds, which are buffers."""
 
     def __init__(self) -> None:
         super().__init__(lambda net, x: x.clamp(net.low, net.high))
@@ -107,13 +109,14 @@ class Clamped(Net):
 
 
 def hidden() -> nn.Module:
-    """Return a network whose random numbers no comparison of attributes finds."""
+    """Return a network with random numbers in a closure, where a comparison of attributes does not find them."""
     kept = torch.rand(4)
     return Net(lambda net, x: x * kept)
 
 
-def training_only(value: Any) -> Callable[[Net, Tensor], Any]:
-    return lambda net, x: value(x) if net.training else x
+def training_only(change: Callable[[Tensor], Any]) -> Callable[[Net, Tensor], Any]:
+    """Return a function of network and logits that changes the logits in training mode."""
+    return lambda net, x: change(x) if net.training else x
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
@@ -157,50 +160,52 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         "build gives other weights each time; draw them from torch's own generator",
     ),
     "number that training changes": (
-        lambda: CountsItsSteps(1),
+        lambda: CountsSteps(1),
         "a fresh network with the stored weights gives other logits than the trained one: it depends on 'steps', which the",
     ),
     "double statistics": (
         DoubleStatistics,
         "buffer 'mean' is torch.float64 and training changes it; only float32 buffers can be interpolated",
     ),
-    "unfreezes itself": (Lines, "parameter 'net.first.weight' changes its requires_grad after build; set it there"),
+    "unfreezes itself": (Unfreezes, "parameter 'net.first.weight' changes its requires_grad after build; set it there"),
     "no gradient": (lambda: Net().requires_grad_(False), "no parameter is trained: all have requires_grad=False"),
 }
 
 
 def with_parameter(tensor: Tensor) -> nn.Module:
+    """Return a network with one more parameter."""
     net = Net()
     net.odd_parameter = nn.Parameter(tensor)
     return net
 
 
 def scaled(factor: float) -> nn.Module:
+    """Return a network whose last weights are multiplied by a factor."""
     net = Net()
     net.last.weight.data.mul_(factor)
     return net
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_architecture_that_cannot_work_is_named_before_training(lab: Any, graph_of: Callable[..., Graph], name: str) -> None:
-    """One line names the architecture, says what it does and what is expected; no epoch is trained."""
-    make, text = REFUSED[name]
-    (message,) = failure_of(lab, graph_of, ("architecture", architecture(make)), architectures=["odd"])
-    assert message.startswith(f"{LABEL}: {text}")
+def test_architecture_that_cannot_work(lab: Any, graph_of: Callable[..., Graph], name: str) -> None:
+    """The message names the architecture and the problem; no epoch is trained."""
+    make, problem = REFUSED[name]
+    [message] = failure_of(lab, graph_of, ("architecture", architecture(make)), architectures=["odd"])
+    assert message.startswith(f"{LABEL}: {problem}")
 
 
-def test_view_of_a_channels_last_tensor_is_explained(lab: Any, graph_of: Callable[..., Graph]) -> None:
-    """torch's message says nothing of channels-last memory; ours does."""
-    (message,) = failure_of(lab, graph_of, ("architecture", architecture(View)), architectures=["odd"])
+def test_view_of_a_channels_last_tensor(lab: Any, graph_of: Callable[..., Graph]) -> None:
+    """The message adds to torch's that memory is channels-last, and what to write instead."""
+    [message] = failure_of(lab, graph_of, ("architecture", architecture(View)), architectures=["odd"])
     assert message.startswith(f"{LABEL}: forward raised RuntimeError: view size is not compatible")
     assert message.endswith("laid out channels-last here: write flatten or reshape, not view")
 
 
 def objective(compute: Callable[[Tensor, Tensor], Any]) -> type[Objective]:
-    """Return an objective of a function of logits and labels."""
+    """Return an objective named `odd_loss` that computes its loss with a function of logits and labels."""
 
     class OddObjective(Objective):
-        """A loss with a trait."""
+        """A loss that a function computes."""
 
         name = "odd_loss"
 
@@ -226,18 +231,18 @@ LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_objective_that_cannot_work_is_named_before_training(lab: Any, graph_of: Callable[..., Graph], name: str) -> None:
-    """One line names the objective, not the architecture."""
-    compute, text = LOSSES[name]
-    (message,) = failure_of(lab, graph_of, ("objective", objective(compute)), objective="odd_loss")
-    assert message.startswith(f"objective 'odd_loss' of plugin 'toys' of distribution 'tests 0': {text}")
+def test_objective_that_cannot_work(lab: Any, graph_of: Callable[..., Graph], name: str) -> None:
+    """The message names the objective and the problem; no epoch is trained."""
+    compute, problem = LOSSES[name]
+    [message] = failure_of(lab, graph_of, ("objective", objective(compute)), objective="odd_loss")
+    assert message.startswith(f"objective 'odd_loss' of plugin 'toys' of distribution 'tests 0': {problem}")
 
 
-def test_data_that_does_not_load_is_said_once(lab: Any, graph_of: Callable[..., Graph]) -> None:
-    """However many trainings wait for a data set: it is read once, and the message is one."""
+def test_data_set_that_does_not_load(lab: Any, graph_of: Callable[..., Graph]) -> None:
+    """It is loaded once, and all trainings that need it fail with its message."""
 
     class Missing(toys.Blobs):
-        """A data set whose files are not there."""
+        """A data set whose files are missing."""
 
         name = "missing"
 
@@ -250,46 +255,45 @@ def test_data_that_does_not_load_is_said_once(lab: Any, graph_of: Callable[..., 
 
 
 def test_one_check_per_setting_and_objective(lab: Any, graph_of: Callable[..., Graph]) -> None:
-    """Seeds and methods share it; distillation has one of its own; a run with nothing to train makes none."""
+    """Seeds and methods share a check, distillation has another one, and a run without trainings has none."""
     graph = graph_of(seeds=[0, 1], methods=["deep", {"distilled": {"fork_epoch": 1}}])
     lab.run(graph)
     checks = [event for event in lab.events if isinstance(event, TaskEnded) and event.kind == "check"]
     assert [event.status for event in checks] == ["done", "done"]
     lab.events.clear()
     lab.run(graph)
-    assert not [event for event in lab.events if isinstance(event, TaskEnded)]
+    assert [event for event in lab.events if isinstance(event, TaskEnded)] == []
 
 
-def test_network_whose_logits_are_its_parameters_is_trained(lab: Any, graph_of: Callable[..., Graph]) -> None:
-    """Nothing is wrong with it, and torch warns of nothing."""
-    found = toys.catalogue(("architecture", architecture(Answer)))
-    ledger = lab.run(graph_of(found, architectures=["odd"], methods=["deep"]), found)
-    assert not ledger.failures
+def test_network_whose_logits_are_its_parameters(lab: Any, graph_of: Callable[..., Graph]) -> None:
+    """It is trained, and torch gives no warning."""
+    catalogue = toys.catalogue(("architecture", architecture(ConstantLogits)))
+    state = lab.run(graph_of(catalogue, architectures=["odd"], methods=["deep"]), catalogue)
+    assert state.failures == {}
 
 
-def test_infinite_buffers_are_values_like_others(lab: Any, graph_of: Callable[..., Graph]) -> None:
-    """A network with infinite bounds is repeatable, does not count as diverged, and is measured."""
-    found = toys.catalogue(("architecture", architecture(Clamped)))
-    ledger = lab.run(graph_of(found, architectures=["odd"], methods=["deep"]), found)
-    assert ledger.failures == {}
-    assert lab.trained()
+def test_network_with_infinite_buffers(lab: Any, graph_of: Callable[..., Graph]) -> None:
+    """It is trained and measured, and does not count as diverged."""
+    catalogue = toys.catalogue(("architecture", architecture(Clamped)))
+    state = lab.run(graph_of(catalogue, architectures=["odd"], methods=["deep"]), catalogue)
+    assert state.failures == {}
+    assert len(lab.trained()) == 3
 
 
-def test_good_setting_beside_a_bad_one_is_trained(lab: Any, graph_of: Callable[..., Graph]) -> None:
-    """A check fails its own cells only."""
-    found = toys.catalogue(("architecture", architecture(lambda: nn.Linear(3, 4))))
-    ledger = lab.run(graph_of(found, architectures=["perceptron", "odd"]), found)
+def test_valid_architecture_beside_an_invalid_one(lab: Any, graph_of: Callable[..., Graph]) -> None:
+    """A check that fails does so for the cells of its own setting only."""
+    catalogue = toys.catalogue(("architecture", architecture(lambda: nn.Linear(3, 4))))
+    state = lab.run(graph_of(catalogue, architectures=["perceptron", "odd"]), catalogue)
     assert len(lab.trained()) == 6
-    assert len(ledger.failures) == 6
-    assert len(set(ledger.causes.values())) == 1
+    assert len(state.failures) == 6
+    assert len(set(state.causes.values())) == 1
 
 
-def test_checkpoint_that_a_fresh_network_does_not_reproduce_is_refused(lab: Any, graph_of: Callable[..., Graph]) -> None:
-    """What only a long training changes is found when its weights are stored, and names the attribute."""
-
-    found = toys.catalogue(("architecture", architecture(lambda: CountsItsSteps(10))))
-    ledger = lab.run(graph_of(found, architectures=["odd"], methods=["deep"], members=1), found)
-    (message,) = ledger.failures.values()
+def test_attribute_that_a_long_training_changes(lab: Any, graph_of: Callable[..., Graph]) -> None:
+    """It is found when the weights are stored; the message names the attribute."""
+    catalogue = toys.catalogue(("architecture", architecture(lambda: CountsSteps(10))))
+    state = lab.run(graph_of(catalogue, architectures=["odd"], methods=["deep"], members=1), catalogue)
+    [message] = state.failures.values()
     assert message == (
         f"{LABEL}: a fresh network with the stored weights gives other logits than the trained one: it depends on 'steps', "
         "which the state dict does not hold; keep that in a parameter or a persistent buffer, or make it the same in every "

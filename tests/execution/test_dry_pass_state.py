@@ -1,4 +1,4 @@
-"""The dry pass before training: networks whose tensors or counters training changes in ways that nothing stores."""
+"""The dry pass before training: networks with state that training changes and no checkpoint stores, and bad data sets."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from odd_networks import LABEL, Net, architecture, failure_of
 
 
 class InTraining(Net):
-    """Does something to itself in every training pass."""
+    """Changes itself with a function in every forward pass in training mode."""
 
     def __init__(self, change: Callable[[Net, Tensor], Any]) -> None:
         super().__init__(self.changed)
-        self.change, self.passes = change, 0
+        self.change = change
+        self.passes = 0
         self.register_buffer("mean", torch.zeros(4))
         self.register_buffer("cache", None)
 
@@ -36,7 +37,7 @@ def replace_parameter(net: Net, x: Tensor) -> None:
     net.last.weight = nn.Parameter(net.last.weight.detach().clone())
 
 
-def replace_memory(net: Net, x: Tensor) -> None:
+def replace_storage(net: Net, x: Tensor) -> None:
     net.last.weight.data = net.last.weight.data.clone()
 
 
@@ -61,7 +62,7 @@ def keep_graph(net: Net, x: Tensor) -> None:
 
 
 class Constant(Net):
-    """Changes a buffer that no state holds."""
+    """Changes a non-persistent buffer in every forward pass."""
 
     def __init__(self) -> None:
         super().__init__(self.shifted)
@@ -73,7 +74,7 @@ class Constant(Net):
 
 
 class Anneals(Net):
-    """Has noise in training that goes down with the passes."""
+    """Adds noise in training for the first 1000 passes."""
 
     def __init__(self) -> None:
         super().__init__(self.noisy)
@@ -87,11 +88,11 @@ class Anneals(Net):
 
 
 REPLACED = "is replaced by another tensor in forward or train, which is not trained; change it in place"
-FORM = "; make it in build, and change it in place"
+REMEDY = "; make it in build, and change it in place"
 
 
 class Reentrant(Net):
-    """Computes its first layer in a reentrant checkpoint, whose gradients come by `backward` alone."""
+    """Computes its first layer in a reentrant checkpoint, which `torch.autograd.grad` does not support."""
 
     def forward(self, x: Tensor) -> Tensor:
         features = checkpoint(lambda y: self.first(y.flatten(1)).relu(), x.requires_grad_(), use_reentrant=True)
@@ -120,22 +121,22 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "not finite on some images": (lambda: Net(nan_somewhere), "gives logits that are not finite in evaluation mode"),
     "replaces a parameter": (lambda: InTraining(replace_parameter), f"parameter 'last.weight' {REPLACED}"),
-    "replaces a parameter's memory": (lambda: InTraining(replace_memory), f"parameter 'last.weight' {REPLACED}"),
+    "replaces a parameter's memory": (lambda: InTraining(replace_storage), f"parameter 'last.weight' {REPLACED}"),
     "fills a buffer": (
         lambda: InTraining(add_buffer),
-        f"'cache' of its state dict is missing when built and torch.float32 (4,) after a training step{FORM}",
+        f"'cache' of its state dict is missing when built and torch.float32 (4,) after a training step{REMEDY}",
     ),
     "changes a buffer's shape": (
         lambda: InTraining(change_shape),
-        f"'mean' of its state dict is torch.float32 (4,) when built and torch.float32 (2, 4) after a training step{FORM}",
+        f"'mean' of its state dict is torch.float32 (4,) when built and torch.float32 (2, 4) after a training step{REMEDY}",
     ),
     "adds a parameter": (
         lambda: InTraining(add_parameter),
-        f"'gain' of its state dict is missing when built and torch.float32 (4,) after a training step{FORM}",
+        f"'gain' of its state dict is missing when built and torch.float32 (4,) after a training step{REMEDY}",
     ),
     "adds a buffer": (
         lambda: InTraining(register_another),
-        f"'other' of its state dict is missing when built and torch.float32 (4,) after a training step{FORM}",
+        f"'other' of its state dict is missing when built and torch.float32 (4,) after a training step{REMEDY}",
     ),
     "keeps a graph": (
         lambda: InTraining(keep_graph),
@@ -154,11 +155,11 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_network_that_nothing_stores_is_named_before_training(lab: Any, graph_of: Callable[..., Graph], name: str) -> None:
-    """One line names the architecture and the tensor or attribute; no epoch is trained."""
-    make, text = REFUSED[name]
-    (message,) = failure_of(lab, graph_of, ("architecture", architecture(make)), architectures=["odd"])
-    assert message.startswith(f"{LABEL}: {text}")
+def test_network_with_state_that_is_not_stored(lab: Any, graph_of: Callable[..., Graph], name: str) -> None:
+    """The message names the architecture and the tensor or attribute; no epoch is trained."""
+    make, problem = REFUSED[name]
+    [message] = failure_of(lab, graph_of, ("architecture", architecture(make)), architectures=["odd"])
+    assert message.startswith(f"{LABEL}: {problem}")
 
 
 def count(net: Net, x: Tensor) -> None:
@@ -175,7 +176,7 @@ RECIPE = {
 
 
 class FreezesInTrain(Net):
-    """Freezes its first layer in `train`, as networks for fine-tuning do."""
+    """Freezes its first layer in `train()`, as networks for fine-tuning do."""
 
     def train(self, mode: bool = True) -> FreezesInTrain:
         super().train(mode)
@@ -196,79 +197,80 @@ class FirstLayerDetached(Net):
 @pytest.mark.parametrize(
     "recipe", [{"momentum": 0.9}, {"optimizer": "adam"}, {"optimizer": "adamw"}], ids=["sgd", "adam", "adamw"]
 )
-def test_layer_that_gets_no_gradient_stays_as_it_is(
+def test_layer_without_gradients(
     lab: Any, graph_of: Callable[..., Graph], make: Callable[[], nn.Module], recipe: dict[str, Any]
 ) -> None:
-    """Weight decay and momentum leave it as it was built, as torch's optimizers do."""
-    found = toys.catalogue(("architecture", architecture(make)))
+    """Weight decay and momentum do not change it, as in torch's optimizers."""
+    catalogue = toys.catalogue(("architecture", architecture(make)))
     states = []
     for rate in (0.01, 0.02):
         fields = {**RECIPE, **recipe, "learning_rate": rate}
-        lab.run(graph_of(found, architectures=["odd"], methods=["deep"], members=1, recipe=fields), found)
+        lab.run(graph_of(catalogue, architectures=["odd"], methods=["deep"], members=1, recipe=fields), catalogue)
         states.append(lab.store.tensors(lab.trained()[-1], "weights"))
     assert torch.equal(states[0]["first.weight"], states[1]["first.weight"])
     assert not torch.equal(states[0]["last.weight"], states[1]["last.weight"])
 
 
-def test_counter_without_effect_is_trained(lab: Any, graph_of: Callable[..., Graph]) -> None:
-    """A network may count its passes and note sizes."""
-    found = toys.catalogue(("architecture", architecture(lambda: InTraining(count))))
-    ledger = lab.run(graph_of(found, architectures=["odd"], methods=["deep"], members=1), found)
-    assert ledger.failures == {}
+def test_attributes_without_effect_on_the_logits(lab: Any, graph_of: Callable[..., Graph]) -> None:
+    """A network that counts its passes and keeps sizes is trained."""
+    catalogue = toys.catalogue(("architecture", architecture(lambda: InTraining(count))))
+    state = lab.run(graph_of(catalogue, architectures=["odd"], methods=["deep"], members=1), catalogue)
+    assert state.failures == {}
 
 
 class NeedsFour(Net):
-    """Compares the images of a batch in fours."""
+    """Reshapes the images of a training batch into groups of four."""
 
     def forward(self, x: Tensor) -> Tensor:
         logits = super().forward(x)
         return logits.view(len(x) // 4, 4, 4).mul(1).reshape(-1, 4) if self.training else logits
 
 
-def test_network_that_needs_a_whole_batch_is_trained(lab: Any, graph_of: Callable[..., Graph]) -> None:
-    """What fails on two images is tried on a batch."""
-    found = toys.catalogue(("architecture", architecture(NeedsFour)))
-    ledger = lab.run(graph_of(found, architectures=["odd"], methods=["deep"], members=1), found)
-    assert ledger.failures == {}
-    assert lab.trained() != []
+def test_network_that_needs_more_than_two_images(lab: Any, graph_of: Callable[..., Graph]) -> None:
+    """The dry pass tries a whole batch after a failure on two images, and the network is trained."""
+    catalogue = toys.catalogue(("architecture", architecture(NeedsFour)))
+    state = lab.run(graph_of(catalogue, architectures=["odd"], methods=["deep"], members=1), catalogue)
+    assert state.failures == {}
+    assert len(lab.trained()) == 1
 
 
-def loads(give: Callable[[Any], Any]) -> type[toys.Blobs]:
-    """Return a data set that gives a function of its good splits."""
+def loading(change: Callable[[Any], Any]) -> type[toys.Blobs]:
+    """Return a data set named `odd_data` whose `load` returns a function of valid splits."""
 
     class Odd(toys.Blobs):
-        """A data set that does not keep its promises."""
+        """A data set that loads invalid splits."""
 
         name = "odd_data"
 
         def load(self, root: Path) -> Any:
-            return give(super().load(root))
+            return change(super().load(root))
 
     return Odd
 
 
 def trained_on(change: Callable[[Split], Any]) -> Callable[[Any], Any]:
+    """Return a function that changes the training split of a pair of splits."""
     return lambda splits: (change(splits[0]), splits[1])
 
 
-WANTED = "load gave a training split that is not images uint8 (n, 1, 4, 4) with labels int64 (n,) below 4: "
+INVALID_SPLIT = "load gave a training split that is not images uint8 (n, 1, 4, 4) with labels int64 (n,) below 4: "
 
 DATA: dict[str, tuple[Callable[[Any], Any], str]] = {
     "nothing": (lambda splits: None, "load gave a NoneType; a training and a test split are expected"),
     "three splits": (lambda splits: (*splits, splits[1]), "load gave a tuple; a training and a test split are expected"),
-    "a pair of tensors": (trained_on(lambda s: (s.images, s.labels)), f"{WANTED}it is a tuple"),
-    "floats": (trained_on(lambda s: Split(s.images.float(), s.labels)), f"{WANTED}its images are torch.float32"),
-    "arrays": (trained_on(lambda s: Split(s.images.numpy(), s.labels)), f"{WANTED}its images are a ndarray"),
-    "no channel": (trained_on(lambda s: Split(s.images[:, 0], s.labels)), f"{WANTED}its images are ("),
-    "no image": (trained_on(lambda s: Split(s.images[:0], s.labels[:0])), f"{WANTED}it is empty"),
-    "labels from 1": (trained_on(lambda s: Split(s.images, s.labels + 1)), f"{WANTED}its labels go from 1 to 4"),
+    "a pair of tensors": (trained_on(lambda s: (s.images, s.labels)), f"{INVALID_SPLIT}it is a tuple"),
+    "floats": (trained_on(lambda s: Split(s.images.float(), s.labels)), f"{INVALID_SPLIT}its images are torch.float32"),
+    "arrays": (trained_on(lambda s: Split(s.images.numpy(), s.labels)), f"{INVALID_SPLIT}its images are a ndarray"),
+    "no channel": (trained_on(lambda s: Split(s.images[:, 0], s.labels)), f"{INVALID_SPLIT}its images are ("),
+    "no image": (trained_on(lambda s: Split(s.images[:0], s.labels[:0])), f"{INVALID_SPLIT}it is empty"),
+    "labels from 1": (trained_on(lambda s: Split(s.images, s.labels + 1)), f"{INVALID_SPLIT}its labels go from 1 to 4"),
     "fewer images": (trained_on(lambda s: Split(s.images[:9], s.labels[:9])), "load gave 9 training images; train_size is "),
 }
 
 
 @pytest.mark.parametrize("name", DATA)
-def test_data_set_that_breaks_its_promises_is_named(lab: Any, graph_of: Callable[..., Graph], name: str) -> None:
-    """One line names the data set and says what it gave; no epoch is trained."""
-    give, text = DATA[name]
-    (message,) = failure_of(lab, graph_of, ("dataset", loads(give)), datasets=["odd_data"])
-    assert message.startswith(f"dataset 'odd_data' of plugin 'toys' of distribution 'tests 0': {text}")
+def test_data_set_that_loads_invalid_splits(lab: Any, graph_of: Callable[..., Graph], name: str) -> None:
+    """The message names the data set and what it returned; no epoch is trained."""
+    change, problem = DATA[name]
+    [message] = failure_of(lab, graph_of, ("dataset", loading(change)), datasets=["odd_data"])
+    assert message.startswith(f"dataset 'odd_data' of plugin 'toys' of distribution 'tests 0': {problem}")

@@ -1,4 +1,4 @@
-"""A setting made real: what is built of it, and what is refused."""
+"""The environment of a task: the data, networks and probe of a setting, and what is refused."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from harness.networks.evaluation import predict_batch
 
 
 def environment(tmp_path: Path, *more: tuple[str, type], architecture: Any = None, dataset: Any = None) -> TaskEnvironment:
-    """Return the environment of a setting of toys."""
+    """Return the environment of a setting of toys on the CPU."""
     setting = Setting(dataset or toys.Blobs(), architecture or toys.Perceptron(), Recipe(epochs=2, batch_size=16))
     return TaskEnvironment(toys.catalogue(*more), setting.spec, tmp_path, torch.device("cpu"))
 
 
-def test_environment_holds_data_and_builds_networks(tmp_path: Path) -> None:
-    """Splits, labels and normalized images are the data set's; networks differ by their stream alone."""
+def test_environment_of_toys(tmp_path: Path) -> None:
+    """It has the data set's splits, labels and normalized images; equal streams give equal networks."""
     found = environment(tmp_path)
     assert (len(found.train), len(found.test), found.num_classes) == (96, 64, 4)
     assert torch.equal(found.labels, found.train.labels)
@@ -36,15 +36,15 @@ def test_environment_holds_data_and_builds_networks(tmp_path: Path) -> None:
 
 
 def test_data_of_another_fingerprint_is_refused(tmp_path: Path) -> None:
-    """A worker whose data set is not the one that the task was made for says so."""
+    """The error says that the data set is not the one of the task."""
     spec = Setting(toys.Blobs(), toys.Perceptron(), Recipe()).spec
     other = spec.model_copy(update={"dataset": {**spec.dataset, "fingerprint": "blobs-0"}})
     with pytest.raises(UserError, match="data set 'blobs' is not the one the task was made for: its fingerprint differs"):
         TaskEnvironment(toys.catalogue(), other, tmp_path, torch.device("cpu"))
 
 
-def test_data_set_that_loads_fewer_images_is_refused(tmp_path: Path) -> None:
-    """`train_size` is part of the plan, so `load` must agree with it."""
+def test_data_set_that_loads_fewer_images_than_planned(tmp_path: Path) -> None:
+    """The error names the data set, the number of images loaded, and `train_size`."""
 
     class Short(toys.Blobs):
         name = "short"
@@ -54,10 +54,10 @@ def test_data_set_that_loads_fewer_images_is_refused(tmp_path: Path) -> None:
         environment(tmp_path, ("dataset", Short), dataset=Short())
 
 
-def test_stored_weights_that_lack_something_are_refused(tmp_path: Path) -> None:
-    """A network whose function depends on an attribute that training changes is named with the attribute."""
+def test_network_that_depends_on_an_attribute(tmp_path: Path) -> None:
+    """If training changes the attribute, the stored weights are refused, and the error names the attribute."""
 
-    class Counting(nn.Module):
+    class ScaledLinear(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.linear = nn.Linear(16, 4)
@@ -70,7 +70,7 @@ def test_stored_weights_that_lack_something_are_refused(tmp_path: Path) -> None:
         name = "scaled"
 
         def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-            return Counting()
+            return ScaledLinear()
 
     found = environment(tmp_path, ("architecture", Scaled), architecture=Scaled())
     trained = found.network(1)
@@ -81,7 +81,7 @@ def test_stored_weights_that_lack_something_are_refused(tmp_path: Path) -> None:
 
 
 def test_probe_computes_what_a_loaded_state_computes(tmp_path: Path) -> None:
-    """The fresh network that states are compared with gives the trained one's logits."""
+    """The fresh network to which the stored weights are loaded gives the logits of the trained one."""
     found = environment(tmp_path)
     trained = found.network(5)
     found.check_stored(trained, trained.state())

@@ -1,4 +1,4 @@
-"""Where a run's folder may lie, and that one run at a time holds it."""
+"""The folder of a run: which paths are allowed, and that one run at a time has its lock."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def refusal(out: str, store: str = "runs/store", data: str = "data", named: str = "") -> str:
-    """Return what is said of some places, or nothing if they are allowed."""
+    """Return the error for some paths, or an empty string if they are allowed."""
     try:
         check_places(Path(out), Path(store), Path(data), named=named)
     except UserError as error:
@@ -42,11 +42,11 @@ def refusal(out: str, store: str = "runs/store", data: str = "data", named: str 
     return ""
 
 
-# Places
+# Paths
 
 
-def test_the_usual_places(here: Path) -> None:
-    """Rows, objects and data in folders of their own, or objects and data beneath the rows."""
+def test_paths_that_are_allowed(here: Path) -> None:
+    """The store and the data may be in other folders or in the run's folder; nothing is created."""
     assert refusal("runs/paper") == ""
     assert refusal("out", store="out/store", data="out/data") == ""
     assert refusal("runs") == ""
@@ -55,17 +55,16 @@ def test_the_usual_places(here: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["store", "Store", "STORE"])
-def test_a_benchmark_called_like_the_store(here: Path, name: str) -> None:
-    """Its folder would be the store's, at least where case does not count."""
-    remedy = "choose another folder with --out, or another name"
-    assert (
-        refusal(f"runs/{name}", named=name)
-        == f"name '{name}': its folder runs/{name} is the store's folder runs/store; {remedy}"
+def test_benchmark_with_the_name_of_the_store(here: Path, name: str) -> None:
+    """It is refused also if the names differ in case, since some file systems ignore case."""
+    assert refusal(f"runs/{name}", named=name) == (
+        f"name '{name}': its folder runs/{name} is the store's folder runs/store; "
+        "choose another folder with --out, or another name"
     )
 
 
 @pytest.mark.parametrize(
-    ("out", "store", "told"),
+    ("out", "store", "problem"),
     [
         ("st", "st", "--out st is the store's folder st"),
         ("st/", "./st", "--out st is the store's folder st"),
@@ -78,69 +77,69 @@ def test_a_benchmark_called_like_the_store(here: Path, name: str) -> None:
         ("caf\u00e9", "cafe\u0301", "--out caf\u00e9 is the store's folder cafe\u0301"),
     ],
 )
-def test_a_folder_in_the_store(here: Path, out: str, store: str, told: str) -> None:
-    """However it is written, and through links."""
+def test_folder_in_the_store(here: Path, out: str, store: str, problem: str) -> None:
+    """It is refused however the path is written, and also through a link."""
     (here / "link").symlink_to(here / "st")
-    assert refusal(out, store) == f"{told}; choose another folder with --out"
+    assert refusal(out, store) == f"{problem}; choose another folder with --out"
 
 
-def test_a_folder_in_another_store(here: Path) -> None:
-    """A store that this run does not use is one all the same."""
+def test_folder_in_another_store(here: Path) -> None:
+    """A folder in a store that this run does not use is refused too."""
     for name in ("objects", "trajectories", "tasks"):
         (here / "runs" / "store" / name).mkdir(parents=True)
     real = here.resolve() / "runs" / "store"
-    told = (
+    assert refusal("runs/store", store="elsewhere", named="store") == (
         f"name 'store': its folder runs/store is the store's folder {real}; choose another folder with --out, or another name"
     )
-    assert refusal("runs/store", store="elsewhere", named="store") == told
-    told = f"--out runs/store/objects/x lies in the store {real}; choose another folder with --out"
-    assert refusal("runs/store/objects/x", store="elsewhere") == told
+    assert refusal("runs/store/objects/x", store="elsewhere") == (
+        f"--out runs/store/objects/x lies in the store {real}; choose another folder with --out"
+    )
 
 
-def test_a_store_in_another_store(here: Path) -> None:
-    """Its objects would be taken for the other's."""
+def test_store_in_another_store(here: Path) -> None:
+    """It is refused, since its objects would belong to the outer store."""
     for name in ("objects", "trajectories", "tasks"):
         (here / "st" / name).mkdir(parents=True)
-    told = f"lies in the store {here.resolve() / 'st'}; choose another folder with --store"
-    assert refusal("out", store="st/objects") == f"--store st/objects: {told}"
-    assert refusal("out", store="st/mine/deep") == f"--store st/mine/deep: {told}"
+    problem = f"lies in the store {here.resolve() / 'st'}; choose another folder with --store"
+    assert refusal("out", store="st/objects") == f"--store st/objects: {problem}"
+    assert refusal("out", store="st/mine/deep") == f"--store st/mine/deep: {problem}"
     assert refusal("out", store="st") == ""
 
 
 @pytest.mark.parametrize("name", [*FILES, "earlier-1", "earlier-12", "Results.csv", "EARLIER-3", ".run.lock", ".run.owner"])
 @pytest.mark.parametrize("rest", ["", "/deeper"])
-def test_a_store_or_data_under_a_name_of_ours(here: Path, name: str, rest: str) -> None:
-    """What a run writes or moves must not be a store."""
-    taken = f"'{name.lower()}' in out is the name of a run's own file or folder"
+def test_store_or_data_with_the_name_of_a_file_of_the_run(here: Path, name: str, rest: str) -> None:
+    """It is refused, since the run would write or move it."""
+    problem = f"'{name.lower()}' in out is the name of a run's own file or folder"
     assert refusal("out", store=f"out/{name}{rest}") == (
-        f"--store out/{name}{rest}: {taken}; choose another folder with --store"
+        f"--store out/{name}{rest}: {problem}; choose another folder with --store"
     )
-    assert refusal("out", data=f"out/{name}{rest}") == f"--data out/{name}{rest}: {taken}; choose another folder with --data"
+    assert refusal("out", data=f"out/{name}{rest}") == f"--data out/{name}{rest}: {problem}; choose another folder with --data"
 
 
-def test_names_that_only_look_like_ours(here: Path) -> None:
-    """They are free."""
+def test_store_with_a_similar_name(here: Path) -> None:
+    """It is allowed."""
     for name in ("earlier-", "earlier-one", "earlier", "my-results.csv", "store"):
         assert refusal("out", store=f"out/{name}") == ""
 
 
-def test_a_folder_that_is_the_data_root(here: Path) -> None:
-    """Data sets and rows do not mix."""
+def test_folder_that_is_the_data_root(here: Path) -> None:
+    """It is refused, also if the names differ in case."""
     assert refusal("Data") == "--out Data is the data root data; choose another folder with --out"
 
 
 # One run at a time
 
 
-def test_nothing_is_left_of_the_lock(here: Path) -> None:
-    """A run that has ended leaves what it wrote, and no more."""
+def test_run_that_has_ended(here: Path) -> None:
+    """Neither its lock nor the description of its owner is left."""
     with open_folder(here / "out"):
         assert (here / "out" / ".run.lock").exists()
     assert [path.name for path in (here / "out").iterdir()] == ["events.jsonl"]
 
 
-def test_a_second_run_in_a_folder(here: Path) -> None:
-    """It is told who is there, and what jobs of an array should do."""
+def test_second_run_in_a_folder(here: Path) -> None:
+    """The error names the process of the first run, and what jobs of an array should do."""
     out = Path("out")
     with open_folder(out):
         owner = json.loads((out / ".run.owner").read_text())
@@ -158,16 +157,16 @@ def test_a_second_run_in_a_folder(here: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', "\xff"])
-def test_a_second_run_that_cannot_read_who_is_there(here: Path, content: str) -> None:
-    """It is refused all the same."""
+def test_second_run_with_an_unreadable_owner(here: Path, content: str) -> None:
+    """The error does not name the first run."""
     with open_folder(here):
         (here / ".run.owner").write_text(content, encoding="latin-1")
         with pytest.raises(UserError, match=r": another run is writing there; wait until it has ended"), open_folder(here):
             pass
 
 
-def test_a_killed_run_holds_nothing(here: Path) -> None:
-    """The operating system frees the lock, whatever lies there; as long as the process lives, it is named."""
+def test_run_that_is_killed(here: Path) -> None:
+    """Its lock is free at once, though its files are left; while it runs, a second run is refused."""
     process = subprocess.Popen([sys.executable, "-c", HOLDER, "out"], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -183,8 +182,8 @@ def test_a_killed_run_holds_nothing(here: Path) -> None:
     assert [path.name for path in (here / "out").iterdir()] == ["events.jsonl"]
 
 
-def test_a_file_system_that_refuses_locks(here: Path) -> None:
-    """No run is impossible for that: a folder under the lock's name cannot be locked."""
+def test_file_system_without_locks(here: Path) -> None:
+    """Runs are not refused; here the lock's name is that of a folder, which cannot be locked."""
     (here / "out" / ".run.lock").mkdir(parents=True)
     with open_folder(here / "out"), open_folder(here / "out"):
         pass
@@ -192,19 +191,19 @@ def test_a_file_system_that_refuses_locks(here: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["results.csv", "events.jsonl", "report.html"])
-def test_a_folder_or_pipe_named_as_a_file_of_a_run(here: Path, name: str) -> None:
-    """One line before anything is trained; a pipe would be waited for without end."""
+def test_folder_or_pipe_with_the_name_of_a_file_of_the_run(here: Path, name: str) -> None:
+    """The run is refused before anything is trained; opening a pipe would wait for ever."""
     for make, what in ((Path.mkdir, "a folder"), (os.mkfifo, "a pipe or socket")):
         out = Path(what.split()[1])
         out.mkdir()
         make(out / name)
-        said = f"^--out {out}: {name} there is {what}, and a run writes a file of that name; choose another folder$"
-        with pytest.raises(UserError, match=said), open_folder(out):
+        problem = f"^--out {out}: {name} there is {what}, and a run writes a file of that name; choose another folder$"
+        with pytest.raises(UserError, match=problem), open_folder(out):
             pass
 
 
-def test_a_folder_that_cannot_be_written(here: Path) -> None:
-    """A file is in the way."""
+def test_folder_that_cannot_be_created(here: Path) -> None:
+    """A path that is a file, or leads through one, is refused."""
     (here / "file").touch()
     with (
         pytest.raises(UserError, match=r"^--out file: cannot be written: .*; choose another folder$"),
@@ -215,14 +214,16 @@ def test_a_folder_that_cannot_be_written(here: Path) -> None:
         pass
 
 
-def test_what_was_half_moved_goes_in_time(here: Path) -> None:
-    """A folder that a killed run was filling holds links and copies alone; another's folder stays."""
-    old, young, other = ".earlier-0123456789abcdef.part", ".earlier-fedcba9876543210.part", ".earlier-mine.part"
-    for name in (old, young, other):
+def test_partial_folders_of_killed_runs(here: Path) -> None:
+    """A partial folder that is an hour old is removed; a new one and a folder with another name stay."""
+    old = ".earlier-0123456789abcdef.part"
+    new = ".earlier-fedcba9876543210.part"
+    other = ".earlier-mine.part"
+    for name in (old, new, other):
         (here / name).mkdir()
         (here / name / "results.csv").touch()
     past = time.time() - 3600
     os.utime(here / old, (past, past))
     with open_folder(here):
         pass
-    assert {path.name for path in here.glob(".*")} == {young, other}
+    assert {path.name for path in here.glob(".*")} == {new, other}

@@ -1,4 +1,4 @@
-"""Whole runs on toys: sharing, resuming to the bit, failures that stay where they belong, damage, company."""
+"""Whole runs of toys: shared trainings, resumed runs, failures, damaged objects, concurrent runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 import harness
 import toys
-from conftest import RECIPE, Lab
+from conftest import RECIPE, Lab, stop_after
 from harness.errors import Interrupted
 from harness.plan.graph import Graph
 from harness.results.rows import read_rows
@@ -25,32 +25,41 @@ METHODS = ["deep", {"constrained": {"fork_epoch": 1}}, "swe", {"distilled": {"fo
 
 
 def weights(store: Store, graph: Graph) -> dict[str, dict[str, torch.Tensor]]:
-    """Return every member's weights."""
-    members = {m.key: m.location for cell in graph.cells for m in cell.members}
-    return {key: store.tensors(where.object, where.part) for key, where in members.items()}
+    """Return the weights of every member, by the member's key."""
+    found = {}
+    for cell in graph.cells:
+        for member in cell.members:
+            found[member.key] = store.tensors(member.location.object, member.location.part)
+    return found
 
 
 def equal(left: dict[str, dict[str, torch.Tensor]], right: dict[str, dict[str, torch.Tensor]]) -> bool:
-    """Say whether two sets of weights are equal to the bit."""
-    return left.keys() == right.keys() and all(torch.equal(left[k][n], right[k][n]) for k in left for n in left[k])
+    """Return whether the weights of two stores are equal to the bit."""
+    if left.keys() != right.keys():
+        return False
+    for key, state in left.items():
+        if state.keys() != right[key].keys():
+            return False
+        if not all(torch.equal(tensor, right[key][name]) for name, tensor in state.items()):
+            return False
+    return True
 
 
-def test_run_measures_every_cell(graph_of: GraphOf, lab: Lab) -> None:
-    """Every cell has every metric, with the counts of epochs beside them, and the planned number of epochs was trained."""
+def test_run_of_five_methods(graph_of: GraphOf, lab: Lab) -> None:
+    """Every cell has rows of both metrics and of the epochs, and the planned number of epochs is trained."""
     graph = graph_of(methods=METHODS)
-    ledger = lab.run(graph)
+    state = lab.run(graph)
     rows = read_rows(lab.out)
     main = rows[rows["main"]]
+    methods = ["deep", "constrained", "swe", "distilled", "distilled_deep"]
     assert set(main["status"]) == {"done"}
-    assert main.groupby("method").size().to_dict() == dict.fromkeys(
-        ["deep", "constrained", "swe", "distilled", "distilled_deep"], 3
-    )
-    assert ledger.trained == pytest.approx(sum(cell.epochs_new for cell in graph.cells))
+    assert main.groupby("method").size().to_dict() == dict.fromkeys(methods, 3)
+    assert state.trained == pytest.approx(sum(cell.epochs_new for cell in graph.cells))
     assert main[main["metric"] == "ensemble_accuracy"]["value"].between(25, 100).all()
 
 
-def test_second_run_trains_nothing(graph_of: GraphOf, lab: Lab) -> None:
-    """A repeated run does no task and gives the same rows, to the bit."""
+def test_repeated_run(graph_of: GraphOf, lab: Lab) -> None:
+    """It does no task and writes the same rows to the bit."""
     graph = graph_of()
     lab.run(graph)
     before = (lab.out / "results.csv").read_bytes()
@@ -58,8 +67,8 @@ def test_second_run_trains_nothing(graph_of: GraphOf, lab: Lab) -> None:
     assert (lab.out / "results.csv").read_bytes() == before
 
 
-def test_new_seed_metric_and_method_do_only_what_is_new(graph_of: GraphOf, lab: Lab) -> None:
-    """A metric costs no training, a method its own part, a seed its own cells."""
+def test_run_with_a_new_metric_method_or_seed(graph_of: GraphOf, lab: Lab) -> None:
+    """A new metric trains nothing, a new method what it does not share, and a new seed its own cells."""
     lab.run(graph_of())
     assert lab.run(graph_of(metrics=["ensemble_accuracy", "joint_connectivity", "brier_score"])).trained == 0
     graph = graph_of(methods=["deep", {"constrained": {"fork_epoch": 1}}, "swe"])
@@ -69,54 +78,53 @@ def test_new_seed_metric_and_method_do_only_what_is_new(graph_of: GraphOf, lab: 
 
 
 @pytest.mark.parametrize("steps", [1, 7, 23, 40])
-def test_stopped_run_resumes_to_the_same_bits(graph_of: GraphOf, lab: Lab, tmp_path: Path, steps: int) -> None:
-    """A run stopped at several moments and resumed has the weights and rows of an undisturbed one."""
+def test_run_that_is_stopped_several_times(graph_of: GraphOf, lab: Lab, tmp_path: Path, steps: int) -> None:
+    """The resumed run has the weights and rows of an uninterrupted one to the bit, and leaves no training state."""
     graph = graph_of(methods=METHODS)
-    undisturbed = Store(tmp_path / "undisturbed")
-    lab.run(graph, store=undisturbed)
+    uninterrupted = Store(tmp_path / "uninterrupted")
+    lab.run(graph, store=uninterrupted)
     rows = (lab.out / "results.csv").read_bytes()
     stops = 0
     while True:
-        looks = iter(range(10**6))
         try:
-            lab.run(graph, stopping=lambda looks=looks, last=steps + 31 * stops: next(looks) >= last)
+            lab.run(graph, stopping=stop_after(steps + 31 * stops))
             break
         except Interrupted:
             stops += 1
             assert (lab.out / "results.csv").exists()
     assert stops > 0
-    assert equal(weights(lab.store, graph), weights(undisturbed, graph))
+    assert equal(weights(lab.store, graph), weights(uninterrupted, graph))
     assert (lab.out / "results.csv").read_bytes() == rows
     assert list((lab.store.root / "progress").rglob("*.safetensors")) == []
 
 
-def test_interrupted_run_says_what_is_missing(graph_of: GraphOf, lab: Lab) -> None:
-    """Rows of a stopped run hold every cell, the missing ones as missing."""
+def test_rows_of_a_stopped_run(graph_of: GraphOf, lab: Lab) -> None:
+    """They have every cell; cells that are not measured have the status `missing`."""
     with pytest.raises(Interrupted):
         lab.run(graph_of(), stopping=lambda: True)
     rows = read_rows(lab.out)
-    assert set(rows[rows["metric"] == "ensemble_accuracy"]["status"]) == {"missing"}
+    assert list(rows[rows["metric"] == "ensemble_accuracy"]["status"]) == ["missing", "missing"]
 
 
-def test_diverged_member_fails_its_cells_only(graph_of: GraphOf, lab: Lab) -> None:
-    """A member that diverges fails the cells that need it, with the epoch in the message; the rest is measured."""
+def test_members_that_diverge(graph_of: GraphOf, lab: Lab) -> None:
+    """Their cells fail with the epoch in the message; the other cells are measured."""
     graph = graph_of(
         architectures=["perceptron", {"perceptron": {"width": 8, "label": "hot"}}],
         settings=[{"architecture": "hot", "recipe": {"learning_rate": 1e12, "warmup": 0.0}}],
     )
-    ledger = lab.run(graph)
+    state = lab.run(graph)
     rows = read_rows(lab.out)
     main = rows[rows["metric"] == "ensemble_accuracy"]
     assert set(main[main["architecture"] == "perceptron"]["status"]) == {"done"}
     failed = main[main["architecture"] == "hot"]
     assert set(failed["status"]) == {"failed"}
     assert failed["message"].str.match(r"diverged in epoch 1: the training loss is").all()
-    assert ledger.failures
-    assert list((lab.store.root / "failures").rglob("*.json"))
+    assert sorted(path.stem for path in (lab.store.root / "failures").rglob("*.json")) == sorted(state.failures)
+    assert state.failures != {}
 
 
-def test_failed_cells_are_tried_again(graph_of: GraphOf, lab: Lab) -> None:
-    """What failed for a reason outside the task succeeds in the next run."""
+def test_metric_that_fails_in_the_first_run_only(graph_of: GraphOf, lab: Lab) -> None:
+    """The second run tries the failed cell again and measures it."""
     broken = {"now": True}
 
     class Moody(harness.Metric):
@@ -129,21 +137,21 @@ def test_failed_cells_are_tried_again(graph_of: GraphOf, lab: Lab) -> None:
 
     catalogue = toys.catalogue(("metric", Moody))
     graph = graph_of(catalogue, metrics=["ensemble_accuracy", "moody"], methods=["deep"])
-    ledger = lab.run(graph, catalogue)
+    state = lab.run(graph, catalogue)
     rows = read_rows(lab.out).set_index("metric")
     assert rows.loc["ensemble_accuracy", "status"] == "done"
     assert "RuntimeError: not today (test_runner.py:" in rows.loc["moody", "message"]
-    assert len(ledger.failures) == 1
+    assert len(state.failures) == 1
     broken["now"] = False
-    assert not lab.run(graph, catalogue).failures
+    assert lab.run(graph, catalogue).failures == {}
     rows = read_rows(lab.out).set_index("metric")
     assert rows.loc["moody", "status"] == "done"
     assert rows.loc["moody", "value"] != rows.loc["moody", "value"]
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "meta.json"])
-def test_damaged_checkpoint_is_set_aside_and_made_again(graph_of: GraphOf, lab: Lab, file: str) -> None:
-    """A byte flipped in a checkpoint that is needed again costs its training, not the run; the weights come out the same."""
+def test_checkpoint_with_a_flipped_bit(graph_of: GraphOf, lab: Lab, file: str) -> None:
+    """It is quarantined and trained again, with the same weights."""
     graph = graph_of(methods=["deep"])
     lab.run(graph)
     before = weights(lab.store, graph)
@@ -154,14 +162,14 @@ def test_damaged_checkpoint_is_set_aside_and_made_again(graph_of: GraphOf, lab: 
     path.write_bytes(data)
     wider = graph_of(methods=["deep"], metrics=["ensemble_accuracy", {"joint_connectivity": {"draws": 3}}])
     lab.events.clear()
-    assert not lab.run(wider).failures
+    assert lab.run(wider).failures == {}
     assert lab.trained() == [member.key]
-    assert list((lab.store.root / "set_aside").iterdir())
+    assert [path.name.partition("-")[0] for path in (lab.store.root / "set_aside").iterdir()] == [member.key]
     assert equal(weights(lab.store, graph), before)
 
 
-def test_cut_checkpoint_is_made_again(graph_of: GraphOf, lab: Lab) -> None:
-    """A file cut short is seen by its size alone, before anything reads it."""
+def test_truncated_checkpoint(graph_of: GraphOf, lab: Lab) -> None:
+    """It is trained again, since its size is checked also where nothing reads it."""
     graph = graph_of(methods=["deep"])
     lab.run(graph)
     member = graph.cells[0].members[0]
@@ -171,84 +179,79 @@ def test_cut_checkpoint_is_made_again(graph_of: GraphOf, lab: Lab) -> None:
     assert lab.trained() == [member.key]
 
 
-def test_object_damaged_for_good_fails_its_cells(graph_of: GraphOf, lab: Lab) -> None:
-    """A disk that spoils what is written ends in failed cells, not in an endless run."""
+def test_object_that_is_damaged_after_every_write(graph_of: GraphOf, lab: Lab) -> None:
+    """Its cells fail with the damage, and the run ends."""
     graph = graph_of(methods=["deep"], metrics=["ensemble_accuracy"])
     victim = graph.cells[0].members[0].key
 
-    def spoil(event: Event) -> None:
+    def damage(event: Event) -> None:
         if isinstance(event, TaskEnded) and event.task == victim and event.status == "done":
             path = lab.store.path(victim)
             path.write_bytes(path.read_bytes()[:-1] + b"\xff")
 
-    ledger = lab.run(graph, observe=spoil)
-    assert "does not match its digest" in next(iter(ledger.failures.values()))
+    state = lab.run(graph, observe=damage)
+    for message in state.failures.values():
+        assert "does not match its digest" in message
+    assert state.failures != {}
 
 
-def test_two_runs_at_once_share_the_work(graph_of: GraphOf, lab: Lab) -> None:
-    """Two runs on one store do no training twice, and both have all rows."""
+def test_two_concurrent_runs_on_one_store(graph_of: GraphOf, lab: Lab) -> None:
+    """No training starts twice, and both runs have all rows."""
     graph = graph_of(methods=METHODS)
     other = lab.run_with_another(graph)
     started = [*lab.trainings_started(), *other.trainings_started()]
-    assert len(started) == len(set(started)) == sum(task.kind == "train" for task in graph.tasks.values())
+    assert sorted(started) == sorted(key for key, task in graph.tasks.items() if task.kind == "train")
     assert (lab.out / "results.csv").read_bytes() == (other.out / "results.csv").read_bytes()
 
 
-def test_failing_observer_stops_nobody(graph_of: GraphOf, lab: Lab) -> None:
-    """An observer that raises is named once in the log and left out."""
+def test_observer_that_raises(graph_of: GraphOf, lab: Lab) -> None:
+    """The log names it once, it gets no more events, and all tasks are done."""
 
-    def angry(event: Event) -> None:
+    def raising(event: Event) -> None:
         raise KeyError("no")
 
-    lab.run(graph_of(methods=["deep"]), observe=angry)
+    lab.run(graph_of(methods=["deep"]), observe=raising)
     log = [json.loads(line) for line in (lab.out / "events.jsonl").read_text().splitlines()]
-    [failure] = [e["message"] for e in log if e["event"] == "observer_failed"]
+    [failure] = [event["message"] for event in log if event["event"] == "observer_failed"]
     assert failure.startswith("KeyError: 'no' (test_runner.py:")
-    assert not [e for e in log if e["event"] == "task_ended" and e["status"] != "done"]
+    assert {event["status"] for event in log if event["event"] == "task_ended"} == {"done"}
 
 
-def test_swe_samples_lie_at_the_right_epochs(graph_of: GraphOf, lab: Lab) -> None:
-    """SWE equals one uninterrupted run by hand: the cosine down to the floor, held there, tapped at T, 2T and 3T."""
+def test_epochs_of_swe_members(graph_of: GraphOf, lab: Lab) -> None:
+    """Members are checkpoints after T, 2T and 3T epochs; the learning rate is constant from the floor of the cosine on."""
     graph = graph_of(methods=[{"swe": {"floor": 0.05}}])
     lab.run(graph)
-    assert [m.epoch for m in graph.cells[0].members] == [4, 8, 12]
+    assert [member.epoch for member in graph.cells[0].members] == [4, 8, 12]
     history = lab.store.meta(graph.cells[0].members[-1].key)["history"]
-    parting = harness.Recipe(**RECIPE_VALUES).epoch_at(0.05)
-    assert [record["epoch"] for record in history] == list(range(parting + 1, 13))
+    fork_epoch = harness.Recipe(**RECIPE_VALUES).epoch_at(0.05)
+    assert [record["epoch"] for record in history] == list(range(fork_epoch + 1, 13))
     assert {record["learning_rate"] for record in history} == {0.05}
 
 
-RECIPE_VALUES = {k: v for k, v in RECIPE.items() if k != "augmentation"}
+RECIPE_VALUES = {name: value for name, value in RECIPE.items() if name != "augmentation"}
 
 
-def test_permuted_networks_keep_batchnorm_points_apart(graph_of: GraphOf, lab: Lab) -> None:
-    """With BatchNorm, recomputed statistics give another q̄ than interpolated ones."""
-    graph = graph_of(
-        architectures=[{"perceptron": {"batchnorm": True}}],
-        methods=["deep"],
-        metrics=["joint_connectivity"],
-    )
-    lab.run(graph)
-    first = read_rows(lab.out)
-    graph = graph_of(
-        architectures=[{"perceptron": {"batchnorm": True}}],
-        methods=["deep"],
-        metrics=[{"joint_connectivity": {"batchnorm": "interpolate"}}],
-    )
-    lab.run(graph)
-    second = read_rows(lab.out)
-    assert float(first["value"][0]) != float(second["value"][0])
+def test_joint_connectivity_of_networks_with_batchnorm(graph_of: GraphOf, lab: Lab) -> None:
+    """Recomputed and interpolated statistics give different values."""
+    values = []
+    for metric in ("joint_connectivity", {"joint_connectivity": {"batchnorm": "interpolate"}}):
+        architectures = [{"perceptron": {"batchnorm": True}}]
+        lab.run(graph_of(architectures=architectures, methods=["deep"], metrics=[metric]))
+        rows = read_rows(lab.out)
+        [value] = rows[rows["metric"] == "joint_connectivity"]["value"]
+        values.append(value)
+    assert values[0] != values[1]
 
 
-def test_one_member_has_connectivity_zero(graph_of: GraphOf, lab: Lab) -> None:
-    """M = 1 is measured: nothing to connect."""
+def test_joint_connectivity_of_one_member(graph_of: GraphOf, lab: Lab) -> None:
+    """It is zero for every method."""
     lab.run(graph_of(members=1, methods=[*METHODS, "permuted", "multi_permuted"]))
     rows = read_rows(lab.out)
     assert set(rows[rows["metric"] == "joint_connectivity"]["value"]) == {0.0}
 
 
-def test_rows_say_the_versions_that_they_are_of(graph_of: GraphOf, lab: Lab) -> None:
-    """Options of a metric that are not its defaults stand beside its version, and the objective has a column."""
+def test_versions_in_rows(graph_of: GraphOf, lab: Lab) -> None:
+    """Rows have the versions of metric, method and objective, with the options that differ from their defaults."""
     metrics = ["ensemble_accuracy", {"joint_connectivity": {"draws": 3}}]
     lab.run(graph_of(metrics=metrics))
     rows = read_rows(lab.out)

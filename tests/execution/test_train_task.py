@@ -1,4 +1,4 @@
-"""A training task against the store: where it starts, what it saves, what it stores."""
+"""A training task and the store: where it starts, when it saves its state, and what it stores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import toys
-from conftest import Lab
+from conftest import Lab, stop_after
 from harness.api.specs import TrainSpec
 from harness.api.task import Task
 from harness.errors import Interrupted
@@ -17,80 +17,91 @@ from harness.execution.context import RunContext
 from harness.execution.tasks.resources import TaskResources
 from harness.execution.tasks.train import TrainTaskRun, train
 from harness.plan.graph import Graph
-from harness.telemetry.events import EpochEnded, ObjectQuarantined, TrainingStarted
+from harness.telemetry.events import EpochEnded, Event, ObjectQuarantined, TrainingStarted
 
 GraphOf = Callable[..., Graph]
-STEPS = 6  # of an epoch: 96 images in batches of 16
+STEPS = 6  # steps per epoch: 96 images in batches of 16
 
 
 def trainings(graph: Graph) -> list[Task]:
+    """Return the training tasks of a graph."""
     return [task for task in graph.tasks.values() if task.kind == "train"]
 
 
 def spec_of(task: Task) -> TrainSpec:
+    """Return the spec of a training task."""
     assert isinstance(task.spec, TrainSpec)
     return task.spec
 
 
-def resources(lab: Lab, stop_after: int | None = None, save_every: float = 60.0) -> TaskResources:
-    """Return what tasks use, on the lab's store; the training is asked to stop after a number of steps."""
-    looks = iter(range(10**6))
+def never() -> bool:
+    """Never stop."""
+    return False
 
-    def stopping() -> bool:
-        return stop_after is not None and next(looks) >= stop_after
 
-    context = RunContext(
-        toys.catalogue(), lab.store.root, lab.folder, "cpu", lab.events.append, stopping, save_every=save_every
-    )
+def resources(
+    lab: Lab,
+    stopping: Callable[[], bool] = never,
+    save_every: float = 60.0,
+    emit: Callable[[Event], None] | None = None,
+) -> TaskResources:
+    """Return what tasks use, on the lab's store; events are appended to `lab.events` unless `emit` is given."""
+    emit = emit or lab.events.append
+    context = RunContext(toys.catalogue(), lab.store.root, lab.folder, "cpu", emit, stopping, save_every=save_every)
     return TaskResources(context)
 
 
 def weights(lab: Lab, task: Task) -> dict[str, torch.Tensor]:
+    """Return the stored weights of a training."""
     return lab.store.tensors(task.key, "weights")
 
 
+def history(lab: Lab, task: Task) -> list[dict[str, Any]]:
+    """Return the stored records of a training's epochs, without their duration."""
+    return [{**record, "seconds": 0} for record in lab.store.meta(task.key)["history"]]
+
+
 def equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    """Return whether two states are equal to the bit."""
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_interrupted_training_is_resumed_at_its_step(graph_of: GraphOf, lab: Lab) -> None:
-    """Stopped within an epoch, it is resumed there and ends with the weights and history of an uninterrupted one."""
+def test_training_that_is_stopped_within_an_epoch(graph_of: GraphOf, lab: Lab) -> None:
+    """It is resumed at its step and ends with the weights and history of an uninterrupted one."""
     [task] = trainings(graph_of(members=1, methods=["deep"], metrics=["ensemble_accuracy"]))
     train(task, spec_of(task), resources(lab))
-    expected, history = weights(lab, task), lab.store.meta(task.key)["history"]
+    expected_weights = weights(lab, task)
+    expected_history = history(lab, task)
     lab.store.quarantine(task.key)
     with pytest.raises(Interrupted):
-        train(task, spec_of(task), resources(lab, stop_after=STEPS + 2))
+        train(task, spec_of(task), resources(lab, stop_after(STEPS + 2)))
     assert not lab.store.has(task.key)
     assert list(lab.store.saved_steps(spec_of(task).trajectory_key)) == [STEPS + 2]
     lab.events.clear()
     train(task, spec_of(task), resources(lab))
     [started] = [event for event in lab.events if isinstance(event, TrainingStarted)]
     assert started.epoch == pytest.approx((STEPS + 2) / STEPS)
-    assert equal(weights(lab, task), expected)
-    without_seconds = [{**record, "seconds": 0} for record in lab.store.meta(task.key)["history"]]
-    assert without_seconds == [{**record, "seconds": 0} for record in history]
+    assert equal(weights(lab, task), expected_weights)
+    assert history(lab, task) == expected_history
     assert list(lab.store.saved_steps(spec_of(task).trajectory_key)) == []
 
 
-def test_state_is_saved_at_the_end_of_epochs(graph_of: GraphOf, lab: Lab) -> None:
-    """After `save_every` seconds, at the next end of an epoch but the last one; what is stored replaces it."""
+def test_states_that_are_saved(graph_of: GraphOf, lab: Lab) -> None:
+    """With `save_every=0` the state is saved at the end of each epoch except the last one, whose checkpoint replaces it."""
     [task] = trainings(graph_of(members=1, methods=["deep"], metrics=["ensemble_accuracy"]))
     saved: list[list[int]] = []
 
-    def note(event: Any) -> None:
+    def record_saved_steps(event: Event) -> None:
         if isinstance(event, EpochEnded):
             saved.append(list(lab.store.saved_steps(spec_of(task).trajectory_key)))
 
-    found = resources(lab, save_every=0.0)
-    object.__setattr__(found.context, "emit", note)
-    train(task, spec_of(task), found)
+    train(task, spec_of(task), resources(lab, save_every=0.0, emit=record_saved_steps))
     assert [max(steps, default=0) for steps in saved] == [0, STEPS, 2 * STEPS, 3 * STEPS]
     assert list(lab.store.saved_steps(spec_of(task).trajectory_key)) == []
 
 
-def test_fork_starts_from_its_checkpoint_with_momentum(graph_of: GraphOf, lab: Lab) -> None:
-    """A fork begins with weights and optimizer state of the checkpoint; its history is its own."""
+def test_start_of_a_fork(graph_of: GraphOf, lab: Lab) -> None:
+    """A fork starts with the weights and the optimizer state of its checkpoint, and with an empty history."""
     graph = graph_of(members=2, methods=[{"constrained": {"fork_epoch": 1}}], metrics=["ensemble_accuracy"])
     trunk, *forks = trainings(graph)
     train(trunk, spec_of(trunk), resources(lab))
@@ -103,11 +114,11 @@ def test_fork_starts_from_its_checkpoint_with_momentum(graph_of: GraphOf, lab: L
     assert run.start.history == ()
 
 
-def test_damaged_state_is_quarantined(graph_of: GraphOf, lab: Lab) -> None:
-    """A saved state that cannot be read is moved away and reported; the training starts from the one before it."""
+def test_saved_state_that_cannot_be_read(graph_of: GraphOf, lab: Lab) -> None:
+    """It is quarantined and reported, and the training starts from the beginning."""
     [task] = trainings(graph_of(members=1, methods=["deep"], metrics=["ensemble_accuracy"]))
     with pytest.raises(Interrupted):
-        train(task, spec_of(task), resources(lab, stop_after=4))
+        train(task, spec_of(task), resources(lab, stop_after(4)))
     [folder] = (lab.store.root / "progress").glob("*/*/*")
     for file in folder.iterdir():
         file.write_bytes(b"")
@@ -118,8 +129,8 @@ def test_damaged_state_is_quarantined(graph_of: GraphOf, lab: Lab) -> None:
     assert "step 4" in event.message
 
 
-def test_other_optimizer_state_is_dropped_on_request(graph_of: GraphOf, lab: Lab) -> None:
-    """`fresh_optimizer` keeps the weights of the checkpoint, without its momentum."""
+def test_start_of_a_fork_with_a_fresh_optimizer(graph_of: GraphOf, lab: Lab) -> None:
+    """It starts with the weights of its checkpoint, without the optimizer state."""
     graph = graph_of(members=2, methods=[{"constrained": {"fork_epoch": 1}}], metrics=["ensemble_accuracy"])
     trunk, *forks = trainings(graph)
     train(trunk, spec_of(trunk), resources(lab))

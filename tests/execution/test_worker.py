@@ -1,4 +1,4 @@
-"""One task done by a worker: its outcome, whatever happens."""
+"""One task of a worker: its outcome, its events, and the state of the process afterwards."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ GraphOf = Callable[..., Graph]
 def worker(
     lab: Lab, catalogue: Catalogue | None = None, stopping: Callable[[], bool] = lambda: False, emit: Any = None
 ) -> Worker:
-    """Return a worker on the lab's store that notes its events in `lab.events`."""
-    emit = emit or lab.events.append
-    return Worker(RunContext(catalogue or toys.catalogue(), lab.store.root, lab.folder, "cpu", emit, stopping))
+    """Return a worker on the lab's store; its events are appended to `lab.events` unless `emit` is given."""
+    context = RunContext(catalogue or toys.catalogue(), lab.store.root, lab.folder, "cpu", emit or lab.events.append, stopping)
+    return Worker(context)
 
 
 def first(graph: Graph, kind: str) -> Task:
@@ -41,8 +41,8 @@ def first(graph: Graph, kind: str) -> Task:
     return next(task for task in graph.tasks.values() if task.kind == kind)
 
 
-def test_done_task_is_in_the_store(graph_of: GraphOf, lab: Lab) -> None:
-    """The checkpoint, its history and what the task was told are stored; start and training are reported."""
+def test_training_task(graph_of: GraphOf, lab: Lab) -> None:
+    """The checkpoint, its history and the task's spec are stored; the starts of task and training are reported."""
     task = first(graph_of(), "train")
     outcome = worker(lab).attempt(task)
     assert (outcome.key, outcome.status, outcome.message) == (task.key, "done", "")
@@ -53,8 +53,8 @@ def test_done_task_is_in_the_store(graph_of: GraphOf, lab: Lab) -> None:
     assert [type(event) for event in lab.events[:2]] == [TaskStarted, TrainingStarted]
 
 
-def test_done_task_is_not_done_again(graph_of: GraphOf, lab: Lab) -> None:
-    """A task whose object is stored is done at once, and nothing is reported."""
+def test_task_whose_object_is_stored(graph_of: GraphOf, lab: Lab) -> None:
+    """Its outcome is `done`, and nothing is computed or reported."""
     task = first(graph_of(), "train")
     worker(lab).attempt(task)
     lab.events.clear()
@@ -62,15 +62,15 @@ def test_done_task_is_not_done_again(graph_of: GraphOf, lab: Lab) -> None:
     assert lab.events == []
 
 
-def test_missing_parent_is_named_as_damaged(graph_of: GraphOf, lab: Lab) -> None:
-    """A task that reads an object which is not there names the object, so that it is made again."""
+def test_task_whose_parent_is_missing(graph_of: GraphOf, lab: Lab) -> None:
+    """Its outcome is `damaged` and names the parent, so that it is computed again."""
     task = first(graph_of(), "predict")
     outcome = worker(lab).attempt(task)
     assert (outcome.status, outcome.damaged) == ("damaged", task.parents[0])
 
 
-def test_incomplete_object_is_quarantined(graph_of: GraphOf, lab: Lab) -> None:
-    """What a crash left of an object is moved away, and the task is done."""
+def test_task_whose_object_is_incomplete(graph_of: GraphOf, lab: Lab) -> None:
+    """The object is quarantined, the event is reported, and the task is done again."""
     task = first(graph_of(), "train")
     worker(lab).attempt(task)
     lab.store.path(task.key).unlink()
@@ -78,7 +78,7 @@ def test_incomplete_object_is_quarantined(graph_of: GraphOf, lab: Lab) -> None:
     outcome = worker(lab).attempt(task)
     assert outcome.status == "done"
     assert lab.store.has(task.key)
-    assert any(isinstance(event, ObjectQuarantined) for event in lab.events)
+    assert [event.key for event in lab.events if isinstance(event, ObjectQuarantined)] == [task.key]
 
 
 def failing_metric(error: BaseException) -> type[harness.Metric]:
@@ -94,13 +94,13 @@ def failing_metric(error: BaseException) -> type[harness.Metric]:
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), RecursionError("deep"), GeneratorExit()])
-def test_plugin_that_raises_fails_its_task(graph_of: GraphOf, lab: Lab, error: BaseException) -> None:
-    """Whatever it raises, the outcome names it and the store keeps the traceback."""
+def test_plugin_that_raises(graph_of: GraphOf, lab: Lab, error: BaseException) -> None:
+    """The task fails with the plugin, the hook and the error, and the failure is stored with its traceback."""
     catalogue = toys.catalogue(("metric", failing_metric(error)))
     graph = graph_of(catalogue, methods=["deep"], metrics=["failing"])
-    hand = worker(lab, catalogue)
+    one_worker = worker(lab, catalogue)
     for task in graph.tasks.values():
-        outcome = hand.attempt(task)
+        outcome = one_worker.attempt(task)
     assert outcome.status == "failed"
     assert outcome.message.startswith(
         f"metric 'failing' of plugin 'toys' of distribution 'tests 0': measure raised {type(error).__name__}"
@@ -109,21 +109,24 @@ def test_plugin_that_raises_fails_its_task(graph_of: GraphOf, lab: Lab, error: B
     assert lab.store.failure(outcome.key) is not None
 
 
-def test_user_interrupt_is_no_failure(graph_of: GraphOf, lab: Lab) -> None:
-    """Ctrl-C during a plugin's code ends the run, not the task."""
+def test_interrupt_in_the_code_of_a_plugin(graph_of: GraphOf, lab: Lab) -> None:
+    """KeyboardInterrupt is raised on, and is no failure of the task."""
     catalogue = toys.catalogue(("metric", failing_metric(KeyboardInterrupt())))
     graph = graph_of(catalogue, methods=["deep"], metrics=["failing"])
-    hand = worker(lab, catalogue)
-    *before, measure = graph.tasks.values()
-    for task in before:
-        hand.attempt(task)
+    one_worker = worker(lab, catalogue)
+    *others, measure = graph.tasks.values()
+    for task in others:
+        one_worker.attempt(task)
     with pytest.raises(KeyboardInterrupt):
-        hand.attempt(measure)
+        one_worker.attempt(measure)
+    assert lab.store.failure(measure.key) is None
 
 
-def test_state_of_the_process_is_restored(graph_of: GraphOf, lab: Lab) -> None:
-    """What a metric does to torch, NumPy, the folder and the recursion limit is undone after the task."""
-    folder, limit = Path.cwd(), sys.getrecursionlimit()
+def test_metric_that_changes_the_process(graph_of: GraphOf, lab: Lab) -> None:
+    """The settings of torch and NumPy, the working folder and the recursion limit are restored after the task."""
+    folder = Path.cwd()
+    limit = sys.getrecursionlimit()
+    errors = np.geterr()
 
     class Careless(harness.Metric):
         name = "careless"
@@ -139,17 +142,18 @@ def test_state_of_the_process_is_restored(graph_of: GraphOf, lab: Lab) -> None:
 
     catalogue = toys.catalogue(("metric", Careless))
     graph = graph_of(catalogue, methods=["deep"], metrics=["careless"])
-    hand = worker(lab, catalogue)
-    assert {hand.attempt(task).status for task in graph.tasks.values()} == {"done"}
+    one_worker = worker(lab, catalogue)
+    assert {one_worker.attempt(task).status for task in graph.tasks.values()} == {"done"}
     assert torch.get_default_dtype() == torch.float32
     assert torch.is_grad_enabled()
     assert torch.get_num_threads() == 1
-    assert np.geterr()["divide"] != "raise"
-    assert (Path.cwd(), sys.getrecursionlimit()) == (folder, limit)
+    assert np.geterr() == errors
+    assert Path.cwd() == folder
+    assert sys.getrecursionlimit() == limit
 
 
-def test_task_of_another_run_is_waited_for(graph_of: GraphOf, lab: Lab) -> None:
-    """While another process holds the lease the task waits, reports so once, and takes over when the lease ends."""
+def test_task_whose_lease_another_run_has(graph_of: GraphOf, lab: Lab) -> None:
+    """It waits, reports this once, and is done when the lease ends."""
     task = first(graph_of(), "train")
     waiting = threading.Event()
 
@@ -158,11 +162,11 @@ def test_task_of_another_run_is_waited_for(graph_of: GraphOf, lab: Lab) -> None:
         if isinstance(event, TaskWaiting):
             waiting.set()
 
-    hand = worker(lab, emit=note)
+    one_worker = worker(lab, emit=note)
     other = Store(lab.store.root)
     with other.lease(lease_key(task)) as acquired:
         assert acquired
-        thread = threading.Thread(target=hand.attempt, args=(task,))
+        thread = threading.Thread(target=one_worker.attempt, args=(task,))
         thread.start()
         assert waiting.wait(timeout=20)
         assert not lab.store.has(task.key)
@@ -171,16 +175,16 @@ def test_task_of_another_run_is_waited_for(graph_of: GraphOf, lab: Lab) -> None:
     assert len([event for event in lab.events if isinstance(event, TaskWaiting)]) == 1
 
 
-def test_worker_asked_to_stop_begins_nothing(graph_of: GraphOf, lab: Lab) -> None:
-    """A task that is not begun when the run stops stays undone."""
+def test_worker_of_a_run_that_stops(graph_of: GraphOf, lab: Lab) -> None:
+    """It starts no task."""
     task = first(graph_of(), "train")
     with pytest.raises(Interrupted):
         worker(lab, stopping=lambda: True).attempt(task)
     assert not lab.store.has(task.key)
 
 
-def test_trainings_of_one_trajectory_share_a_lease(graph_of: GraphOf) -> None:
-    """Two tasks that continue each other exclude each other; other tasks have leases of their own."""
+def test_lease_keys(graph_of: GraphOf) -> None:
+    """Trainings of one trajectory share a lease key; the lease key of another task is its own key."""
     graph = graph_of(methods=[{"constrained": {"fork_epoch": 1}}, "deep"])
     trainings = [task for task in graph.tasks.values() if task.kind == "train"]
     by_lease: dict[str, set[int]] = {}

@@ -1,4 +1,4 @@
-"""The lines between a worker process and its engine."""
+"""The messages from a worker process to its engine, one JSON line each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MESSAGES = [
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
 def test_message_is_read_back(message: Message) -> None:
-    """What a worker writes is what its engine reads."""
+    """The engine parses the line that a worker writes into an equal message."""
     line = json.dumps(message_json(message)).encode() + b"\n"
     assert parse_message(line) == message
 
@@ -43,6 +43,6 @@ def test_message_is_read_back(message: Message) -> None:
     ],
     ids=range(10),
 )
-def test_other_lines_are_no_messages(line: bytes) -> None:
-    """What a plugin or a C library prints is ignored."""
+def test_line_that_is_no_message(line: bytes) -> None:
+    """It is ignored, since a plugin or a C library may print anything."""
     assert parse_message(line) is None

@@ -1,4 +1,4 @@
-"""A failing disk, in place of `os` in `harness.files`: at the n-th operation it crashes, fills up, or loses unsynced data."""
+"""A failing disk, in place of `os` in `harness.files`: at the n-th operation it crashes, is full, or loses unsynced data."""
 
 from __future__ import annotations
 
@@ -13,21 +13,29 @@ from typing import Any
 EXIT = 77
 """The exit code of a process that a `BadDisk` has ended."""
 
+FULL = errno.ENOSPC
+READ_ONLY = errno.EROFS
+FORBIDDEN = errno.EACCES
+QUOTA = errno.EDQUOT
+
 MUTATING = ("open", "write", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir")
+RENAMING = ("rename", "replace")
 
 
 class Crashed(BaseException):
-    """The process would have ended here; whatever it still tries on this disk comes to nothing."""
+    """The process would have ended here; no later operation on this disk has an effect."""
 
 
 class BadDisk:
-    """`os`, with every operation that changes something counted, and trouble at one of them.
+    """`os`, with a fault at the n-th operation that changes something on the disk.
 
-    `crash` says how the n-th operation ends everything: "before" it, "after" it, or with "half" of it done (of the next write,
-    that is). In a process of its own the process exits; with `stay`, `Crashed` is raised, and nothing after it has an effect.
-    `power_cut`: what was not synced is lost as well. Without `syncs` nothing is really synced, which takes most of the time.
-    `refuse`: from the n-th operation on, the operations named fail with this errno, until `fixed`.
-    `under`: only what lies in this folder is on the disk; operations elsewhere are not counted and do not fail.
+    `crash`: the process ends at operation number `at`: "before" it, "after" it, or with "half" of the next write done. It exits
+    with the code `EXIT`; with `stay`, `Crashed` is raised instead, and no later operation has an effect.
+    `power_cut`: a crash also undoes what was not synced.
+    `syncs`: False skips the real fsync calls, which take most of the time.
+    `refuse`: from operation `at` on, the operations in `refused` fail with this errno, until `fixed` is set.
+    `delay`: the seconds that each operation waits first.
+    `under`: operations on paths outside of this folder are not counted and do not fail.
     """
 
     def __init__(
@@ -43,14 +51,23 @@ class BadDisk:
         delay: float = 0.0,
         under: Path | None = None,
     ) -> None:
-        self.at, self.crash, self.stay, self.power_cut, self.syncs = at, crash, stay, power_cut, syncs
-        self.refuse, self.refused, self.delay, self.under = refuse, refused, delay, under
-        self.count, self.dead, self.fixed = 0, False, False
+        self.at = at
+        self.crash = crash
+        self.stay = stay
+        self.power_cut = power_cut
+        self.syncs = syncs
+        self.refuse = refuse
+        self.refused = refused
+        self.delay = delay
+        self.under = under
+        self.count = 0
+        self.dead = False
+        self.fixed = False
         self.seen: list[str] = []
         self.refusals = 0
         self._paths: dict[int, Path] = {}
         self._unsynced: dict[Path, None] = {}
-        self._journal: list[tuple[Path, Callable[[], None]]] = []  # (folder whose sync makes it last, how to undo it)
+        self._journal: list[tuple[Path, Callable[[], None]]] = []  # (folder whose sync makes it durable, function to undo it)
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
@@ -58,9 +75,11 @@ class BadDisk:
             return real
 
         def operation(*args: Any, **kwargs: Any) -> Any:
-            reads = name == "open" and not args[1] & os.O_CREAT  # or opens a folder to be synced
-            spared = reads or self._is_elsewhere(args[0])
-            result = real(*args, **kwargs) if spared else self._do(name, real, args, kwargs)
+            reads = name == "open" and not args[1] & os.O_CREAT  # or opens a folder to sync it
+            if reads or self._is_elsewhere(args[0]):
+                result = real(*args, **kwargs)
+            else:
+                result = self._do(name, real, args, kwargs)
             if name == "open":
                 self._paths[result] = Path(args[0])
             return result
@@ -68,41 +87,50 @@ class BadDisk:
         return operation
 
     def _is_elsewhere(self, where: Path | int) -> bool:
-        """Say whether a path, or what a descriptor was opened for, is not on this disk."""
+        """Return whether a path, or the path that a descriptor was opened for, is not on this disk."""
         if self.under is None:
             return False
         path = self._paths.get(where) if isinstance(where, int) else Path(where)
         return path is None or not path.is_relative_to(self.under)
 
     def _do(self, name: str, real: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Count an operation, then do it, refuse it, or crash."""
         if self.dead:
             raise Crashed
         self.count += 1
         self.seen.append(name)
         time.sleep(self.delay)
-        here = self.count == self.at
         if self.refuse and self.count >= self.at and name in self.refused and not self.fixed:
-            self.refusals += 1
-            if name == "write" and len(args[1]) > 1:
-                real(args[0], args[1][: len(args[1]) // 2])  # a full disk takes what fits
-            raise OSError(self.refuse, os.strerror(self.refuse))
-        if here and self.crash == "before":
+            self._refuse(name, real, args)
+        if self.crash == "before" and self.count == self.at:
             self._end()
-        if self.count >= self.at and self.crash == "half" and name == "write":
-            real(args[0], args[1][: len(args[1]) // 2])
+        if self.crash == "half" and self.count >= self.at and name == "write":
+            _write_half(real, args)
             self._end()
-        undo = self._undo(name, args) if self.power_cut else None
+        undo = _undo(name, args) if self.power_cut else None
         try:
-            result = real(*args, **kwargs) if self.syncs or name != "fsync" else None
+            result = self._do_really(name, real, args, kwargs)
         except OSError:
-            if here and self.crash == "after":
-                self._end()
+            self._end_after()
             raise
-        if self.power_cut:
-            self._note(name, args, undo)
-        if here and self.crash == "after":
-            self._end()
+        self._record(name, args, undo)
+        self._end_after()
         return result
+
+    def _do_really(self, name: str, real: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+        if name == "fsync" and not self.syncs:
+            return None
+        return real(*args, **kwargs)
+
+    def _refuse(self, name: str, real: Callable[..., Any], args: tuple) -> None:
+        self.refusals += 1
+        if name == "write" and len(args[1]) > 1:
+            _write_half(real, args)  # a full disk writes what fits
+        raise OSError(self.refuse, os.strerror(self.refuse))
+
+    def _end_after(self) -> None:
+        if self.crash == "after" and self.count == self.at:
+            self._end()
 
     def _end(self) -> None:
         self.dead = True
@@ -116,38 +144,49 @@ class BadDisk:
             os._exit(EXIT)
         raise Crashed
 
-    def _undo(self, name: str, args: tuple) -> Callable[[], None] | None:
-        """Return how an operation on names is undone, with what it is about to destroy kept."""
-        path = Path(args[0]) if name not in ("write", "fsync") else None
-        if name == "open" and path is not None and not path.exists():
-            return lambda: path.unlink(missing_ok=True)
-        if name == "mkdir" and path is not None:
-            return lambda: shutil.rmtree(path, ignore_errors=True)
-        if name in ("rename", "replace") and path is not None:
-            target = Path(args[1])
-            old = target.read_bytes() if target.is_file() else None
-
-            def back() -> None:
-                if target.exists() and not path.exists() and path.parent.exists():
-                    target.rename(path)
-                if old is not None:
-                    target.write_bytes(old)
-
-            return back
-        return None
-
-    def _note(self, name: str, args: tuple, undo: Callable[[], None] | None) -> None:
+    def _record(self, name: str, args: tuple, undo: Callable[[], None] | None) -> None:
+        """Record what an operation leaves unsynced, or what it syncs."""
+        if not self.power_cut:
+            return
         if name == "write":
             self._unsynced[self._paths[args[0]]] = None
         if name == "fsync":
-            path = self._paths[args[0]]
-            self._unsynced.pop(path, None)
-            self._journal = [(folder, how) for folder, how in self._journal if folder != path]
+            synced = self._paths[args[0]]
+            self._unsynced.pop(synced, None)
+            self._journal = [(folder, how) for folder, how in self._journal if folder != synced]
         if undo is not None:
-            folder = Path(args[1] if name in ("rename", "replace") else args[0]).parent
-            self._journal.append((folder, undo))
-            if name in ("rename", "replace") and Path(args[0]) in self._unsynced:
-                self._unsynced[Path(args[1])] = None
+            target = Path(args[1]) if name in RENAMING else Path(args[0])
+            self._journal.append((target.parent, undo))
+            if name in RENAMING and Path(args[0]) in self._unsynced:
+                self._unsynced[target] = None
 
 
-FULL, READ_ONLY, FORBIDDEN, QUOTA = errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT
+def _write_half(write: Callable[..., Any], args: tuple) -> None:
+    descriptor, data = args
+    write(descriptor, data[: len(data) // 2])
+
+
+def _undo(name: str, args: tuple) -> Callable[[], None] | None:
+    """Return a function that undoes an operation on names, with the data that the operation is about to replace."""
+    if name in ("write", "fsync"):
+        return None
+    path = Path(args[0])
+    if name == "open" and not path.exists():
+        return lambda: path.unlink(missing_ok=True)
+    if name == "mkdir":
+        return lambda: shutil.rmtree(path, ignore_errors=True)
+    if name in RENAMING:
+        return _undo_rename(path, Path(args[1]))
+    return None
+
+
+def _undo_rename(path: Path, target: Path) -> Callable[[], None]:
+    replaced = target.read_bytes() if target.is_file() else None
+
+    def undo() -> None:
+        if target.exists() and not path.exists() and path.parent.exists():
+            target.rename(path)
+        if replaced is not None:
+            target.write_bytes(replaced)
+
+    return undo

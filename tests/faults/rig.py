@@ -1,9 +1,9 @@
-"""Runs of toys in processes of their own, which may be ended at any moment. A fork server has torch imported already."""
+"""Runs of toys in other processes, which a test may end at any time. They are forked from a server that has imported torch."""
 
 from __future__ import annotations
 
 import gc
-import hashlib
+import json
 import multiprocessing
 import os
 import sys
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch._dynamo  # noqa: F401 - which torch.manual_seed imports
+import torch._dynamo  # noqa: F401 - torch.manual_seed would import it in every process
 
 import toys
 from conftest import RECIPE, toy_file
@@ -37,16 +37,31 @@ SMALL: dict[str, Any] = {
     "metrics": ["ensemble_accuracy", {"joint_connectivity": {"draws": 3}}],
     "recipe": {**RECIPE, "epochs": 3, "batch_size": 32},
 }
-"""A benchmark in which all kinds of tasks occur, of a second."""
+"""A benchmark with all kinds of tasks, which takes a second."""
+
+DIGITS: dict[str, Any] = {
+    "name": "small",
+    "seeds": [0],
+    "members": 2,
+    "datasets": [{"digits": {"train_size": 192, "test_size": 100}}],
+    "architectures": [{"resnet20": {"width": 0.125}}],
+    "methods": ["deep"],
+    "metrics": ["ensemble_accuracy"],
+    "recipe": {"epochs": 2, "batch_size": 64, "augmentation": {"crop_padding": 1, "horizontal_flip": False}},
+}
+"""A benchmark of installed plugins for `harness run`, which takes seconds."""
 
 _SERVER = multiprocessing.get_context("forkserver")
 
 
 def some(cases: Iterable[Any], every: int) -> list[Any]:
-    """Return cases of a test, all but each n-th of them left for when faults are asked for."""
-    rest = [pytest.mark.slow, pytest.mark.faults]
-    listed = (case if isinstance(case, tuple) and not hasattr(case, "_fields") else (case,) for case in cases)
-    return [pytest.param(*case, marks=[] if i % every == 0 else rest) for i, case in enumerate(listed)]
+    """Return the cases of a test, of which all but each n-th have the marks `slow` and `faults`."""
+    found = []
+    for number, case in enumerate(cases):
+        values = case if isinstance(case, tuple) else (case,)
+        marks = [] if number % every == 0 else [pytest.mark.slow, pytest.mark.faults]
+        found.append(pytest.param(*values, marks=marks))
+    return found
 
 
 def graph_in(folder: Path, **changes: Any) -> Graph:
@@ -55,36 +70,43 @@ def graph_in(folder: Path, **changes: Any) -> Graph:
 
 
 def run_here(folder: Path, store: Path | None = None, out: str = "out", save_every: float = 0.0, **changes: Any) -> int:
-    """Run the small benchmark as `harness run` does, and return its exit code; states are saved after every epoch."""
+    """Run the small benchmark, with changes, as `harness run` does; return the exit code.
+
+    By default the training state is saved after every epoch.
+    """
     (folder / out).mkdir(exist_ok=True)
-    shelf = Store(store or folder / "store")
-    shelf.prepare()
+    opened = Store(store or folder / "store")
+    opened.prepare()
     log = EventLog(folder / out / "events.jsonl", {})
     with Stopper(quiet=True) as stopper:
-        session = RunContext(toys.catalogue(), shelf.root, folder, "cpu", log, stopper.stopping, save_every=save_every)
+        context = RunContext(toys.catalogue(), opened.root, folder, "cpu", log, stopper.stopping, save_every=save_every)
         engine = LocalEngine(LocalEngine.Options(workers=1))
         try:
-            ledger = Runner(graph_in(folder, **changes), shelf, engine, session, folder / out).run()
+            state = Runner(graph_in(folder, **changes), opened, engine, context, folder / out).run()
         except Interrupted:
             return stopper.exit_code
         finally:
             log.close()
-    return 1 if ledger.failures else 0
+    return int(bool(state.failures))
 
 
 def start_server() -> None:
-    """Start the server, with this file and all that it needs imported; it does not see the tests' folder by itself."""
+    """Start the fork server, with this module imported, unless it runs already."""
     path = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent), *([path] if path else [])])
+    tests = str(Path(__file__).parent.parent)
+    os.environ["PYTHONPATH"] = tests if path is None else f"{tests}{os.pathsep}{path}"
     try:
         _SERVER.set_forkserver_preload(["faults.rig"])
         forkserver.ensure_running()
     finally:
-        os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path)
+        if path is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = path
 
 
 def in_process(do: Callable[..., int], *args: Any, **kwargs: Any) -> Any:
-    """Start a function in a process of its own, which exits with what it returns."""
+    """Start a function in another process, which exits with the code that it returns; return the process."""
     start_server()
     process = _SERVER.Process(target=_child, args=(do, args, kwargs), daemon=True)
     process.start()
@@ -93,39 +115,38 @@ def in_process(do: Callable[..., int], *args: Any, **kwargs: Any) -> Any:
 
 def _child(do: Callable[..., int], args: tuple, kwargs: dict[str, Any]) -> None:
     code = do(*args, **kwargs)
-    gc.collect()  # lets go of the store, as the end of the interpreter does
+    gc.collect()  # closes the store, as the end of an interpreter does
     sys.exit(code)
 
 
 def run_on(folder: Path, at: int, crash: str, power_cut: bool) -> int:
-    """Run with the store on a bad disk."""
+    """Run the small benchmark with its store on a bad disk; return the exit code."""
     disk_files.os = BadDisk(at, crash, power_cut=power_cut, under=folder / "store")  # type: ignore[assignment]
     return run_here(folder)
 
 
 def contents(store: Store) -> dict[str, Any]:
-    """Return what a store holds that does not differ from run to run: digests of tensors, values, histories but for seconds."""
+    """Return by key what is equal in all runs: digests of tensors, measured values, histories without seconds."""
     found: dict[str, Any] = {}
     for key in list(store.keys()):
         meta = store.meta(key)
-        history = [{k: v for k, v in record.items() if k != "seconds"} for record in meta.get("history", [])]
+        history = [{**record, "seconds": 0} for record in meta.get("history", [])]
         files = {part: file["sha256"] for part, file in meta["files"].items()}
-        found[key] = files, meta.get("values"), history
+        found[key] = (files, meta.get("values"), history)
     return found
 
 
-def leftovers(store: Store) -> list[str]:
-    """Return what no finished run leaves behind."""
-    gc.collect()  # a store that nobody holds any more tidies up after itself
-    rooms = [path for room in ("aside", "leases", "progress") for path in (store.base / room).rglob("*") if not path.is_dir()]
-    states = list((store.base / "progress").glob("*/*"))
-    return [str(path.relative_to(store.base)) for path in [*rooms, *states] if path.name != "gate.lock"]
+def temporary_files(store: Store) -> list[str]:
+    """Return the files of staging areas, leases and training states, which no finished run leaves."""
+    gc.collect()  # a store without references removes its staging area
+    found = list((store.base / "progress").glob("*/*"))
+    for folder in ("aside", "leases", "progress"):
+        found += [path for path in (store.base / folder).rglob("*") if not path.is_dir()]
+    return [str(path.relative_to(store.base)) for path in found if path.name != "gate.lock"]
 
 
 def events(folder: Path, kind: str, out: str = "out") -> list[dict[str, Any]]:
-    """Return the events of a kind that the runs of a folder have logged; half lines are passed over."""
-    import json
-
+    """Return the events of a kind that the runs of a folder have logged; incomplete lines are skipped."""
     found = []
     path = folder / out / "events.jsonl"
     for line in path.read_bytes().splitlines() if path.exists() else ():
@@ -138,30 +159,17 @@ def events(folder: Path, kind: str, out: str = "out") -> list[dict[str, Any]]:
     return found
 
 
-def check_same(folder: Path, undisturbed: Path) -> None:
-    """Assert that a folder's store and rows are those of an undisturbed run, to the bit, and that nothing is left over."""
-    store, whole = Store(folder / "store"), Store(undisturbed / "store")
-    assert not (found := list(store.maintenance.find_corruption())), found
-    assert not (rest := leftovers(store)), rest
-    assert contents(store) == contents(whole)
-    assert (folder / "out" / "results.csv").read_bytes() == (undisturbed / "out" / "results.csv").read_bytes()
+def check_same(folder: Path, uninterrupted: Path) -> None:
+    """Assert that a folder's store and rows equal those of an uninterrupted run to the bit, without temporary files."""
+    store = Store(folder / "store")
+    assert list(store.maintenance.find_corruption()) == []
+    assert temporary_files(store) == []
+    assert contents(store) == contents(Store(uninterrupted / "store"))
+    assert (folder / "out" / "results.csv").read_bytes() == (uninterrupted / "out" / "results.csv").read_bytes()
     assert list((folder / "out").glob(".*")) == []
 
 
 def epochs_repeated(folder: Path) -> int:
     """Return how many epochs were trained more than once."""
-    return sum(count - 1 for count in Counter((e["task"], e["epoch"]) for e in events(folder, "epoch")).values())
-
-
-def digest(path: Path) -> str:
-    """Return a file's sha256."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def pid_of(process: Any) -> int:
-    """Return a process's id."""
-    assert process.pid is not None
-    return process.pid
-
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+    times = Counter((event["task"], event["epoch"]) for event in events(folder, "epoch"))
+    return sum(count - 1 for count in times.values())

@@ -1,7 +1,8 @@
-"""A plugin that misbehaves in every way there is. It is installed for a test by `install`, into a folder on PYTHONPATH."""
+"""A plugin whose metrics misbehave. `install` copies it into a folder on PYTHONPATH, with its own distribution."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -19,19 +20,20 @@ from harness import EvaluatedEnsemble, MetricValue, hookimpl
 
 
 def install(folder: Path) -> dict[str, str]:
-    """Make a distribution of this file in a folder; return the environment in which it is found."""
+    """Install a distribution of this file into a folder; return the environment variables with which it is found."""
     (folder / "rogue.py").write_bytes(Path(__file__).read_bytes())
     info = folder / "rogue-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rogue\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[harness]\nrogue = rogue\n")
     (folder / "scratch").mkdir()
-    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {"PYTHONPATH": os.pathsep.join(paths), "ROGUE_SCRATCH": str(folder / "scratch")}
+    path = os.environ.get("PYTHONPATH")
+    path = str(folder) if path is None else f"{folder}{os.pathsep}{path}"
+    return {"PYTHONPATH": path, "ROGUE_SCRATCH": str(folder / "scratch")}
 
 
 def first_time(name: str) -> bool:
-    """Say whether this is the first call with a name, of all processes."""
+    """Return whether this is the first call with a name in any process."""
     try:
         (Path(os.environ["ROGUE_SCRATCH"]) / name).touch(exist_ok=False)
     except FileExistsError:
@@ -40,17 +42,17 @@ def first_time(name: str) -> bool:
 
 
 class Rogue(harness.Metric):
-    """A metric that does something else first."""
+    """A metric that misbehaves before it returns the number of members."""
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Any:
         return [MetricValue(self.name, float(self.misbehave(ensemble) or ensemble.size))]
 
     def misbehave(self, ensemble: EvaluatedEnsemble) -> Any:
-        """Do it."""
+        """Misbehave; a value that is returned replaces the number of members."""
 
 
 def metric(name: str, misbehave: Callable[..., Any] | None = None, measure: Callable[..., Any] | None = None) -> type[Rogue]:
-    """Return a class of a metric."""
+    """Return a metric class with another `misbehave` or `measure`."""
     body: dict[str, Any] = {"name": name, "__module__": __name__}
     if misbehave is not None:
         body["misbehave"] = lambda self, ensemble: misbehave(ensemble)
@@ -60,14 +62,14 @@ def metric(name: str, misbehave: Callable[..., Any] | None = None, measure: Call
 
 
 class Unspeakable(Exception):
-    """An error that cannot even be printed."""
+    """An error whose message cannot be read."""
 
     def __str__(self) -> str:
         raise RuntimeError("no words")
 
 
 def leave_settings(ensemble: EvaluatedEnsemble) -> None:
-    """Change everything that others could stumble over."""
+    """Change every setting of the process that other code depends on."""
     import torch
 
     torch.manual_seed(1)
@@ -88,7 +90,7 @@ def leave_settings(ensemble: EvaluatedEnsemble) -> None:
 
 
 def print_protocol(ensemble: EvaluatedEnsemble) -> None:
-    """Print what looks like the worker's own messages, by every way there is, and read what it is told."""
+    """Print lines that look like the worker's messages in four ways, and read from standard input."""
     fake = json.dumps({"event": "outcome", "key": "0" * 64, "status": "failed", "message": "forged"})
     print("hello", "{", fake, sep="\n", flush=True)
     os.write(1, (fake + "\n").encode())
@@ -98,34 +100,33 @@ def print_protocol(ensemble: EvaluatedEnsemble) -> None:
 
 
 def leave_children(ensemble: EvaluatedEnsemble) -> None:
-    """End, and leave a child behind that holds all that the process held."""
+    """End the process, but leave a child that has inherited its open files."""
     if os.fork():
         os._exit(3)
     time.sleep(3600)
 
 
 def killed_once(ensemble: EvaluatedEnsemble) -> None:
-    """End as the kernel's out-of-memory killer ends processes; the second time, do not."""
+    """End the process with SIGKILL, as the kernel does when memory runs out, in the first call only."""
     if first_time("killed"):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def out_of_memory_once(ensemble: EvaluatedEnsemble) -> None:
-    """Run out of memory, the second time not."""
+    """Raise MemoryError in the first call only."""
     if first_time("memory"):
         raise MemoryError
 
 
 def endless(name: str, ensemble: EvaluatedEnsemble) -> Iterator[MetricValue]:
-    """Yield without end."""
-    i = 0
-    while True:
-        i += 1
-        yield MetricValue(f"{name}/{i}" if i > 1 else name, 0.0)
+    """Yield values without end."""
+    yield MetricValue(name, 0.0)
+    for number in itertools.count(2):
+        yield MetricValue(f"{name}/{number}", 0.0)
 
 
 def raising(error: BaseException) -> Callable[..., None]:
-    """Return a function that raises."""
+    """Return a function that raises an error."""
 
     def misbehave(ensemble: EvaluatedEnsemble) -> None:
         raise error
@@ -134,8 +135,10 @@ def raising(error: BaseException) -> Callable[..., None]:
 
 
 def giving(value: Any) -> Callable[..., Any]:
-    """Return a function that gives a value."""
-    return lambda name, ensemble: value(name) if callable(value) else value
+    """Return a `measure` that returns a value, or the result of a function of the metric's name."""
+    if callable(value):
+        return lambda name, ensemble: value(name)
+    return lambda name, ensemble: value
 
 
 RAISING = {
@@ -176,11 +179,11 @@ METRICS = {
     "infinite": metric("infinite", measure=lambda name, ensemble: [MetricValue(name, float("inf"))]),
     "undefined": metric("undefined", measure=lambda name, ensemble: [MetricValue(name, float("nan"))]),
 }
-"""Metrics by name, each named for what it does."""
+"""Metric classes by name; each is named for what it does."""
 
 
 class Wrong(harness.EnsembleBuilder):
-    """A builder that exits at planning."""
+    """A builder that exits while its cell is planned."""
 
     name = "wrong"
 

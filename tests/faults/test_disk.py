@@ -1,5 +1,5 @@
-"""Disks as they are: full, read-only, forbidden, slow, moved, with a clock that goes back. A clear line, nothing corrupted, and
-the run goes on when the trouble is fixed."""
+"""Disks that are full, read-only, forbidden, slow or moved, and clocks that are set back: a run ends with a one-line error, no
+file is corrupted, and the run continues once the cause is fixed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +21,10 @@ import yaml
 from click.testing import CliRunner
 
 import toys
-from cli.command_line import FILE, run_harness
+from cli.command_line import run_harness
 from conftest import Lab, toy_file
 from faults.bad_disk import FORBIDDEN, FULL, QUOTA, READ_ONLY, BadDisk
-from faults.rig import check_same, contents, events, run_here, some
+from faults.rig import DIGITS, check_same, contents, events, in_process, run_here, some
 from faults.rogue import METRICS
 from harness import files
 from harness.api.task import key_of
@@ -33,9 +34,10 @@ from harness.plan.graph import Graph
 from harness.results.rows import read_rows
 from harness.store import Store
 
-KEY, OTHER = key_of("one"), key_of("other")
+KEY = key_of("one")
+OTHER = key_of("other")
 WEIGHTS = {"a": torch.arange(6.0)}
-SAID = {
+MESSAGES = {
     FULL: "no space left on the device; free some, or move the store and name its place with --store",
     QUOTA: "the disk quota is used up; free some",
     READ_ONLY: "the file system is read-only; choose another folder with --store",
@@ -44,9 +46,9 @@ SAID = {
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that nobody disturbs."""
-    folder = tmp_path_factory.mktemp("undisturbed")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run without faults."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     assert run_here(folder) == 0
     return folder
 
@@ -55,31 +57,30 @@ TROUBLES = [(FULL, 300), (FULL, 1), (QUOTA, 200), (READ_ONLY, 250), (FULL, 120),
 
 
 @pytest.mark.parametrize(("trouble", "at"), some(TROUBLES, 3))
-def test_disk_that_takes_no_more_stops_the_run_in_a_line(
-    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, trouble: int, at: int
+def test_store_that_cannot_be_written(
+    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, trouble: int, at: int
 ) -> None:
-    """The run ends with the reason and what to do; what was done stays, the rows are whole, and fixed it goes on."""
+    """The run ends with a line that says why and what to do; once fixed, it continues and ends as one without faults."""
     with monkeypatch.context() as patch:
         patch.setattr(files, "os", BadDisk(at, refuse=trouble, under=tmp_path / "store"))
         with pytest.raises(StoreError) as caught:
             run_here(tmp_path)
-    said = str(caught.value)
-    del caught  # it holds the run's store by its traceback
-    assert SAID[trouble] in said
-    assert "\n" not in said
+    message = str(caught.value)
+    del caught  # its traceback refers to the run's store
+    assert MESSAGES[trouble] in message
+    assert "\n" not in message
     assert list(Store(tmp_path / "store").maintenance.find_corruption()) == []
     if at > 1:
-        main = read_rows(tmp_path / "out")
-        assert set(main["status"]) <= {"done", "missing"}
+        rows = read_rows(tmp_path / "out")
+        assert set(rows["status"]) <= {"done", "missing"}
     assert run_here(tmp_path) == 0
-    check_same(tmp_path, undisturbed)
+    check_same(tmp_path, uninterrupted)
 
 
-def test_full_disk_under_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where only the rows have no room the run stops as well, and the rows that were there stay whole."""
+def test_disk_that_is_full_for_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run ends with an error, and the earlier rows are unchanged."""
     assert run_here(tmp_path, methods=["deep"]) == 0
     before = (tmp_path / "out" / "results.csv").read_bytes()
-
     with monkeypatch.context() as patch:
         patch.setattr(files, "os", BadDisk(1, refuse=FULL, under=tmp_path / "out"))
         with pytest.raises(UserError, match=r"results\.csv: cannot be written: No space left on device"):
@@ -87,85 +88,84 @@ def test_full_disk_under_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (tmp_path / "out" / "results.csv").read_bytes() == before
 
 
-def test_full_disk_under_the_record_of_a_failure(
+def test_disk_that_is_full_for_the_record_of_a_failure(
     graph_of: Callable[..., Graph], lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there is no room to keep why a task failed, the run stops in a line; with room, it fails its cells as ever."""
+    """The run ends with an error; once there is space, the next run records the failure and fails the cells."""
     catalogue = toys.catalogue(("metric", METRICS["raises"]))
     graph = graph_of(catalogue, methods=["deep"], metrics=["raises", "ensemble_accuracy"])
     lab.store.prepare()
-
     with monkeypatch.context() as patch:
         patch.setattr(files, "os", BadDisk(1, refuse=FULL, under=lab.store.root / "failures"))
-        with pytest.raises(StoreError, match=SAID[FULL]):
+        with pytest.raises(StoreError, match=MESSAGES[FULL]):
             lab.run(graph, catalogue)
     assert list(lab.store.maintenance.find_corruption()) == []
     assert set(read_rows(lab.out)["status"]) <= {"done", "missing"}
     [(key, message)] = lab.run(graph, catalogue).failures.items()
     assert "measure raised RuntimeError: not today" in message
-    assert lab.store.failure(key)
+    assert lab.store.failure(key) is not None
 
 
-def test_what_may_not_be_read_is_not_taken_for_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that this user may not read, or no memory to open it, is a line; the object stays where it is."""
+def test_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing permission, or too many open files, is an error, but no damage of the object."""
     store = Store(tmp_path)
     store.put(KEY, {}, {"weights": WEIGHTS})
-    for trouble, said in ((errno.EACCES, "permission denied"), (errno.EMFILE, "too many open files; allow more")):
+    for trouble, reason in ((errno.EACCES, "permission denied"), (errno.EMFILE, "too many open files; allow more")):
 
         def refuse(*_: Any, trouble: int = trouble, **__: Any) -> int:
             raise OSError(trouble, os.strerror(trouble))
 
         with monkeypatch.context() as patch:
-            shim = BadDisk()
-            shim.open = refuse  # type: ignore[attr-defined]
-            patch.setattr(files, "os", shim)
+            disk = BadDisk()
+            disk.open = refuse  # type: ignore[attr-defined]
+            patch.setattr(files, "os", disk)
             for read in (store.has, store.meta, store.tensors, store.verify):
-                with pytest.raises(StoreError, match=f"cannot be read: {said}"):
+                with pytest.raises(StoreError, match=f"cannot be read: {reason}"):
                     read(KEY)
     assert store.damage(KEY) == ""
 
 
-def test_failing_sector_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the device cannot give back is lost: the object counts as damaged."""
+def test_device_with_a_read_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The object is damaged."""
     store = Store(tmp_path)
     store.put(KEY, {}, {"weights": WEIGHTS})
-    shim = BadDisk()
+    disk = BadDisk()
 
     def fail(*_: Any) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
-    shim.open = fail  # type: ignore[attr-defined]
-    monkeypatch.setattr(files, "os", shim)
+    disk.open = fail  # type: ignore[attr-defined]
+    monkeypatch.setattr(files, "os", disk)
     assert store.damage(KEY) == "meta.json is unreadable (Input/output error)"
     assert not store.has(KEY)
 
 
-def test_slow_disk_loses_nothing_to_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes long to write is not swept away as a dead writer's by runs that begin meanwhile."""
+def test_write_to_a_slow_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that start meanwhile do not remove it as the rest of a dead writer."""
     slow = Store(tmp_path)
     slow.prepare()
     monkeypatch.setattr(files, "os", BadDisk(delay=0.05))
     thread = threading.Thread(target=slow.put, args=(KEY, {}, {f"p{i}": WEIGHTS for i in range(12)}))
     thread.start()
-    sweeps = 0
+    starts = 0
     while thread.is_alive():
         Store(tmp_path).prepare()
-        sweeps += 1
+        starts += 1
     thread.join()
-    assert sweeps > 1
+    assert starts > 1
     assert slow.damage(KEY) == ""
 
 
-def test_moved_store_is_found_again(tmp_path: Path, undisturbed: Path) -> None:
-    """Nothing in a store says where it lies: at another path nothing is computed again."""
-    shutil.copytree(undisturbed / "store", tmp_path / "elsewhere")
+def test_store_at_another_path(tmp_path: Path, uninterrupted: Path) -> None:
+    """No file of a store has its path, so nothing is computed again."""
+    shutil.copytree(uninterrupted / "store", tmp_path / "elsewhere")
     assert run_here(tmp_path, tmp_path / "elsewhere") == 0
     assert events(tmp_path, "task_ended") == []
-    assert (tmp_path / "out" / "results.csv").read_bytes() == (undisturbed / "out" / "results.csv").read_bytes()
+    assert (tmp_path / "out" / "results.csv").read_bytes() == (uninterrupted / "out" / "results.csv").read_bytes()
 
 
 def test_store_that_is_moved_while_in_use(tmp_path: Path) -> None:
-    """It is not made anew where it was: a line says what happened."""
+    """It is not created again at its old path, and the error says what happened."""
     store = Store(tmp_path / "store")
     store.put(KEY, {}, {})
     (tmp_path / "store").rename(tmp_path / "moved")
@@ -175,50 +175,60 @@ def test_store_that_is_moved_while_in_use(tmp_path: Path) -> None:
     assert list(Store(tmp_path / "moved").keys()) == [KEY]
 
 
-def test_clock_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the clock set back to 1970 and files from the future, dead writers' rests are swept, living ones' are not, and two
-    objects of one key can be set aside."""
-    store, other = Store(tmp_path), Store(tmp_path)
-    for at_work in (store, other):
-        at_work.put(KEY, {}, {"weights": WEIGHTS})
-    rest = tmp_path / "aside" / "deadbeef"
-    rest.mkdir()
-    (rest / "meta.json").write_text("{")
+def test_clock_that_is_set_back_to_1970(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The staging area of a dead writer is removed, those of living writers stay, and one key can be quarantined twice."""
+    store = Store(tmp_path)
+    other = Store(tmp_path)
+    for writer in (store, other):
+        writer.put(KEY, {}, {"weights": WEIGHTS})
+    dead = tmp_path / "aside" / "deadbeef"
+    dead.mkdir()
+    (dead / "meta.json").write_text("{")
     for path in (tmp_path / "aside").rglob("*"):
         os.utime(path, (4e9, 4e9))
     monkeypatch.setattr(time, "time", lambda: 0.0)
     monkeypatch.setattr(time, "time_ns", lambda: 0)
-    places = {path.name for path in (tmp_path / "aside").iterdir() if path.is_dir()} - {"deadbeef"}
+    areas = staging_areas(tmp_path)
+    assert len(areas) == 3
     store.prepare()
-    assert {path.name for path in (tmp_path / "aside").iterdir() if path.is_dir()} == places
+    assert staging_areas(tmp_path) == areas - {"deadbeef"}
     first = store.quarantine(KEY)
     store.put(KEY, {}, {})
     assert store.quarantine(KEY) != first
 
 
-def test_nothing_needs_links_or_case(tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No hard link and no symbolic one is made, and no two names differ by case alone: any file system will do."""
+def staging_areas(root: Path) -> set[str]:
+    """Return the names of the staging areas of a store."""
+    return {path.name for path in (root / "aside").iterdir() if path.is_dir()}
 
-    def refuse(*_: Any, **__: Any) -> None:
-        raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(os, "link", refuse)
-    monkeypatch.setattr(os, "symlink", refuse)
-    assert run_here(tmp_path) == 0
-    check_same(tmp_path, undisturbed)
+def run_without_links(folder: Path) -> int:
+    """Run the small benchmark where links cannot be created; the hook stays until the process ends."""
+
+    def refuse_links(event: str, args: tuple[Any, ...]) -> None:
+        if event in ("os.link", "os.symlink"):
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+    sys.addaudithook(refuse_links)
+    return run_here(folder)
+
+
+def test_file_system_without_links_or_case(tmp_path: Path, uninterrupted: Path) -> None:
+    """A run needs neither hard nor symbolic links, and all its names are in lower case."""
+    process = in_process(run_without_links, tmp_path)
+    process.join(120)
+    assert process.exitcode == 0
+    check_same(tmp_path, uninterrupted)
     names = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")]
-    assert len({name.casefold() for name in names}) == len(names)
-    assert all(name == name.casefold() for name in names)
+    assert [name for name in names if name != name.casefold()] == []
 
 
-# Real file systems, through the command line
-
-ONE_METHOD = {**FILE, "methods": ["deep"], "metrics": ["ensemble_accuracy"]}
+# Real file systems and the command line
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 100 KiB, where this user may mount one."""
+    """A file system of 100 KiB; skip the test if this user may not mount one."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "none", place], capture_output=True, check=False)
@@ -229,6 +239,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def remount(place: Path, options: str) -> None:
+    """Change the mount options of a file system."""
     subprocess.run(["mount", "-o", f"remount,{options}", place], check=True)
 
 
@@ -237,21 +248,25 @@ def remount(place: Path, options: str) -> None:
 def test_really_full_under_a_runs_folder(tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many pages are left for rows, board, events: a line or a warning, no file by half, and with room it is done."""
     monkeypatch.chdir(tmp_path)
-    words, ends = [str(toy_file(tmp_path, methods=["deep"])), "--workers", "1"], []
+    words = [str(toy_file(tmp_path, methods=["deep"])), "--workers", "1"]
+    exit_codes = set()
     assert CliRunner().invoke(run, [*words, "--out", "whole", "--store", "alone"], obj=toys.catalogue()).exit_code == 0
+    all_events = (tmp_path / "whole" / "events.jsonl").read_bytes()
+    filler = small_disk / "filler"
     for pages in range(16):
-        out, filler = small_disk / str(pages), small_disk / "filler"
+        out = small_disk / str(pages)
         filler.write_bytes(bytes(4096 * (25 - pages)))
         done = CliRunner().invoke(run, [*words, "--out", str(out), "--store", str(pages)], obj=toys.catalogue())
-        ends.append(done.exit_code)
+        exit_codes.add(done.exit_code)
         if done.exit_code:
             assert isinstance(done.exception, UserError), done.exception
             assert "No space left on device; name a file in a folder that can be" in str(done.exception)
-        elif len((out / "events.jsonl").read_bytes()) < len((tmp_path / "whole" / "events.jsonl").read_bytes()) - 200:
+        elif len((out / "events.jsonl").read_bytes()) < len(all_events) - 200:
             assert "events.jsonl: events are missing: " in done.output
-        for name, read in (("results.csv", read_rows), ("run.json", lambda path: json.loads(path.read_text()))):
-            if (out / name).exists():
-                read(out / name)
+        if (out / "results.csv").exists():
+            read_rows(out / "results.csv")
+        if (out / "run.json").exists():
+            json.loads((out / "run.json").read_text())
         assert list(out.glob(".*")) == []
         filler.unlink()
         done = CliRunner().invoke(run, [*words, "--out", str(out), "--store", str(pages)], obj=toys.catalogue())
@@ -259,15 +274,15 @@ def test_really_full_under_a_runs_folder(tmp_path: Path, small_disk: Path, monke
         assert "events are missing" not in done.output
         assert (out / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
         shutil.rmtree(out)
-    assert {0, 1} == set(ends)
+    assert exit_codes == {0, 1}
 
 
 @pytest.mark.slow
 @pytest.mark.faults
-def test_really_full_and_really_read_only(tmp_path: Path, small_disk: Path) -> None:
-    """On a file system of 100 KiB a run ends in a line with exit code 2 and says how to go on; enlarged, it goes on; read-only,
-    everything in it can still be read."""
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(ONE_METHOD))
+def test_full_and_read_only_file_system(tmp_path: Path, small_disk: Path) -> None:
+    """On a file system of 100 KiB a run exits with 2 and prints the command to continue; once enlarged, the command continues;
+    read-only, everything can still be read."""
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(DIGITS))
     done = run_harness("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=2)
     assert "no space left on the device; free some" in done.stderr
     assert "To go on, once that is fixed:\n  harness run small.yaml --store" in done.stderr
@@ -278,8 +293,8 @@ def test_really_full_and_really_read_only(tmp_path: Path, small_disk: Path) -> N
     run_harness("run", "small.yaml", "--store", tmp_path / "fresh", "--out", "again", cwd=tmp_path, code=0)
     assert contents(Store(small_disk / "store")) == contents(Store(tmp_path / "fresh"))
     remount(small_disk, "ro")
-    said = run_harness("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=2).stderr
-    assert "cannot be used: the file system is read-only; choose another folder with --store" in said
+    done = run_harness("run", "small.yaml", "--store", small_disk / "store", cwd=tmp_path, code=2)
+    assert "cannot be used: the file system is read-only; choose another folder with --store" in done.stderr
     key = next(iter(Store(small_disk / "store").keys()))
     for command in (["store", "verify"], ["store", "du"], ["explain", key]):
         run_harness(*command, "--store", small_disk / "store", cwd=tmp_path, code=0)

@@ -1,7 +1,7 @@
-"""Random input to the two readers of strangers' files: an end, in time, that is a value or a line; never a traceback.
+"""Random input to the readers of untrusted files: each ends in time, with a value or a known error.
 
-Here by hypothesis: some hundreds of inputs, and a hundred thousand when asked for (`pytest -m faults`). `fuzz.py` beside this
-file does the same guided by coverage, where atheris is installed.
+Hypothesis draws some hundred inputs, and a hundred thousand with `pytest -m faults`. `fuzz.py` beside this file does the same
+guided by coverage, if atheris is installed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from faults.fuzz import read_benchmark, read_store, seeds
 
-FEW, MANY = 150, 100_000
+FEW = 150
+MANY = 100_000
 relaxed = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 WORDS = [
@@ -26,44 +27,27 @@ WORDS = [
     *("blobs", "perceptron", "deep", "swe", "constrained", "distilled", "fork_epoch", "grid", "label", "epochs", "betas", "<<"),
     *("ensemble_accuracy", "joint_connectivity", "draws", "method_options", "description", "learning_rate", "augmentation"),
 ]
-SIGNS = [
-    "\n",
-    "\n- ",
-    "\n  ",
-    ": ",
-    ", ",
-    "[",
-    "]",
-    "{",
-    "}",
-    "&a ",
-    "*a",
-    "!!int ",
-    "|",
-    ">",
-    "'",
-    '"',
-    "#",
-    "%",
-    "---",
-    "?",
-    "\t",
-]
+SIGNS = ["\n", "\n- ", "\n  ", ": ", ", ", *"[]{}", "&a ", "*a", "!!int ", *"|>'\"#%", "---", "?", "\t"]
 NUMBERS = ["0", "1", "-1", "1e9", ".inf", ".nan", "9" * 30, "0.1", "null", "true", "no", "\\U0001F4A9", "\x00", "\ud7ff", "а"]
 texts = st.lists(st.sampled_from([*WORDS, *SIGNS, *NUMBERS]), max_size=60).map("".join)
 yaml_like = st.one_of(
-    texts.map(str.encode), st.binary(max_size=200), st.text(max_size=200).map(lambda t: t.encode("utf-8", "replace"))
+    texts.map(str.encode), st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace"))
 )
+tokens = [word.encode() for word in (*WORDS, *SIGNS)]
+pieces = st.one_of(st.binary(max_size=6), st.sampled_from(tokens), st.just(None))
 
 
 @st.composite
-def edited(draw: Any, good: list[bytes]) -> bytes:
-    """A good file with pieces cut out, doubled, moved and replaced."""
-    data = bytearray(draw(st.sampled_from(good)))
+def edited(draw: Any, valid: list[bytes]) -> bytes:
+    """Draw a valid file with pieces removed, doubled and replaced."""
+    data = bytearray(draw(st.sampled_from(valid)))
     for _ in range(draw(st.integers(1, 6))):
-        at, length = draw(st.integers(0, len(data))), draw(st.integers(0, 12))
-        piece = draw(st.one_of(st.binary(max_size=6), st.sampled_from([w.encode() for w in (*WORDS, *SIGNS)]), st.just(None)))
-        data[at : at + length] = bytes(data[at : at + length] * 2) if piece is None else piece
+        at = draw(st.integers(0, len(data)))
+        length = draw(st.integers(0, 12))
+        piece = draw(pieces)
+        if piece is None:
+            piece = bytes(data[at : at + length] * 2)
+        data[at : at + length] = piece
     return bytes(data)
 
 
@@ -73,33 +57,35 @@ stores = st.one_of(st.binary(max_size=400), edited(seeds()["store"]), edited(see
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """A folder for all inputs."""
+    """A folder for the files of all inputs."""
     made = Path(tempfile.mkdtemp())
     yield made
     shutil.rmtree(made)
 
 
 def repeat(count: int, strategy: Any, read: Callable[[bytes, Path], None], folder: Path) -> None:
-    seen = []
+    """Read about `count` inputs of a strategy."""
+    calls = 0
 
     @seed(2024)
     @settings(relaxed, max_examples=count)
     @given(strategy)
     def once(data: bytes) -> None:
-        seen.append(None)
+        nonlocal calls
+        calls += 1
         read(data, folder)
 
     once()
-    assert len(seen) >= count * 0.9
+    assert calls >= count * 0.9
 
 
 def test_benchmark_files(folder: Path) -> None:
-    """Whatever a benchmark file holds, it is a benchmark that can be planned, or an error of distinct lines with places."""
+    """A file is either a benchmark that can be planned, or an error of distinct lines that name the file."""
     repeat(FEW, benchmarks, read_benchmark, folder)
 
 
 def test_files_of_a_store(folder: Path) -> None:
-    """Whatever lies where the store's files lie, reading ends with `DamagedObject`, `StoreError` or a value."""
+    """Reading a store of arbitrary files ends with a value, `DamagedObject` or `StoreError`."""
     repeat(FEW, stores, read_store, folder)
 
 
@@ -107,6 +93,6 @@ def test_files_of_a_store(folder: Path) -> None:
 @pytest.mark.faults
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize(("strategy", "read"), [(benchmarks, read_benchmark), (stores, read_store)], ids=["benchmark", "store"])
-def test_a_hundred_thousand(folder: Path, strategy: Any, read: Callable[[bytes, Path], None]) -> None:
-    """The same, a hundred thousand times each."""
+def test_hundred_thousand_inputs(folder: Path, strategy: Any, read: Callable[[bytes, Path], None]) -> None:
+    """A hundred thousand inputs of each kind satisfy the same."""
     repeat(MANY, strategy, read, folder)

@@ -1,5 +1,4 @@
-"""A board never shows a number whose cell is incomplete, stale or measured by another version without saying so; what is not a
-number never averages away."""
+"""What a board shows of cells that are incomplete, outdated, failed, not finite, or measured by different versions."""
 
 from __future__ import annotations
 
@@ -13,10 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import harness
 import toys
-from conftest import RECIPE, Lab
+from conftest import RECIPE, Lab, stop_after
 from harness.errors import Interrupted, UserError
 from harness.leaderboard import board, render
 from harness.leaderboard.tables import Entry
@@ -30,15 +30,19 @@ GraphOf = Callable[..., Graph]
 def entries(out: Path, metrics: str = "main") -> dict[tuple[str, str], Entry]:
     """Return the board's entries by method and metric."""
     [table] = board({str(out): read_rows(out)}, metrics).tables
-    return {(entry.method, entry.metric): entry for row in table.entries for entry in row}
+    found = {}
+    for row in table.entries:
+        found.update({(entry.method, entry.metric): entry for entry in row})
+    return found
 
 
-def said(out: Path) -> str:
+def markdown(out: Path) -> str:
+    """Return the board of a run's folder as Markdown."""
     return render(board({str(out): read_rows(out)}), "markdown")
 
 
 def scored(values: Callable[[int, int], float], version: int = 1) -> Catalogue:
-    """Return a catalogue with a metric `score` that is a function of seed and number of members that predict class 0 first."""
+    """Return a catalogue with a metric `score` that is a function of the seed and the number of members."""
 
     class Score(harness.Metric):
         name = "score"
@@ -50,15 +54,16 @@ def scored(values: Callable[[int, int], float], version: int = 1) -> Catalogue:
     return toys.catalogue(("metric", Score))
 
 
-def stop_after(count: int) -> Callable[[], bool]:
-    looks = iter(range(10**9))
-    return lambda: next(looks) >= count
+def status(done: int) -> str:
+    """Return the status of an entry of two seeds, of which some are measured."""
+    return ("missing", "incomplete", "done")[done]
 
 
-def test_interrupted_run_shows_no_number_it_does_not_have(graph_of: GraphOf, lab: Lab) -> None:
-    """After any number of steps, a cell has a number only if its every seed was measured; else it says how many were."""
+def test_run_that_is_interrupted_several_times(graph_of: GraphOf, lab: Lab) -> None:
+    """Each entry has the number of seeds that are measured and the status that follows from it; only a complete one is best."""
     graph = graph_of(seeds=[0, 1], members=2, metrics=["ensemble_accuracy"])
-    stops, seen = 5, set()
+    stops = 5
+    seen = set()
     while True:
         try:
             lab.run(graph, stopping=stop_after(stops))
@@ -69,17 +74,17 @@ def test_interrupted_run_shows_no_number_it_does_not_have(graph_of: GraphOf, lab
         for (method, metric), entry in entries(lab.out).items():
             done = rows[(rows["method"] == method) & (rows["metric"] == metric) & (rows["status"] == "done")]
             assert entry.n == len(done)
-            assert entry.status == ("done" if len(done) == 2 else "incomplete" if len(done) else "missing")
-            assert not (entry.best and entry.status != "done")
+            assert entry.status == status(len(done))
+            assert entry.status == "done" or not entry.best
             seen.add(entry.status)
         if "missing" in {entry.status for entry in entries(lab.out).values()}:
-            assert "not computed yet" in said(lab.out)
-    assert "not computed yet" not in said(lab.out)
-    assert {"missing", "incomplete", "done"} <= seen
+            assert "not computed yet" in markdown(lab.out)
+    assert "not computed yet" not in markdown(lab.out)
+    assert seen == {"missing", "incomplete", "done"}
 
 
-def test_rows_of_an_earlier_file_are_gone_when_a_run_begins(graph_of: GraphOf, lab: Lab) -> None:
-    """A benchmark that was changed and begun again, in the same folder, shows nothing of what it was."""
+def test_run_of_a_changed_benchmark_in_the_same_folder(graph_of: GraphOf, lab: Lab) -> None:
+    """From its start on, the board shows no value of the earlier run."""
     lab.run(graph_of(methods=["deep"]))
     before = entries(lab.out)["deep", "ensemble_accuracy"]
     assert before.status == "done"
@@ -89,8 +94,8 @@ def test_rows_of_an_earlier_file_are_gone_when_a_run_begins(graph_of: GraphOf, l
     assert (after.mean, after.status) == (None, "missing")
 
 
-def test_board_and_facts_are_those_of_the_run_that_began_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From its first moment on, run.json says that it is running, and the board what is lacking."""
+def test_files_of_a_run_that_has_just_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the run is planned, run.json has the status `running`, and the board shows that values are missing."""
     from click.testing import CliRunner
 
     from conftest import toy_file
@@ -106,7 +111,8 @@ def test_board_and_facts_are_those_of_the_run_that_began_last(tmp_path: Path, mo
 
     def interrupt(event: Event) -> None:
         if isinstance(event, RunPlanned):
-            seen.update(status=json.loads((out / "run.json").read_text())["status"], board=(out / "leaderboard.md").read_text())
+            seen["status"] = json.loads((out / "run.json").read_text())["status"]
+            seen["board"] = (out / "leaderboard.md").read_text()
             raise KeyboardInterrupt
 
     catalogue = toys.catalogue()
@@ -116,8 +122,8 @@ def test_board_and_facts_are_those_of_the_run_that_began_last(tmp_path: Path, mo
     assert "not computed yet" in seen["board"]
 
 
-def test_half_written_files_beside_the_rows_go_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a killed run left of a file goes when it is old, and nothing else."""
+def test_partial_files_of_killed_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An old partial file is removed; a new one and a file with another name stay."""
     from click.testing import CliRunner
 
     from conftest import toy_file
@@ -134,9 +140,10 @@ def test_half_written_files_beside_the_rows_go_in_time(tmp_path: Path, monkeypat
     assert {path.name for path in out.glob(".*")} == {".fedcba9876543210.part", ".mine.part"}
 
 
-def test_new_version_of_a_metric_measures_anew(graph_of: GraphOf, lab: Lab, tmp_path: Path) -> None:
-    """The old version's number is not shown for the new one's, and the two cannot stand in one table."""
-    old, new = scored(lambda seed, size: 1.0), scored(lambda seed, size: 2.0, version=2)
+def test_new_version_of_a_metric(graph_of: GraphOf, lab: Lab, tmp_path: Path) -> None:
+    """It is measured again, the old value is not shown, and rows of both versions cannot be on one board."""
+    old = scored(lambda seed, size: 1.0)
+    new = scored(lambda seed, size: 2.0, version=2)
     graph = graph_of(old, methods=["deep"], metrics=["score"])
     lab.run(graph, old)
     kept = tmp_path / "kept"
@@ -153,10 +160,11 @@ def test_new_version_of_a_metric_measures_anew(graph_of: GraphOf, lab: Lab, tmp_
 
 
 def variant(what: str, second: bool) -> tuple[Catalogue, dict[str, Any]]:
-    """Return a catalogue and a benchmark's changes, one of two that differ in one thing alone."""
+    """Return a catalogue and changes of a benchmark: the first of two variants, or the second with another seed and `what`."""
 
     class Mine(harness.EnsembleBuilder):
-        name, version = "mine", 2 if second and what == "version of the method" else 1
+        name = "mine"
+        version = 2 if second and what == "version of the method" else 1
 
         def build(self, cell: harness.Cell) -> Sequence[harness.Weights]:
             return [cell.trajectory(member=j).at(cell.epochs) for j in range(cell.size)]
@@ -178,7 +186,7 @@ def variant(what: str, second: bool) -> tuple[Catalogue, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("what", "problem"),
     [
         ("nothing", ""),
         ("version of the method", "method_version mine@1 and mine@2"),
@@ -186,8 +194,8 @@ def variant(what: str, second: bool) -> tuple[Catalogue, dict[str, Any]]:
         ("options of the objective", 'objective loss@1 and loss@1{"scale":2.0}'),
     ],
 )
-def test_seeds_of_two_runs_are_averaged_only_if_made_alike(graph_of: GraphOf, tmp_path: Path, what: str, said: str) -> None:
-    """Another seed each, so that no two values contradict each other: what differs is named, and no mean is taken."""
+def test_seeds_of_two_runs_that_differ(graph_of: GraphOf, tmp_path: Path, what: str, problem: str) -> None:
+    """The seeds are averaged only if nothing else differs; otherwise the error names the difference."""
     frames = {}
     for second in (False, True):
         place = tmp_path / f"{second}"
@@ -195,19 +203,18 @@ def test_seeds_of_two_runs_are_averaged_only_if_made_alike(graph_of: GraphOf, tm
         catalogue, changes = variant(what, second)
         Lab(place).run(graph_of(catalogue, **changes), catalogue)
         frames[place.name] = read_rows(place / "out")
-    if said:
-        with pytest.raises(UserError, match=re.escape(said)):
+    if problem:
+        with pytest.raises(UserError, match=re.escape(problem)):
             board(frames)
     else:
         assert board(frames).tables[0].entries[0][0].n == 2
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
-def test_what_is_no_number_does_not_average_away(graph_of: GraphOf, lab: Lab, odd: float) -> None:
-    """One seed of three whose value is not finite makes the mean not finite; it is never the best, and the others are."""
-    catalogue = scored(lambda seed, size: odd if (seed, size) == (1, 3) else 5.0 + seed)
-    methods = ["deep", {"constrained": {"fork_epoch": 1}}]
-    graph = graph_of(catalogue, seeds=[0, 1, 2], members=3, methods=methods[:1], metrics=["score"])
+def test_seed_whose_value_is_not_finite(graph_of: GraphOf, lab: Lab, odd: float) -> None:
+    """The mean of the seeds is this value, there is no deviation, and the entry is not the best."""
+    catalogue = scored(lambda seed, size: odd if seed == 1 else 5.0 + seed)
+    graph = graph_of(catalogue, seeds=[0, 1, 2], methods=["deep"], metrics=["score"])
     lab.run(graph, catalogue)
     entry = entries(lab.out)["deep", "score"]
     assert entry.mean is not None
@@ -215,16 +222,14 @@ def test_what_is_no_number_does_not_average_away(graph_of: GraphOf, lab: Lab, od
     assert repr(entry.mean) == repr(odd)
     assert entry.std is None
     assert not entry.best
-    text = said(lab.out)
-    line = next(line for line in text.splitlines() if line.startswith("| deep"))
+    [line] = [line for line in markdown(lab.out).splitlines() if line.startswith("| deep")]
     assert ("nan" if math.isnan(odd) else "inf") in line or "∞" in line
     rows = read_rows(lab.out)
-    assert [repr(v) for v in rows[rows["metric"] == "score"]["value"]] == ["5.0", repr(odd), "7.0"]
+    assert [repr(value) for value in rows[rows["metric"] == "score"]["value"]] == ["5.0", repr(odd), "7.0"]
 
 
-def test_member_with_outputs_that_are_not_finite_fails_its_cells(graph_of: GraphOf, lab: Lab) -> None:
-    """It is not measured as if it were merely bad."""
-    from torch import nn
+def test_network_with_logits_that_are_not_finite(graph_of: GraphOf, lab: Lab) -> None:
+    """Its cells fail, and the board shows the reason."""
 
     class Exploding(toys.Perceptron):
         name = "exploding"
@@ -240,11 +245,11 @@ def test_member_with_outputs_that_are_not_finite_fails_its_cells(graph_of: Graph
     graph = graph_of(catalogue, architectures=["exploding"], methods=["deep"], metrics=["ensemble_accuracy"])
     lab.run(graph, catalogue)
     assert entries(lab.out)["deep", "ensemble_accuracy"].status == "failed"
-    assert "gives logits that are not finite in evaluation mode" in said(lab.out)
+    assert "gives logits that are not finite in evaluation mode" in markdown(lab.out)
 
 
-def test_failed_seed_is_counted_and_never_best(graph_of: GraphOf, lab: Lab) -> None:
-    """Two good seeds of three are said to be two of three, with the reason of the third, though their mean is the higher."""
+def test_seed_that_fails(graph_of: GraphOf, lab: Lab) -> None:
+    """The entry counts two of three seeds, is not the best, and the board shows the reason."""
 
     def value(seed: int, size: int) -> float:
         if seed == 2:
@@ -255,4 +260,4 @@ def test_failed_seed_is_counted_and_never_best(graph_of: GraphOf, lab: Lab) -> N
     lab.run(graph_of(catalogue, seeds=[0, 1, 2], methods=["deep"], metrics=["score", "ensemble_accuracy"]), catalogue)
     entry = entries(lab.out)["deep", "score"]
     assert (entry.n, entry.expected, entry.status, entry.best) == (2, 3, "incomplete", False)
-    assert "RuntimeError: no seed 2" in said(lab.out)
+    assert "RuntimeError: no seed 2" in markdown(lab.out)

@@ -1,4 +1,4 @@
-"""Memory that runs out: a group is halved and tried again down to one, which is said; results are the same."""
+"""Tasks that run out of memory: groups are halved, single tasks are tried twice, and the results are the same."""
 
 from __future__ import annotations
 
@@ -28,52 +28,51 @@ GraphOf = Callable[..., Graph]
 
 
 def group_runner(lab: Lab, events: list[Event]) -> GroupRunner:
-    """Return what does groups of tasks in this process."""
+    """Return a runner of groups of tasks in this process."""
     return GroupRunner(RunContext(toys.catalogue(), lab.store.root, lab.folder, "cpu", events.append, lambda: False))
 
 
 def tasks(count: int) -> list[Task]:
-    """Return tasks that are never done."""
+    """Return tasks of one group, which a test does not really do."""
     setting = SettingSpec(format=2, dataset={}, architecture={}, recipe={})
     spec = CheckSpec(format=2, setting=setting, objective={}, teacher=None)
     return [Task(f"{number:064x}", spec, (), "group") for number in range(count)]
 
 
 @pytest.mark.parametrize(
-    ("fits", "sizes"), [(8, [8]), (4, [8, 4, 4]), (3, [8, 4, 2, 2, 4, 2, 2]), (1, [8, 4, 2, 1, 1, 2, 1, 1])]
+    ("fits", "sizes"), [(8, [8]), (4, [8, 4, 4]), (3, [8, 4, 2, 2, 4, 2, 2]), (1, [8, *2 * [4, 2, 1, 1, 2, 1, 1]])]
 )
-def test_group_is_halved_until_it_fits(lab: Lab, fits: int, sizes: list[int]) -> None:
-    """Whatever there is room for, all tasks are done, in their order, and every halving is said."""
+def test_group_that_does_not_fit(lab: Lab, fits: int, sizes: list[int]) -> None:
+    """It is halved until it fits, all tasks are done in their order, and each halving is reported."""
     events: list[Event] = []
-    asked: list[int] = []
+    tried: list[int] = []
 
     def do(group: Sequence[Task], last: bool) -> list[Outcome]:
-        asked.append(len(group))
+        tried.append(len(group))
         if len(group) > fits:
             raise MemoryExhausted
         return [Outcome(task.key, "done") for task in group]
 
     outcomes = group_runner(lab, events).run_with_oom_backoff(tasks(8), do)
     assert [outcome.key for outcome in outcomes] == [task.key for task in tasks(8)]
-    assert asked[: len(sizes)] == sizes[: len(asked)]
-    halved = [event.message for event in events if isinstance(event, OutOfMemory)]
-    assert all("out of memory; tried" in message for message in halved)
-    assert len(halved) == sum(size > fits for size in asked)
+    assert tried == sizes
+    messages = [event.message for event in events if isinstance(event, OutOfMemory)]
+    assert messages == [f"out of memory; tried {size} tasks in halves" for size in tried if size > fits]
 
 
-def test_one_task_is_tried_twice_and_then_fails(lab: Lab) -> None:
-    """Alone, with all else let go; the last try says so itself."""
-    lasts: list[bool] = []
+def test_one_task_that_does_not_fit(lab: Lab) -> None:
+    """It is tried twice; the second try is the last one, and its outcome counts."""
+    tries: list[bool] = []
 
     def do(group: Sequence[Task], last: bool) -> list[Outcome]:
-        lasts.append(last)
+        tries.append(last)
         if not last:
             raise MemoryExhausted
         return [Outcome(group[0].key, "failed", "out of memory")]
 
     [outcome] = group_runner(lab, []).run_with_oom_backoff(tasks(1), do)
-    assert lasts == [False, True]
-    assert outcome.status == "failed"
+    assert tries == [False, True]
+    assert (outcome.status, outcome.message) == ("failed", "out of memory")
 
 
 @pytest.mark.parametrize(
@@ -86,12 +85,12 @@ def test_one_task_is_tried_twice_and_then_fails(lab: Lab) -> None:
     ],
     ids=["host", "device", "torch's host", "cublas"],
 )
-def test_training_that_runs_out_of_memory_once_is_the_same_training(graph_of: GraphOf, lab: Lab, error: Exception) -> None:
-    """Weights and values are those of a run with memory enough; the user reads that it was tried again."""
+def test_training_that_runs_out_of_memory_once(graph_of: GraphOf, lab: Lab, error: Exception) -> None:
+    """It is tried again, which is reported, and ends with the weights and values of a run with enough memory."""
     assert is_out_of_memory(error)
     calls = itertools.count()
 
-    class Hungry(toys.Perceptron):
+    class OutOfMemoryTwice(toys.Perceptron):
         def build(self, shape: tuple[int, int, int], num_classes: int) -> Any:
             if next(calls) in (1, 7):
                 raise error
@@ -101,35 +100,40 @@ def test_training_that_runs_out_of_memory_once_is_the_same_training(graph_of: Gr
     whole = Store(lab.folder / "whole")
     lab.run(graph, store=whole)
     lab.events.clear()
-    assert not lab.run(graph, toys.catalogue(("architecture", Hungry))).failures
+    assert lab.run(graph, toys.catalogue(("architecture", OutOfMemoryTwice))).failures == {}
     assert contents(lab.store) == contents(whole)
-    assert lab.messages(OutOfMemory)
+    assert lab.messages(OutOfMemory) == 2 * ["out of memory; tried alone, once more"]
 
 
-def test_memory_is_really_let_go_for_the_second_try(graph_of: GraphOf, lab: Lab) -> None:
-    """A metric that needs the room of the data sets and networks that the worker keeps gets it."""
-    seen: list[int] = []
+def count_ensembles() -> int:
+    """Return the number of evaluated ensembles in this process's memory."""
+    gc.collect()
+    return len([value for value in gc.get_objects() if type(value) is harness.EvaluatedEnsemble])
 
-    class Greedy(harness.Metric):
-        name = "greedy"
+
+def test_memory_in_the_second_try(graph_of: GraphOf, lab: Lab) -> None:
+    """The ensemble of the first try is freed before the second one."""
+    before = count_ensembles()
+    alive: list[int] = []
+
+    class Large(harness.Metric):
+        name = "large"
 
         def measure(self, ensemble: harness.EvaluatedEnsemble) -> Sequence[harness.MetricValue]:
-            gc.collect()
-            seen.append(sum(type(o) is harness.EvaluatedEnsemble for o in gc.get_objects()))
-            if len(seen) == 1:
+            alive.append(count_ensembles())
+            if len(alive) == 1:
                 bytearray(1 << 60)
-            return [harness.MetricValue("greedy", 1.0)]
+            return [harness.MetricValue("large", 1.0)]
 
-    catalogue = toys.catalogue(("metric", Greedy))
-    graph = graph_of(catalogue, methods=["deep"], metrics=["ensemble_accuracy", "greedy"])
-    assert not lab.run(graph, catalogue).failures
-    assert len(seen) == 2
-    assert seen[0] == seen[1]  # the first one is not alive any more
+    catalogue = toys.catalogue(("metric", Large))
+    graph = graph_of(catalogue, methods=["deep"], metrics=["ensemble_accuracy", "large"])
+    assert lab.run(graph, catalogue).failures == {}
+    assert alive == [before + 1, before + 1]
     assert lab.messages(OutOfMemory) == ["out of memory; tried alone, once more"]
 
 
-def test_other_errors_are_not_taken_for_memory() -> None:
-    """Only what says so."""
+def test_errors_that_are_not_out_of_memory() -> None:
+    """Other errors of torch, failures of tasks and full disks do not count as out of memory."""
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(TaskFailed("out of memory"))
     assert not is_out_of_memory(OSError(28, "No space left on device"))

@@ -1,4 +1,4 @@
-"""Killed from outside, with worker processes: what `harness run` leaves when it, or one of its workers, is signalled."""
+"""Signals to `harness run` with worker processes, and to its workers: what is left, and how the next run continues."""
 
 from __future__ import annotations
 
@@ -15,81 +15,67 @@ from typing import Any
 import pytest
 import yaml
 
-from faults.rig import contents, epochs_repeated, events, leftovers
-from faults.test_disk import FILE
+from faults.processes import end_within, workers_of
+from faults.rig import DIGITS, contents, epochs_repeated, events, temporary_files
 from harness.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 LONG: dict[str, Any] = {
-    **FILE,
+    **DIGITS,
     "methods": ["deep", {"constrained": {"fork_epoch": 2}}],
-    "recipe": {**FILE["recipe"], "epochs": 12, "learning_rate": 0.02},
+    "recipe": {**DIGITS["recipe"], "epochs": 12, "learning_rate": 0.02},
 }
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
-    """Begin a run of the long benchmark, with two workers."""
+    """Start a run of the long benchmark with two workers."""
     (folder / "long.yaml").write_text(yaml.safe_dump(LONG))
-    command = [
-        sys.executable,
-        "-m",
-        "harness",
-        "run",
-        "long.yaml",
-        "--out",
-        "out",
-        "--store",
-        "store",
-        "--workers",
-        "2",
-        *words,
-    ]
-    pipe, environment = subprocess.PIPE, {**os.environ, "OMP_NUM_THREADS": "1"}
+    options = ["--out", "out", "--store", "store", "--workers", "2", *words]
     return subprocess.Popen(
-        command, cwd=folder, stdout=pipe, stderr=pipe, text=True, env=environment, preexec_fn=_with_a_terminal
+        [sys.executable, "-m", "harness", "run", "long.yaml", *options],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=_restore_sighup,
     )
 
 
-def _with_a_terminal() -> None:
-    """Let SIGHUP end a process even where the tests run under nohup."""
+def _restore_sighup() -> None:
+    """Let SIGHUP end a process even if the tests run under nohup."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait for a run; return its exit code and what it wrote to standard error."""
     _, errors = process.communicate(timeout=300)
     assert "Traceback" not in errors
     return process.returncode, errors
 
 
-def workers_of(pid: int) -> list[int]:
-    """Return the worker processes of a run."""
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout.split()
-    return [int(worker) for worker in found]
-
-
 def wait_for_epochs(folder: Path, count: int) -> None:
+    """Wait until a run has logged a number of epochs."""
     deadline = time.monotonic() + 120
     while len(events(folder, "epoch")) < count:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def gone(pids: list[int], seconds: float) -> bool:
-    """Say whether processes end within a time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        alive = [
-            pid for pid in pids if Path(f"/proc/{pid}/stat").exists() and ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-        ]
-        if not alive:
-            return True
-        time.sleep(0.1)
-    return False
+def unfinished_trainings(folder: Path) -> set[str]:
+    """Return the keys of the trainings that have logged an epoch and are not done."""
+    done = {event["task"] for event in events(folder, "task_ended") if event["status"] == "done"}
+    return {event["task"] for event in events(folder, "epoch")} - done
+
+
+def saved_states(folder: Path) -> list[Path]:
+    """Return the folders of the saved training states."""
+    return [path.parent for path in (folder / "store" / "progress").rglob("weights.safetensors")]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an undisturbed run."""
+    """The folder of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     assert finish(start(folder))[0] == 0
     return folder
@@ -97,32 +83,32 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def checked(tmp_path: Path, whole: Path) -> Iterator[Path]:
-    """A folder in which, after the test, the run is issued again and must end as an undisturbed one."""
+    """An empty folder. After the test the run is started again in it, and must end as an uninterrupted one."""
     yield tmp_path
     code, errors = finish(start(tmp_path))
     assert code == 0, errors
     store = Store(tmp_path / "store")
-    assert not (found := list(store.maintenance.find_corruption())), found
-    assert not (rest := leftovers(store)), rest
+    assert list(store.maintenance.find_corruption()) == []
+    assert temporary_files(store) == []
     assert contents(store) == contents(Store(whole / "store"))
     assert (tmp_path / "out" / "results.csv").read_bytes() == (whole / "out" / "results.csv").read_bytes()
 
 
 @pytest.mark.parametrize("epochs", [1, 9, 20])
-def test_run_killed_with_its_workers_at_work(checked: Path, epochs: int) -> None:
-    """The workers notice that nobody listens, save and end by themselves."""
+def test_run_that_is_killed_while_its_workers_train(checked: Path, epochs: int) -> None:
+    """The workers notice it, save their states and end."""
     process = start(checked)
     wait_for_epochs(checked, epochs)
     workers = workers_of(process.pid)
-    assert workers
+    assert len(workers) == 2
     process.kill()
-    assert gone(workers, 30)
+    assert end_within(30, workers)
     process.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_worker_killed(checked: Path, number: int) -> None:
-    """Its training is tried once more, alone, from what was saved; the run ends as if nothing had happened."""
+def test_worker_that_is_killed(checked: Path, number: int) -> None:
+    """Its training is tried once more from the saved state, which is reported, and the run succeeds."""
     process = start(checked)
     wait_for_epochs(checked, 5)
     os.kill(workers_of(process.pid)[0], number)
@@ -143,35 +129,35 @@ def test_worker_killed(checked: Path, number: int) -> None:
     ],
 )
 def test_run_that_is_asked_to_stop(checked: Path, number: int, code: int) -> None:
-    """It saves within five seconds, says how to go on, exits with the signal's code, and no epoch is trained twice."""
+    """It saves its states and exits within five seconds, prints the command to continue, and no epoch is trained twice."""
     process = start(checked)
     wait_for_epochs(checked, 7)
-    began = time.monotonic()
+    start_of_stop = time.monotonic()
     process.send_signal(number)
-    left, errors = finish(process)
-    assert time.monotonic() - began < 5
-    assert left == code, errors
+    exit_code, errors = finish(process)
+    assert time.monotonic() - start_of_stop < 5
+    assert exit_code == code, errors
     assert "To go on:\n  harness run long.yaml --out out --store store --workers 2" in errors
     assert json.loads((checked / "out" / "run.json").read_text())["status"] == "interrupted"
-    assert list((checked / "store" / "progress").rglob("weights.safetensors"))
+    assert len(saved_states(checked)) >= len(unfinished_trainings(checked))
     assert finish(start(checked))[0] == 0
     assert epochs_repeated(checked) == 0
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
-def test_everybody_is_asked_to_stop_at_once(checked: Path, number: int, exit_code: int) -> None:
-    """As batch systems do it: run and workers get the signal, and the workers another one from the run."""
+def test_signal_to_run_and_workers(checked: Path, number: int, exit_code: int) -> None:
+    """As batch systems send it: the states are saved though the workers get a second signal from the run."""
     process = start(checked)
     wait_for_epochs(checked, 7)
     for pid in [process.pid, *workers_of(process.pid)]:
         os.kill(pid, number)
     code, errors = finish(process)
     assert code == exit_code, errors
-    assert list((checked / "store" / "progress").rglob("weights.safetensors"))
+    assert len(saved_states(checked)) >= len(unfinished_trainings(checked))
 
 
-def test_second_signal_ends_at_once(checked: Path) -> None:
-    """Who insists is not kept waiting; what was saved before stays."""
+def test_second_signal(checked: Path) -> None:
+    """The run ends at once, and its workers follow."""
     process = start(checked)
     wait_for_epochs(checked, 3)
     workers = workers_of(process.pid)
@@ -180,4 +166,4 @@ def test_second_signal_ends_at_once(checked: Path) -> None:
     process.send_signal(signal.SIGINT)
     code, errors = finish(process)
     assert code == 130, errors
-    assert gone(workers, 30)
+    assert end_within(30, workers)

@@ -1,7 +1,8 @@
-"""The planner: what is shared, what it costs, what is left to do."""
+"""The planner: which tasks are shared, what they cost, and which ones are pending."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,17 +18,27 @@ from harness.plan.planner import plan
 
 GraphOf = Callable[..., Graph]
 PAPER: dict[str, Any] = {"members": 5, "recipe": {**RECIPE, "epochs": 110}}
-SIX = ["deep", {"constrained": {"fork_epoch": 10}}, "swe", "permuted", {"distilled": {"fork_epoch": 10}}, "distilled_deep"]
+SIX_METHODS = [
+    "deep",
+    {"constrained": {"fork_epoch": 10}},
+    "swe",
+    "permuted",
+    {"distilled": {"fork_epoch": 10}},
+    "distilled_deep",
+]
 
 
 def costs(graph: Graph) -> dict[str, tuple[float, float]]:
-    """Return (alone, new) epochs by method."""
-    return {cell.spec.method.label: (round(cell.epochs_alone, 6), round(cell.epochs_new, 6)) for cell in graph.cells}
+    """Return the epochs of each method: (trained alone, added to the cells before it)."""
+    found = {}
+    for cell in graph.cells:
+        found[cell.spec.method.label] = (round(cell.epochs_alone, 6), round(cell.epochs_new, 6))
+    return found
 
 
 def test_costs_of_the_papers_six_methods(graph_of: GraphOf) -> None:
-    """T = 110, t = 10, M = 5: 4,670 member-epochs alone, 2,810 shared; SWE forks where the cosine meets its floor."""
-    found = costs(graph_of(**PAPER, methods=SIX))
+    """110 epochs, fork epoch 10 and 5 members take 4,670 epochs separately and 2,810 together."""
+    found = costs(graph_of(**PAPER, methods=SIX_METHODS))
     assert found["deep"] == (550, 550)
     assert found["constrained"] == (510, 400)
     assert found["swe"] == (550, 460)
@@ -39,41 +50,44 @@ def test_costs_of_the_papers_six_methods(graph_of: GraphOf) -> None:
 
 
 def test_sum_does_not_depend_on_the_order_of_methods(graph_of: GraphOf) -> None:
-    """Whoever comes first pays for what is shared; the sum and the set of tasks stay."""
-    forward, backward = graph_of(**PAPER, methods=SIX), graph_of(**PAPER, methods=SIX[::-1])
+    """The first method bears the cost of what is shared; the sum and the set of tasks do not change."""
+    forward = graph_of(**PAPER, methods=SIX_METHODS)
+    backward = graph_of(**PAPER, methods=SIX_METHODS[::-1])
     assert set(forward.tasks) == set(backward.tasks)
-    assert sum(c.epochs_new for c in forward.cells) == pytest.approx(sum(c.epochs_new for c in backward.cells))
+    total = sum(cell.epochs_new for cell in forward.cells)
+    assert sum(cell.epochs_new for cell in backward.cells) == pytest.approx(total)
 
 
 def test_parents_come_before_children(graph_of: GraphOf) -> None:
-    """Tasks are in an order in which they can be done."""
+    """The tasks are in topological order."""
     seen: set[str] = set()
-    for key, task in graph_of(**PAPER, methods=SIX).tasks.items():
+    for key, task in graph_of(**PAPER, methods=SIX_METHODS).tasks.items():
         assert set(task.parents) <= seen
         seen.add(key)
 
 
 def test_members_of_a_method_are_siblings(graph_of: GraphOf) -> None:
-    """The continuations of one trunk, and the students of different teachers, form one group each."""
-    graph = graph_of(**PAPER, methods=SIX)
+    """The forks of one trunk form a group, and so do the students of different teachers."""
+    graph = graph_of(**PAPER, methods=SIX_METHODS)
     groups: dict[str, list[float]] = {}
     for task in graph.tasks.values():
         if task.kind == "train":
             groups.setdefault(task.group, []).append(task.cost)
-    sizes = sorted(len(costs) for costs in groups.values())
-    assert sizes.count(5) >= 2  # five distilled students, five distilled deep ones
+    sizes = [len(costs) for costs in groups.values()]
+    assert sizes.count(5) >= 2  # five students of `distilled`, five of `distilled_deep`
     assert max(sizes) <= 10
 
 
-def test_keys_do_not_depend_on_what_else_is_run(graph_of: GraphOf) -> None:
+def test_keys_do_not_depend_on_the_rest_of_the_benchmark(graph_of: GraphOf) -> None:
     """Metrics, seeds, other methods and the benchmark's name change no key of a training."""
-    alone = {t.key for t in graph_of(methods=["deep"]).tasks.values() if t.kind == "train"}
-    more = graph_of(methods=["swe", "deep"], seeds=[3, 0], metrics=["brier_score"], name="other")
-    assert alone <= {t.key for t in more.tasks.values()}
+    trainings = {task.key for task in graph_of(methods=["deep"]).tasks.values() if task.kind == "train"}
+    wider = graph_of(methods=["swe", "deep"], seeds=[3, 0], metrics=["brier_score"], name="other")
+    assert len(trainings) == 3
+    assert trainings <= set(wider.tasks)
 
 
-def test_nothing_is_pending_for_a_store_that_has_it(graph_of: GraphOf, lab: Lab) -> None:
-    """A second run of a benchmark has nothing to do, a new seed only its own work."""
+def test_pending_tasks_of_a_second_run(graph_of: GraphOf, lab: Lab) -> None:
+    """A repeated benchmark has none; with a new seed, the tasks of this seed are pending."""
     graph = graph_of()
     lab.run(graph)
     assert graph.pending(lab.store) == {}
@@ -83,69 +97,96 @@ def test_nothing_is_pending_for_a_store_that_has_it(graph_of: GraphOf, lab: Lab)
 
 
 def test_training_starts_from_the_latest_stored_epoch(graph_of: GraphOf, lab: Lab) -> None:
-    """A tap that is new on a stored trajectory is trained from the last checkpoint before it."""
+    """A new checkpoint on a stored trajectory is trained from the last stored one before it."""
     lab.run(graph_of(methods=[{"constrained": {"fork_epoch": 2}}]))
     pending = graph_of(methods=[{"constrained": {"fork_epoch": 3}}]).pending(lab.store)
-    trunk = [t for t in pending.values() if t.kind == "train" and t.spec.trajectory.start is None]
-    assert [(t.spec.start.epoch, t.spec.epoch, t.cost) for t in trunk] == [(2, 3, 1.0)]
+    trainings = [task for task in pending.values() if task.kind == "train"]
+    [trunk] = [task for task in trainings if task.spec.trajectory.start is None]
+    assert (trunk.spec.start.epoch, trunk.spec.epoch, trunk.cost) == (2, 3, 1.0)
 
 
-def test_builder_that_fails_fails_its_cells_only(graph_of: GraphOf, capsys: pytest.CaptureFixture[str]) -> None:
-    """A builder that raises, or returns what it may not, is named with where it was to build; the other cells are planned, and
-    nothing is planned for its own."""
+class Raising(harness.EnsembleBuilder):
+    """Raises an error."""
 
-    class Broken(harness.EnsembleBuilder):
-        name = "broken"
+    name = "raising"
 
-        def build(self, cell: harness.Cell) -> Any:
-            raise RuntimeError("no idea")
+    def build(self, cell: harness.Cell) -> Any:
+        raise RuntimeError("no idea")
 
-    class Wrong(Broken):
-        name = "wrong"
 
-        def build(self, cell: harness.Cell) -> Any:
-            return [3]
+class NoHandles(harness.EnsembleBuilder):
+    """Returns numbers."""
 
-    class Endless(Broken):
-        name = "endless"
+    name = "no_handles"
 
-        def build(self, cell: harness.Cell) -> Any:
-            print("not for the output")
-            while True:
-                yield cell.trajectory(member=0).at(1)
+    def build(self, cell: harness.Cell) -> Any:
+        return [3]
 
-    class Foreign(Broken):
-        name = "foreign"
 
-        def build(self, cell: harness.Cell) -> Any:
-            class Strange(harness.Weights):
-                setting, spec, location = cell.setting, {"kind": "strange"}, {}  # type: ignore[assignment]
+class Endless(harness.EnsembleBuilder):
+    """Prints a line, and yields members without end."""
 
-            return [cell.trajectory(member=0).at(3), Strange()]
+    name = "endless"
 
-    catalogue = toys.catalogue(*(("ensemble_builder", cls) for cls in (Broken, Wrong, Endless, Foreign)))
-    graph = graph_of(catalogue, methods=["broken", "wrong", "deep", "endless", "foreign"])
-    broken, wrong, deep, endless, foreign = graph.cells
-    where = "method 'broken' on blobs × perceptron: "
-    assert broken.problem.startswith(f"{where}its builder fails: RuntimeError: no idea (test_graph.py:")
-    assert 'raise RuntimeError("no idea")' in broken.traceback
-    assert wrong.problem.endswith("its builder returns (3,); at least one handle of weights is expected")
-    assert endless.problem.endswith("its builder returns more than 10000 members")
-    assert foreign.problem.endswith("a handle of type Strange is not one the planner knows")
-    assert not deep.problem
+    def build(self, cell: harness.Cell) -> Any:
+        print("a line of the builder")
+        while True:
+            yield cell.trajectory(member=0).at(1)
+
+
+class Foreign(harness.EnsembleBuilder):
+    """Returns a handle of its own type."""
+
+    name = "foreign"
+
+    def build(self, cell: harness.Cell) -> Any:
+        class Strange(harness.Weights):
+            setting = cell.setting
+            spec = {"kind": "strange"}  # type: ignore[assignment]
+            location = {}  # type: ignore[assignment]
+
+        return [cell.trajectory(member=0).at(3), Strange()]
+
+
+BUILDERS: dict[type[harness.EnsembleBuilder], str] = {
+    Raising: r"its builder fails: RuntimeError: no idea \(test_graph\.py:\d+\)",
+    NoHandles: r"its builder returns \(3,\); at least one handle of weights is expected",
+    Endless: r"its builder returns more than 10000 members",
+    Foreign: r"a handle of type Strange is not one the planner knows",
+}
+
+
+@pytest.mark.parametrize("builder", BUILDERS, ids=lambda builder: builder.name)
+def test_builder_that_fails(
+    graph_of: GraphOf, capsys: pytest.CaptureFixture[str], builder: type[harness.EnsembleBuilder]
+) -> None:
+    """Its cell names the method and the problem and has no tasks; the other cell is planned; nothing is printed."""
+    catalogue = toys.catalogue(("ensemble_builder", builder))
+    graph = graph_of(catalogue, methods=[builder.name, "deep"])
+    failed, deep = graph.cells
+    assert re.fullmatch(f"method '{builder.name}' on blobs × perceptron: {BUILDERS[builder]}", failed.problem)
+    assert deep.problem == ""
     assert graph.tasks == graph_of(methods=["deep"]).tasks
+    assert capsys.readouterr().out == ""
+
+
+def test_several_builders_that_fail(graph_of: GraphOf) -> None:
+    """Each of their cells has its own key, and the traceback of a builder that raises is kept."""
+    catalogue = toys.catalogue(*(("ensemble_builder", builder) for builder in BUILDERS))
+    graph = graph_of(catalogue, methods=["raising", "no_handles", "deep", "endless", "foreign"])
     assert len({cell.key for cell in graph.cells}) == 5
-    assert "not for the output" not in capsys.readouterr().out
+    assert graph.tasks == graph_of(methods=["deep"]).tasks
+    assert 'raise RuntimeError("no idea")' in graph.cells[0].traceback
 
 
 @pytest.mark.slow
 def test_ten_thousand_cells_are_planned_linearly(benchmark_of: Callable[..., Any], tmp_path: Path) -> None:
-    """Twice the cells cost about twice the time (a loose bound; the time itself is a benchmark)."""
+    """Twice the cells take less than 3.5 times the time."""
     seconds = []
     for count in (1000, 2000):
         benchmark = benchmark_of(seeds=list(range(count)), methods=["deep", "constrained", "swe", "permuted", "distilled"])
-        began = time.process_time()
+        start = time.process_time()
         graph = plan(benchmark)
-        seconds.append(time.process_time() - began)
+        seconds.append(time.process_time() - start)
         assert len(graph.cells) == 5 * count
     assert seconds[1] < 3.5 * seconds[0]

@@ -1,4 +1,4 @@
-"""Plugins that cannot be used: each is named with its distribution, and stops nobody else."""
+"""Plugins that cannot be used: each is named with its distribution, and the others are loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Install = Callable[..., None]
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Return a function that puts a distribution with one plugin module on the path."""
+    """Return a function that installs a distribution with one plugin module on the path."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def put(distribution: str, module: str, code: str, entry: str | None = None) -> None:
@@ -45,8 +45,8 @@ def register_metrics(register):
 """
 
 
-def test_plugin_that_does_not_import_is_named(install: Install) -> None:
-    """The distribution, the error and the way out stand in one line; the built-in plugins are there."""
+def test_plugin_that_does_not_import(install: Install) -> None:
+    """One line names the distribution, the error and what to do; the built-in plugins are loaded."""
     install("broken-dist", "broken_module", "import no_such_library")
     found = discover()
     assert found.problems == (
@@ -56,14 +56,15 @@ def test_plugin_that_does_not_import_is_named(install: Install) -> None:
     assert {"basin", "vision", "metrics", "engines"} <= set(found.sources)
 
 
-def test_plugin_that_exits_is_named(install: Install) -> None:
-    """A module that calls sys.exit does not end the command."""
+def test_plugin_that_exits(install: Install) -> None:
+    """A module that raises SystemExit is a problem, and does not end the command."""
     install("exits", "exits_module", "raise SystemExit(3)")
-    assert "does not import: SystemExit: 3" in discover().problems[0]
+    [problem] = discover().problems
+    assert "does not import: SystemExit: 3" in problem
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "error"),
     [
         ("raise SystemExit(3)", "SystemExit: 3 (odd_module.py:3)"),
         ("raise GeneratorExit", "GeneratorExit (odd_module.py:3)"),
@@ -72,42 +73,48 @@ def test_plugin_that_exits_is_named(install: Install) -> None:
     ],
 )
 @pytest.mark.parametrize("when", ["imported", "registering"])
-def test_plugin_that_ends_or_shouts(
-    install: Install, capsys: pytest.CaptureFixture[str], code: str, said: str, when: str
+def test_plugin_that_raises_or_prints(
+    install: Install, capsys: pytest.CaptureFixture[str], code: str, error: str, when: str
 ) -> None:
-    """Whatever it does when it is imported or asked for what it registers, the others are there, and a line says so."""
+    """The other plugins are loaded, an error is one printable line, and standard output stays empty."""
     before = {"imported": "#\n#\n", "registering": "import harness\n@harness.hookimpl\ndef register_metrics(register): "}
     install("odd", "odd_module", f"{before[when]}{code}\n")
     catalogue = load_catalogue()
     assert "brier_score" in catalogue.names("metric")
-    assert [said in problem and problem.isprintable() for problem in catalogue.problems] == ([True] if said else [])
+    assert len(catalogue.problems) == (1 if error else 0)
+    for problem in catalogue.problems:
+        assert error in problem
+        assert problem.isprintable()
     assert capsys.readouterr().out == ""
 
 
-def test_misspelt_hook_is_named(install: Install) -> None:
-    """A hook that does not exist is refused, with the nearest one."""
+def test_misspelled_hook(install: Install) -> None:
+    """The problem names the hook and suggests the nearest one; the plugin is not loaded."""
     install("typo", "typo_module", "import harness\n\n@harness.hookimpl\ndef register_metric(register):\n    pass\n")
-    problem = discover().problems[0]
+    found = discover()
+    [problem] = found.problems
     assert "distribution 'typo 1.0' implements an unknown hook 'register_metric'; did you mean 'register_metrics'?" in problem
-    assert "typo_module" not in discover().sources
+    assert "typo_module" not in found.sources
 
 
-def test_wrong_argument_of_a_hook_is_named(install: Install) -> None:
-    """A hook implementation that asks for what there is not is refused by name."""
+def test_hook_with_an_unknown_argument(install: Install) -> None:
+    """The problem names the distribution and the argument."""
     install("args", "args_module", "import harness\n\n@harness.hookimpl\ndef register_metrics(registrar):\n    pass\n")
-    assert "distribution 'args 1.0' is refused" in discover().problems[0]
+    [problem] = discover().problems
+    assert "distribution 'args 1.0' is refused" in problem
+    assert "registrar" in problem
 
 
-def test_two_distributions_with_one_entry_point_name_are_refused(install: Install) -> None:
-    """One would silently hide the other."""
+def test_two_distributions_with_one_entry_point_name(install: Install) -> None:
+    """They are refused, since one would silently hide the other."""
     install("first", "first_module", "", entry="same")
     install("second", "second_module", "", entry="same")
     with pytest.raises(PluginError, match=r"plugin 'same' of distribution '\w+ 1.0' and plugin 'same' of .* have one name"):
         discover()
 
 
-def test_one_module_under_two_names_is_registered_once(install: Install) -> None:
-    """The second is named with its module, in a line without Python objects."""
+def test_one_module_under_two_names(install: Install) -> None:
+    """It is loaded once; the problem names the second distribution and the module."""
     install("first", "shared_module", "")
     install("second", "shared_module", "", entry="zweite")
     (problem,) = discover().problems
@@ -117,8 +124,8 @@ def test_one_module_under_two_names_is_registered_once(install: Install) -> None
     )
 
 
-def test_two_plugins_with_one_name_are_refused(install: Install) -> None:
-    """Both distributions are named, and how to leave one out."""
+def test_two_plugins_that_register_one_name(install: Install) -> None:
+    """The error names the plugins of both."""
     install("mine", "mine_module", METRIC.format(name="brier_score"))
     with pytest.raises(
         PluginError, match=r"metric 'brier_score' is registered twice, by plugin 'metrics' of .* and by plugin 'mine_module'"
@@ -126,8 +133,8 @@ def test_two_plugins_with_one_name_are_refused(install: Install) -> None:
         load_catalogue()
 
 
-def test_disabled_plugins_are_left_out(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the plugin's name or the distribution's."""
+def test_disabled_plugins(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin is disabled by its own name or by the name of its distribution."""
     install("mine", "mine_module", METRIC.format(name="brier_score"))
     install("other-dist", "other_module", "import nothing_there")
     monkeypatch.setenv(DISABLED, "mine_module, other-dist")
@@ -145,13 +152,13 @@ def test_disabled_plugins_are_left_out(install: Install, monkeypatch: pytest.Mon
         ("Options = 3", r"Odd.Options is 3; a subclass of harness.Options"),
     ],
 )
-def test_what_is_no_whole_plugin_is_refused(install: Install, change: str, message: str) -> None:
-    """The hook, the class and the offence are named; the other plugins stay."""
+def test_invalid_plugin_class(install: Install, change: str, message: str) -> None:
+    """The problem names the hook, the class and what is wrong; the other plugins are loaded."""
     code = METRIC.format(name="odd").replace("    def measure(self, ensemble):\n        return []\n", "")
     body = "" if "measure" in change else "    def measure(self, ensemble):\n        return []\n"
     install("odd", "odd_module", code.replace("    name = 'odd'\n", f"    name = 'odd'\n{body}    {change}\n"))
     catalogue = load_catalogue()
-    assert len(catalogue.problems) == 1
-    assert message in catalogue.problems[0]
-    assert "distribution 'odd 1.0' cannot register: PluginError: register_metrics:" in catalogue.problems[0]
+    [problem] = catalogue.problems
+    assert message in problem
+    assert "distribution 'odd 1.0' cannot register: PluginError: register_metrics:" in problem
     assert "brier_score" in catalogue.names("metric")

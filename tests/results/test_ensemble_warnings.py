@@ -1,4 +1,4 @@
-"""Which ensembles are degenerate, by hand-made logits; and what a run of such ensembles writes, whoever built them."""
+"""Warnings of degenerate ensembles: from invented logits and keys, and in the rows of whole runs."""
 
 from __future__ import annotations
 
@@ -30,130 +30,134 @@ def labels_of(examples: int, classes: int = 10) -> np.ndarray:
 
 
 def member(labels: np.ndarray, accuracy: float, seed: int = 0, classes: int = 10) -> np.ndarray:
-    """Return logits (examples, classes) that are right on a share of the examples, spread evenly."""
-    draws = np.random.default_rng(seed)
-    logits = draws.normal(size=(len(labels), classes)).astype(np.float32)
-    right = np.floor(np.arange(1, len(labels) + 1) * accuracy) > np.floor(np.arange(len(labels)) * accuracy)
-    answers = np.where(right, labels, (labels + 1 + seed) % classes)
-    logits[np.arange(len(labels)), answers] = 6
+    """Return logits (examples, classes) that are right on a share `accuracy` of the examples, spread evenly."""
+    examples = np.arange(len(labels))
+    logits = np.random.default_rng(seed).normal(size=(len(labels), classes)).astype(np.float32)
+    right = np.floor((examples + 1) * accuracy) > np.floor(examples * accuracy)
+    logits[examples, np.where(right, labels, (labels + 1 + seed) % classes)] = 6
     return logits
 
 
+def members(labels: np.ndarray, *accuracies: float, classes: int = 10) -> np.ndarray:
+    """Return logits (members, examples, classes) of different members with these accuracies."""
+    return np.stack([member(labels, accuracy, seed, classes) for seed, accuracy in enumerate(accuracies)])
+
+
 def test_sound_members() -> None:
-    """Three different networks that learned something are an ensemble."""
+    """Three different networks above chance have no warning."""
     labels = labels_of(400)
-    assert ensemble_warnings(np.stack([member(labels, 0.9, j) for j in range(3)]), labels) == ()
+    assert ensemble_warnings(members(labels, 0.9, 0.9, 0.9), labels) == ()
 
 
 def test_all_members_are_one_network() -> None:
-    """Equal logits are equal networks, however good."""
+    """Equal logits count as one network, whatever their accuracy."""
     labels = labels_of(400)
     assert ensemble_warnings(np.stack([member(labels, 0.9)] * 3), labels) == (ALL_COPIES,)
 
 
 def test_some_members_are_one_network() -> None:
-    """A copy among different networks is counted."""
+    """The warning counts the different networks."""
     labels = labels_of(400)
-    first, second = member(labels, 0.9, 0), member(labels, 0.9, 1)
+    first, second = members(labels, 0.9, 0.9)
     assert ensemble_warnings(np.stack([first, second, first]), labels) == (SOME_COPIES,)
 
 
 def test_copies_that_differ_by_rounding() -> None:
-    """One network evaluated on another device, or with its units permuted, is the same network."""
+    """Logits that differ by rounding are of one network, logits that differ by 0.01 are not."""
     labels = labels_of(400)
-    first = member(labels, 0.9)
-    close = first * np.float32(1 + 1e-6)
-    assert ensemble_warnings(np.stack([first, close, first]), labels) == (ALL_COPIES,)
-    assert ensemble_warnings(np.stack([first, first + np.float32(0.01), member(labels, 0.9, 1)]), labels) == ()
+    first, second = members(labels, 0.9, 0.9)
+    rounded = first * np.float32(1 + 1e-6)
+    shifted = first + np.float32(0.01)
+    assert ensemble_warnings(np.stack([first, rounded, first]), labels) == (ALL_COPIES,)
+    assert ensemble_warnings(np.stack([first, shifted, second]), labels) == ()
 
 
 def test_members_with_equal_classes_but_other_logits() -> None:
-    """Members that agree on every class are not thereby equal."""
+    """Members that predict the same classes with different logits are different networks."""
     labels = labels_of(400)
-    logits = np.stack([member(labels, 1.0, j) for j in range(3)])
-    assert ensemble_warnings(logits, labels) == ()
+    assert ensemble_warnings(members(labels, 1.0, 1.0, 1.0), labels) == ()
 
 
 def test_one_member() -> None:
-    """One network is no ensemble."""
+    """One network gets a warning, however good it is."""
     labels = labels_of(400)
-    assert ensemble_warnings(member(labels, 0.9)[None], labels) == (ONE,)
+    assert ensemble_warnings(members(labels, 0.9), labels) == (ONE,)
 
 
 def test_one_member_at_chance() -> None:
-    """Both are said."""
+    """Both warnings are given."""
     labels = labels_of(400)
-    assert ensemble_warnings(member(labels, 0.1)[None], labels) == (ONE, f"its one member is {CHANCE}")
+    assert ensemble_warnings(members(labels, 0.1), labels) == (ONE, f"its one member is {CHANCE}")
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "told"),
+    ("accuracies", "warning"),
     [((0.9, 0.1, 0.9), f"1 of 3 members is {CHANCE}"), ((0.1, 0.9, 0.0), f"2 of 3 members are {CHANCE}")],
 )
-def test_some_members_at_chance(accuracies: Sequence[float], told: str) -> None:
-    """They are counted."""
+def test_some_members_at_chance(accuracies: Sequence[float], warning: str) -> None:
+    """The warning counts them."""
     labels = labels_of(400)
-    logits = np.stack([member(labels, accuracy, j) for j, accuracy in enumerate(accuracies)])
-    assert ensemble_warnings(logits, labels) == (told,)
+    assert ensemble_warnings(members(labels, *accuracies), labels) == (warning,)
 
 
 def test_all_members_at_chance() -> None:
-    """All of them are said to be."""
+    """The warning is about all members."""
     labels = labels_of(400)
-    logits = np.stack([member(labels, 0.1, j) for j in range(3)])
-    assert ensemble_warnings(logits, labels) == (f"all 3 members are {CHANCE}",)
+    assert ensemble_warnings(members(labels, 0.1, 0.1, 0.1), labels) == (f"all 3 members are {CHANCE}",)
 
 
-@pytest.mark.parametrize(("accuracy", "at_chance"), [(0.14, True), (0.15, False)])
-def test_the_limit_is_three_standard_errors(accuracy: float, at_chance: bool) -> None:
-    """Of ten equal classes and 400 images: 0.1 + 3·√(0.1·0.9/400) = 0.145."""
+BOTH_AT_CHANCE = (f"all 2 members are {CHANCE}",)
+
+
+@pytest.mark.parametrize(("accuracy", "warnings"), [(0.14, BOTH_AT_CHANCE), (0.15, ())])
+def test_accuracy_near_the_limit(accuracy: float, warnings: tuple[str, ...]) -> None:
+    """With ten equal classes and 400 images the limit is three standard errors: 0.1 + 3·√(0.1·0.9/400) = 0.145."""
     labels = labels_of(400)
-    logits = np.stack([member(labels, accuracy, j) for j in range(2)])
-    assert bool(ensemble_warnings(logits, labels)) == at_chance
+    assert ensemble_warnings(members(labels, accuracy, accuracy), labels) == warnings
 
 
-@pytest.mark.parametrize(("accuracy", "at_chance"), [(0.90, True), (0.94, False)])
-def test_the_limit_of_unequal_classes(accuracy: float, at_chance: bool) -> None:
-    """Where nine images of ten are of one class, always saying so is right on 90 %: 0.9 + 3·√(0.9·0.1/1000) = 0.928."""
+@pytest.mark.parametrize(("accuracy", "warnings"), [(0.90, BOTH_AT_CHANCE), (0.94, ())])
+def test_accuracy_near_the_limit_of_unequal_classes(accuracy: float, warnings: tuple[str, ...]) -> None:
+    """With 90 % of 1000 images in one class the limit is 0.9 + 3·√(0.9·0.1/1000) = 0.928."""
     labels = np.where(np.arange(1000) % 10, 0, 1)
-    logits = np.stack([member(labels, accuracy, j, classes=3) for j in range(2)])
-    assert bool(ensemble_warnings(logits, labels)) == at_chance
+    assert ensemble_warnings(members(labels, accuracy, accuracy, classes=3), labels) == warnings
 
 
 @pytest.mark.parametrize("examples", [1, 2, 4, 8, 10])
-def test_small_test_sets_do_not_tell_chance_from_skill(examples: int) -> None:
-    """Good members are not marked, nor those that are wrong on an image or two by bad luck."""
+def test_small_test_set(examples: int) -> None:
+    """With at most ten images, neither perfect members nor members at chance have a warning."""
     labels = labels_of(examples, 2)
     for accuracy in (1.0, 0.5):
-        logits = np.stack([member(labels, accuracy, j, classes=2) for j in (0, 2)])
+        logits = np.stack([member(labels, accuracy, seed, classes=2) for seed in (0, 2)])
         assert ensemble_warnings(logits, labels) == ()
 
 
-def test_a_good_member_on_a_test_set_of_twenty() -> None:
-    """Of two classes, three standard errors would be 0.335; a member that is right on 80 % is not at chance."""
+def test_good_members_on_twenty_images() -> None:
+    """Members with an accuracy of 80 % have no warning, though with two classes three standard errors are 0.335."""
     labels = labels_of(20, 2)
-    assert ensemble_warnings(np.stack([member(labels, 0.8, j, classes=2) for j in (0, 2)]), labels) == ()
+    logits = np.stack([member(labels, 0.8, seed, classes=2) for seed in (0, 2)])
+    assert ensemble_warnings(logits, labels) == ()
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-5])
 def test_constant_outputs_on_a_small_test_set(noise: float) -> None:
-    """A network that (nearly) ignores its input is at chance, whatever the number of images."""
+    """Networks whose outputs are constant up to rounding are at chance, whatever the number of images."""
     labels = labels_of(4, 2)
-    constants = np.stack([np.tile(np.float32([1, j + 2]), (4, 1)) for j in range(3)])
+    constants = np.stack([np.tile(np.float32([1, logit]), (4, 1)) for logit in (2, 3, 4)])
     constants += np.random.default_rng(0).uniform(-noise, noise, constants.shape).astype(np.float32)
     assert ensemble_warnings(constants, labels) == (f"all 3 members are {CHANCE}",)
 
 
-def test_test_sets_of_one_class_and_of_nothing() -> None:
-    """There is nothing to be better than."""
+def test_test_set_of_one_class_or_no_image() -> None:
+    """Members on a test set of one class have no warning; on an empty one their predictions are equal."""
     labels = np.zeros(400, dtype=np.int64)
-    logits = np.stack([member(labels, 1.0, j) for j in range(3)])
+    logits = members(labels, 1.0, 1.0, 1.0)
     assert ensemble_warnings(logits, labels) == ()
     assert ensemble_warnings(logits[:, :0], labels[:0]) == (ALL_COPIES,)
 
 
-def test_what_the_members_keys_say() -> None:
-    """Before anything is measured, equal keys are equal networks."""
+def test_keys_of_planned_members() -> None:
+    """Before anything is measured, members with equal keys count as one network."""
     assert planned_warnings([]) == ()
     assert planned_warnings(["a"]) == (ONE,)
     assert planned_warnings(["a", "b", "c"]) == ()
@@ -161,11 +165,11 @@ def test_what_the_members_keys_say() -> None:
     assert planned_warnings(["a"] * 3) == (ALL_COPIES,)
 
 
-# Runs
+# Whole runs
 
 
 class Repeated(harness.EnsembleBuilder):
-    """The same checkpoint, over and over."""
+    """The same checkpoint as every member."""
 
     name = "repeated"
 
@@ -174,7 +178,7 @@ class Repeated(harness.EnsembleBuilder):
 
 
 class Single(harness.EnsembleBuilder):
-    """One network, whatever the size asked for."""
+    """One member, whatever the requested size."""
 
     name = "single"
 
@@ -183,7 +187,7 @@ class Single(harness.EnsembleBuilder):
 
 
 class Copying(harness.Derivation):
-    """A copy of a network, under a key of its own."""
+    """A copy of a network, with its own key."""
 
     name = "copying"
 
@@ -192,12 +196,13 @@ class Copying(harness.Derivation):
 
 
 class Copied(harness.EnsembleBuilder):
-    """A network, a copy of it, and another network: equal weights under different keys."""
+    """A network, a copy of it with its own key, and another network."""
 
     name = "copied"
 
     def build(self, cell: harness.Cell) -> Sequence[harness.Weights]:
-        first, other = (cell.trajectory(member=j).at(cell.epochs) for j in range(2))
+        first = cell.trajectory(member=0).at(cell.epochs)
+        other = cell.trajectory(member=1).at(cell.epochs)
         return [first, *cell.derive(Copying(Copying.Options()), (first,), 1), other]
 
 
@@ -208,35 +213,38 @@ METRICS = ["ensemble_accuracy", {"joint_connectivity": {"draws": 3}}]
 
 
 def warnings_of(lab: Lab) -> dict[str, set[str]]:
-    """Return the warnings of each method's rows."""
+    """Return the different warnings in each method's rows."""
     found: dict[str, set[str]] = {}
     for row in load_rows(lab.out):
         found.setdefault(row.method, set()).add(row.warning)
     return found
 
 
-def test_degenerate_methods_of_a_third_party_win_nothing(graph_of: GraphOf, lab: Lab) -> None:
-    """Copies of one network and a single network have perfect connectivity; every row of them is marked, and deep wins."""
+def test_degenerate_methods_on_the_board(graph_of: GraphOf, lab: Lab) -> None:
+    """Copies and a single network have perfect connectivity; all their rows have a warning, and only deep can be best."""
     graph = graph_of(CATALOGUE, methods=["repeated", "single", "deep"], metrics=METRICS)
     lab.run(graph, CATALOGUE)
     assert warnings_of(lab) == {"repeated": {ALL_COPIES}, "single": {ONE}, "deep": {""}}
     [table] = board({"out": read_rows(lab.out)}).tables
-    winners = {entry.method for entries in table.entries for entry in entries if entry.best}
-    assert winners == {"deep"}
-    assert next(e.mean for e in table.entries[0] if e.metric == "joint_connectivity") == 0.0
+    best = set()
+    for entries in table.entries:
+        best |= {entry.method for entry in entries if entry.best}
+    assert best == {"deep"}
+    [connectivity] = [entry.mean for entry in table.entries[0] if entry.metric == "joint_connectivity"]
+    assert connectivity == 0.0
     text = render(board({"out": read_rows(lab.out)}))
     assert f"- seed 0 of repeated: {ALL_COPIES}\n" in text
     assert f"- seed 0 of single: {ONE}\n" in text
 
 
 def test_equal_weights_under_different_keys(graph_of: GraphOf, lab: Lab) -> None:
-    """What tells is what the members predict, not what they are called."""
+    """Equal predictions give a warning, though the keys differ."""
     lab.run(graph_of(CATALOGUE, methods=["copied", "deep"], metrics=METRICS), CATALOGUE)
     assert warnings_of(lab) == {"copied": {SOME_COPIES}, "deep": {""}}
 
 
-def test_members_at_chance_in_a_run(graph_of: GraphOf, lab: Lab) -> None:
-    """A network that ignores its input is at chance, and so are all its members."""
+def test_run_of_members_at_chance(graph_of: GraphOf, lab: Lab) -> None:
+    """Networks that ignore their input have the warning that all members are at chance."""
 
     class Deaf(toys.Perceptron):
         name = "deaf"
@@ -253,8 +261,8 @@ def test_members_at_chance_in_a_run(graph_of: GraphOf, lab: Lab) -> None:
     assert warnings_of(lab) == {"deep": {f"all 3 members are {CHANCE}"}}
 
 
-def test_rows_that_are_not_measured_yet_say_what_their_keys_say(graph_of: GraphOf, lab: Lab) -> None:
-    """A run that is stopped at once marks what the plan tells."""
+def test_rows_that_are_not_measured_yet(graph_of: GraphOf, lab: Lab) -> None:
+    """A run that is stopped at once writes the warnings that follow from the plan."""
     graph = graph_of(CATALOGUE, methods=["repeated", "single", "deep"], metrics=METRICS)
     with pytest.raises(harness.errors.Interrupted):
         lab.run(graph, CATALOGUE, stopping=lambda: True)

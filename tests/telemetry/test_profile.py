@@ -1,4 +1,4 @@
-"""Where the time went: the stopwatch of a process, and the profile of a run made of what processes tell."""
+"""Time by phase: the stopwatch of one process, and the profile of a run, computed from the events of its processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.telemetry.stopwatch import Stopwatch
 
 
 class Clock:
-    """Seconds that pass when told so."""
+    """A clock that a test moves."""
 
     now = 100.0
 
@@ -21,8 +21,8 @@ class Clock:
         return self.now
 
 
-def test_every_second_has_one_phase() -> None:
-    """An inner phase's seconds are not the outer one's, and a lap starts anew."""
+def test_nested_phases() -> None:
+    """The seconds of an inner phase are not counted for the outer one, and each lap starts at zero."""
     clock = Clock()
     watch = Stopwatch("waiting", clock)
     clock.now += 1
@@ -41,7 +41,7 @@ def test_every_second_has_one_phase() -> None:
 
 
 def test_phase_ends_with_an_error() -> None:
-    """What comes after it belongs to the phase around it."""
+    """Time after the error belongs to the outer phase."""
     clock = Clock()
     watch = Stopwatch("waiting", clock)
     with contextlib.suppress(KeyError), watch("training"):
@@ -51,15 +51,16 @@ def test_phase_ends_with_an_error() -> None:
     assert watch.lap() == {"waiting": 3.0, "training": 2.0}
 
 
-def tell(profile: Profile, process: int, **seconds: float) -> None:
+def add_phases(profile: Profile, process: int, **seconds: float) -> None:
+    """Send a profile the seconds of a process by phase."""
     profile(PhasesMeasured(process=process, seconds=seconds))
 
 
-def test_run_that_works_itself_is_its_own_profile() -> None:
-    """Laps add up; what has no name is not explained."""
+def test_run_without_workers() -> None:
+    """Laps are summed; the phase `other` does not count as explained."""
     profile = Profile(1)
-    tell(profile, 1, starting=1.0, store=2.0)
-    tell(profile, 1, store=3.0, other=4.0)
+    add_phases(profile, 1, starting=1.0, store=2.0)
+    add_phases(profile, 1, store=3.0, other=4.0)
     report = profile.report(0.0)
     assert report["wall_seconds"] == 10
     assert report["phases"] == {"other": 4.0, "starting": 1.0, "store": 5.0}
@@ -67,16 +68,16 @@ def test_run_that_works_itself_is_its_own_profile() -> None:
     assert summarize(report) == "10.0 s: store 50.0 %, other 40.0 %, starting 10.0 %; 60.0 % explained"
 
 
-def test_workers_are_added_up_and_the_killed_ones_time_is_lost() -> None:
-    """What a killed one did since its last word is lost, and of one that never spoke everything is."""
+def test_workers_of_which_one_is_killed_and_one_never_ready() -> None:
+    """Workers are summed; time of a killed worker since its last event is lost, and all time of one that sent none."""
     profile = Profile(1)
-    tell(profile, 1, waiting=20.0)
-    for worker, began in ((2, 1000.0), (3, 1000.0), (4, 1005.0)):
-        profile(WorkerStarted(process=worker, time=began))
+    add_phases(profile, 1, waiting=20.0)
+    for worker, started in ((2, 1000.0), (3, 1000.0), (4, 1005.0)):
+        profile(WorkerStarted(process=worker, time=started))
     for worker in (2, 3):
         profile(WorkerReady(process=worker, time=1004.0))
-        tell(profile, worker, starting=1.0, training=10.0, waiting=2.0)
-    tell(profile, 2, waiting=2.0)
+        add_phases(profile, worker, starting=1.0, training=10.0, waiting=2.0)
+    add_phases(profile, 2, waiting=2.0)
     for worker, code in ((2, 0), (3, -9)):
         profile(WorkerEnded(process=worker, time=1018.5, code=code))
     report = profile.report(1020.0)
@@ -86,6 +87,6 @@ def test_workers_are_added_up_and_the_killed_ones_time_is_lost() -> None:
     assert summarize(report).startswith("20.0 s in 3 workers: training 38.5 %, lost 33.7 %")
 
 
-def test_nothing_told_is_nothing_divided() -> None:
-    """A run that failed before it did anything has a profile too."""
+def test_profile_without_phases() -> None:
+    """A run that failed before it did anything is fully explained."""
     assert Profile(1).report(0.0)["explained"] == 100
