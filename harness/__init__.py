@@ -3,8 +3,8 @@
 What a plugin needs is here; importing it costs no torch.
 """
 
-from harness.early_interrupt import quiet_interrupts
-from harness.safe_path import drop_working_folder
+from harness.startup.early_interrupt import quiet_interrupts
+from harness.startup.safe_path import drop_working_folder
 
 drop_working_folder()  # before anything else is imported, which a file in the working folder could replace
 quiet_interrupts()

@@ -21,8 +21,7 @@ PLUGINS = ROOT / "plugins"
 
 # From the bottom up: a module imports from packages of lower layers, or from its own package.
 LAYERS = [
-    ["safe_path", "text"],
-    ["early_interrupt"],
+    ["startup", "text"],
     ["errors", "streams"],
     ["files"],
     ["telemetry", "results"],

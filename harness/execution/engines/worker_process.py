@@ -17,7 +17,7 @@ from harness.api.engine import EngineContext
 from harness.api.task import Outcome, Task
 from harness.errors import HarnessError
 from harness.execution.worker_messages import Refusal, parse_message
-from harness.safe_path import interpreter_arguments
+from harness.startup.safe_path import interpreter_arguments
 from harness.telemetry.events import Event, TaskStarted, TaskWaiting, WorkerEnded, WorkerReady, WorkerStarted
 
 _JOIN_SECONDS = 10.0  # time for the thread that reads the remaining output of an ended process

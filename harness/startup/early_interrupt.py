@@ -9,7 +9,7 @@ import os
 import sys
 from types import TracebackType
 
-from harness.safe_path import started_as_module
+from harness.startup.safe_path import started_as_module
 
 EXIT_CODE = 130
 
