@@ -1,4 +1,4 @@
-"""The example plugins on the page about plugins: each keeps its contract, and a benchmark of all of them does what the page says."""
+"""The example plugins on the page: each keeps its contract, and a benchmark of all of them does what the page says."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ def test_cosine_cycles_train_once_per_cycle(board: Finished) -> None:
 
 def test_cosine_cycles_that_do_not_fit() -> None:
     """The check names the recipe's epochs and the members."""
-    with pytest.raises(ValueError, match="^epochs is 4; a multiple of the 3 members, one cycle per member$"):
+    with pytest.raises(ValueError, match=r"^epochs is 4; a multiple of the 3 members, one cycle per member$"):
         example("ensemble_builder", "cosine_cycles").check(harness.Recipe(epochs=4), 3)
 
 
