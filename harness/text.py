@@ -54,15 +54,27 @@ def plain_lines(text: str) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the type, the message, and the file and line of an error, on one line."""
+    """Return the type, the message, and the file and line of an error, on one line.
+
+    Of an error of pydantic, which takes several lines with links, it is the first problem.
+    """
     try:
-        text = single_line(str(error))
+        text = single_line(_message(error))
     except Exception:  # the __str__ of a plugin's exception may raise anything
         text = "(its message cannot be read)"
     if len(text) > _MAX_CHARACTERS:
         text = f"{text[:_MAX_CHARACTERS]}… ({len(text)} characters)"
     separator = ": " if text else ""
     return f"{type(error).__name__}{separator}{text}{_location(error)}"
+
+
+def _message(error: BaseException) -> str:
+    """Return an error's message."""
+    if type(error).__module__.startswith("pydantic") and hasattr(error, "errors") and hasattr(error, "title"):
+        problem = error.errors(include_url=False)[0]
+        path = ".".join(str(step) for step in (error.title, *problem["loc"]))
+        return f"{path}: {problem['msg']}"
+    return str(error)
 
 
 def _location(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from harness.api.interfaces import Derivation, Objective
 from harness.api.options import options_json
 from harness.api.recipe import Recipe
 from harness.api.scalars import integer, truth
-from harness.api.schedules import AnySchedule, Constant, Schedule
+from harness.api.schedules import AnySchedule, Constant, Schedule, WarmupCosine
 from harness.api.setting import ContentAddressed, Setting
 from harness.api.specs import CheckpointSpec, DerivationSpec, DerivedSpec, TrajectorySpec, WeightsLocation
 from harness.api.task import FORMAT, key_of
@@ -119,6 +119,10 @@ class Trajectory(ContentAddressed):
 
     def _check_schedule(self) -> None:
         """Refuse other values than schedules; give equal trainings equal fields."""
+        recipe = self.setting.recipe
+        begins_with_training = isinstance(self.schedule, WarmupCosine) and self.schedule_start == 0
+        if begins_with_training and self.schedule == WarmupCosine.of(recipe, recipe.epochs):
+            self._set("schedule", None)  # the recipe's own, spelled out
         if self.schedule is None or isinstance(self.schedule, Constant):
             self._set("schedule_start", 0)  # it does not matter when these began
         if self.schedule is not None and not isinstance(self.schedule, get_args(get_args(AnySchedule)[0])):

@@ -246,3 +246,12 @@ def test_derived_weights_can_be_trained_on() -> None:
     assert fork.at(6) == mean
     assert mean.fork() != run
     assert fork.at(10).fork(order=3).at(10) == fork.at(10)
+
+
+def test_schedule_of_the_recipe_spelled_out() -> None:
+    """It is the recipe's own: one training, not two with equal weights."""
+    c = cell()
+    spelled = schedules.WarmupCosine.of(c.recipe, c.epochs)
+    assert c.trajectory(0, schedule=spelled) == c.trajectory(0)
+    assert c.trajectory(0, schedule=schedules.WarmupCosine.of(c.recipe, c.epochs + 1)) != c.trajectory(0)
+    assert c.trajectory(0).at(3).fork(schedule=spelled) != c.trajectory(0)
