@@ -200,7 +200,7 @@ def test_equal_failures(screen_of: Callable[..., Screen]) -> None:
 
 
 def test_run_in_a_terminal(tmp_path: Path) -> None:
-    """No frame precedes the lines about plan and engine, and every frame is erased before the board."""
+    """No frame precedes the lines about plan and engine, and every frame is erased before the board, which fits."""
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(FILE))
     written = run_in_terminal(tmp_path, "run", "small.yaml", "--workers", "1")
     before, _, after = written.partition("local engine:")
@@ -209,6 +209,7 @@ def test_run_in_a_terminal(tmp_path: Path) -> None:
     frames, board = after.split("###", 1)
     assert frames.rstrip().endswith("\x1b[2K")  # the last thing done to the frame is to erase it
     assert "━" not in board
+    assert max(len(line) for line in ESCAPE.sub("", board).splitlines() if line.startswith("|")) <= 60
 
 
 def test_notebook_without_widgets(tmp_path: Path) -> None:
