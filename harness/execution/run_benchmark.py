@@ -152,6 +152,7 @@ def _run(runner: Runner, settings: RunSettings) -> Status:
 def _write(runner: Runner, settings: RunSettings, status: str) -> None:
     """Write `run.json` and `leaderboard.md` beside the rows."""
     folder, graph, state = runner.out, runner.graph, runner.state
+    plugins = [source.to_json() for source in runner.context.catalogue.sources]
     facts = {
         "benchmark": graph.benchmark.resolved(),
         "status": status,
@@ -160,7 +161,7 @@ def _write(runner: Runner, settings: RunSettings, status: str) -> None:
         "store": str(runner.store.root.resolve()),
         "device": runner.context.device,
         "command": list(settings.command),
-        "provenance": provenance(),
+        "provenance": {**provenance(), "plugins": plugins},
         "members": members(graph),
     }
     write_atomically(folder / "run.json", json.dumps(facts, indent=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -59,8 +59,12 @@ class Catalogue:
         registrations: list[Registration],
         problems: tuple[str, ...] = (),
         observers: Mapping[str, Observer] | None = None,
+        sources: Iterable[Source] = (),
     ) -> None:
         self.problems, self.observers = problems, dict(observers or {})
+        found = {*sources, *(new.source for new in registrations)}
+        self.sources = tuple(sorted(found, key=lambda source: source.plugin))
+        """The loaded plugins, also those that only observe events."""
         self._by_name: dict[tuple[str, str], Registration] = {}
         for new in registrations:
             old = self._by_name.setdefault((new.kind, new.name), new)
@@ -148,6 +152,7 @@ def load_catalogue(discovery: Discovery | None = None) -> Catalogue:
     found = discover() if discovery is None else discovery
     registrations: list[Registration] = []
     problems = list(found.problems)
+    loaded: list[Source] = []
     for source in found.sources.values():
         mine: list[Registration] = []
         others = [p for p in found.manager.get_plugins() if found.manager.get_name(p) != source.plugin]
@@ -161,12 +166,13 @@ def load_catalogue(discovery: Discovery | None = None) -> Catalogue:
             problems.append(f"{source} cannot register: {describe_error(error)}")
         else:
             registrations += mine
+            loaded.append(source)
     observers: dict[str, Observer] = {}
     for impl in found.manager.hook.observe_event.get_hookimpls():
         others = [p for p in found.manager.get_plugins() if p is not impl.plugin]
         hook_caller = found.manager.subset_hook_caller("observe_event", others)
         observers[str(found.sources[impl.plugin_name])] = partial(_show, hook_caller)
-    return Catalogue(registrations, tuple(problems), observers)
+    return Catalogue(registrations, tuple(problems), observers, loaded)
 
 
 def _show(hook_caller: Any, event: Event) -> None:
