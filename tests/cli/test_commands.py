@@ -135,7 +135,7 @@ def test_list(tmp_path: Path) -> None:
     text = run_harness("list", cwd=tmp_path).stdout
     assert "joint_connectivity" in text
     assert "batchnorm" in text
-    assert "did you mean 'metric'" in run_harness("list", "metrix", cwd=tmp_path, code=2).stderr
+    assert "did you mean 'metrics'?" in run_harness("list", "metrix", cwd=tmp_path, code=2).stderr
 
 
 def test_leaderboard(home: Path, tmp_path: Path) -> None:
