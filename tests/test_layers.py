@@ -95,7 +95,7 @@ NAMED_ON_PURPOSE = {
     ),
     "cli/new_plugin.py": (
         "the template's try.yaml runs on what comes with the distribution",
-        {"ensemble_accuracy", "joint_connectivity", "resnet20"},
+        {"ensemble_accuracy", "mean_member_accuracy", "joint_connectivity"},
     ),
 }
 """File or folder of the core → why its texts name plugins, and which ones."""
