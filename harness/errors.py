@@ -47,6 +47,10 @@ class StoreError(UserError):
     """A store that cannot be read or written, because of permissions or a full disk, for example."""
 
 
+class UnknownKey(StoreError):
+    """A key, or the start of one, that no object and no task of a store has."""
+
+
 class RunStopped(UserError):
     """A run that stopped early because the store or the run's folder cannot be written. Finished tasks are stored."""
 

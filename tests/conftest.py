@@ -20,6 +20,7 @@ from harness.benchmark import Benchmark, load_benchmark
 from harness.execution.annotator import EventAnnotator
 from harness.execution.context import RunContext
 from harness.execution.engines.local import LocalEngine
+from harness.execution.run_plan import RunPlan
 from harness.execution.run_state import RunState
 from harness.execution.runner import Runner
 from harness.execution.siblings import SiblingPolicy
@@ -102,8 +103,9 @@ class Lab:
         siblings: SiblingPolicy | None = None,
     ) -> RunState:
         """Run a graph in this process, on the lab's own store unless another is given."""
+        plan_of_run = RunPlan(graph)
         observers = {"test": self.events.append, "more": observe}
-        log = EventLog(self.out / "events.jsonl", observers, EventAnnotator(graph, self.out))
+        log = EventLog(self.out / "events.jsonl", observers, EventAnnotator(plan_of_run, self.out))
         store = store or self.store
         context = RunContext(
             catalogue or toys.catalogue(),
@@ -116,7 +118,7 @@ class Lab:
         )
         try:
             engine = LocalEngine(LocalEngine.Options(workers=1))
-            return Runner(graph, store, engine, context, self.out).run()
+            return Runner(plan_of_run, store, engine, context, self.out).run()
         finally:
             log.close()
 

@@ -19,6 +19,7 @@ import toys
 from harness.benchmark import Benchmark, load_benchmark
 from harness.execution.context import RunContext
 from harness.execution.engines.local import LocalEngine
+from harness.execution.run_plan import RunPlan
 from harness.execution.runner import Runner
 from harness.plan.planner import plan
 from harness.store import Store
@@ -51,7 +52,7 @@ def run(benchmark: Benchmark, folder: Path, emit: Callable[[Event], None] = lamb
     store = Store(folder / "store")
     context = RunContext(toys.catalogue(), store.root, folder, "cpu", emit, lambda: False)
     engine = LocalEngine(LocalEngine.Options(workers=1))
-    return Runner(plan(benchmark), store, engine, context, folder).run().done
+    return Runner(RunPlan(plan(benchmark)), store, engine, context, folder).run().done
 
 
 def resident_megabytes() -> float:

@@ -23,6 +23,7 @@ from harness.benchmark import load_benchmark
 from harness.execution.context import RunContext
 from harness.execution.engines.local import LocalEngine
 from harness.execution.engines.worker_process import worker_environment
+from harness.execution.run_plan import RunPlan
 from harness.execution.runner import Runner
 from harness.plan.planner import plan
 from harness.registry.catalogue import Catalogue, Registration, load_catalogue
@@ -110,7 +111,7 @@ def run_harness(folder: Path, run: dict[str, Any]) -> float:
     store = Store(folder / "store")
     with contextlib.closing(EventLog(folder / "events.jsonl", {})) as log:
         context = RunContext(plugins, store.root, folder, "cpu", log, lambda: False)
-        Runner(graph, store, LocalEngine(LocalEngine.Options(workers=1)), context, folder).run()
+        Runner(RunPlan(graph), store, LocalEngine(LocalEngine.Options(workers=1)), context, folder).run()
     rows = read_rows(folder)
     return float(rows[rows["metric"] == "ensemble_accuracy"]["value"].iloc[0])
 

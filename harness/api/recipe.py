@@ -79,8 +79,13 @@ class Recipe(Options):
             raise ValueError("nesterov is true and momentum is 0; Nesterov's form needs a momentum above 0")
         return self
 
+    def check_train_size(self, train_size: int) -> None:
+        """Raise `ValueError` if a batch is larger than the training set: it could not be filled."""
+        if self.batch_size > train_size:
+            raise ValueError(f"batch_size is {self.batch_size}; at most {train_size}, the number of training images")
+
     def steps_per_epoch(self, train_size: int) -> int:
-        """Return the number of whole batches per epoch, at least 1. A batch is never larger than the data set."""
+        """Return the number of whole batches per epoch, at least 1. Benchmarks with larger batches than data are refused."""
         return max(1, train_size // self.batch_size)
 
     def cosine(self, epoch: float) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from harness.api.builder import EnsembleBuilder
+from harness.api.interfaces import Dataset
 from harness.api.normalization import normalization_of
 from harness.api.recipe import Recipe
 from harness.benchmark.entries import Variant
@@ -70,7 +71,7 @@ class SettingsResolver:
         for error in errors:
             self._reporter.report_for_setups(layers[-1].path, "recipe", error, setups)
         if recipe is not None and self._datasets:
-            self._check_images(recipe, layers, setups)
+            self._check_data(recipe, layers, setups)
         settings = {}
         for block in blocks:
             for key, value in block.method_options.items():
@@ -82,13 +83,15 @@ class SettingsResolver:
                 methods.append(method)
         return ResolvedSettings(recipe, tuple(methods))
 
-    def _check_images(self, recipe: Recipe, layers: Sequence[RecipeLayer], setups: Sequence[SetupIndex]) -> None:
-        """Report parts of a recipe that do not fit the images of its datasets."""
+    def _check_data(self, recipe: Recipe, layers: Sequence[RecipeLayer], setups: Sequence[SetupIndex]) -> None:
+        """Report parts of a recipe that do not fit the images of its datasets, or their number."""
         for index in sorted({dataset for dataset, _ in setups}):
             affected = [setup for setup in setups if setup[0] == index]
             dataset = self._datasets[index].plugin
             for error in check_errors(normalization_of, recipe, dataset):
                 self._reporter.report_for_setups(_origin(layers, ("normalization",)), "recipe", error, affected)
+            for error in batch_errors(recipe, dataset):
+                self._reporter.report_for_setups(_origin(layers, ("batch_size",)), "recipe", error, affected)
             for error in check_errors(recipe.augmentation.check_images, dataset.shape):
                 path = _origin(layers, ("augmentation", "crop_padding"))
                 self._reporter.report_for_setups(path, "recipe", error, affected)
@@ -179,6 +182,15 @@ def check_errors(check: Callable[..., Any], *arguments: Any) -> tuple[str, ...]:
     except Exception as error:  # a plugin may raise anything
         return (f"its check fails: {describe_error(error)}",)
     return ()
+
+
+def batch_errors(recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:
+    """Return why a recipe's batches do not fit a data set; nothing if its size is only known once it is located."""
+    try:
+        train_size = int(dataset.train_size)
+    except Exception:  # a plugin may raise anything; the plan of a run asks the located data set
+        return ()
+    return check_errors(recipe.check_train_size, train_size)
 
 
 def _origin(layers: Sequence[RecipeLayer], path: KeyPath) -> KeyPath:

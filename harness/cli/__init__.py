@@ -65,7 +65,7 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Compare ensembles in weight space: ensemble accuracy and linear connectivity, method by method.
 
-    `harness run benchmarks/quickstart.yaml` is a first run of about three minutes.
+    `harness run benchmarks/quickstart.yaml` is a first run, which takes about two minutes on two CPU cores.
     """
 
 

@@ -28,7 +28,7 @@ def doctor(store: Path | None, data: Path | None) -> None:
     versions = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
     click.echo(f"packages  python {facts['python']}, {versions}")
     catalogue = open_catalogue()
-    sources = sorted({f"{r.source.plugin} ({r.source.distribution})" for r in catalogue})
+    sources = [f"{source.plugin} ({source.distribution})" for source in catalogue.sources]
     click.echo(f"plugins   {', '.join(sources)}")
     device = facts["device"] if torch.cuda.is_available() else "no CUDA device; runs go to the CPU"
     click.echo(f"device    {device}; {facts['processor']}, {facts['threads']} threads")

@@ -1,26 +1,78 @@
-"""`harness explain`: the specification behind a key."""
+"""`harness explain`: what a key stands for, and the specification behind it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from harness.cli.arguments import store_option
-from harness.errors import DamagedObject, StoreError
+from harness.cli.arguments import json_option, store_option
+from harness.cli.paths import UserPath
+from harness.errors import DamagedObject, StoreError, UnknownKey
+from harness.results.run_keys import RunKeys
+from harness.runs.key_sentences import sentence
 from harness.runs.places import store_folder
 from harness.store import Store
+from harness.text import escape_unprintable
+
+run_option = click.option(
+    "--run",
+    "runs",
+    metavar="DIR",
+    multiple=True,
+    type=UserPath(),
+    help="A run's folder: explains the keys of its settings and ensembles (columns of results.csv), too; may be repeated.",
+)
 
 
 @click.command()
 @click.argument("key", metavar="KEY")
 @store_option
-def explain(key: str, store: Path | None) -> None:
-    """Print the specification behind a key, or the start of one, and the metadata of its object if it is stored."""
-    opened = Store(store_folder(store))
-    click.echo(json.dumps(describe_key(opened, opened.resolve(key)), indent=1))
+@run_option
+@json_option
+def explain(key: str, store: Path | None, runs: tuple[Path, ...], as_json: bool) -> None:
+    """Print what a key (or the start of one) stands for, then its specification, and the metadata of its object, as JSON."""
+    description = find_key(key, store, runs)
+    if not as_json:
+        click.echo(escape_unprintable(sentence(description["kind"], description["spec"])))
+    click.echo(json.dumps(description, indent=1))
+
+
+def find_key(prefix: str, given_store: Path | None, folders: Sequence[Path]) -> dict[str, Any]:
+    """Return kind, spec and metadata of the one key that begins with a prefix, in the store or in the folders of runs.
+
+    The store is the given one, else that of the first run which names one, else the usual one. Raise `StoreError` if no or
+    several keys begin so.
+    """
+    runs = [RunKeys(folder) for folder in folders]
+    named = [run.store for run in runs if run.store is not None]
+    store = Store(named[0] if named and given_store is None else store_folder(given_store))
+    keys: set[str] = set()
+    for run in runs:
+        keys |= run.starting_with(prefix)
+    stored = ""
+    try:
+        stored = store.resolve(prefix)
+        keys.add(stored)
+    except UnknownKey as error:
+        if not keys:
+            raise StoreError(f"{error}{_next_step(folders)}") from None
+    if len(keys) > 1:
+        raise StoreError(f"{len(keys)} keys of the store and the runs begin with '{prefix}'; give more digits")
+    if stored:
+        return describe_key(store, stored)
+    key = keys.pop()
+    run = next(run for run in runs if run.starting_with(key))
+    return run.describe(key)
+
+
+def _next_step(folders: Sequence[Path]) -> str:
+    if folders:
+        return f"; {', '.join(map(str, folders))} has no such key, either"
+    return ", or name the run's folder with --run DIR: settings and ensembles are in its results.csv, not in the store"
 
 
 def describe_key(store: Store, key: str) -> dict[str, Any]:

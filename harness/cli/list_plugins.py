@@ -11,10 +11,12 @@ import click
 from harness.cli.arguments import json_option, open_catalogue
 from harness.errors import UserError, did_you_mean
 from harness.registry.catalogue import KINDS, Registration
+from harness.text import single_line
 
 _ALIASES = {"method": "ensemble_builder", "builder": "ensemble_builder", "ensemble": "ensemble_builder", "data_set": "dataset"}
 
 _TITLES = {"ensemble_builder": "methods (ensemble builders)", "dataset": "data sets"}
+"""Headings, where they are not simply the plural."""
 
 
 @click.command(name="list")
@@ -30,7 +32,7 @@ def list_plugins(kind: str | None, as_json: bool) -> None:
     for listed in kinds:
         of_kind = [registration for registration in registrations if registration.kind == listed]
         if of_kind:
-            click.echo(click.style(_title(listed), bold=True))
+            click.echo(click.style(_TITLES.get(listed, plural(listed)), bold=True))
             for registration in of_kind:
                 _print(registration)
             click.echo()
@@ -43,12 +45,13 @@ def _kind(word: str) -> str:
         candidate = _ALIASES.get(candidate, candidate)
         if candidate in KINDS:
             return candidate
-    raise UserError(f"unknown kind '{word}'{did_you_mean(word, [*KINDS, 'methods'])}")
+    raise UserError(f"unknown kind '{single_line(word)}'{did_you_mean(word, map(plural, KINDS))}")
 
 
-def _title(kind: str) -> str:
-    if kind in _TITLES:
-        return _TITLES[kind]
+def plural(kind: str) -> str:
+    """Return how the help and messages call the plugins of a kind; `harness list` takes other forms of it, too."""
+    if kind == "ensemble_builder":
+        return "methods"
     if kind.endswith("y"):
         return kind.removesuffix("y") + "ies"
     return kind + "s"

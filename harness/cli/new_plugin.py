@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import keyword
 import re
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import click
@@ -21,6 +23,9 @@ version = "0.1.0"
 description = "A plugin for basin-harness."
 requires-python = ">=3.11"
 dependencies = ["basin-harness"]
+
+[project.optional-dependencies]
+test = ["pytest>=8.0"]
 
 [project.entry-points.harness]
 {module} = "{module}"
@@ -77,10 +82,12 @@ from pathlib import Path
 
 
 def test_on_a_board(harness_run):
-    """Every cell is measured."""
+    """Every cell is measured, and every member has learned: none is at chance, which is 10 %."""
     rows = harness_run(Path(__file__).with_name("try.yaml").read_text())
     assert set(rows["status"]) == {{"done"}}
     assert "{method}" in set(rows["method"])
+    assert set(rows["warning"]) == {{""}}
+    assert rows[rows["metric"] == "mean_member_accuracy"]["value"].min() > 80
 '''
 
 BENCHMARK = """\
@@ -89,10 +96,17 @@ name: try
 seeds: [0]
 members: 3
 datasets: [digits]
-architectures: [resnet20: {{width: 0.25}}]
+architectures: [vit: {{patch: 2, width: 32, mlp: 64, depth: 2, heads: 4, dropout: 0.0}}]
 methods: [deep, {method}]
-metrics: [ensemble_accuracy, joint_connectivity]
-recipe: {{epochs: 6, batch_size: 64, learning_rate: 0.05, augmentation: {{crop_padding: 1, horizontal_flip: false}}}}
+metrics: [ensemble_accuracy, mean_member_accuracy, joint_connectivity]
+recipe:
+  epochs: 6
+  batch_size: 32
+  optimizer: adam
+  learning_rate: 0.01
+  weight_decay: 0.0
+  precision: fp32  # the same run on every machine
+  augmentation: {{crop_padding: 0, horizontal_flip: false}}
 """
 
 README = """\
@@ -100,7 +114,7 @@ README = """\
 
 A plugin for basin-harness.
 
-    pip install -e .
+    pip install -e '.[test]'
     harness list methods
     harness run try.yaml
     python -m pytest
@@ -115,8 +129,11 @@ def new_plugin(name: str) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,60}", module) or keyword.iskeyword(module):
         raise UserError(f"'{name}' cannot be a plugin's name; letters, digits and dashes, a letter first, at most 61")
     if module == "harness" or module.startswith("harness_"):
-        raise UserError(f"'{name}' looks like one of the harness's own packages; take another name")
+        raise UserError(f"'{name}' looks like one of the harness's own packages; take another name, such as 'my-method'")
     folder = Path(name)
+    if folder.exists():
+        raise UserError(f"{folder}: is there already; take another name")
+    _check_free(name, module)
     words = {
         "name": name.lower(),
         "module": module,
@@ -134,8 +151,19 @@ def new_plugin(name: str) -> None:
         folder.mkdir()
         for file, template in templates.items():
             (folder / file).write_text(template.format(**words), encoding="utf-8")
-    except FileExistsError:
-        raise UserError(f"{folder}: is there already; take another name") from None
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
-    click.echo(f"{folder}: a plugin that works. Next:\n  pip install -e {folder}\n  harness run {folder / 'try.yaml'}")
+    click.echo(f"{folder}: a plugin that works. Next:\n  pip install -e '{folder}[test]'\n  harness run {folder / 'try.yaml'}")
+
+
+def _check_free(name: str, module: str) -> None:
+    """Raise `UserError` if a plugin of this name would hide an installed module, or replace an installed distribution."""
+    remedy = f"take another name, such as '{name}-method'"
+    spec = importlib.util.find_spec(module)
+    if spec is not None and spec.origin is not None:  # any folder on the path is a namespace package, which has none
+        raise UserError(f"'{name}': a module '{module}' is installed, and the plugin would hide it; {remedy}")
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return
+    raise UserError(f"'{name}': a distribution of that name is installed, and the plugin would replace it; {remedy}")

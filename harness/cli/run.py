@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,8 @@ from harness.cli.engine_options import parse_engine_options
 from harness.cli.paths import UserPath
 from harness.errors import RunStopped
 from harness.execution.stopping import Stopper
+from harness.leaderboard import board
+from harness.results.rows import read_rows
 from harness.runs.start import RunOptions, start
 from harness.telemetry.stopwatch import Stopwatch
 
@@ -115,13 +118,23 @@ def _report(finished: FinishedRun, stopper: Stopper) -> int:
         _warn(f"{stopper.reason}; what was computed is saved. To go on:\n  {_typed_command()}")
         return stopper.exit_code
     state = finished.state
-    click.echo((finished.folder / "leaderboard.md").read_text(encoding="utf-8"))
+    click.echo(_board(finished.folder))
     if not state.done and not finished.failures:
         click.echo(f"nothing to train: all {len(finished.graph.tasks)} tasks were in the store")
     else:
         click.echo(f"did {state.done} tasks, {state.trained:g} epochs of training; rows and board are in {finished.folder}")
     _print_failures(finished)
     return 1 if finished.status == "failed" else 0
+
+
+def _board(folder: Path) -> str:
+    """Return the board in markdown, fitted to the terminal if standard output is one."""
+    if not sys.stdout.isatty():
+        return (folder / "leaderboard.md").read_text(encoding="utf-8")
+    from harness.leaderboard.terminal import render_fitted
+
+    width = shutil.get_terminal_size().columns
+    return render_fitted(board({str(folder): read_rows(folder)}), width)
 
 
 def _print_failures(finished: FinishedRun) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from harness.api.plugin import full_name
 from harness.api.specs import CheckSpec, MeasureSpec, PredictSpec, StreamName, TrainSpec
 from harness.api.task import Task
-from harness.plan.graph import Graph, PlannedCell
+from harness.execution.run_plan import RunPlan
+from harness.plan.graph import PlannedCell
 from harness.telemetry.events import Event, TaskEnded, TaskEvent, TaskStarted
 
 
@@ -25,15 +27,14 @@ class TaskFacts:
     methods: tuple[str, ...]
     objective: str
     metric: str
-    cost: float
     description: str
 
 
 class EventAnnotator:
     """Completes the events of one run: adds the run's folder, the fields of tasks, and their seconds."""
 
-    def __init__(self, graph: Graph, folder: Path) -> None:
-        self._graph = graph
+    def __init__(self, plan: RunPlan, folder: Path) -> None:
+        self._plan = plan
         self._folder = str(folder)
         self._facts: dict[str, TaskFacts] = {}
         self._began: dict[str, float] = {}
@@ -50,21 +51,21 @@ class EventAnnotator:
             self._began[key] = event.time
         if isinstance(event, TaskEnded) and key in self._began:
             event = replace(event, seconds=round(event.time - self._began.pop(key), 3))
+        task = self._plan.tasks.get(key)
+        if task is None:  # a task of another benchmark
+            return event
         if key not in self._facts:
-            task = self._graph.task(key)
-            if task is None:  # a task of another benchmark
-                return event
             self._facts[key] = task_facts(task, self._cells(key))
-        return replace(event, **asdict(self._facts[key]))
+        return replace(event, cost=task.cost, **asdict(self._facts[key]))
 
     @cached_property
     def _cells_by_task(self) -> dict[str, list[PlannedCell]]:
-        return self._graph.cells_by_task()
+        return self._plan.graph.cells_by_task()
 
     def _cells(self, key: str) -> list[PlannedCell]:
         """Return the cells that need a task. A check is needed by the cells of the trainings that depend on it."""
         found: dict[int, PlannedCell] = {}
-        for needed in self._graph.checked.get(key, (key,)):
+        for needed in self._plan.trainings_by_check.get(key, (key,)):
             for cell in self._cells_by_task.get(needed, ()):
                 found[id(cell)] = cell
         return list(found.values())
@@ -89,7 +90,7 @@ def task_facts(task: Task, cells: Sequence[PlannedCell]) -> TaskFacts:
     elif isinstance(spec, MeasureSpec):
         seed, metric = spec.seed, full_name(spec.metric)
     methods = tuple(dict.fromkeys(cell.spec.method.label for cell in cells))
-    return TaskFacts(dataset, architecture, seed, member, methods, objective, metric, task.cost, describe(task))
+    return TaskFacts(dataset, architecture, seed, member, methods, objective, metric, describe(task))
 
 
 def describe(task: Task) -> str:
@@ -104,11 +105,14 @@ def describe(task: Task) -> str:
     objective = full_name(spec.trajectory.objective).replace("_", "-")
     line = f"{where}, seed {seed} member {member}, {objective}"
     schedule = spec.trajectory.schedule
-    if schedule is None:
-        return line
+    return line if schedule is None else f"{line}, {describe_schedule(schedule)}"
+
+
+def describe_schedule(schedule: Mapping[str, Any]) -> str:
+    """Return a trajectory's schedule in a few words: `constant learning rate 0.01`."""
     if schedule["kind"] == "constant":
-        return f"{line}, constant learning rate {schedule['rate']:g}"
-    return f"{line}, {schedule['kind'].replace('_', ' ')} schedule"
+        return f"constant learning rate {schedule['rate']:g}"
+    return f"{schedule['kind'].replace('_', ' ')} schedule"
 
 
 def _seed_and_member(order: StreamName) -> tuple[int | None, int | None]:

@@ -37,13 +37,13 @@ class ResultCollector:
             except ValueError:
                 self._quarantine(task.key, f"object {task.key[:12]} holds no measured values")
 
-    def may_be_replaced(self, key: str, message: str) -> bool:
+    def quarantine_for_retry(self, key: str, message: str) -> bool:
         """Quarantine a damaged object and return True; return False if it was damaged too often."""
         damages = self._damages.get(key, 0)
         if damages >= MAX_DAMAGES:
             return False
         self._damages[key] = damages + 1
-        if self._store.damage(key):  # otherwise another run has replaced it in the meantime
+        if self._store.damage_reason(key):  # otherwise another run has replaced it in the meantime
             self._quarantine(key, message)
         return True
 

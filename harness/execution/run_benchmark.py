@@ -23,6 +23,7 @@ from harness.execution.device import precision_on, resolve_device
 from harness.execution.earlier_run import keep_earlier_run
 from harness.execution.rows import failures, members, rows
 from harness.execution.run_folder import open_folder
+from harness.execution.run_plan import RunPlan
 from harness.execution.run_state import RunState
 from harness.execution.runner import Runner
 from harness.files import write_atomically
@@ -38,7 +39,7 @@ from harness.telemetry.provenance import provenance
 from harness.telemetry.stopwatch import Stopwatch
 
 Status = Literal["done", "failed", "interrupted"]
-Observers = Callable[[Graph], AbstractContextManager[Mapping[str, Observer]]]
+Observers = Callable[[RunPlan], AbstractContextManager[Mapping[str, Observer]]]
 """Returns a context manager of a run's observers by name. It is entered when the run begins, and exited when it ends."""
 
 
@@ -51,7 +52,7 @@ def _silent(line: str) -> None:
 
 
 @contextlib.contextmanager
-def _no_observers(graph: Graph) -> Iterator[Mapping[str, Observer]]:
+def _no_observers(plan: RunPlan) -> Iterator[Mapping[str, Observer]]:
     yield {}
 
 
@@ -114,10 +115,14 @@ def run_benchmark(
         moved = keep_earlier_run(settings.folder, rows(graph, RunState()))
         if moved:
             settings.say(moved)
-        with settings.observers(graph) as observers, _event_log(settings, graph, {**observers, **catalogue.observers}) as log:
+        run_plan = RunPlan(graph)
+        with (
+            settings.observers(run_plan) as observers,
+            _event_log(settings, run_plan, {**observers, **catalogue.observers}) as log,
+        ):
             watch.turn("other")
             context = RunContext(catalogue, store.root, settings.data, device, log, settings.stopping, settings.threads, watch)
-            runner = Runner(graph, store, settings.engine, context, settings.folder)
+            runner = Runner(run_plan, store, settings.engine, context, settings.folder)
             try:
                 status = _run(runner, settings)
             finally:
@@ -153,6 +158,7 @@ def _run(runner: Runner, settings: RunSettings) -> Status:
 def _write(runner: Runner, settings: RunSettings, status: str) -> None:
     """Write `run.json` and `leaderboard.md` to the run's folder."""
     folder, graph, state = runner.out, runner.graph, runner.state
+    plugins = [source.to_json() for source in runner.context.catalogue.sources]
     facts = {
         "benchmark": graph.benchmark.resolved(),
         "status": status,
@@ -161,7 +167,7 @@ def _write(runner: Runner, settings: RunSettings, status: str) -> None:
         "store": str(runner.store.root.resolve()),
         "device": runner.context.device,
         "command": list(settings.command),
-        "provenance": provenance(),
+        "provenance": {**provenance(), "plugins": plugins},
         "members": members(graph),
     }
     write_atomically(folder / "run.json", json.dumps(facts, indent=1))
@@ -169,10 +175,10 @@ def _write(runner: Runner, settings: RunSettings, status: str) -> None:
 
 
 @contextlib.contextmanager
-def _event_log(settings: RunSettings, graph: Graph, observers: Mapping[str, Observer]) -> Iterator[EventLog]:
+def _event_log(settings: RunSettings, plan: RunPlan, observers: Mapping[str, Observer]) -> Iterator[EventLog]:
     """Open the event log within the block; tell the user at the end if events could not be written."""
     path = settings.folder / "events.jsonl"
-    log = EventLog(path, observers, EventAnnotator(graph, settings.folder))
+    log = EventLog(path, observers, EventAnnotator(plan, settings.folder))
     try:
         yield log
     finally:

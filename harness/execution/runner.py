@@ -16,10 +16,9 @@ from harness.execution.collector import ResultCollector
 from harness.execution.context import RunContext
 from harness.execution.queue import TaskQueue
 from harness.execution.rows import rows
+from harness.execution.run_plan import RunPlan
 from harness.execution.run_state import RunState
 from harness.execution.task_files import task_json
-from harness.execution.training_checks import TrainingChecks
-from harness.plan.graph import Graph
 from harness.results.rows import write_rows
 from harness.store import Store
 from harness.telemetry.events import RunPlanned, TaskEnded
@@ -57,20 +56,19 @@ def engine_context(context: RunContext) -> EngineContext:
 class Runner:
     """One run of a benchmark: does the tasks whose results the store lacks, and writes rows to the folder `out`."""
 
-    def __init__(self, graph: Graph, store: Store, engine: Engine, context: RunContext, out: Path) -> None:
-        self.graph = graph
+    def __init__(self, plan: RunPlan, store: Store, engine: Engine, context: RunContext, out: Path) -> None:
+        self.plan = plan
+        self.graph = plan.graph
         self.store = store
         self.engine = engine
         self.context = context
         self.out = out
         self.state = RunState()
-        self._checks = TrainingChecks(graph)
         self._collector = ResultCollector(store, self.state, context)
         self._rows_written = 0.0
         self._begun = False
-        self._engine_context = engine_context(
-            context
-        )  # created once: all workers of a run must use the code that it began with
+        # created once: all workers of a run must use the code that it began with
+        self._engine_context = engine_context(context)
 
     def run(self) -> RunState:
         """Do all tasks whose results are missing.
@@ -113,8 +111,8 @@ class Runner:
 
     def _do(self, pending: dict[str, Task]) -> bool:
         """Do pending tasks; return False if an object turned out damaged, so that the rest must be planned again."""
+        tasks = self.plan.update(pending)
         self._report_plan(pending)
-        tasks = self._checks.added_to(pending)
         queue = TaskQueue(tasks)
         watch = self.context.watch
         with watch("starting"):
@@ -148,13 +146,13 @@ class Runner:
 
     def _settle(self, outcome: Outcome, task: Task, queue: TaskQueue) -> bool:
         """Record how a task ended; return False if an object that it reads was damaged and will be computed again."""
-        ended = TaskEnded(task=task.key, kind=task.kind, cost=task.cost, status=outcome.status, message=outcome.message)
+        ended = TaskEnded(task=task.key, kind=task.kind, status=outcome.status, message=outcome.message)
         self.context.emit(ended)
         if task.kind == "check":
             self._settle_check(outcome, queue)
         elif outcome.status == "done":
             self._settle_done(task, queue)
-        elif outcome.status == "damaged" and self._collector.may_be_replaced(outcome.damaged, outcome.message):
+        elif outcome.status == "damaged" and self._collector.quarantine_for_retry(outcome.damaged, outcome.message):
             return False
         else:
             self.state.failures[task.key] = outcome.message
@@ -171,7 +169,7 @@ class Runner:
 
     def _settle_check(self, outcome: Outcome, queue: TaskQueue) -> None:
         """After a check, make its trainings ready, or fail them with the check's message."""
-        failed = self._checks.settle(outcome)
+        failed = self.plan.settle_check(outcome)
         for training in failed:
             self.state.failures[training] = outcome.message
             self.state.causes[training] = outcome.key

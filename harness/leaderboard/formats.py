@@ -68,7 +68,7 @@ def _markdown(board: Board) -> str:
     parts = []
     for grid in grids(board):
         escaped = map_text(grid, markdown)
-        parts += [f"### {escaped.title}", _markdown_table(escaped), escaped.caption]
+        parts += [f"### {escaped.title}", markdown_grid(escaped), escaped.caption]
         if escaped.notes:
             parts.append("\n".join(f"- {note}" for note in escaped.notes))
     ending = closing(board)
@@ -77,19 +77,20 @@ def _markdown(board: Board) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _emphasize(cell: Cell, template: str) -> str:
+def emphasize(cell: Cell, template: str) -> str:
     """Return the text of a cell, formatted with the template if it is the best."""
     if not cell.best:
         return cell.text
     return template.format(cell.text)
 
 
-def _markdown_table(grid: Grid) -> str:
+def markdown_grid(grid: Grid) -> str:
+    """Return the table of an escaped grid in markdown."""
     from tabulate import tabulate  # imported here, as jinja2 is below, so that `harness list` does not import it
 
     lines = []
     for row in grid.rows:
-        lines.append([_emphasize(cell, "**{}**") for cell in row])
+        lines.append([emphasize(cell, "**{}**") for cell in row])
     numbers = len(grid.header) - grid.labels
     align = ["left"] * grid.labels + ["right"] * numbers
     return tabulate(lines, grid.header, tablefmt="pipe", colalign=align, disable_numparse=True)
@@ -116,7 +117,7 @@ def _latex_table(grid: Grid) -> list[str]:
     """Return the lines of one `table` environment, with an empty line after it."""
     body = []
     for row in grid.rows:
-        cells = [_emphasize(cell, r"\textbf{{{}}}") for cell in row]
+        cells = [emphasize(cell, r"\textbf{{{}}}") for cell in row]
         body.append(f"{' & '.join(cells)} \\\\")
     numbers = len(grid.header) - grid.labels
     return [

@@ -46,21 +46,11 @@ class PlannedCell:
 
 @dataclass
 class Graph:
-    """All tasks of a benchmark by key, parents before children, and its cells in order.
-
-    `checks` are the tasks that a run does before its trainings, by key. `checked` has the keys of the trainings that depend on
-    each check. Checks have no results in the store.
-    """
+    """All tasks of a benchmark by key, parents before children, and its cells in order."""
 
     benchmark: Benchmark
     tasks: dict[str, Task] = field(default_factory=dict)
-    checks: dict[str, Task] = field(default_factory=dict)
-    checked: dict[str, list[str]] = field(default_factory=dict)
     cells: list[PlannedCell] = field(default_factory=list)
-
-    def task(self, key: str) -> Task | None:
-        """Return the task or check with a key; None if there is none."""
-        return self.tasks.get(key) or self.checks.get(key)
 
     def cells_by_task(self) -> dict[str, list[PlannedCell]]:
         """Return the cells that need each task, in order, by the key of the task."""

@@ -18,6 +18,7 @@ from harness.api.setting import Setting
 from harness.api.task import Task
 from harness.api.trajectory import Checkpoint, DerivedWeights, Weights
 from harness.benchmark import Benchmark, CellSpec
+from harness.benchmark.resolver import batch_errors
 from harness.errors import PluginError
 from harness.plan.ancestors import ancestors
 from harness.plan.cost import epochs_alone
@@ -66,6 +67,7 @@ class _Planner:
         setting = self._setting(spec)
         where = f"method '{spec.method.label}' on {spec.dataset.label} × {spec.architecture.label}"
         try:
+            _check_batches(setting)
             members = self._members(spec, self._cell(spec, setting))
             self._collect(members)
         except PluginError as error:
@@ -150,6 +152,12 @@ class _Planner:
             tasks.setdefault(task.key, task)
         new = self.graph.cost_of_members(draft, tasks, self.counted)
         self.graph.cells.append(replace(draft, measures=measures, epochs_alone=epochs_alone(members), epochs_new=new))
+
+
+def _check_batches(setting: Setting) -> None:
+    """Raise `PluginError` for batches larger than a data set whose size was unknown until it was located."""
+    for error in batch_errors(setting.recipe, setting.dataset):
+        raise PluginError(error)
 
 
 def _parents(weights: Weights) -> Sequence[Weights]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -64,9 +64,13 @@ class Catalogue:
         registrations: list[Registration],
         problems: tuple[str, ...] = (),
         observers: Mapping[str, Observer] | None = None,
+        sources: Iterable[Source] = (),
     ) -> None:
         self.problems = problems
         self.observers = dict(observers or {})
+        found = {*sources, *(new.source for new in registrations)}
+        self.sources = tuple(sorted(found, key=lambda source: source.plugin))
+        """The loaded plugins, also those that only observe events."""
         self._by_name: dict[tuple[str, str], Registration] = {}
         for new in registrations:
             old = self._by_name.setdefault((new.kind, new.name), new)
@@ -168,6 +172,7 @@ def load_catalogue(discovery: Discovery | None = None) -> Catalogue:
     found = discover() if discovery is None else discovery
     registrations: list[Registration] = []
     problems = list(found.problems)
+    loaded: list[Source] = []
     for source in found.sources.values():
         try:
             registrations += _registrations(found.manager, source)
@@ -175,7 +180,9 @@ def load_catalogue(discovery: Discovery | None = None) -> Catalogue:
             raise
         except BaseException as error:  # any exception, SystemExit too: the other plugins stay usable
             problems.append(f"{source} cannot register: {describe_error(error)}")
-    return Catalogue(registrations, tuple(problems), _observers(found))
+        else:
+            loaded.append(source)
+    return Catalogue(registrations, tuple(problems), _observers(found), loaded)
 
 
 def _registrations(manager: pluggy.PluginManager, source: Source) -> list[Registration]:

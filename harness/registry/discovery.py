@@ -27,6 +27,11 @@ class Source:
     plugin: str
     distribution: str
 
+    def to_json(self) -> dict[str, str]:
+        """Return the names of plugin and distribution, and the distribution's version; no path."""
+        name, _, version = self.distribution.partition(" ")
+        return {"plugin": self.plugin, "distribution": name, "version": version}
+
     def __str__(self) -> str:
         return f"plugin '{self.plugin}' of distribution '{self.distribution}'"
 

@@ -125,6 +125,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         "threads": provenance.get("threads"),
         "git": _commit(mapping(provenance.get("git"))),
         "Python": provenance.get("python"),
+        "plugins": _plugins(provenance),
     }
     return [(name, str(value)) for name, value in found.items() if value not in (None, "")]
 
@@ -145,6 +146,15 @@ def _processor(provenance: Mapping[str, Any]) -> str:
     if not provenance.get("processor"):
         return ""
     return f"{provenance['processor']} ({provenance.get('machine')})"
+
+
+def _plugins(provenance: Mapping[str, Any]) -> str:
+    """Return the distributions of the loaded plugins, each with its version and the names of its plugins."""
+    names: dict[str, list[str]] = {}
+    for plugin in entries(provenance.get("plugins")):
+        distribution = f"{plugin.get('distribution')} {plugin.get('version')}".strip()
+        names.setdefault(distribution, []).append(str(plugin.get("plugin")))
+    return ", ".join(f"{distribution} ({', '.join(plugins)})" for distribution, plugins in names.items())
 
 
 def _commit(git: Mapping[str, Any]) -> str:

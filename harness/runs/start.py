@@ -25,7 +25,7 @@ from harness.telemetry.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from harness.execution.run_benchmark import FinishedRun
-    from harness.plan.graph import Graph
+    from harness.execution.run_plan import RunPlan
 
 Say = Callable[[str], None]
 
@@ -76,8 +76,8 @@ def start(
     from harness.execution.run_benchmark import RunSettings, run_benchmark  # torch: after the mistakes that need none
 
     @contextlib.contextmanager
-    def observers(graph: Graph) -> Iterator[Mapping[str, Observer]]:
-        with _observers(folder, graph, options, say) as found:
+    def observers(plan: RunPlan) -> Iterator[Mapping[str, Observer]]:
+        with _observers(folder, plan, options, say) as found:
             yield found
 
     settings = RunSettings(
@@ -96,12 +96,12 @@ def start(
 
 
 @contextlib.contextmanager
-def _observers(folder: Path, graph: Graph, options: RunOptions, say: Say) -> Iterator[dict[str, Observer]]:
+def _observers(folder: Path, plan: RunPlan, options: RunOptions, say: Say) -> Iterator[dict[str, Observer]]:
     """Yield the observers of a run; show progress during it, and write a profile at its end, if asked for."""
     found = dict(options.observers)
     with contextlib.ExitStack() as stack:
         if options.progress:
-            found["progress"] = stack.enter_context(progress(graph))
+            found["progress"] = stack.enter_context(progress(plan))
         if options.profile:
             profile = Profile(os.getpid())
             found["profile"] = profile

@@ -111,7 +111,7 @@ class Maintenance:
 
     def _corrupt_objects(self) -> Iterator[Corruption]:
         for path in self._entries(Folder.OBJECTS):
-            reason = self._objects.damage(path.name)
+            reason = self._objects.damage_reason(path.name)
             if reason:
                 yield Corruption(self._layout.relative(path), reason)
 

@@ -54,7 +54,7 @@ class ObjectStore:
         with explained(self._layout.root, _READ):
             objects.verify(folder, key)
 
-    def damage(self, key: str) -> str:
+    def damage_reason(self, key: str) -> str:
         """Return what is wrong with an object; an empty string if nothing is."""
         try:
             self.verify(key)

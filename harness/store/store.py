@@ -89,9 +89,9 @@ class Store:
         """Check a whole object against its digests. Raise `DamagedObject`."""
         self._objects.verify(key)
 
-    def damage(self, key: str) -> str:
+    def damage_reason(self, key: str) -> str:
         """Check a whole object; return what is wrong, or an empty string."""
-        return self._objects.damage(key)
+        return self._objects.damage_reason(key)
 
     def quarantine(self, key: str) -> Path:
         """Move a damaged object to the quarantine; return its new path. Nothing is deleted."""

@@ -17,6 +17,7 @@ import toys
 from conftest import Lab
 from harness.api.plugin import Plugin
 from harness.execution.context import RunContext
+from harness.execution.run_plan import RunPlan
 from harness.execution.runner import Runner
 from harness.plan.graph import Graph
 from harness.testing import (
@@ -79,6 +80,6 @@ def test_documented_engine(graph_of: Callable[..., Graph], lab: Lab) -> None:
     """It runs a benchmark to its end."""
     graph = graph_of(methods=["deep"])
     context = RunContext(toys.catalogue(), lab.store.root, lab.folder, "cpu", lab.events.append, lambda: False)
-    state = Runner(graph, lab.store, documented(harness.Engine), context, lab.out).run()
+    state = Runner(RunPlan(graph), lab.store, documented(harness.Engine), context, lab.out).run()
     assert not state.failures
     assert set(state.measured) == {measure.key for cell in graph.cells for measure in cell.measures.values()}

@@ -116,7 +116,7 @@ def test_recipe_that_works(benchmark_of: Any, recipe: dict[str, Any]) -> None:
 
 def test_position_of_a_value_that_does_not_fit_the_images(tmp_path: Path) -> None:
     """The problem has the position where the value was set last, or of the recipe if it is a default."""
-    recipe = "recipe: {epochs: 4, augmentation: {crop_padding: 0}}\n"
+    recipe = "recipe: {epochs: 4, batch_size: 16, augmentation: {crop_padding: 0}}\n"
     content = (
         "seeds: [0]\ndatasets: [blobs]\narchitectures: [perceptron]\nmethods: [deep]\n"
         f"{recipe}settings:\n"
@@ -125,7 +125,7 @@ def test_position_of_a_value_that_does_not_fit_the_images(tmp_path: Path) -> Non
     )
     (tmp_path / "a.yaml").write_text(content)
     assert [line.split(" ")[0] for line in problems(tmp_path / "a.yaml")] == ["a.yaml:7:27:", "a.yaml:8:41:"]
-    (tmp_path / "b.yaml").write_text(content.partition("recipe")[0] + "recipe: {epochs: 4}\n")
+    (tmp_path / "b.yaml").write_text(content.partition("recipe")[0] + "recipe: {epochs: 4, batch_size: 16}\n")
     [line] = problems(tmp_path / "b.yaml")
     assert line == (
         "b.yaml:5:9: recipe on blobs × perceptron: augmentation.crop_padding is 4; at most 3 for images of 4×4 pixels"

@@ -28,7 +28,7 @@ ENTRY = "not an entry; a name, or 'name: {option: value}' with the options inden
 class Plain(Dataset):
     """Pictures."""
 
-    name, shape, num_classes, train_size, fingerprint = "cifar10", (3, 32, 32), 10, 100, "f"
+    name, shape, num_classes, train_size, fingerprint = "cifar10", (3, 32, 32), 10, 1000, "f"
     normalization = ((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
     load = None
 

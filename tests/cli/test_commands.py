@@ -135,7 +135,7 @@ def test_list(tmp_path: Path) -> None:
     text = run_harness("list", cwd=tmp_path).stdout
     assert "joint_connectivity" in text
     assert "batchnorm" in text
-    assert "did you mean 'metric'" in run_harness("list", "metrix", cwd=tmp_path, code=2).stderr
+    assert "did you mean 'metrics'?" in run_harness("list", "metrix", cwd=tmp_path, code=2).stderr
 
 
 def test_leaderboard(home: Path, tmp_path: Path) -> None:
@@ -147,13 +147,16 @@ def test_leaderboard(home: Path, tmp_path: Path) -> None:
 
 
 def test_explain_and_diff(home: Path) -> None:
-    """`explain` prints the specification behind a key, and `diff` the differences between two."""
+    """`explain` prints a sentence and the specification behind a key, and `diff` the differences between two."""
     members = json.loads(run_harness("members", "runs/small", "--json", cwd=home).stdout)
     first = members[0]["key"]
     second = members[1]["key"]
-    facts = json.loads(run_harness("explain", first[:10], cwd=home).stdout)
+    facts = json.loads(run_harness("explain", first[:10], "--json", cwd=home).stdout)
     assert facts["spec"]["setting"]["dataset"]["name"] == "digits"
     assert facts["spec"]["trajectory"]["order"] == ["order", 0, 0]
+    said, text = run_harness("explain", first[:10], cwd=home).stdout.split("\n", 1)
+    assert said == "training of resnet20 on digits, seed 0 member 0, cross-entropy, up to epoch 2"
+    assert json.loads(text) == facts
     assert 'trajectory.init: ["init", 0, 0] → ["init", 0, 1]' in run_harness("diff", first, second, cwd=home).stdout
     assert "nothing under 'ffffff'" in run_harness("explain", "ffffff", cwd=home, code=2).stderr
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from harness.api.plugin import full_name
 from harness.benchmark import load_benchmark
 from harness.execution.annotator import describe
 from harness.execution.plugin_calls import plugin_label
+from harness.execution.run_plan import RunPlan
 from harness.plan.planner import plan
 from harness.registry.catalogue import load_catalogue
-from harness.runs.progress import Lines
-from harness.telemetry.events import TaskEnded
+from harness.runs.progress_lines import Lines
+from harness.telemetry.events import RunEnded, TaskEnded
 
 TWO_OF_TIMM = """
 seeds: [0]
@@ -25,20 +24,22 @@ recipe: {epochs: 1}
 """
 
 
-def test_two_networks_with_the_same_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each line has the network's full name; a reason that both share is printed once."""
+def test_two_networks_with_the_same_failure(tmp_path: Path) -> None:
+    """Each line has the network's full name; a reason that both share is printed once, and counted at the end."""
     (tmp_path / "b.yaml").write_text(TWO_OF_TIMM)
     graph = plan(load_benchmark(tmp_path / "b.yaml", load_catalogue()))
-    lines = Lines(graph)
+    printed: list[str] = []
+    lines = Lines(RunPlan(graph), printed.append)
     trainings = [key for key, task in graph.tasks.items() if task.kind == "train"]
     for key, message in zip([*trainings, trainings[0]], ["no data", "no data", "no memory"], strict=True):
         named = describe(graph.tasks[key])
         lines.show(TaskEnded(task=key, kind="train", description=named, status="failed", message=message))
+    lines.show(RunEnded(status="failed"))
     words = "on digits, seed 0 member 0, cross-entropy"
-    assert capsys.readouterr().err.splitlines() == [
+    assert printed == [
         f"failed: timm/resnet18 {words}: no data",
-        f"failed: timm/convnext_atto {words}: for the same reason",
         f"failed: timm/resnet18 {words}: no memory",
+        "failed 1 more time for the same reason: no data",
     ]
 
 

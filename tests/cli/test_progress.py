@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.api.task import Task
-from harness.execution.annotator import describe
+from harness.execution.annotator import EventAnnotator, describe
+from harness.execution.run_plan import RunPlan
 from harness.plan.graph import Graph
-from harness.runs.progress import Lines
+from harness.runs.progress_lines import Lines
 from harness.telemetry import events
 
 
@@ -21,9 +23,10 @@ class Log:
         self.lines: list[str] = []
         self.seconds = 0.0
         self._graph = graph
-        self._show = Lines(graph, self.lines.append, lambda: self.seconds).show
+        self.show = Lines(RunPlan(graph), self.lines.append, lambda: self.seconds).show
+        self._annotate = EventAnnotator(RunPlan(graph), Path("runs/toys"))
         epochs = sum(task.cost for task in graph.tasks.values())
-        self._show(events.RunPlanned(cells=1, tasks=len(graph.tasks), epochs=epochs, epochs_in_all=epochs))
+        self.show(events.RunPlanned(cells=1, tasks=len(graph.tasks), epochs=epochs, epochs_in_all=epochs))
 
     def tasks(self, *, training: bool) -> list[Task]:
         """Return the tasks that train, or all others."""
@@ -33,7 +36,7 @@ class Log:
         return self.tasks(training=True)
 
     def epoch(self, task: Task, epoch: int) -> None:
-        self._show(
+        self.show(
             events.EpochEnded(
                 task=task.key,
                 kind=task.kind,
@@ -47,9 +50,12 @@ class Log:
             )
         )
 
+    def start(self, task: Task) -> None:
+        self.show(self._annotate(events.TaskStarted(task=task.key, kind=task.kind)))
+
     def end(self, task: Task, status: str = "done", message: str = "") -> None:
         ended = events.TaskEnded(task=task.key, kind=task.kind, description=describe(task), status=status, message=message)
-        self._show(ended)
+        self.show(ended)
 
 
 @pytest.fixture
@@ -109,11 +115,46 @@ def test_long_measurements(log_of: Callable[..., Log]) -> None:
     assert len(log.lines) == 1 + 2 + len(rest)
 
 
-def test_thousand_failures(log_of: Callable[..., Log]) -> None:
-    """The first ones give a line each, and a last line names the file with the others."""
+def test_thousand_equal_failures(log_of: Callable[..., Log]) -> None:
+    """The first one gives a line, and the end of the run a line with the number of the others."""
     log = log_of(members=2, seeds=list(range(500)))
     for task in log.trainings():
         log.end(task, "failed", "it diverged")
+    log.show(events.RunEnded(status="failed"))
+    assert log.lines[1:] == [
+        "failed: perceptron on blobs, seed 0 member 0, cross-entropy: it diverged",
+        "failed 999 more times for the same reason: it diverged",
+    ]
+
+
+def test_thousand_different_failures(log_of: Callable[..., Log]) -> None:
+    """The first ones give a line each, and a last line names the file with the others."""
+    log = log_of(members=2, seeds=list(range(500)))
+    for number, task in enumerate(log.trainings()):
+        log.end(task, "failed", f"it diverged at step {number}")
     assert len(log.lines) == 1 + 20 + 1
-    assert log.lines[1].endswith("member 0, cross-entropy: it diverged")
     assert log.lines[-1] == "further lines of this kind (failed) are left out; events.jsonl in the run's folder has them all"
+
+
+def test_equal_warnings(log_of: Callable[..., Log]) -> None:
+    """They give one line, and their number at the end."""
+    log = log_of(members=2)
+    for _ in range(3):
+        log.show(events.RunWarning(message="the disk is slow"))
+    log.show(events.RunEnded(status="done"))
+    assert log.lines[1:] == ["warning: the disk is slow", "warning 2 more times for the same reason: the disk is slow"]
+
+
+def test_first_measurement(log_of: Callable[..., Log]) -> None:
+    """The first task of each kind gives a line when it begins, since it may take long."""
+    log = log_of(members=2)
+    for task in log.trainings():
+        log.end(task)
+    before = len(log.lines)
+    for task in log.tasks(training=False):
+        log.start(task)
+        log.end(task)
+    assert log.lines[before:] == [
+        "predicting member 0 of deep, seed 0, perceptron on blobs (2 of 6 tasks have ended)",
+        "measuring ensemble_accuracy of deep, seed 0, perceptron on blobs (4 of 6 tasks have ended)",
+    ]

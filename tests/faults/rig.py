@@ -24,6 +24,7 @@ from harness.benchmark import load_benchmark
 from harness.errors import Interrupted
 from harness.execution.context import RunContext
 from harness.execution.engines.local import LocalEngine
+from harness.execution.run_plan import RunPlan
 from harness.execution.runner import Runner
 from harness.execution.stopping import Stopper
 from harness.plan.graph import Graph
@@ -82,7 +83,7 @@ def run_here(folder: Path, store: Path | None = None, out: str = "out", save_eve
         context = RunContext(toys.catalogue(), opened.root, folder, "cpu", log, stopper.stopping, save_every=save_every)
         engine = LocalEngine(LocalEngine.Options(workers=1))
         try:
-            state = Runner(graph_in(folder, **changes), opened, engine, context, folder / out).run()
+            state = Runner(RunPlan(graph_in(folder, **changes)), opened, engine, context, folder / out).run()
         except Interrupted:
             return stopper.exit_code
         finally:

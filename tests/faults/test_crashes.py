@@ -37,7 +37,7 @@ def prepared(root: Path) -> None:
 def work(store: Store) -> None:
     """Do all operations on a store that a run does. They can be repeated, with the same result."""
     store.prepare()
-    if store.damage(OTHER):
+    if store.damage_reason(OTHER):
         store.quarantine(OTHER)
     store.write_task(THIRD, {"key": THIRD, "kind": "train"})
     with store.lease(TRAJECTORY):

@@ -122,7 +122,7 @@ def test_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             for read in (store.has, store.meta, store.tensors, store.verify):
                 with pytest.raises(StoreError, match=f"cannot be read: {reason}"):
                     read(KEY)
-    assert store.damage(KEY) == ""
+    assert store.damage_reason(KEY) == ""
 
 
 def test_device_with_a_read_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_device_with_a_read_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     disk.open = fail  # type: ignore[attr-defined]
     monkeypatch.setattr(files, "os", disk)
-    assert store.damage(KEY) == "meta.json is unreadable (Input/output error)"
+    assert store.damage_reason(KEY) == "meta.json is unreadable (Input/output error)"
     assert not store.has(KEY)
 
 
@@ -153,7 +153,7 @@ def test_write_to_a_slow_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         starts += 1
     thread.join()
     assert starts > 1
-    assert slow.damage(KEY) == ""
+    assert slow.damage_reason(KEY) == ""
 
 
 def test_store_at_another_path(tmp_path: Path, uninterrupted: Path) -> None:

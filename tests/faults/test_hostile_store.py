@@ -128,7 +128,7 @@ def test_file_that_is_not_regular(tmp_path: Path, file: str, what: str) -> None:
     assert not store.has(KEY)
     with pytest.raises(DamagedObject, match=re.escape(file)):
         store.tensors(KEY)
-    assert store.damage(KEY).startswith(f"{file} ")
+    assert store.damage_reason(KEY).startswith(f"{file} ")
 
 
 def test_metadata_that_is_too_large(tmp_path: Path) -> None:

@@ -35,6 +35,18 @@ def test_page_of_a_complete_run(folder: Path) -> None:
     assert "description: Tables of the paper" in page.text
 
 
+def test_plugins_of_a_run(tmp_path: Path) -> None:
+    """The provenance names each distribution of plugins once, with its version and its plugins."""
+    plugins = [
+        {"plugin": "basin", "distribution": "basin-harness", "version": "0.1.0"},
+        {"plugin": "mine", "distribution": "my-method", "version": "2.1"},
+        {"plugin": "vision", "distribution": "basin-harness", "version": "0.1.0"},
+    ]
+    facts = {**FACTS, "provenance": {"plugins": plugins}}
+    page = Page(page_of(made(tmp_path / "run", facts=facts)))
+    assert "basin-harness 0.1.0 (basin, vision), my-method 2.1 (mine)" in page.text
+
+
 def test_page_is_self_contained(folder: Path) -> None:
     """It has no script, no external link and no external resource, and its content security policy forbids them."""
     text = page_of(folder)

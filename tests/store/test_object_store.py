@@ -98,7 +98,7 @@ def test_damaged_object_is_quarantined_by_the_next_write(store: Store, damage: s
         shutil.rmtree(folder)
         folder.write_text("a file")
     store.put(KEY, {"kind": "train"}, {"weights": WEIGHTS})
-    assert store.damage(KEY) == ""
+    assert store.damage_reason(KEY) == ""
     assert len(quarantined(store)) == 1
 
 
@@ -110,7 +110,7 @@ def test_concurrent_writers_of_one_key(store: Store) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert store.damage(OTHER) == ""
+    assert store.damage_reason(OTHER) == ""
     assert staged(store) == []
     assert quarantined(store) == []
 
@@ -130,7 +130,7 @@ def test_folder_removed_while_an_object_is_moved_into_it(store: Store, monkeypat
     monkeypatch.setattr(files, "os", shim)
     store.put(OTHER, {}, {"weights": WEIGHTS})
     assert removed == [store.base / "objects" / OTHER[:2]]
-    assert store.damage(OTHER) == ""
+    assert store.damage_reason(OTHER) == ""
 
 
 def test_full_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

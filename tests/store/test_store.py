@@ -36,8 +36,8 @@ def test_change_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     store.put(KEY, {}, {"weights": WEIGHTS})
     monkeypatch.chdir(tmp_path / "elsewhere")
     store.put(OTHER, {}, {"weights": WEIGHTS})
-    assert store.damage(KEY) == ""
-    assert store.damage(OTHER) == ""
+    assert store.damage_reason(KEY) == ""
+    assert store.damage_reason(OTHER) == ""
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert store.path(KEY) == Path("store") / "objects" / KEY[:2] / KEY / "weights.safetensors"
 
