@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from harness.cli import cli
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "plugins.md"
-BLOCK = re.compile(r"^`([\w.]+)`[^\n]*:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^`my-method/([\w.]+)`[^\n]*:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def shown() -> dict[str, str]:
