@@ -95,8 +95,8 @@ class Cell:
         """Return the members of another method on this data set, architecture and seed: M handles, in order.
 
         `method` is a registered name, `options` are its options. Nothing is trained twice: the handles are those of the
-        method itself. An average of SWE's samples, for example, derives from `cell.build("swe")`. Raise `ValueError` for a
-        method that asks, over others or not, for its own members, and for options that do not fit.
+        method itself. An average of SWE's samples, for example, derives from `cell.build("swe")`. A method that
+        requests its own members, directly or through other methods, fails its cell, and so do options that do not fit.
         """
         if self.members_of is None:
             raise ValueError(f"cell.build('{method}'): this cell was made without other methods")

@@ -30,7 +30,8 @@ class Task:
     """One unit of work. Its result is the store's object with the same key; a check has no result.
 
     `spec` contains everything that a worker needs. `parents` are the keys of the tasks that must be done before. Tasks with
-    equal `group` are handed out together, such as siblings: trainings of one setting that differ in their random streams.
+    equal `group` are handed out together, such as siblings: trainings with one setting,
+    first and last epoch, schedule and kind of objective.
     `cost` is in epochs of plain training.
     """
 

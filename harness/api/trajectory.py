@@ -55,8 +55,8 @@ class Weights(ContentAddressed):
 
         `order` is the index of the member whose order of batches the fork uses from here on. `objective` and `teacher`
         replace the current ones; a new objective does not inherit the current teacher. `schedule` begins here and may run
-        beyond T (`harness.schedules`). `recipe` replaces the recipe from here on, but for the schedule if one was given
-        before. `fresh_optimizer` drops the optimizer state, such as momentum. Raise `ValueError` for a value of a wrong type
+        beyond T (`harness.schedules`). `recipe` replaces the recipe from here on; a schedule given earlier is kept.
+        `fresh_optimizer` drops the optimizer state, such as momentum. Raise `ValueError` for a value of a wrong type
         or out of range, and if the objective needs a teacher and has none, or has one and needs none.
         """
         own = self.origin

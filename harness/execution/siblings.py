@@ -1,4 +1,6 @@
-"""Whether siblings are trained side by side. Siblings are trainings of one setting that differ in their random streams."""
+"""Whether siblings are trained side by side. Siblings are
+trainings with one setting, first and last epoch, schedule and kind of objective.
+"""
 
 from __future__ import annotations
 

@@ -6,9 +6,10 @@ import contextlib
 import sys
 import time
 import traceback
+from typing import assert_never
 
 from harness.api.plugin import full_name
-from harness.api.specs import CheckSpec, DeriveSpec, PredictSpec, TrainSpec
+from harness.api.specs import CheckSpec, DeriveSpec, MeasureSpec, PredictSpec, TrainSpec
 from harness.api.task import Outcome, Task
 from harness.errors import DamagedObject, HarnessError, Interrupted, PluginFailed, StoreError, is_out_of_memory
 from harness.execution.context import RunContext
@@ -91,10 +92,8 @@ class Worker:
 
     def _do(self, task: Task) -> None:
         """Do one task while holding its lease, unless its object exists. Wait while another run does it."""
-        if isinstance(task.spec, CheckSpec):
-            self.report_start(task)
-            with self._watch(_PHASES["check"]):
-                check(task.spec, self.resources)
+        if isinstance(task.spec, CheckSpec):  # every run does its own
+            self._execute(task)
             return
         reported = False
         with self._watch("store"):
@@ -104,7 +103,7 @@ class Worker:
                 with self._store.lease(lease_key(task)) as acquired:
                     if acquired:
                         if not self._store.has(task.key):
-                            self._begin(task)
+                            self._execute(task)
                         return
                 if not reported:
                     message = "another run is working on it"
@@ -113,8 +112,8 @@ class Worker:
                 with self._watch("waiting"):
                     time.sleep(_POLL_SECONDS)
 
-    def _begin(self, task: Task) -> None:
-        """Do a task whose lease this worker holds. A damaged object of it is quarantined first."""
+    def _execute(self, task: Task) -> None:
+        """Do a task, a stored one under its lease. An object that cannot be read is quarantined first."""
         self.report_start(task)
         if self._store.present(task.key):
             path = str(self._store.quarantine(task.key))
@@ -122,14 +121,19 @@ class Worker:
             self.context.emit(ObjectQuarantined(key=task.key, path=path, message=message))
         spec = task.spec
         with self._watch(_PHASES[task.kind]):
-            if isinstance(spec, TrainSpec):
-                train(task, spec, self.resources)
-            elif isinstance(spec, DeriveSpec):
-                derive(task, spec, self.resources)
-            elif isinstance(spec, PredictSpec):
-                predict(task, spec, self.resources)
-            elif not isinstance(spec, CheckSpec):
-                measure(task, spec, self.resources)
+            match spec:
+                case TrainSpec():
+                    train(task, spec, self.resources)
+                case DeriveSpec():
+                    derive(task, spec, self.resources)
+                case PredictSpec():
+                    predict(task, spec, self.resources)
+                case MeasureSpec():
+                    measure(task, spec, self.resources)
+                case CheckSpec():
+                    check(spec, self.resources)
+                case _:
+                    assert_never(spec)
 
 
 def lease_key(task: Task) -> str:

@@ -14,7 +14,7 @@ from harness.registry.catalogue import Catalogue
 def make_engine(catalogue: Catalogue, name: str, options: Mapping[str, Any], own: Mapping[str, Any]) -> Engine:
     """Return an engine with options as in a benchmark file, and those of `own` that are not None.
 
-    `own` are the options that runs have under names of their own: `workers`, `task_timeout`. Raise `UserError` for the first
+    `own` are engine options that are also options of the command: `workers`, `task_timeout`. Raise `UserError` for the first
     invalid option.
     """
     fields = catalogue.get("engine", name).Options.model_fields

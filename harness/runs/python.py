@@ -54,7 +54,8 @@ def run(
     - `progress`: show progress. `observers`: functions that see every event (`harness.events`), by name.
 
     Cells that fail are in `run.failures`; the others are done. After Ctrl-C (SIGINT) everything computed is saved before
-    `KeyboardInterrupt` is raised; the same call resumes. A second Ctrl-C interrupts at once. Raise `harness.UserError` for
+    `KeyboardInterrupt` is raised; the same call resumes. A second Ctrl-C interrupts at once. After SIGTERM and a scheduler's
+    signals everything is saved, too, and `SystemExit` is raised with the command's exit code. Raise `harness.UserError` for
     what the user can fix, with the command's messages.
     """
     limit = _seconds(time_limit)

@@ -1,4 +1,4 @@
-"""Start a run: the one function behind `harness run`, `harness.run` and the fixture `harness_run`."""
+"""From options to a finished run: what `harness run`, `harness.run` and the fixture `harness_run` have in common."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The options of `harness run`. Only `device` and `threads` can change results, within the limits of rounding.
+    """The options of `harness run`.
+
+    Only `device` and `threads` can change results: by rounding, and with `precision: auto` by the device's precision, which is
+    part of the keys.
 
     `out`, `store` and `data` are folders, None for their defaults. `engine_options` are the engine's, `workers` and
     `task_timeout` (seconds) those of the local engine. `profile` writes `profile.json`. `observers` see every event, by name.

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -120,18 +120,6 @@ class TaskEvent(Event):
     batches a training uses, or whose prediction is computed. `objective` and `metric` are names of plugins. `cost` is in
     epochs of plain training. `description` is a summary in one line.
     """
-
-    about: ClassVar[tuple[str, ...]] = (
-        "dataset",
-        "architecture",
-        "seed",
-        "member",
-        "methods",
-        "objective",
-        "metric",
-        "cost",
-        "description",
-    )
 
     task: str
     kind: str

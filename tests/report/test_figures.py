@@ -190,7 +190,7 @@ BROKEN: list[tuple[Callable[[], Figure], str]] = [
     (figure(lambda data: [plot(size=(1e9, 1))]), r"ValueError: plot 'Rows': size is .*; inches above 0 and up to 300"),
     (figure(lambda data: [plot(records=((Stubborn(),),))]), r"RuntimeError: no text"),
     (figure(lambda data: [MemoryError("none left")]), r"draw gave MemoryError; only harness.Plot is expected"),
-    (NeedsOptions, r"ValidationError: 1 validation error for Options bins Field required"),
+    (NeedsOptions, r"ValidationError: Options\.bins: Field required"),
     (explode, r"ValueError: no"),
 ]
 

@@ -51,7 +51,7 @@ class LocalEngine(Engine):
 
         device = resolve_device(context.device)
         timeout = self.options.task_timeout
-        workers = self.options.workers or _default_workers(device)
+        workers = self.options.workers or default_workers(device)
         in_process = workers == 1 and timeout is None  # a task in this process cannot be ended by a timeout
         self._backend: _InProcess | WorkerPool
         if in_process:
@@ -107,16 +107,17 @@ class _InProcess:
         pass
 
 
-def _default_workers(device: str) -> int:
+def default_workers(device: str) -> int:
+    """Return one worker per CUDA device, one for a single CUDA device (`cuda:1`), else one per usable core."""
     if device == "cuda":
         return count_cuda_devices()
-    return count_cpus().usable
+    return 1 if device.startswith("cuda:") else count_cpus().usable
 
 
 def _description(workers: int, in_process: bool, device: str, threads: int) -> str:
     """Return which processes do the tasks, and how siblings are trained."""
     where = "this process" if in_process else f"{workers} worker process{_plural(workers, 'es')}"
-    if device == "cuda":
+    if device.startswith("cuda"):
         return f"{where} on CUDA, siblings side by side on a device"
     each = "" if in_process else " each"
     siblings = "one after another" if workers == 1 else "on a core each"

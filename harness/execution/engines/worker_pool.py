@@ -57,7 +57,7 @@ class WorkerPool:
 
     def submit(self, group: Sequence[Task]) -> None:
         """Queue a group: as a whole if one worker must do it (on CUDA; measurements share an ensemble), else task by task."""
-        if self._device == "cuda" or group[0].kind == "measure":
+        if self._device.startswith("cuda") or group[0].kind == "measure":
             self._waiting.append(group)
         else:
             self._waiting.extend([task] for task in group)
@@ -65,7 +65,7 @@ class WorkerPool:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        """Give waiting tasks to idle workers. A retried task waits until no worker is busy."""
+        """Give waiting tasks to idle workers. Tasks to retry wait until nothing else does and no worker is busy."""
         if self._retry_is_running:
             return
         while self._waiting:
@@ -129,28 +129,31 @@ class WorkerPool:
             raise Interrupted
         del worker.tasks[message.key]
         if message.status == "failed" and message.traceback:
-            worker.stop()  # leftovers of a plugin (memory, settings) must not affect other tasks
+            worker.stop()  # leftovers of a plugin (memory, settings) must not affect tasks of later groups
         return [message]
 
     def _handle_exit(self, worker: WorkerProcess, code: int) -> list[Outcome]:
-        """Requeue a dead worker's tasks. Only the task that it had begun may be the cause of its end."""
+        """Requeue a dead worker's tasks. Those that it had begun may be the cause of its end: they are retried alone."""
         if worker.tasks and not worker.stopped and _stopped_on_request(worker, code):
             raise Interrupted
         if not worker.ready and not worker.stopped:
             raise HarnessError(f"a worker process did not start: {_describe_exit(code)}; what it said stands above")
-        current = worker.tasks.pop(worker.current, None)
-        if worker.tasks:
-            self._waiting.appendleft(list(worker.tasks.values()))
-        if current is None:
-            return []
-        self._exits[current.key] += 1
+        begun = worker.begun
+        not_begun = [task for task in worker.tasks.values() if task not in begun]
+        worker.tasks.clear()
+        if not_begun:
+            self._waiting.appendleft(not_begun)
         message = f"its worker process ended with {_describe_exit(code)} before it was done"
-        if self._exits[current.key] > 1:
-            return [Outcome(current.key, "failed", f"{message}, twice")]
-        retried = TaskRetried(task=current.key, kind=current.kind, message=f"{message}; tried once more, alone")
-        self._context.emit(retried)
-        self._retries.append(current)
-        return []
+        failed = []
+        for task in begun:
+            self._exits[task.key] += 1
+            if self._exits[task.key] > 1:
+                failed.append(Outcome(task.key, "failed", f"{message}, twice"))
+                continue
+            retried = TaskRetried(task=task.key, kind=task.kind, message=f"{message}; tried once more, alone")
+            self._context.emit(retried)
+            self._retries.append(task)
+        return failed
 
     def _check_timeouts(self) -> list[Outcome]:
         """Kill workers that sent no message for longer than the timeout; their current tasks fail."""

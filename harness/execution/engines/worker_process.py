@@ -60,6 +60,7 @@ class WorkerProcess:
         self.index = index
         self.tasks: dict[str, Task] = {}
         self.current = ""
+        self._begun: set[str] = set()
         self.ready = self.stopped = False
         self._last_message: float | None = time.monotonic()
         self._context, self._inbox = context, inbox
@@ -79,10 +80,16 @@ class WorkerProcess:
         """Seconds since its last message; 0 while its task waits for another run."""
         return 0.0 if self._last_message is None else time.monotonic() - self._last_message
 
+    @property
+    def begun(self) -> list[Task]:
+        """The tasks that it has begun and not reported: several if they are siblings side by side, or reported as a group."""
+        return [task for key, task in self.tasks.items() if key in self._begun]
+
     def give(self, group: Sequence[Task]) -> None:
         """Give it a group of tasks. If the process has ended in the meantime, its exit is reported as usual."""
         self.tasks = {task.key: task for task in group}
         self.current = ""
+        self._begun = set()
         self._last_message = time.monotonic()
         line = " ".join(self.tasks) + "\n"
         assert self._process.stdin is not None
@@ -133,6 +140,7 @@ class WorkerProcess:
             self.ready = True
         elif isinstance(message, TaskStarted):
             self.current = message.task
+            self._begun.add(message.task)
         self._context.emit(message)
 
     def _end_children(self) -> None:

@@ -1,0 +1,1 @@
+"""Results of runs as files: rows, `run.json`, warnings about degenerate ensembles."""
