@@ -202,7 +202,7 @@ def test_plugin_that_misbehaves(graph_of: GraphOf, lab: Lab, case: str) -> None:
 def settings() -> list[Any]:
     """Return the settings of the process that a plugin may change."""
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    torches = (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_default_device())
+    torches = (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled(), torch.empty(0).device)
     more = (torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision(), torch.backends.cudnn.enabled)
     return [*handlers, *torches, *more, np.geterr(), sys.getrecursionlimit(), Path.cwd()]
 
