@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from harness.api.options import Options
+from harness.api.options import Options, options_json
 from harness.api.recipe import Recipe
 
 _Rate = Annotated[float, Field(ge=0)]
@@ -132,6 +133,13 @@ class Triangular(Schedule):
 
 
 AnySchedule: TypeAlias = Annotated[Constant | WarmupCosine | Linear | CyclicCosine | Triangular, Field(discriminator="kind")]
+
+
+@lru_cache(maxsize=1024)
+def schedule_json(schedule: Schedule) -> dict[str, Any]:
+    """Return a schedule as the JSON that goes into keys. Do not change what is returned: it is shared."""
+    return options_json(schedule)
+
 
 _ADAPTER: TypeAdapter[AnySchedule] = TypeAdapter(AnySchedule)
 

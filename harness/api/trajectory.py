@@ -13,10 +13,9 @@ from functools import cached_property
 from typing import Any, get_args
 
 from harness.api.interfaces import Derivation, Objective
-from harness.api.options import options_json
 from harness.api.recipe import Recipe
 from harness.api.scalars import integer, truth
-from harness.api.schedules import AnySchedule, Constant, Schedule, WarmupCosine
+from harness.api.schedules import AnySchedule, Constant, Schedule, WarmupCosine, schedule_json
 from harness.api.setting import ContentAddressed, Setting
 from harness.api.specs import CheckpointSpec, DerivationSpec, DerivedSpec, TrajectorySpec, WeightsLocation
 from harness.api.task import FORMAT, key_of
@@ -170,7 +169,7 @@ class Trajectory(ContentAddressed):
             init=self.init,
             start=None if self.start is None else self.start.key,
             start_epoch=self.start_epoch,
-            schedule=None if self.schedule is None else options_json(self.schedule),
+            schedule=None if self.schedule is None else schedule_json(self.schedule),
             schedule_start=self.schedule_start,
             fresh_optimizer=self.fresh_optimizer,
         )

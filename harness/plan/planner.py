@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import graphlib
 import itertools
 import sys
 import traceback
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -40,15 +41,25 @@ def plan(benchmark: Benchmark, precision: Literal["fp32", "bf16"] = "fp32") -> G
     benchmark = benchmark.in_precision(precision)
     graph = Graph(benchmark)
     planner = _Planner(graph)
-    with (
-        contextlib.redirect_stdout(sys.stderr),
-        contextlib.chdir(Path.cwd()),
-    ):  # a builder may print or change the working folder
+    # a builder may print or change the working folder
+    with contextlib.redirect_stdout(sys.stderr), contextlib.chdir(Path.cwd()), _garbage_collection_paused():
         drafts = [planner.draft(spec) for spec in benchmark.cells()]
         planner.add_trainings()
         for draft in drafts:
             planner.add_cell(draft)
     return graph
+
+
+@contextlib.contextmanager
+def _garbage_collection_paused() -> Iterator[None]:
+    """Pause the search for reference cycles: almost all that planning creates stays, and the search takes half of its time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Planner:
@@ -60,6 +71,7 @@ class _Planner:
         self.handles: dict[str, Weights] = {}  # parents before children
         self.checkpoints: dict[str, dict[int, Checkpoint]] = defaultdict(dict)  # trajectory → epoch → checkpoint
         self.counted: set[str] = set()
+        self.method_names: dict[int, str] = {}
         self.members_of = members_of_methods(graph.benchmark.catalogue)
 
     def draft(self, spec: CellSpec) -> PlannedCell:
@@ -78,7 +90,10 @@ class _Planner:
         return PlannedCell(spec, setting, members)
 
     def _cell(self, spec: CellSpec, setting: Setting) -> Cell:
-        asked = (name_with_options(spec.method.plugin),)
+        method = spec.method.plugin
+        if id(method) not in self.method_names:  # cells of one method share its plugin
+            self.method_names[id(method)] = name_with_options(method)
+        asked = (self.method_names[id(method)],)
         return Cell(setting, spec.objective, spec.seed, spec.members, self.members_of, asked)
 
     def _setting(self, spec: CellSpec) -> Setting:
@@ -100,23 +115,25 @@ class _Planner:
         return members
 
     def _collect(self, members: Sequence[Weights]) -> None:
-        """Add the members and all their ancestors to the handles, parents before children."""
-        sorter: graphlib.TopologicalSorter[Weights] = graphlib.TopologicalSorter()
-        for handle in ancestors(reversed(members), self._new_parents):  # the first member first
-            sorter.add(handle, *self._new_parents(handle))
-        handles = list(sorter.static_order())
-        for handle in handles:
+        """Collect the members and all handles they depend on, parents before children."""
+        parents: dict[Weights, list[Weights]] = {}
+
+        def new_parents(handle: Weights) -> list[Weights]:
+            """Return and note what a handle depends on, without handles that were collected before."""
+            if handle.key in self.handles:
+                found = []
+            else:
+                found = [parent for parent in _parents(handle) if parent.key not in self.handles]
+            parents[handle] = found
+            return found
+
+        new = [handle for handle in ancestors(reversed(members), new_parents) if handle.key not in self.handles]
+        for handle in new:
             require_registered(handle, self.graph.benchmark.catalogue)
-        for handle in handles:
+        for handle in graphlib.TopologicalSorter(parents).static_order():
             self.handles[handle.key] = handle
             if isinstance(handle, Checkpoint):
                 self.checkpoints[handle.trajectory.key][handle.epoch] = handle
-
-    def _new_parents(self, handle: Weights) -> list[Weights]:
-        """Return the parents of a handle that were not collected before; none if the handle itself was."""
-        if handle.key in self.handles:
-            return []
-        return [parent for parent in _parents(handle) if parent.key not in self.handles]
 
     def add_trainings(self) -> None:
         """Add the tasks of all handles, parents before children."""
