@@ -139,8 +139,13 @@ class Dataset(Plugin):
         Raise `DataError` if that fails; its one-line message says which file to put where.
         """
 
-    evaluation_splits: ClassVar[tuple[str, ...]] = ()
-    """Names of further splits that metrics can evaluate, such as corrupted test images; not "train" or "test"."""
+    @property
+    def evaluation_splits(self) -> tuple[str, ...]:
+        """Names of further splits that metrics and derivations can ask for, such as corrupted or held-out images.
+
+        Not "train" or "test". A class attribute may replace this property.
+        """
+        return ()
 
     def load_split(self, name: str, root: Path) -> Split:
         """Return one of the `evaluation_splits`, in the form of the test split. Called when a metric first asks for it.

@@ -123,7 +123,7 @@ class _Planner:
             if handle.key in self.handles:
                 found = []
             else:
-                found = [parent for parent in _parents(handle) if parent.key not in self.handles]
+                found = [parent for parent in parents_of(handle) if parent.key not in self.handles]
             parents[handle] = found
             return found
 
@@ -177,7 +177,7 @@ def _check_batches(setting: Setting) -> None:
         raise PluginError(error)
 
 
-def _parents(weights: Weights) -> Sequence[Weights]:
+def parents_of(weights: Weights) -> Sequence[Weights]:
     """Return the handles of the weights that a handle is a function of."""
     parents: list[Weights] = []
     if isinstance(weights, DerivedWeights):

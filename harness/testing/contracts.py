@@ -15,9 +15,11 @@ from harness.api.normalization import normalization_of
 from harness.api.recipe import Recipe
 from harness.api.setting import Setting
 from harness.api.trajectory import Checkpoint, DerivedWeights, Weights
-from harness.errors import PluginFailed
-from harness.plan.methods import members_of_methods
-from harness.registry.catalogue import load_catalogue
+from harness.errors import PluginError, PluginFailed
+from harness.plan.ancestors import ancestors
+from harness.plan.methods import members_of_methods, require_registered
+from harness.plan.planner import parents_of
+from harness.registry.catalogue import Catalogue, load_catalogue
 from harness.testing.samples import evaluated_ensemble
 
 if TYPE_CHECKING:
@@ -99,17 +101,34 @@ def check_dataset(dataset: Dataset, root: Path) -> None:
 def check_ensemble_builder(builder: EnsembleBuilder, setting: Setting, objective: Objective, members: int = 3) -> list[Weights]:
     """Check that a builder returns handles that depend on the cell only, and other handles for another seed. Return them."""
     builder.check(setting.recipe, members)
-    members_of = members_of_methods(load_catalogue())
+    catalogue = load_catalogue()
+    members_of = members_of_methods(catalogue)
 
     def build(seed: int) -> list[Weights]:
-        return list(builder.build(Cell(setting, objective, seed, members, members_of)))
+        try:
+            return list(builder.build(Cell(setting, objective, seed, members, members_of)))
+        except (ValueError, PluginError) as error:
+            raise AssertionError(f"{builder.full_name}: build fails: {error}") from error
 
     first, again, other = build(0), build(0), build(1)
     assert first, f"{builder.full_name}: no members"
     assert all(isinstance(m, (Checkpoint, DerivedWeights)) for m in first), f"{builder.full_name}: members are not handles"
     assert [m.key for m in first] == [m.key for m in again], f"{builder.full_name}: building twice gives other members"
     assert [m.key for m in first] != [m.key for m in other], f"{builder.full_name}: two seeds give the same members"
+    _check_registered(builder, first, catalogue)
     return first
+
+
+def _check_registered(builder: EnsembleBuilder, members: Sequence[Weights], catalogue: Catalogue) -> None:
+    """Check that a worker could find the derivations and objectives of an installed builder's members."""
+    registered = builder.name in catalogue.names("ensemble_builder")
+    if not registered or catalogue.get("ensemble_builder", builder.name) is not type(builder):
+        return  # its distribution is not installed, so neither are its other plugins
+    for handle in ancestors(members, parents_of):
+        try:
+            require_registered(handle, catalogue)
+        except PluginError as error:
+            raise AssertionError(f"{builder.full_name}: {error}") from None
 
 
 def check_metric(metric: Metric, members: int = 3) -> list[MetricValue]:

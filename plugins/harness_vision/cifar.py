@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 class CifarOptions(Options):
     """Numbers of images of a CIFAR data set to use."""
 
-    train_size: int | None = Field(None, ge=1, le=50_000, description="the first n training images; null: all 50,000")
+    train_size: int | None = Field(
+        None, ge=1, le=50_000, description="the first n training images, the rest is split 'held_out'; null: all 50,000"
+    )
     test_size: int | None = Field(None, ge=1, le=10_000, description="the first n test images; null: all 10,000")
 
 
@@ -57,6 +59,16 @@ class PythonBatches(Dataset):
         train = self._read(folder, self.train_files)
         test = self._read(folder, self.test_files)
         return _first(train, self.options.train_size), _first(test, self.options.test_size)
+
+    @property
+    def evaluation_splits(self) -> tuple[str, ...]:
+        """`held_out`, the training images after the first `train_size`, if there are any."""
+        return ("held_out",) if self.train_size < 50_000 else ()
+
+    def load_split(self, name: str, root: Path) -> Split:
+        """Return the held-out training images."""
+        images, labels = self._read(provide(self.archive, root), self.train_files)
+        return Split(images[self.train_size :], labels[self.train_size :])
 
     def _read(self, folder: Path, files: Mapping[str, str]) -> tuple[Tensor, Tensor]:
         """Return the images, uint8 (n, 3, 32, 32), and the labels, int64 (n,), of some files."""

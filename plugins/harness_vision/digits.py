@@ -20,7 +20,9 @@ STREAM = ("digits", "split")
 class DigitsOptions(Options):
     """Numbers of images of digits to use."""
 
-    train_size: int | None = Field(None, ge=1, le=1_437, description="the first n training images; null: all 1,437")
+    train_size: int | None = Field(
+        None, ge=1, le=1_437, description="the first n training images, the rest is split 'held_out'; null: all 1,437"
+    )
     test_size: int | None = Field(None, ge=1, le=360, description="the first n test images; null: all 360")
 
 
@@ -43,8 +45,23 @@ class Digits(Dataset):
         """1,437, or the option `train_size`."""
         return self.options.train_size or 1_437
 
+    @property
+    def evaluation_splits(self) -> tuple[str, ...]:
+        """`held_out`, the training images after the first `train_size`, if there are any."""
+        return ("held_out",) if self.train_size < 1_437 else ()
+
     def load(self, root: Path) -> tuple[Split, Split]:
         """Return both splits; the data root is not used."""
+        train, test = self._load_all()
+        return _first(train, self.options.train_size), _first(test, self.options.test_size)
+
+    def load_split(self, name: str, root: Path) -> Split:
+        """Return the held-out training images."""
+        train, _ = self._load_all()
+        return Split(train.images[self.train_size :], train.labels[self.train_size :])
+
+    def _load_all(self) -> tuple[Split, Split]:
+        """Return all 1,437 training and 360 test images."""
         import torch
         from sklearn.datasets import load_digits
 
@@ -58,7 +75,7 @@ class Digits(Dataset):
         found = f"sha256:{_sha256(train, test)}"
         if found != self.fingerprint:
             raise DataError(f"digits: scikit-learn holds other images: {found}, expected {self.fingerprint}; reinstall it")
-        return _first(train, self.options.train_size), _first(test, self.options.test_size)
+        return train, test
 
 
 def draw_split(labels: Tensor) -> tuple[Tensor, Tensor]:

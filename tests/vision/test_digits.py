@@ -9,6 +9,7 @@ import sklearn.datasets
 import torch
 
 from harness import DataError
+from harness.testing import check_dataset
 from harness_vision.digits import Digits, DigitsOptions, draw_split
 
 NO_ROOT = Path("nowhere")
@@ -88,3 +89,17 @@ def test_images_of_another_fingerprint() -> None:
     assert str(caught.value) == (
         f"digits: scikit-learn holds other images: {Digits.fingerprint}, expected sha256:0; reinstall it"
     )
+
+
+def test_held_out_images(tmp_path: Path) -> None:
+    """With a smaller `train_size`, the rest of the training images is a split that no network is trained on."""
+    whole, _ = Digits().load(tmp_path)
+    part = Digits(DigitsOptions(train_size=1000))
+    assert part.evaluation_splits == ("held_out",)
+    train, _ = part.load(tmp_path)
+    held_out = part.load_split("held_out", tmp_path)
+    assert (len(train), len(held_out)) == (1000, 437)
+    assert torch.equal(torch.cat([train.images, held_out.images]), whole.images)
+    assert torch.equal(torch.cat([train.labels, held_out.labels]), whole.labels)
+    assert Digits().evaluation_splits == ()
+    check_dataset(part, tmp_path)
