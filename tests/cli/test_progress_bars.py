@@ -207,7 +207,7 @@ def test_run_in_a_terminal(tmp_path: Path) -> None:
     written = run_in_terminal(tmp_path, "run", "small.yaml", "--workers", "1")
     before, _, after = written.partition("local engine:")
     assert ESCAPE.sub("", before).splitlines() == ["2 cells: 11 tasks to do, 5 epochs to train"]
-    assert "training seed 0 member 0" in after
+    assert re.search(r"(checking|training|predicting|measuring) ", after)  # which ones are drawn depends on the machine's speed
     frames, board = after.split("###", 1)
     assert frames.rstrip().endswith("\x1b[2K")  # the last thing done to the frame is to erase it
     assert "━" not in board
