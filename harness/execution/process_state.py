@@ -47,7 +47,7 @@ class ProcessState:
         torch.set_num_threads(self._threads)
         torch.set_default_dtype(torch.float32)
         torch.set_grad_enabled(True)
-        if torch.empty(0).device.type != "cpu":  # before torch 2.8, get_default_device fails once this was called
+        if torch.empty(0).device.type != "cpu":  # before torch 2.10, get_default_device fails once this was called
             torch.set_default_device(None)
         if _determinism() != self._determinism:  # setting it imports torch's compiler, which takes longer than torch itself
             enabled, warn_only = self._determinism
