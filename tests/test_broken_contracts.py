@@ -155,6 +155,29 @@ def test_epoch_that_is_no_integer_names_itself() -> None:
         check_ensemble_builder(Half(), Setting(toys.Blobs(), toys.Perceptron(), Recipe(epochs=10)), CrossEntropy())
 
 
+@pytest.mark.parametrize(
+    ("twins", "problem"), [(True, "some members are the same weights"), (False, "build fails: .*not iterable")]
+)
+def test_builder_of_equal_members_or_of_no_list(twins: bool, problem: str) -> None:
+    """Equal handles are one network, and a training is not a list of members."""
+
+    class Odd(harness.EnsembleBuilder):
+        name = "odd"
+
+        def build(self, cell: harness.Cell) -> Any:
+            run = cell.trajectory(member=0)
+            return [run.at(cell.epochs), run.at(cell.epochs)] if twins else run
+
+    with pytest.raises(AssertionError, match=problem):
+        check_ensemble_builder(Odd(), Setting(toys.Blobs(), toys.Perceptron(), Recipe(epochs=4)), CrossEntropy())
+
+
+def test_metric_whose_first_value_has_another_name() -> None:
+    """The message has both names."""
+    with pytest.raises(AssertionError, match=r"gave 'other' first; its own MetricValue first is expected, named 'fixed'$"):
+        check_metric(metric_of(MetricValue("other", 1.0)))
+
+
 def test_recomputed_statistics_fit_the_weights(tmp_path: Path) -> None:
     """The context's helper gives BatchNorm's mean of the training images at the weights of a state, by hand."""
     context = derivation_context(toys.Perceptron(toys.Perceptron.Options(batchnorm=True)), toys.Blobs(), tmp_path)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.api.specs import Kind, TaskSpec
@@ -52,7 +53,8 @@ class Outcome:
     """How a task ended.
 
     `message` says why it was not done. With status `damaged`, the field `damaged` is the key of the parent object that
-    cannot be read. `traceback` is that of a plugin's exception.
+    cannot be read. `traceback` is that of a plugin's exception. `ended` is the time at which the task ended, in seconds since
+    1970; an engine may return outcomes later.
     """
 
     key: str
@@ -60,3 +62,4 @@ class Outcome:
     message: str = ""
     damaged: str = ""
     traceback: str = ""
+    ended: float = field(default_factory=time.time, compare=False)

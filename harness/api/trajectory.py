@@ -184,7 +184,10 @@ class Trajectory(ContentAddressed):
         last = self.last_epoch
         if epoch < self.start_epoch or (last is not None and epoch > last):
             limit = "any" if last is None else str(last)
-            raise ValueError(f"epoch {epoch} is not on this trajectory; {self.start_epoch} to {limit}")
+            advice = ""
+            if epoch > self.start_epoch:
+                advice = ", where its schedule ends; to train longer, give the training or the fork a `schedule`"
+            raise ValueError(f"epoch {epoch} is not on this trajectory; {self.start_epoch} to {limit}{advice}")
         if self.start is not None and epoch == self.start_epoch:
             return self.start
         return Checkpoint(self, epoch)

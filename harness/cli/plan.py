@@ -153,7 +153,8 @@ def _text(facts: dict[str, Any]) -> str:
     lines = [_table(facts["cells"]), ""]
     for shared in facts["shared"]:
         methods = ", ".join(shared["methods"])
-        lines.append(f"shared by {methods}: {shared['trainings']} trainings, {shared['epochs']:g} epochs")
+        trainings = "1 training" if shared["trainings"] == 1 else f"{shared['trainings']} trainings"
+        lines.append(f"shared by {methods}: {trainings}, {shared['epochs']:g} epochs")
     stored_by_kind: dict[str, list[bool]] = {}
     for task in facts["tasks"]:
         stored_by_kind.setdefault(task["kind"], []).append(task["stored"])

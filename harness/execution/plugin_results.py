@@ -84,8 +84,10 @@ def check_logits(label: str, logits: Any, shape: tuple[int, int], where: str) ->
 
 def check_values(what: str, values: Sequence[Any], name: str) -> None:
     """Raise `PluginFailed` for values of a metric that cannot become rows. `name` is the metric's name."""
-    if not values or not all(isinstance(v, MetricValue) for v in values) or values[0].metric != name:
+    if not values or not all(isinstance(v, MetricValue) for v in values):
         raise PluginFailed(f"{what} {values!r:.80}; its own MetricValue first is expected")
+    if values[0].metric != name:
+        raise PluginFailed(f"{what} '{values[0].metric}' first; its own MetricValue first is expected, named '{name}'")
     if len(values) > MAX_VALUES:
         raise PluginFailed(f"{what} more than {MAX_VALUES} values")
     names: set[str] = set()

@@ -81,6 +81,8 @@ class Runner:
                 pending = self.graph.pending(self.store)
             while pending and not self._do(pending):
                 pending = self._still_possible()
+            with self.context.watch("store"):  # what another run stored between collecting and planning was not pending
+                self._collector.collect(self.graph.tasks.values())
         except BaseException:
             with contextlib.suppress(UserError):  # report the first error
                 self.write_rows()
@@ -146,7 +148,7 @@ class Runner:
 
     def _settle(self, outcome: Outcome, task: Task, queue: TaskQueue) -> bool:
         """Record how a task ended; return False if an object that it reads was damaged and will be computed again."""
-        ended = TaskEnded(task=task.key, kind=task.kind, status=outcome.status, message=outcome.message)
+        ended = TaskEnded(task=task.key, kind=task.kind, status=outcome.status, message=outcome.message, time=outcome.ended)
         self.context.emit(ended)
         if task.kind == "check":
             self._settle_check(outcome, queue)

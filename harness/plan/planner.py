@@ -9,10 +9,10 @@ import itertools
 import sys
 import traceback
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from harness.api.cell import Cell
 from harness.api.setting import Setting
@@ -106,7 +106,10 @@ class _Planner:
 
     def _members(self, spec: CellSpec, cell: Cell) -> tuple[Weights, ...]:
         """Return the members from a cell's builder; raise `PluginError` if they are not 1 to 10,000 handles."""
-        members = tuple(itertools.islice(spec.method.plugin.build(cell), MAX_MEMBERS + 1))
+        built: Any = spec.method.plugin.build(cell)
+        if not isinstance(built, Iterable):
+            raise PluginError(f"its builder returns {built!r:.80}; a list of handles is expected, such as [trajectory.at(5)]")
+        members = tuple(itertools.islice(built, MAX_MEMBERS + 1))
         if not members or not all(isinstance(member, Weights) for member in members):
             raise PluginError(f"its builder returns {members!r:.80}; at least one handle of weights is expected")
         if len(members) > MAX_MEMBERS:

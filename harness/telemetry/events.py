@@ -205,7 +205,8 @@ class TaskRetried(TaskEvent):
 class TaskEnded(TaskEvent):
     """A task ended. `status` is done, failed, damaged (an object that the task reads) or interrupted.
 
-    `message` says why it was not done. `seconds` is the time since its `TaskStarted`; None if there was no such event.
+    `message` says why it was not done. `time` is when the task ended: events of tasks that ended later may come before it.
+    `seconds` is the time since its `TaskStarted`; None if there was no such event.
     """
 
     event: Literal["task_ended"] = "task_ended"

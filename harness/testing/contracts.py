@@ -107,12 +107,13 @@ def check_ensemble_builder(builder: EnsembleBuilder, setting: Setting, objective
     def build(seed: int) -> list[Weights]:
         try:
             return list(builder.build(Cell(setting, objective, seed, members, members_of)))
-        except (ValueError, PluginError) as error:
+        except (TypeError, ValueError, PluginError) as error:
             raise AssertionError(f"{builder.full_name}: build fails: {error}") from error
 
     first, again, other = build(0), build(0), build(1)
     assert first, f"{builder.full_name}: no members"
     assert all(isinstance(m, (Checkpoint, DerivedWeights)) for m in first), f"{builder.full_name}: members are not handles"
+    assert len({m.key for m in first}) == len(first), f"{builder.full_name}: some members are the same weights"
     assert [m.key for m in first] == [m.key for m in again], f"{builder.full_name}: building twice gives other members"
     assert [m.key for m in first] != [m.key for m in other], f"{builder.full_name}: two seeds give the same members"
     _check_registered(builder, first, catalogue)

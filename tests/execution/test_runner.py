@@ -15,10 +15,15 @@ import harness
 import toys
 from conftest import RECIPE, Lab, stop_after
 from harness.errors import Interrupted
+from harness.execution.context import RunContext
+from harness.execution.engines.local import LocalEngine
+from harness.execution.run_plan import RunPlan
+from harness.execution.runner import Runner
 from harness.plan.graph import Graph
 from harness.results.rows import read_rows
 from harness.store import Store
-from harness.telemetry.events import Event, TaskEnded
+from harness.telemetry.event_log import EventLog
+from harness.telemetry.events import Event, TaskEnded, TaskStarted
 
 GraphOf = Callable[..., Graph]
 METHODS = ["deep", {"constrained": {"fork_epoch": 1}}, "swe", {"distilled": {"fork_epoch": 1}}, "distilled_deep"]
@@ -202,6 +207,35 @@ def test_two_concurrent_runs_on_one_store(graph_of: GraphOf, lab: Lab) -> None:
     started = [*lab.trainings_started(), *other.trainings_started()]
     assert sorted(started) == sorted(key for key, task in graph.tasks.items() if task.kind == "train")
     assert (lab.out / "results.csv").read_bytes() == (other.out / "results.csv").read_bytes()
+
+
+def test_results_that_another_run_stores_after_this_one_began(graph_of: GraphOf, lab: Lab, tmp_path: Path) -> None:
+    """Nothing is left to do, and the rows have all values."""
+    graph = graph_of()
+    out = tmp_path / "late"
+    out.mkdir()
+    log = EventLog(out / "events.jsonl", {})
+    context = RunContext(toys.catalogue(), lab.store.root, tmp_path, "cpu", log, lambda: False)
+    runner = Runner(RunPlan(graph), lab.store, LocalEngine(LocalEngine.Options(workers=1)), context, out)
+    runner.begin()
+    lab.run(graph)
+    assert runner.run().done == 0
+    log.close()
+    assert (out / "results.csv").read_bytes() == (lab.out / "results.csv").read_bytes()
+
+
+def test_seconds_of_siblings(graph_of: GraphOf, lab: Lab) -> None:
+    """A training ends when it is stored, not when the last of its siblings is: their times do not overlap."""
+    lab.run(graph_of(members=3, methods=["deep"]))
+    ended = [event for event in lab.events if isinstance(event, TaskEnded) and event.kind == "train"]
+    began = {event.task: event.time for event in lab.events if isinstance(event, TaskStarted)}
+    assert len(ended) == 3
+    ends_by_begin = [event.time for event in sorted(ended, key=lambda event: began[event.task])]
+    begins = sorted(began[event.task] for event in ended)
+    for end, next_begin in zip(ends_by_begin, begins[1:], strict=False):
+        assert end <= next_begin
+    for event in ended:
+        assert event.seconds == pytest.approx(event.time - began[event.task], abs=1e-3)
 
 
 def test_observer_that_raises(graph_of: GraphOf, lab: Lab) -> None:

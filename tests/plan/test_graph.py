@@ -134,6 +134,15 @@ class Endless(harness.EnsembleBuilder):
             yield cell.trajectory(member=0).at(1)
 
 
+class NoList(harness.EnsembleBuilder):
+    """Returns the training instead of members."""
+
+    name = "no_list"
+
+    def build(self, cell: harness.Cell) -> Any:
+        return cell.trajectory(member=0)
+
+
 class Foreign(harness.EnsembleBuilder):
     """Returns a handle of its own type."""
 
@@ -151,6 +160,7 @@ class Foreign(harness.EnsembleBuilder):
 BUILDERS: dict[type[harness.EnsembleBuilder], str] = {
     Raising: r"its builder fails: RuntimeError: no idea \(test_graph\.py:\d+\)",
     NoHandles: r"its builder returns \(3,\); at least one handle of weights is expected",
+    NoList: r"its builder returns Trajectory\(.*; a list of handles is expected, such as \[trajectory\.at\(5\)\]",
     Endless: r"its builder returns more than 10000 members",
     Foreign: r"a handle of type Strange is not one the planner knows",
 }
