@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; more threads only slow toys down
 
 import itertools
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,9 @@ from harness.registry.catalogue import Catalogue
 from harness.store import Store
 from harness.telemetry.event_log import EventLog
 from harness.telemetry.events import Event, TaskEnded, TrainingStarted
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background; the commands under test would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 RECIPE = {
     "epochs": 4,
