@@ -90,10 +90,7 @@ class Recipe(Options):
 
     def cosine(self, epoch: float) -> float:
         """Return the learning rate at a time in epochs, from 0 to T: linear warm-up from 0, then a cosine to 0 at T."""
-        rise = self.warmup * self.epochs
-        if epoch < rise:
-            return self.learning_rate * epoch / rise
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - rise) / (self.epochs - rise)))
+        return warmup_cosine(epoch, self.learning_rate, self.epochs, self.warmup)
 
     def epoch_at(self, rate: float) -> int:
         """Return the first whole epoch after warm-up at which the cosine is at or below `rate` > 0.
@@ -103,3 +100,14 @@ class Recipe(Options):
         rise = self.warmup * self.epochs
         share = math.acos(max(-1.0, 2 * min(rate, self.learning_rate) / self.learning_rate - 1)) / math.pi
         return math.ceil(rise + share * (self.epochs - rise) - 1e-9)
+
+
+def warmup_cosine(epoch: float, peak: float, epochs: float, warmup: float, end: float = 0.0) -> float:
+    """Return the learning rate at a time in epochs: a line from 0 to `peak`, then a cosine to `end` after `epochs`.
+
+    The line takes the share `warmup` of `epochs`.
+    """
+    rise = warmup * epochs
+    if epoch < rise:
+        return peak * epoch / rise
+    return end + (peak - end) * 0.5 * (1 + math.cos(math.pi * (epoch - rise) / (epochs - rise)))

@@ -5,7 +5,6 @@ A schedule is a function of the epochs since it began, and is evaluated at every
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -13,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from harness.api.options import Options, options_json
-from harness.api.recipe import Recipe
+from harness.api.recipe import Recipe, warmup_cosine
 
 _Rate = Annotated[float, Field(ge=0)]
 _Length = Annotated[int, Field(ge=1)]
@@ -63,11 +62,7 @@ class WarmupCosine(Schedule):
 
     def at(self, epoch: float) -> float:
         """Return peak · epoch / rise during the warm-up, then end + (peak - end) / 2 · (1 + cos(π · share of the rest))."""
-        rise = self.warmup * self.epochs
-        if epoch < rise:
-            return self.peak * epoch / rise
-        share = math.pi * (epoch - rise) / (self.epochs - rise)
-        return self.end + (self.peak - self.end) * 0.5 * (1 + math.cos(share))
+        return warmup_cosine(epoch, self.peak, self.epochs, self.warmup, self.end)
 
     @property
     def length(self) -> int:
@@ -103,8 +98,7 @@ class CyclicCosine(Schedule):
 
     def at(self, epoch: float) -> float:
         """Return end + (peak - end) / 2 · (1 + cos(π · share of the cycle))."""
-        share = math.pi * (epoch % self.cycle) / self.cycle
-        return self.end + (self.peak - self.end) * 0.5 * (1 + math.cos(share))
+        return warmup_cosine(epoch % self.cycle, self.peak, self.cycle, 0.0, self.end)
 
 
 class Triangular(Schedule):
