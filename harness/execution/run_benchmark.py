@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from harness.api.engine import Engine
 from harness.benchmark import Benchmark
-from harness.errors import Interrupted, RunStopped, UserError
+from harness.errors import DeviceBroken, Interrupted, RunStopped, UserError
 from harness.execution.annotator import EventAnnotator
 from harness.execution.context import RunContext
 from harness.execution.device import precision_on, resolve_device
@@ -99,7 +99,8 @@ def run_benchmark(
     """Compute what the store lacks of a benchmark; write rows, board and `run.json` to the run's folder.
 
     Raise `UserError` for a mistake that is found before the run begins, such as a missing device or a folder in use. Raise
-    its subclass `RunStopped` if the store or the folder cannot be written during the run; what was computed before is on disk.
+    its subclass `RunStopped` if the store, the folder or the last device fails during the run; what was computed before is on
+    disk.
     """
     watch = watch or Stopwatch("starting")
     device = resolve_device(settings.device)
@@ -144,7 +145,7 @@ def _run(runner: Runner, settings: RunSettings) -> Status:
         status = "failed" if failures(runner.graph, runner.state) else "done"
     except Interrupted:
         pass
-    except UserError as error:
+    except (UserError, DeviceBroken) as error:
         with contextlib.suppress(UserError):  # the disk may be full
             _write(runner, settings, status)
         raise RunStopped(str(error)) from error
