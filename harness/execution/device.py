@@ -12,7 +12,7 @@ from harness.execution.device_inventory import DeviceInventory, TorchDevices
 from harness.text import single_line
 
 _KNOWN = ("auto", "cpu", "cuda", "cuda:INDEX")
-_INDEXED = re.compile(r"cuda:([0-9]{1,4})")
+_INDEXED = re.compile(r"cuda:([0-9]+)")
 _IDENTIFIER = re.compile(r"(GPU|MIG)-[0-9a-fA-F/-]+")
 _LIST = re.compile(r"(cuda:)?[0-9]+(,(cuda:)?[0-9]+)+")
 _OTHER_NAMES = {
@@ -58,9 +58,9 @@ def _objection(text: str) -> str:
         return f"devices are named by their index; set CUDA_VISIBLE_DEVICES={text} and use --device cuda"
     if _LIST.fullmatch(text):
         indices = text.replace("cuda:", "")
-        return f"names several devices; set CUDA_VISIBLE_DEVICES={indices} and use --device cuda, which uses all of them"
+        return f"names several devices; set CUDA_VISIBLE_DEVICES={indices} and use --device cuda"
     if name in _UNSUPPORTED:
-        return f"torch's device '{name}' is not supported; use cpu, cuda or cuda:INDEX (docs/performance.md says why)"
+        return f"torch's device '{name}' is not supported; use cpu, cuda or cuda:INDEX"
     if kind == "cuda":
         return f"the index of a CUDA device is a number from 0, as in cuda:0; this one is '{index}'"
     if kind == "cpu":

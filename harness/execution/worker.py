@@ -49,8 +49,8 @@ class Worker:
     def attempt(self, task: Task, *, last: bool = True) -> Outcome:
         """Do a task, and return how it ended. An exception of a plugin fails the task.
 
-        Raise `Interrupted` if the run must stop, `StoreError` if the store cannot be written, `DeviceBroken` if the device can no
-        longer be used by this process, and `MemoryExhausted` for any out-of-memory error unless this is the `last` try.
+        Raise `Interrupted` if the run must stop, `StoreError` if the store cannot be written, `DeviceBroken` if this process
+        can no longer use its device, and `MemoryExhausted` for any out-of-memory error unless this is the `last` try.
         `KeyboardInterrupt` is not caught.
         """
         self.process_state.restore()

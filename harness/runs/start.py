@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from harness.benchmark import Benchmark
 from harness.errors import UserError
-from harness.execution.device import parse_device
 from harness.execution.run_folder import check_places
 from harness.execution.stopping import Stopper
 from harness.registry.catalogue import Catalogue, Observer
@@ -70,7 +69,6 @@ def start(
     `say` gets lines for the user. Raise `UserError` for what the user can fix before anything is done, and its subclass
     `RunStopped` if the store or the folder cannot be written any more.
     """
-    parse_device(options.device)
     folder = Path("runs") / benchmark.name if options.out is None else expanded(str(options.out), "out")
     store, data = store_folder(options.store), data_folder(options.data)
     default_name = benchmark.name if options.out is None else ""
