@@ -17,7 +17,7 @@ import click
 from harness.cli.arguments import data_option, json_option, open_catalogue, store_option
 from harness.errors import DeviceBroken, Interrupted, StoreError, UserError
 from harness.execution.code_version import CodeVersion, OtherCode, current_code_version, require_same_code
-from harness.execution.device import parse_device
+from harness.execution.device import forbid_tf32_in_environment, parse_device
 from harness.execution.stopping import Stopper
 from harness.execution.worker_messages import BrokenDevice, Message, Refusal, message_json
 from harness.runs.places import data_folder, store_folder
@@ -56,6 +56,7 @@ def worker(
     if not tasks and not from_stdin:
         raise UserError("no task given; name one with --task KEY, or send keys with --stdin")
     parse_device(device)
+    forbid_tf32_in_environment()
     lines, out = _private_streams() if as_json else (sys.stdin, sys.stdout)
     with Stopper(quiet=from_stdin) as stopper:
         emit = _emitter(out, as_json, stopper)

@@ -14,6 +14,7 @@ from harness.execution.context import RunContext
 from harness.execution.device_errors import broken_device
 from harness.execution.tasks.train import TrainTaskRun, train_side_by_side
 from harness.execution.worker import MemoryExhausted, Worker, lease_key
+from harness.networks.float32 import ieee_float32
 from harness.telemetry.events import OutOfMemory, SiblingsSeparated
 from harness.text import describe_error
 
@@ -38,7 +39,7 @@ class GroupRunner:
         can no longer be used by this process.
         """
         watch = self._context.watch
-        with watch("other"):
+        with ieee_float32(), watch("other"):
             try:
                 if self._pays_side_by_side(group):
                     return self._in_batches(group)

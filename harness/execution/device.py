@@ -1,4 +1,4 @@
-"""Choice of the device, and of the precision that `precision: auto` means on it."""
+"""Choice of the device, and of the precision on it. Imports torch only where a device is looked for."""
 
 from __future__ import annotations
 
@@ -125,6 +125,16 @@ def precision_on(device: str, inventory: DeviceInventory | None = None) -> Liter
     indices = range(inventory.count()) if name.index is None else [name.index]
     capabilities = [inventory.facts(index).capability for index in indices]
     return "bf16" if min(capabilities)[0] >= _BF16_SINCE else "fp32"
+
+
+def forbid_tf32_in_environment() -> None:
+    """Change the environment so that neither torch nor CUDA's libraries use TF32 for float32. Call it before torch is imported.
+
+    NVIDIA's containers set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1, which changes torch's initial flags. NVIDIA_TF32_OVERRIDE
+    overrules the flags within cuBLAS and cuDNN.
+    """
+    os.environ.pop("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", None)
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
 
 
 def selected_devices() -> str:

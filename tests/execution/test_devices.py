@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 
 from devices import StandInDevices, gpu
 from harness.errors import DeviceError
-from harness.execution.device import precision_on, resolve_device, worker_devices
+from harness.execution.device import forbid_tf32_in_environment, precision_on, resolve_device, worker_devices
 from harness.execution.engines.cpu_count import count_cpus
 from harness.execution.engines.local import default_workers
 
@@ -175,3 +176,13 @@ def test_commands_with_a_device_that_is_none(command: list[str]) -> None:
     )
     assert done.returncode == 2
     assert done.stderr == f"error: --device gpu: unknown device; did you mean 'cuda'? {KNOWN}\n"
+
+
+@pytest.mark.parametrize("value", ["0", "1"])
+def test_environment_of_workers(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable allows TF32, whatever it was."""
+    monkeypatch.setenv("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", value)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", value)
+    forbid_tf32_in_environment()
+    assert "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE" not in os.environ
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
