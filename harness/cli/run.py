@@ -125,6 +125,9 @@ def _report(finished: FinishedRun, stopper: Stopper) -> int:
         click.echo(f"nothing to train: all {len(finished.graph.tasks)} tasks were in the store")
     else:
         click.echo(f"did {state.done} tasks, {state.trained:g} epochs of training; rows and board are in {finished.folder}")
+    steps = finished.stepping.sentence()
+    if steps:
+        click.echo(steps)
     _print_failures(finished)
     return 1 if finished.status == "failed" else 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -46,17 +48,19 @@ def test_training_that_is_done_takes_no_steps() -> None:
 
 
 @pytest.fixture
-def tf32_flags(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Switch TF32 off for the test."""
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    return monkeypatch
+def tf32_flags() -> Iterator[None]:
+    """Restore torch's flags after the test."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    yield
+    matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-@pytest.mark.parametrize(("matmul", "cudnn"), [(False, False), (True, False), (False, True), (True, True)])
-def test_tf32_is_that_of_torchs_flags(matmul: bool, cudnn: bool, tf32_flags: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("tf32_flags")
+@pytest.mark.parametrize(("products", "convolutions"), [(False, False), (True, False), (False, True), (True, True)])
+def test_tf32_is_that_of_torchs_flags(products: bool, convolutions: bool) -> None:
     """It is on if products or convolutions use it on the device; on the CPU it is off."""
-    tf32_flags.setattr(torch.backends.cuda.matmul, "allow_tf32", matmul)
-    tf32_flags.setattr(torch.backends.cudnn, "allow_tf32", cudnn)
-    assert uses_tf32(CUDA) == (matmul or cudnn)
+    torch.backends.cuda.matmul.allow_tf32 = products
+    torch.backends.cudnn.allow_tf32 = convolutions
+    assert uses_tf32(CUDA) == (products or convolutions)
     assert not uses_tf32(torch.device("cpu"))
