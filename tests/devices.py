@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.execution.device_inventory import CudaDevice, DeviceInventory
+from harness.execution.device_inventory import CudaDevice, DeviceInventory, Driver
 
 
 def gpu(name: str, capability: tuple[int, int], gibibytes: int = 80) -> CudaDevice:
@@ -15,7 +15,14 @@ def gpu(name: str, capability: tuple[int, int], gibibytes: int = 80) -> CudaDevi
 class StandInDevices(DeviceInventory):
     """The given devices, as if this process saw them."""
 
-    def __init__(self, devices: Sequence[CudaDevice], build: str = "CUDA 13.0", unsupported: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        devices: Sequence[CudaDevice],
+        build: str = "CUDA 13.0",
+        unsupported: tuple[str, ...] = (),
+        driver: Driver | None = None,
+    ) -> None:
+        self._driver = driver
         self._devices = list(devices)
         self._build = build
         self._unsupported = unsupported
@@ -31,3 +38,6 @@ class StandInDevices(DeviceInventory):
 
     def unsupported(self) -> tuple[str, ...]:
         return self._unsupported
+
+    def driver(self) -> Driver | None:
+        return self._driver

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+
+_SMI_SECONDS = 20.0  # it starts slowly where the driver is not kept loaded
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,14 @@ class CudaDevice:
     name: str
     memory: int
     capability: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Driver:
+    """Facts from `nvidia-smi`: the driver's version, and the compute mode of each GPU of the machine, hidden ones included."""
+
+    version: str
+    compute_modes: tuple[str, ...]
 
 
 class DeviceInventory(ABC):
@@ -33,6 +44,10 @@ class DeviceInventory(ABC):
     @abstractmethod
     def unsupported(self) -> tuple[str, ...]:
         """Return torch's names of devices that are there but that the harness does not use, such as `mps`."""
+
+    @abstractmethod
+    def driver(self) -> Driver | None:
+        """Return facts about NVIDIA's driver; None if they are not known."""
 
 
 class TorchDevices(DeviceInventory):
@@ -60,3 +75,14 @@ class TorchDevices(DeviceInventory):
         import torch
 
         return tuple(name for name in ("mps", "xpu") if getattr(torch, name).is_available())
+
+    def driver(self) -> Driver | None:
+        command = ["nvidia-smi", "--query-gpu=driver_version,compute_mode", "--format=csv,noheader"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_SMI_SECONDS, check=True)
+        except (OSError, ValueError, subprocess.SubprocessError):
+            return None
+        rows = [line.split(", ") for line in done.stdout.splitlines() if line.count(", ") == 1]
+        if not rows:
+            return None
+        return Driver(rows[0][0], tuple(mode.strip() for _, mode in rows))
