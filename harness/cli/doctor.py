@@ -19,9 +19,9 @@ from harness.runs.places import data_folder, store_folder
 @store_option
 @data_option
 def doctor(store: Path | None, data: Path | None) -> None:
-    """Print packages, plugins, device, store and data root, with what is wrong; then the exit code is 1."""
-    import torch
-
+    """Print packages, plugins, devices, store and data root, with what is wrong; then the exit code is 1."""
+    from harness.execution.device_inventory import TorchDevices
+    from harness.execution.device_report import device_report
     from harness.telemetry.provenance import provenance
 
     facts = provenance()
@@ -30,8 +30,9 @@ def doctor(store: Path | None, data: Path | None) -> None:
     catalogue = open_catalogue()
     sources = [f"{source.plugin} ({source.distribution})" for source in catalogue.sources]
     click.echo(f"plugins   {', '.join(sources)}")
-    device = facts["device"] if torch.cuda.is_available() else "no CUDA device; runs go to the CPU"
-    click.echo(f"device    {device}; {facts['processor']}, {facts['threads']} threads")
+    for label, text in device_report(TorchDevices()):
+        click.echo(f"{label:<10}{text}")
+    click.echo(f"cpu       {facts['processor']}, {facts['threads']} threads")
     click.echo(f"workers   {count_cpus().describe()}")
     problems = len(catalogue.problems)
     try:

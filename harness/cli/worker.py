@@ -10,18 +10,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import click
 
 from harness.cli.arguments import data_option, json_option, open_catalogue, store_option
-from harness.errors import Interrupted, StoreError, UserError
+from harness.errors import DeviceBroken, Interrupted, StoreError, UserError
 from harness.execution.code_version import CodeVersion, OtherCode, current_code_version, require_same_code
+from harness.execution.device import forbid_tf32_in_environment, parse_device
 from harness.execution.stopping import Stopper
-from harness.execution.worker_messages import Message, Refusal, message_json
+from harness.execution.worker_messages import BrokenDevice, Message, Refusal, message_json
 from harness.runs.places import data_folder, store_folder
 from harness.telemetry.events import PhasesMeasured, WorkerReady
 from harness.telemetry.stopwatch import Stopwatch
+from harness.text import single_line
 
 _GRACE_SECONDS = 60.0  # time to save running trainings after the engine's process has died
 
@@ -53,6 +55,8 @@ def worker(
     """
     if not tasks and not from_stdin:
         raise UserError("no task given; name one with --task KEY, or send keys with --stdin")
+    parse_device(device)
+    forbid_tf32_in_environment()
     lines, out = _private_streams() if as_json else (sys.stdin, sys.stdout)
     with Stopper(quiet=from_stdin) as stopper:
         emit = _emitter(out, as_json, stopper)
@@ -74,7 +78,22 @@ def worker(
                 raise
             emit(Refusal("store_refused", str(error)))  # the engine that listens tells the user
             sys.exit(2)
+        except DeviceBroken as error:
+            if not (as_json and from_stdin):
+                raise
+            _report_broken_device(error, emit)
     sys.exit(0 if all_done or from_stdin else 1)
+
+
+def _report_broken_device(error: DeviceBroken, emit: Callable[[Message], None]) -> NoReturn:
+    """Report to the engine that the device cannot be used any more, and exit without the destructors of its objects.
+
+    They call CUDA, and after such an error they may abort the process or hang.
+    """
+    from harness.execution.device_errors import is_by_code
+
+    emit(BrokenDevice(single_line(str(error)), is_by_code(error)))
+    os._exit(1)
 
 
 @dataclass(frozen=True)

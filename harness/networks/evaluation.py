@@ -13,6 +13,7 @@ from torch import Tensor
 
 from harness.api.data import Split
 from harness.networks.flat_network import FlatNetwork
+from harness.networks.float32 import ieee_float32
 
 _BYTES_PER_BATCH = 24 * 2**20
 
@@ -57,16 +58,8 @@ class NormalizedImages:
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Disable TF32 and autocast within the block. Autocast would also reuse the cached weights of an earlier point."""
-    matmul = torch.backends.cuda.matmul.allow_tf32
-    cudnn = torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = matmul
-        torch.backends.cudnn.allow_tf32 = cudnn
+    with ieee_float32(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
 
 
 @torch.no_grad()

@@ -2,6 +2,9 @@
 
 If a worker process ends during a task (a plugin exits, a crash, the kernel's out-of-memory killer), the task is retried once
 while no other worker is busy. If that fails too, only this task fails. Tasks that the process had not begun are requeued.
+
+If a device fails so that its process can no longer use it, the task is retried once in another process. A device that fails in
+different tasks is left out.
 """
 
 from __future__ import annotations
@@ -13,12 +16,12 @@ from collections.abc import Sequence
 
 from harness.api.engine import EngineContext
 from harness.api.task import Outcome, Task
-from harness.errors import HarnessError, Interrupted, StoreError
-from harness.execution.engines.cuda_devices import count_cuda_devices
+from harness.errors import DeviceError, HarnessError, Interrupted, StoreError
+from harness.execution.engines.device_slots import DeviceSlots
 from harness.execution.engines.worker_process import Exit, FromWorker, WorkerProcess
 from harness.execution.stop_signals import asked_to_stop, ended_by_stop_signal
-from harness.execution.worker_messages import Refusal
-from harness.telemetry.events import TaskRetried
+from harness.execution.worker_messages import BrokenDevice, Refusal
+from harness.telemetry.events import RunWarning, TaskRetried
 
 GRACE_SECONDS = 60.0
 """Time for a worker to save its trainings after it was asked to stop; then it is killed."""
@@ -29,14 +32,17 @@ _POLL_SECONDS = 0.2  # between two checks for a request to stop and for timeouts
 class WorkerPool:
     """`harness worker` processes that are started when there are tasks for them and run until the end of the run.
 
-    One thread per process reads its output. All decisions are made in `submit` and `wait`, in the caller's thread.
+    One thread per process reads its output. All decisions are made in `submit` and `wait`, in the caller's thread. `devices`
+    are those of the workers, one each. With `whole_groups`, one worker does a group of siblings.
     """
 
-    def __init__(self, context: EngineContext, workers: int, device: str, timeout: float | None) -> None:
+    def __init__(
+        self, context: EngineContext, devices: Sequence[str], timeout: float | None = None, *, whole_groups: bool = False
+    ) -> None:
         self._context = context
-        self._limit = workers
-        self._device = device
+        self._slots = DeviceSlots(devices)
         self._timeout = timeout
+        self._whole_groups = whole_groups
         self._waiting: deque[Sequence[Task]] = deque()
         self._workers: list[WorkerProcess] = []
         self._inbox: queue.Queue[FromWorker] = queue.Queue()
@@ -48,8 +54,8 @@ class WorkerPool:
     @property
     def has_capacity(self) -> bool:
         """Whether a worker is idle or can be started, and no submitted task is waiting for it."""
-        busy = sum(bool(worker.tasks) for worker in self._workers)
-        return not self._retry_is_running and not self._waiting and busy < self._limit
+        busy = sum(bool(worker.tasks) and self._slots.is_usable(worker.index) for worker in self._workers)
+        return not self._retry_is_running and not self._waiting and busy < self._slots.limit
 
     @property
     def _retry_is_running(self) -> bool:
@@ -57,7 +63,7 @@ class WorkerPool:
 
     def submit(self, group: Sequence[Task]) -> None:
         """Queue a group: as a whole if one worker must do it (on CUDA; measurements share an ensemble), else task by task."""
-        if self._device.startswith("cuda") or group[0].kind == "measure":
+        if self._whole_groups or group[0].kind == "measure":
             self._waiting.append(group)
         else:
             self._waiting.extend([task] for task in group)
@@ -83,20 +89,12 @@ class WorkerPool:
         for worker in self._workers:
             if worker.idle:
                 return worker
-        if len(self._workers) >= self._limit:
+        index = self._slots.free({worker.index for worker in self._workers})
+        if index is None:
             return None
-        worker = self._start_worker()
+        worker = WorkerProcess(self._context, index, self._slots.devices[index], self._inbox)
         self._workers.append(worker)
         return worker
-
-    def _start_worker(self) -> WorkerProcess:
-        """Start a worker with the lowest free index. On CUDA, workers are spread over the devices by their indices."""
-        used = {worker.index for worker in self._workers}
-        index = min(set(range(self._limit)) - used)
-        device = self._device
-        if device == "cuda":
-            device = f"cuda:{index % count_cuda_devices()}"
-        return WorkerProcess(self._context, index, device, self._inbox)
 
     def wait(self) -> Sequence[Outcome]:
         """Return the outcomes of the next tasks that end; raise `Interrupted` if the run must stop."""
@@ -120,8 +118,13 @@ class WorkerPool:
         if isinstance(message, Refusal):
             error = StoreError if message.event == "store_refused" else HarnessError
             raise error(message.message)
+        if isinstance(message, BrokenDevice):
+            worker.broken = message
+            return []
         if isinstance(message, Exit):
             self._workers.remove(worker)
+            if worker.broken is not None:
+                return self._handle_broken_device(worker, worker.broken)
             return self._handle_exit(worker, message.code)
         if message.key not in worker.tasks:
             return []
@@ -139,21 +142,55 @@ class WorkerPool:
         if not worker.ready and not worker.stopped:
             raise HarnessError(f"a worker process did not start: {_describe_exit(code)}; what it said stands above")
         begun = worker.begun
+        self._requeue_others(worker, begun)
+        message = f"its worker process ended with {_describe_exit(code)} before it was done"
+        failed, retried = self._count_exit(begun, message, "tried once more, alone")
+        self._retries.extend(retried)
+        return failed
+
+    def _handle_broken_device(self, worker: WorkerProcess, broken: BrokenDevice) -> list[Outcome]:
+        """Retry the tasks during which a device failed, each by itself, next. Leave the device out if it keeps failing.
+
+        Raise `DeviceError` if no device is left.
+        """
+        begun = worker.begun or list(worker.tasks.values())  # it may fail while siblings are prepared, before any has begun
+        self._requeue_others(worker, begun)
+        message = f"{worker.device} failed while it was done: {broken.message}"
+        failed, retried = self._count_exit(begun, message, "tried once more, in a new worker process")
+        self._waiting.extendleft([task] for task in reversed(retried))
+        if not broken.by_code and self._slots.record_failure(worker.device, [task.key for task in begun]):
+            self._leave_out(worker.device, broken.message)
+        return failed
+
+    def _requeue_others(self, worker: WorkerProcess, begun: Sequence[Task]) -> None:
+        """Requeue a dead worker's tasks except those that it had begun."""
         not_begun = [task for task in worker.tasks.values() if task not in begun]
         worker.tasks.clear()
         if not_begun:
             self._waiting.appendleft(not_begun)
-        message = f"its worker process ended with {_describe_exit(code)} before it was done"
-        failed = []
+
+    def _count_exit(self, begun: Sequence[Task], message: str, remedy: str) -> tuple[list[Outcome], list[Task]]:
+        """Return outcomes for the tasks whose worker process ended the second time, and the other tasks, to be retried."""
+        failed: list[Outcome] = []
+        retried: list[Task] = []
         for task in begun:
             self._exits[task.key] += 1
             if self._exits[task.key] > 1:
                 failed.append(Outcome(task.key, "failed", f"{message}, twice"))
                 continue
-            retried = TaskRetried(task=task.key, kind=task.kind, message=f"{message}; tried once more, alone")
-            self._context.emit(retried)
-            self._retries.append(task)
-        return failed
+            self._context.emit(TaskRetried(task=task.key, kind=task.kind, message=f"{message}; {remedy}"))
+            retried.append(task)
+        return failed, retried
+
+    def _leave_out(self, device: str, reason: str) -> None:
+        """Use a device no longer; its workers end after their tasks. Raise `DeviceError` if no device is left."""
+        message = f"{device} failed in two different tasks ({reason})"
+        if not self._slots.limit:
+            raise DeviceError(f"{message}, and no other device is left; check it, with nvidia-smi for example")
+        self._context.emit(RunWarning(message=f"{message}; it is left out, and its tasks go to other devices"))
+        for worker in self._workers:
+            if worker.device == device:
+                worker.stop()
 
     def _check_timeouts(self) -> list[Outcome]:
         """Kill workers that sent no message for longer than the timeout; their current tasks fail."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from harness.api.engine import EngineContext
 from harness.api.task import Outcome, Task
 from harness.errors import HarnessError
-from harness.execution.worker_messages import Refusal, parse_message
+from harness.execution.worker_messages import BrokenDevice, Refusal, parse_message
 from harness.startup.safe_path import interpreter_arguments
 from harness.telemetry.events import Event, TaskStarted, TaskWaiting, WorkerEnded, WorkerReady, WorkerStarted
 
@@ -35,7 +35,7 @@ class FromWorker:
     """A message of a worker process for its pool."""
 
     worker: WorkerProcess
-    message: Outcome | Refusal | Exit
+    message: Outcome | Refusal | BrokenDevice | Exit
 
 
 def worker_environment(threads: int) -> dict[str, str]:
@@ -58,6 +58,8 @@ class WorkerProcess:
 
     def __init__(self, context: EngineContext, index: int, device: str, inbox: queue.Queue[FromWorker]) -> None:
         self.index = index
+        self.device = device
+        self.broken: BrokenDevice | None = None  # set by the pool when the process has reported it
         self.tasks: dict[str, Task] = {}
         self.current = ""
         self._begun: set[str] = set()
@@ -131,9 +133,9 @@ class WorkerProcess:
         self._context.emit(WorkerEnded(process=self._process.pid, code=code))
         self._inbox.put(FromWorker(self, Exit(code)))
 
-    def _handle(self, message: Event | Outcome | Refusal) -> None:
+    def _handle(self, message: Event | Outcome | Refusal | BrokenDevice) -> None:
         self._last_message = None if isinstance(message, TaskWaiting) else time.monotonic()
-        if isinstance(message, Outcome | Refusal):
+        if isinstance(message, Outcome | Refusal | BrokenDevice):
             self._inbox.put(FromWorker(self, message))
             return
         if isinstance(message, WorkerReady):
