@@ -74,7 +74,9 @@ def replays(sizes: Sizes, tiny: bool) -> None:
     found = distance(start, together, alone)
     print(f"{steps} steps of {sizes.members} siblings: together against again {noise:.2e}, against alone {found:.2e}")
     if not found <= 10 * noise + MAX_DISTANCE:
-        raise RuntimeError(f"siblings in one graph end {found:.2e} from where they end alone; two equal runs differ by {noise:.2e}")
+        raise RuntimeError(
+            f"siblings in one graph end {found:.2e} from where they end alone; two equal runs differ by {noise:.2e}"
+        )
 
 
 def narrow(sizes: Sizes) -> Network:

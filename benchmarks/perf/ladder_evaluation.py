@@ -33,7 +33,7 @@ def evaluated_point(network: Network, device: str, images: int, setting: Evaluat
 
 
 def aligned_pair(network: Network, device: str, precision: Precision) -> Work:
-    """Return the alignment of one pair of networks, at initialization, whose weights are on `device`. It counts as one image."""
+    """Return the alignment of a pair of untrained networks, whose weights are on `device`. A pair counts as one image."""
     example = torch.zeros(2, 3, network.pixels, network.pixels)
     symmetry = derive_symmetry(network.ours().eval(), example)
     reference, other = (_on_device(_state(network, member), device) for member in range(2))

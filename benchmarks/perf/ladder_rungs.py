@@ -136,7 +136,11 @@ def _steps(network: Network, sizes: Sizes) -> list[Rung]:
 def _resnet20(sizes: Sizes) -> list[Rung]:
     network = sizes.resnet20(sizes.pixels)
     fed_by_loader = partial(script_with_loader, network, sizes.device, sizes.loader_workers)
-    return [_step("script, PIL images from a data loader", fed_by_loader, sizes), *_scripts(network, sizes), *_steps(network, sizes)]
+    return [
+        _step("script, PIL images from a data loader", fed_by_loader, sizes),
+        *_scripts(network, sizes),
+        *_steps(network, sizes),
+    ]
 
 
 def _vit(sizes: Sizes) -> list[Rung]:

@@ -36,7 +36,7 @@ class Ladder:
         self._peak = peak_operations(sizes.matrix, sizes.device)
 
     def is_due(self, rung: Rung) -> bool:
-        """Return whether a rung has no result. One whose process was ended twice while it was measured gets a line that says so."""
+        """Return whether a rung has no result. One during which its process was ended twice gets a line that says so."""
         attempts = 0
         for line in self._lines(rung.name):
             if line["status"] != "began":

@@ -1,8 +1,8 @@
 """A network whose weights are one vector: views, state dicts, gradients. Knows nothing of training or evaluation.
 
 `FlatNetwork` copies the parameters and the floating-point buffers of a module into one contiguous vector and makes the
-module's own tensors views of it (convolution weights channels-last by default). Interpolation, optimizer steps and checkpoints are then
-vector operations.
+module's own tensors views of it (convolution weights channels-last by default). Interpolation, optimizer steps and checkpoints
+are then vector operations.
 """
 
 from __future__ import annotations
