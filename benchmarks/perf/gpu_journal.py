@@ -12,7 +12,7 @@ from json_lines import Line, append_line, read_lines
 MAX_FAILURES = 2
 
 Status = Literal["began", "done", "failed", "unfinished", "skipped", "left out", "again"]
-"""How a part stands. `unfinished`: it goes on in the next call; `left out`: it has failed twice; `again`: earlier lines are void."""
+"""`unfinished`: the part goes on in the next call; `left out`: it has failed twice; `again`: earlier lines are void."""
 
 
 @dataclass(frozen=True)

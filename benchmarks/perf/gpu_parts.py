@@ -70,36 +70,18 @@ def _check(name: str) -> Command:
 
 def _tests(call: Call, seconds: float) -> list[str]:
     """Return pytest on the files that have tests of a GPU: others may import packages that the machine does not have."""
-    files = [
-        str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text(encoding="utf-8")
-    ]
-    options = [
-        "-m",
-        "gpu",
-        "-p",
-        "no:cacheprovider",
-        "-o",
-        "timeout=120",
-        f"--rootdir={ROOT}",
-        "-c",
-        str(ROOT / "pyproject.toml"),
-    ]
-    return [sys.executable, "-m", "pytest", *options, *files]
+    files = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        if "mark.gpu" in path.read_text(encoding="utf-8"):
+            files.append(str(path))
+    return [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-o", "timeout=120", *files]
 
 
 def _ladder(group: str) -> Command:
     def command(call: Call, seconds: float) -> list[str]:
         limit = f"{max(seconds - _LADDER_SECONDS, 1.0):.0f}"
-        return [
-            sys.executable,
-            str(PERF / "measure_ladder.py"),
-            group,
-            "--to",
-            str(call.ladder),
-            "--limit",
-            limit,
-            *_tiny(call),
-        ]
+        script = str(PERF / "measure_ladder.py")
+        return [sys.executable, script, group, "--to", str(call.ladder), "--limit", limit, *_tiny(call)]
 
     return command
 
@@ -172,6 +154,7 @@ PARTS: tuple[Part, ...] = (
     # How fast is it?
     _ladder_part("resnet20", 270),
     _ladder_part("evaluation", 120),
+    _ladder_part("layer-norm", 90),
     _ladder_part("distilled", 240),
     _ladder_part("vit", 240),
     _ladder_part("workers", 120),

@@ -50,6 +50,7 @@ def run_limited(
         env=dict(environment),
         process_group=0,
     )
+    assert process.stdin is not None
     assert process.stdout is not None
     copier = OutputCopier(process.stdout, output)
     copier.start()
@@ -60,6 +61,7 @@ def run_limited(
         if time.monotonic() - began > limit:
             timed_out = True
             _end(process)
+    process.stdin.close()
     copier.join(timeout=5)  # a process that the command has left behind may hold the pipe open
     return Ending(process.returncode, timed_out, time.monotonic() - began, copier.finish())
 
@@ -86,8 +88,8 @@ class OutputCopier(threading.Thread):
         self._tail = b""
 
     def run(self) -> None:
-        """Copy until the pipe ends."""
-        with self._path.open("ab", buffering=0) as file:
+        """Copy until the pipe ends, and close it."""
+        with self._pipe, self._path.open("ab", buffering=0) as file:
             while chunk := os.read(self._pipe.fileno(), 2**16):
                 self._tail = (self._tail + chunk)[-KEPT_BYTES // 16 :]
                 kept = chunk[: KEPT_BYTES - self._written]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ladder import Network, Work, ours, resnet20, script, script_with_loader, vit
@@ -136,11 +136,32 @@ def _steps(network: Network, sizes: Sizes) -> list[Rung]:
 def _resnet20(sizes: Sizes) -> list[Rung]:
     network = sizes.resnet20(sizes.pixels)
     fed_by_loader = partial(script_with_loader, network, sizes.device, sizes.loader_workers)
-    return [
-        _step("script, PIL images from a data loader", fed_by_loader, sizes),
-        *_scripts(network, sizes),
-        *_steps(network, sizes),
-    ]
+    with_loader = _step("script, PIL images from a data loader", fed_by_loader, sizes)
+    return [with_loader, *_scripts(network, sizes), *_steps(network, sizes)]
+
+
+def _layer_norm(sizes: Sizes) -> list[Rung]:
+    """Return the rungs that are not compiled, without and with the fused LayerNorm."""
+    step = partial(ours, sizes.resnet20(sizes.pixels), sizes.device)
+    rungs = []
+    for name, plain in (("PyTorch's LayerNorm", "1"), ("fused LayerNorm", "")):
+        for members, manner in ((1, "eager"), (1, "captured"), (sizes.members, "captured")):
+            several = "siblings" if members > 1 else "one network"
+            rung = _step(f"{several}, {manner}, {name}", partial(step, members, manner), sizes)
+            rungs.append(replace(rung, measure=partial(_with_variable, "HARNESS_PLAIN_KERNELS", plain, rung.measure)))
+    return rungs
+
+
+def _with_variable(name: str, value: str, measure_rung: Callable[[], Measurement]) -> Measurement:
+    """Measure with an environment variable set, then restore the variable."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        return measure_rung()
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def _vit(sizes: Sizes) -> list[Rung]:
@@ -196,6 +217,7 @@ def _workers(sizes: Sizes) -> list[Rung]:
 
 GROUPS: dict[str, Callable[[Sizes], list[Rung]]] = {
     "resnet20": _resnet20,
+    "layer-norm": _layer_norm,
     "distilled": _distilled,
     "evaluation": _evaluation,
     "vit": _vit,
