@@ -12,6 +12,7 @@ import torch
 from json_lines import append_line, read_lines
 from ladder import Network, Work, loader, resnet20, vit
 from ladder_rungs import EAGER, GROUPS, TINY, Rung, rungs_of
+from ladder_teacher import OpaqueNetwork
 from ladder_timing import Timing, measure
 from ladder_workers import measure_together
 from torch import nn
@@ -81,6 +82,26 @@ def test_operations_are_counted() -> None:
     """ResNet20×4 takes 4.08 GFLOP per training image of 32×32 pixels, the paper's ViT 1.31 GFLOP."""
     assert resnet20(64).operations() == pytest.approx(4.08e9, rel=0.01)
     assert vit().operations() == pytest.approx(1.31e9, rel=0.05)
+
+
+def test_teacher_that_is_not_compiled() -> None:
+    """A compiler takes the forward pass as one operation; the logits are those of the network in bf16 autocast."""
+    module = SMALL["resnet20"].ours().eval()
+    opaque = OpaqueNetwork(module, 10)
+    images = torch.randn(4, 3, 16, 16)
+    graphs: list[torch.fx.GraphModule] = []
+
+    def note(graph: torch.fx.GraphModule, inputs: object) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = module(images)
+        found = torch.compile(opaque, backend=note, fullgraph=True)(images)
+    assert torch.equal(found, expected)
+    (graph,) = graphs
+    operations = [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
+    assert operations == ["basin_ladder.logits.default"]
 
 
 @pytest.mark.parametrize("group", IN_ONE_PROCESS)

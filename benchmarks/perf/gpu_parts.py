@@ -93,7 +93,8 @@ def _run(name: str, overrides: Callable[[Call], list[str]]) -> Command:
         limit = f"{max(seconds - _RUN_SECONDS, 1.0):.0f}s"
         places = ["--out", str(call.scratch / name), "--store", str(call.scratch / "store"), *_data(call)]
         words = [sys.executable, "-m", "harness", "run", str(ROOT / "benchmarks" / "paper.yaml"), *places]
-        words += ["--time-limit", limit, "--profile", "--device", "cpu" if call.tiny else "cuda"]
+        words += ["--time-limit", limit, "--profile"]
+        words += ["--device", "cpu", "--workers", "1"] if call.tiny else ["--device", "cuda"]
         for override in ["seeds=[0]", f"datasets=[{call.dataset}]", *overrides(call)]:
             words += ["--set", override]
         return words

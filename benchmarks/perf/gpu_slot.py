@@ -8,6 +8,7 @@ import importlib.util
 import os
 import tarfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +60,15 @@ class Slot:
             self._run(part)
 
     def _run(self, part: Part) -> None:
-        limit = min(part.limit, self._seconds_left())
+        limit = min(self._limit(part), self._seconds_left())
         self.journal.write(part.name, "began", limit=round(limit))
         ending = self._execute(part, limit)
         facts: dict[str, Any] = {}
         if part.folder:
-            folder = self._call.scratch / part.folder
-            pack(folder, self._call.out / f"{part.name}.tar.gz", self._call.scratch)
-            facts = compared(folder, self._call.images, self._call.ladder)
-        status, reason = status_of(part, ending, limit)
+            self._pack(part)
+            facts = compared(self._call.scratch / part.folder, self._call.images, self._call.ladder)
+        cut_off = limit < self._limit(part)
+        status, reason = status_of(part, ending, limit, cut_off=cut_off)
         self._write_end(part, status, ending.seconds, reason, code=ending.code, **facts)
 
     def _execute(self, part: Part, limit: float) -> Ending:
@@ -84,6 +85,10 @@ class Slot:
     def _least(self, part: Part) -> float:
         return 1.0 if self._call.tiny else part.least
 
+    def _limit(self, part: Part) -> float:
+        """Return the seconds that a part may take; ten times as many in a rehearsal, on whatever machine it is."""
+        return 10 * part.limit if self._call.tiny else part.limit
+
     def _write_end(self, part: Part, status: Status, seconds: float, reason: str, **facts: Any) -> None:
         self.journal.write(part.name, status, seconds=round(seconds, 1), reason=reason, **facts)
         self._report(part, status, seconds, reason)
@@ -94,9 +99,13 @@ class Slot:
 
     def _pack_now_and_then(self, part: Part) -> None:
         if part.folder and time.monotonic() - self._packed_at > _PACK_EVERY_SECONDS:
-            folder = self._call.scratch / part.folder
-            pack(folder, self._call.out / f"{part.name}.tar.gz", self._call.scratch)
+            self._pack(part)
             self._packed_at = time.monotonic()
+
+    def _pack(self, part: Part) -> None:
+        """Bring rows, events and profile of a run, and the tracebacks of tasks that failed."""
+        folders = [part.folder, "store/failures"]
+        pack(self._call.scratch, folders, self._call.out / f"{part.name}.tar.gz")
 
     def _roll_output(self) -> None:
         """Compress the file of outputs if another part's output might make it larger than 16 MiB."""
@@ -107,40 +116,47 @@ class Slot:
         self._output.unlink()
 
 
-def status_of(part: Part, ending: Ending, limit: float) -> tuple[Status, str]:
-    """Return the status of a part that has ended, and the reason if it is not done."""
+def status_of(part: Part, ending: Ending, limit: float, *, cut_off: bool) -> tuple[Status, str]:
+    """Return the status of a part that has ended, and the reason if it is not done.
+
+    `cut_off` says that `limit` was the end of the call, not the part's own limit.
+    """
     if ending.code == 0 and not ending.timed_out:
         return "done", ""
     if part.continues and (ending.timed_out or ending.code in TIME_IS_OVER):
         return "unfinished", "goes on in the next call"
     if not ending.timed_out:
         return "failed", f"exit code {ending.code}: {ending.last_line}"
-    if limit < part.limit:
+    if cut_off:
         return "unfinished", f"the call's time was over after {limit:.0f} s"
     return "failed", f"took longer than {limit:.0f} s: {ending.last_line}"
 
 
-def pack(folder: Path, target: Path, scratch: Path) -> None:
-    """Write the files of a folder to an archive; the largest are left out if they are more than 15 MiB together.
+def pack(root: Path, folders: Sequence[str], target: Path) -> None:
+    """Write the files of folders under a root to an archive; the largest are left out if all are more than 15 MiB together.
 
     The archive is replaced as a whole, so that it is complete if the process is killed meanwhile.
     """
     room = MAX_FILE_BYTES - 2**20
-    aside = scratch / target.name
+    aside = root / target.name
     with tarfile.open(aside, "w:gz") as archive:
-        for size, path in _files(folder):
+        for size, path in _files([root / folder for folder in folders]):
             room -= size + 1024  # of the header
             if room > 0:
-                archive.add(path, path.relative_to(folder.parent))
+                archive.add(path, path.relative_to(root))
     replacement = target.with_suffix(".new")
     replacement.write_bytes(aside.read_bytes())
     replacement.replace(target)
 
 
-def _files(folder: Path) -> list[tuple[int, Path]]:
-    """Return the sizes and paths of a folder's files, the smallest first."""
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    return sorted((path.stat().st_size, path) for path in paths)
+def _files(folders: Sequence[Path]) -> list[tuple[int, Path]]:
+    """Return the sizes and paths of the files in folders, the smallest first."""
+    found = []
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                found.append((path.stat().st_size, path))
+    return sorted(found)
 
 
 def _is_installed() -> bool:

@@ -11,6 +11,7 @@ from itertools import chain, cycle, repeat
 from typing import Any, Literal
 
 import torch
+from ladder_teacher import OpaqueNetwork
 from plain_scripts import PilDataset, PlainResNet20, PlainViT, train_step
 from torch import nn
 from torch.utils.data import DataLoader
@@ -52,6 +53,7 @@ class Network:
     plain: Callable[[], nn.Module]
     recipe: Recipe
     pixels: int
+    num_classes: int
     batch: int
 
     def operations(self) -> int:
@@ -81,6 +83,7 @@ def resnet20(channels: int, pixels: int = 32, num_classes: int = 10, batch: int 
         lambda: PlainResNet20(channels, num_classes=num_classes),
         Recipe(precision="bf16", batch_size=batch),
         pixels,
+        num_classes,
         batch,
     )
 
@@ -93,6 +96,7 @@ def vit(pixels: int = 32, num_classes: int = 10, batch: int = 128, **changes: in
         lambda: PlainViT(3, pixels, num_classes=num_classes, dropout=DROPOUT, **sizes),
         Recipe(precision="bf16", batch_size=batch, optimizer="adam", learning_rate=1e-4, weight_decay=0.0),
         pixels,
+        num_classes,
         batch,
     )
 
@@ -202,7 +206,9 @@ def _teacher(network: Network, device: str, member: int, kind: Teacher) -> FlatN
     teacher = _flat_network(network, device, f"teacher {member}", gradient=False)
     teacher.module.eval()
     backend = graph_backend(torch.device(device))
-    if kind == "compiled" and backend is not None:
+    if kind == "eager":
+        teacher.module = OpaqueNetwork(teacher.module, network.num_classes)
+    elif backend is not None:
         teacher.module = backend.compile(teacher.module)  # type: ignore[assignment]
     return teacher
 
