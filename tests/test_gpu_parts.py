@@ -132,6 +132,7 @@ def test_standing(lines: list[Status], continues: bool, expected: Standing, tmp_
         (True, 143, True, 60, ("unfinished", "goes on in the next call")),
         (True, 130, False, 60, ("unfinished", "goes on in the next call")),
         (True, 75, False, 60, ("unfinished", "goes on in the next call")),
+        (True, 70, False, 60, ("unfinished", "last")),
         (True, 1, False, 60, ("failed", "exit code 1: last")),
     ],
 )

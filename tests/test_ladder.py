@@ -160,7 +160,7 @@ def test_limit(failing_group: str, tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_line_that_was_cut_off(tmp_path: Path) -> None:
-    """It is dropped, and the next line begins on a line of its own."""
+    """It is left out, and the next line begins on a line of its own."""
     path = tmp_path / "lines.jsonl"
     path.write_text('{"a": 1}\n{"a": ')
     assert read_lines(path) == [{"a": 1}]

@@ -135,12 +135,15 @@ def check_failed_fork() -> None:
                 torch.empty(64 * 2**20, device="cuda").fill_(1)
         raise torch.OutOfMemoryError("on purpose")
 
+    def add_one() -> None:
+        numbers.add_(1)
+
     expect_out_of_memory(lambda: capture(graphs, fork_and_fail))
     check(torch.cuda.current_stream() == caller_stream, "the capture's stream is still the current one")
     check(bool(torch.rand(8, device="cuda").isfinite().all()), "the generator does not draw")
     check(torch.nn.functional.dropout(numbers + 1, 0.5).shape == (8,), "dropout does not draw")
     check(reserved_megabytes() <= reserved + 64, f"the capture's memory is not released: {reserved_megabytes():.0f} MiB")
-    capture(graphs, lambda: numbers.add_(1)).replay()
+    capture(graphs, add_one).replay()
     check(numbers.tolist() == [1.0] * 8, "another capture does not work")
     print("a capture that failed with unjoined streams left the process as it was", flush=True)
 

@@ -15,6 +15,9 @@ PERF = ROOT / "benchmarks" / "perf"
 TIME_IS_OVER = (75, 130)
 """Exit codes of commands that stopped at their own time limit: `measure_ladder.py` and `harness run`."""
 
+DEVICE_IS_LOST = 70
+"""Exit code of `measure_ladder.py` if the device works in another process only. It goes on at once."""
+
 _LADDER_SECONDS = 45.0  # a rung that is compiled takes about a minute; the last one is begun so long before the limit
 _RUN_SECONDS = 20.0  # to finish an epoch, save and write the board
 

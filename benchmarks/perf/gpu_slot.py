@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_journal import MAX_FAILURES, Journal, Status
-from gpu_parts import ROOT, TIME_IS_OVER, Call, Part
+from gpu_parts import DEVICE_IS_LOST, ROOT, TIME_IS_OVER, Call, Part
 from gpu_process import Ending, run_limited
 from gpu_rates import compared
 from gpu_wheels import install_command
@@ -70,6 +70,8 @@ class Slot:
         cut_off = limit < self._limit(part)
         status, reason = status_of(part, ending, limit, cut_off=cut_off)
         self._write_end(part, status, ending.seconds, reason, code=ending.code, **facts)
+        if ending.code == DEVICE_IS_LOST:
+            self.run(part)
 
     def _execute(self, part: Part, limit: float) -> Ending:
         self._roll_output()
@@ -123,6 +125,8 @@ def status_of(part: Part, ending: Ending, limit: float, *, cut_off: bool) -> tup
     """
     if ending.code == 0 and not ending.timed_out:
         return "done", ""
+    if ending.code == DEVICE_IS_LOST:
+        return "unfinished", ending.last_line
     if part.continues and (ending.timed_out or ending.code in TIME_IS_OVER):
         return "unfinished", "goes on in the next call"
     if not ending.timed_out:

@@ -45,7 +45,8 @@ def requirements() -> tuple[list[str], list[str]]:
     """Return the requirements that are downloaded without their dependencies, and those that are downloaded with them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     tests = [text for text in project["optional-dependencies"]["test"] if _name(text) in FOR_TESTS]
-    closed, open_ended = [], []
+    closed: list[str] = []
+    open_ended: list[str] = []
     for text in [*project["dependencies"], *tests]:
         if _name(text) in EXPECTED:
             continue

@@ -3,7 +3,8 @@
     python benchmarks/perf/measure_ladder.py resnet20 --to ladder.jsonl --limit 240
 
 A rung that fails or runs out of memory is a line with its reason, and the others go on. A rung that has a line is not measured
-again, so the same command continues after an interruption; the exit code is 75 if the limit was reached before the last rung.
+again, so the same command continues after an interruption. The exit code is 75 if the limit was reached before the last rung,
+70 if the device does not work any more in this process.
 `benchmarks/gpu.py` runs the groups, each in a process of its own. docs/performance.md has predictions and results.
 """
 
@@ -130,10 +131,10 @@ def main(arguments: list[str]) -> int:
             print(f"{options.group}: the time is over; the same command continues")
             return TIME_IS_OVER
         ladder.measure(rung)
-        release(sizes.device)
         if is_lost(sizes.device):
             print(f"{options.group}: the device is lost for this process; the same command continues")
             return DEVICE_IS_LOST
+        release(sizes.device)
     return 0
 
 
