@@ -15,7 +15,7 @@ from ladder_evaluation import aligned_pair, evaluated_point
 from ladder_timing import Measurement, Timing, measure
 from ladder_workers import measure_together
 
-from harness.networks.evaluation import EvaluationSetting
+from harness.networks.evaluation import DEFAULT_EVALUATION, EvaluationSetting
 from harness.networks.flat_network import Layout
 from harness_basin.matching.descent import Precision
 
@@ -141,13 +141,19 @@ def _resnet20(sizes: Sizes) -> list[Rung]:
 
 
 def _layer_norm(sizes: Sizes) -> list[Rung]:
-    """Return the rungs that are not compiled, without and with the fused LayerNorm."""
-    step = partial(ours, sizes.resnet20(sizes.pixels), sizes.device)
+    """Return the rungs that are not compiled, without and with the fused LayerNorm; compiled steps do not use it."""
+    network = sizes.resnet20(sizes.pixels)
+    step = partial(ours, network, sizes.device)
+    point = partial(evaluated_point, network, sizes.device, sizes.test_images, DEFAULT_EVALUATION)
     rungs = []
     for name, plain in (("PyTorch's LayerNorm", "1"), ("fused LayerNorm", "")):
-        for members, manner in ((1, "eager"), (1, "captured"), (sizes.members, "captured")):
-            several = "siblings" if members > 1 else "one network"
-            rung = _step(f"{several}, {manner}, {name}", partial(step, members, manner), sizes)
+        own = [
+            _step(f"eager, {name}", partial(step, 1, "eager"), sizes),
+            _step(f"one graph, {name}", partial(step, 1, "captured"), sizes),
+            _step(f"siblings in a graph, {name}", partial(step, sizes.members, "captured"), sizes),
+            Rung(f"a point, {name}", partial(measure, point, sizes.points, sizes.device)),
+        ]
+        for rung in own:
             rungs.append(replace(rung, measure=partial(_with_variable, "HARNESS_PLAIN_KERNELS", plain, rung.measure)))
     return rungs
 
