@@ -43,9 +43,9 @@ def main(arguments: Sequence[str]) -> int:
             return 2
     if options.wheels is not None and not slot.install(options.wheels.absolute()):
         return 1
-    for name in options.again:
-        slot.journal.write(name, "again")
     for part in PARTS:
+        if part.name in options.again:
+            slot.again(part)
         if options.only is None or part.name in options.only:
             slot.run(part)
     print("\n".join(slot.summary))

@@ -139,6 +139,17 @@ def test_second_call(failing_group: str, tmp_path: Path) -> None:
     assert path.read_text() == before
 
 
+def test_group_that_is_measured_again(failing_group: str, tmp_path: Path) -> None:
+    """Lines before the request are void; the lines of other groups stay."""
+    path = tmp_path / "ladder.jsonl"
+    for line in ({"group": "other", "rung": EAGER, "status": "began"}, {"group": failing_group, "status": "again"}):
+        measure_ladder.main([failing_group, "--to", str(path), "--tiny"])
+        append_line(path, line)
+    measure_ladder.main([failing_group, "--to", str(path), "--tiny"])
+    statuses = [line["status"] for line in read_lines(path) if line.get("rung") == EAGER and line["group"] == failing_group]
+    assert statuses == ["began", "measured", "began", "measured"]
+
+
 def test_process_that_was_ended(failing_group: str, tmp_path: Path) -> None:
     """A rung during which the process was ended is measured once more; after the second time it is left out."""
     path = tmp_path / "ladder.jsonl"

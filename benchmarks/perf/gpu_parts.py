@@ -48,7 +48,7 @@ class Part:
     """One part. It is ended after `limit` seconds and is not begun with less than `least` seconds left in the call.
 
     A part that `continues` goes on in the next call if it was not done. `folder`, in the scratch folder, is what it writes
-    rows and events to; `OUT/NAME.tar.gz` is a copy of it.
+    rows and events to; `OUT/NAME.tar.gz` is a copy of it. `group` is the ladder's group of rungs that it measures.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Part:
     needs_data: bool = False
     continues: bool = False
     folder: str = ""
+    group: str = ""
 
 
 def _doctor(call: Call, seconds: float) -> list[str]:
@@ -145,7 +146,7 @@ def _data(call: Call) -> list[str]:
 
 
 def _ladder_part(group: str, limit: float) -> Part:
-    return Part(f"ladder-{group}", _ladder(group), limit, least=60, continues=True)
+    return Part(f"ladder-{group}", _ladder(group), limit, least=60, continues=True, group=group)
 
 
 PARTS: tuple[Part, ...] = (

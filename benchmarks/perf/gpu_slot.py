@@ -17,6 +17,7 @@ from gpu_parts import DEVICE_IS_LOST, ROOT, TIME_IS_OVER, Call, Part
 from gpu_process import Ending, run_limited
 from gpu_rates import compared
 from gpu_wheels import install_command
+from json_lines import append_line
 
 MAX_FILE_BYTES = 16 * 2**20
 
@@ -33,7 +34,7 @@ class Slot:
         self._end = end
         self._output = call.out / "output.txt"
         self._packed_at = 0.0
-        self.journal = Journal(call.out / "gpu.jsonl")
+        self._journal = Journal(call.out / "gpu.jsonl")
         self.summary = ["", f"{'part':22s} {'result':12s} seconds  reason"]
 
     def install(self, wheels: Path) -> bool:
@@ -41,13 +42,19 @@ class Slot:
         if _is_installed():
             return True
         ending = self._execute(Part("wheels", lambda call, seconds: install_command(wheels), 120), self._seconds_left())
-        self.journal.write("wheels", "done" if ending.code == 0 else "failed", reason=ending.last_line)
+        self._journal.write("wheels", "done" if ending.code == 0 else "failed", reason=ending.last_line)
         print(f"wheels: {ending.last_line}", flush=True)
         return ending.code == 0
 
+    def again(self, part: Part) -> None:
+        """Make a part due, whatever it has done before; all rungs of the ladder's group are measured again."""
+        self._journal.write(part.name, "again")
+        if part.group:
+            append_line(self._call.ladder, {"group": part.group, "status": "again"})
+
     def run(self, part: Part) -> None:
         """Run a part if it is due and fits into the time left; write how it ended."""
-        standing = self.journal.standing(part.name, part.continues)
+        standing = self._journal.standing(part.name, part.continues)
         if standing.done or standing.left_out:
             self._report(part, "done before" if standing.done else "left out", 0, standing.reason)
         elif standing.failures >= MAX_FAILURES:
@@ -61,7 +68,7 @@ class Slot:
 
     def _run(self, part: Part) -> None:
         limit = min(self._limit(part), self._seconds_left())
-        self.journal.write(part.name, "began", limit=round(limit))
+        self._journal.write(part.name, "began", limit=round(limit))
         ending = self._execute(part, limit)
         facts: dict[str, Any] = {}
         if part.folder:
@@ -92,7 +99,7 @@ class Slot:
         return 10 * part.limit if self._call.tiny else part.limit
 
     def _write_end(self, part: Part, status: Status, seconds: float, reason: str, **facts: Any) -> None:
-        self.journal.write(part.name, status, seconds=round(seconds, 1), reason=reason, **facts)
+        self._journal.write(part.name, status, seconds=round(seconds, 1), reason=reason, **facts)
         self._report(part, status, seconds, reason)
 
     def _report(self, part: Part, status: str, seconds: float, reason: str) -> None:

@@ -81,7 +81,16 @@ class Ladder:
         return None
 
     def _lines(self, name: str) -> list[Line]:
-        return [line for line in read_lines(self._path) if (line["group"], line["rung"]) == (self._group, name)]
+        """Return the lines of a rung, without those before the group was to be measured again."""
+        lines = []
+        for line in read_lines(self._path):
+            if line["group"] != self._group:
+                continue
+            if line["status"] == "again":
+                lines.clear()
+            elif line["rung"] == name:
+                lines.append(line)
+        return lines
 
     def _write(self, rung: Rung, status: str, **facts: Any) -> None:
         append_line(self._path, {"group": self._group, "rung": rung.name, "status": status, **facts})
