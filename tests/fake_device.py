@@ -1,8 +1,8 @@
 """A device that computes on the CPU, so that tests without a GPU see what a GPU would refuse or wait for.
 
 `FakeDevice` is active within a `with` block. There, tensors are made on `DEVICE`, moved to it and copied back, and their
-attribute `device` says so. torch knows the device's name but has no kernels for it. The numbers are in the memory of the CPU and
-its kernels compute them, so results equal those of the CPU to the bit. What a GPU does differently is enforced or recorded:
+attribute `device` says so. torch knows the device's name but has no kernels for it. The numbers are in the memory of the CPU
+and its kernels compute them, so results equal those of the CPU to the bit. What a GPU does differently is enforced or recorded:
 
 - An operation on a tensor of the device and one of the host raises `DevicesMixed`. Single numbers () may mix, as on a GPU.
 - Where the host reads a value of the device, or where a size depends on values, a GPU's host waits. The function of this

@@ -58,7 +58,7 @@ def test_tensors_of_the_host() -> None:
 )
 def test_mixed_devices(mix: Callable[[Tensor], object]) -> None:
     """An operation with tensors of both raises an error."""
-    with FakeDevice(), pytest.raises(DevicesMixed, match="a test: aten.* has tensors of the device and of the host"):
+    with FakeDevice(), pytest.raises(DevicesMixed, match=r"a test: aten.* has tensors of the device and of the host"):
         mix(torch.ones(2, device=DEVICE))
 
 
