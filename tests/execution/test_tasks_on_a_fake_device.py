@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
-import torch
-
-import toys
-from conftest import RECIPE, Lab
+from execution.tasks_on_devices import do_tasks, stored_tensors, stored_values, toy_graph
 from fake_device import FakeDevice
-from harness.api.specs import TrainSpec
-from harness.execution.context import RunContext
-from harness.execution.worker import Worker
 from harness.plan.graph import Graph
-from harness.plan.tasks import check_task
-from harness.store import Store
-
-METHODS = [{"distilled": {"fork_epoch": 1}}, "permuted", "multi_permuted"]
-METRICS = [
-    "ensemble_accuracy",
-    {"joint_connectivity": {"draws": 2}},
-    {"worst_connectivity": {"draws": 1, "evaluations": 1}},
-    {"pairwise_connectivity": {"points": 3}},
-]
-NETWORK = {"perceptron": {"batchnorm": True, "dropout": 0.2}}
+from siblings import equal
 
 READS = {
     "loop.Trainer._read_sums",
@@ -62,40 +44,16 @@ def test_documented() -> None:
         assert f"`{function.rpartition('.')[2]}`" in text, function
 
 
-def done(graph: Graph, folder: Path, name: str) -> dict[str, Any]:
-    """Do all tasks of a graph on a device; return what they measured and the tensors that they stored, by key."""
-    context = RunContext(toys.catalogue(), folder / name, folder, "cpu", lambda event: None, lambda: False)
-    worker = Worker(context)
-    worker.resources.device = torch.device(name)
-    for task in graph.tasks.values():
-        tasks = [check_task(task.spec), task] if isinstance(task.spec, TrainSpec) else [task]
-        for one in tasks:
-            outcome = worker.attempt(one)
-            assert outcome.status == "done", outcome.traceback
-    store = Store(folder / name)
-    found: dict[str, Any] = {}
-    for key, task in graph.tasks.items():
-        meta = store.meta(key)
-        found[f"{task.kind} {key}"] = meta.get("values")
-        for part in meta["files"]:
-            found |= {f"{task.kind} {key} {part} {tensor}": value for tensor, value in store.tensors(key, part).items()}
-    return found
-
-
-def test_tasks(graph_of: Callable[..., Graph], lab: Lab) -> None:
+def test_tasks(graph_of: Callable[..., Graph], tmp_path: Path) -> None:
     """Trainings, alignments, predictions and metrics are equal to the bit; the functions that wait are known."""
-    recipe = {**RECIPE, "epochs": 2}
-    graph = graph_of(members=2, methods=METHODS, metrics=METRICS, architectures=[NETWORK], recipe=recipe)
-    assert {task.kind for task in graph.tasks.values()} == {"train", "derive", "predict", "measure"}
-    results = []
-    for device in (FakeDevice(), None):
-        with device or nullcontext():
-            results.append(done(graph, lab.folder, "maia" if device else "cpu"))
-        if device:
-            assert device.reads == READS | READS_OF_CHECKS
-            assert device.to_host == COPIES_TO_HOST
-    found, expected = results
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        same = torch.equal(found[name], value) if isinstance(value, torch.Tensor) else found[name] == value
-        assert same, name
+    tasks = list(toy_graph(graph_of).tasks.values())
+    assert {task.kind for task in tasks} == {"train", "derive", "predict", "measure"}
+    found, expected = tmp_path / "found", tmp_path / "expected"
+    with FakeDevice() as device:
+        do_tasks(tasks, found, "maia")
+    do_tasks(tasks, expected, "cpu")
+    assert device.reads == READS | READS_OF_CHECKS
+    assert device.to_host == COPIES_TO_HOST
+    for task in tasks:
+        assert stored_values(task, found) == stored_values(task, expected)
+        assert equal(stored_tensors(task, found), stored_tensors(task, expected))

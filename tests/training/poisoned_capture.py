@@ -1,7 +1,7 @@
 """A capture that runs out of memory between forked streams, and what must work after it in the same process.
 
-`python -m training.poisoned_capture cuda` fails unless all of it works. A process of its own runs it, since a failed capture may
-leave a process that can use the device no more.
+`python -m training.poisoned_capture cuda` fails unless all of it works. A process of its own runs it, since a failed capture
+may leave a process that can use the device no more.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 
+import pytest
 import torch
 
 from harness.training.graph_backend import GraphBackend
@@ -30,12 +31,8 @@ def poison(device: str, graphs: GraphBackend) -> None:
     kept: list[torch.Tensor] = []
     trainers = with_layer(perceptrons(device), WhileCapturing(graphs, run_out_of_memory), members=3)
     before = copies(trainers)
-    try:
+    with pytest.raises(torch.OutOfMemoryError, match="full"):
         captured(trainers, graphs)
-    except torch.OutOfMemoryError as error:
-        assert "full" in str(error), error
-    else:
-        raise AssertionError("the capture did not fail")
     assert equal(copies(trainers), before)
 
 

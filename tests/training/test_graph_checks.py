@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import pytest
 import torch
+from torch import Tensor
 
 from harness import Recipe
 from siblings import Family
@@ -36,24 +39,26 @@ def test_errors_of_replays() -> None:
     assert max(errors) < 1e-5
 
 
+class RelabelledGraphs(RecordedGraphs):
+    """Recorded graphs that change labels (n,) before the third replay."""
+
+    def __init__(self, labels: Tensor) -> None:
+        super().__init__()
+        self._labels = labels
+        self._selections = 0
+
+    def selected(self) -> AbstractContextManager[None]:
+        self._selections += 1
+        if self._selections == 4:  # the first one is that of the capture
+            self._labels.add_(1).remainder_(4)
+        return super().selected()
+
+
 def test_error_of_a_replay_that_does_something_else() -> None:
-    """A gradient that differs in one replay is found, with its sibling."""
-    graphs = RecordedGraphs()
+    """A gradient that is another one in some replays is found, with its sibling."""
     trainers = started(perceptrons("cpu"), 3)
-    labels = trainers[1].labels
-    calls = iter(range(1000))
-
-    class Trembling(RecordedGraphs):
-        """Changes the labels of the second sibling during some replays after the comparison."""
-
-        def selected(self):  # type: ignore[no-untyped-def]
-            if next(calls) == 4:
-                trainers[1].state.labels.add_(1).remainder_(4)
-            return super().selected()
-
-    graphs = Trembling()
-    trainers[1].state.labels = labels.clone()
-    errors = largest_errors(trainers, graphs, 8)
+    trainers[1].state.labels = trainers[1].labels.clone()
+    errors = largest_errors(trainers, RelabelledGraphs(trainers[1].state.labels), 8)
     assert errors[1] > 0.1
     assert max(errors[0], errors[2]) < 1e-5
 
