@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-DEVICE = torch.device("maia")
+DEVICE = torch.device("ipu")
 """The device. torch knows the name and autocast accepts it; this project and this machine have no use for it."""
 
 HOST = torch.device("cpu")

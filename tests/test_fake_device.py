@@ -16,7 +16,7 @@ from harness import streams
     "make",
     [
         lambda: torch.arange(4, device=DEVICE),
-        lambda: torch.arange(4).to("maia"),
+        lambda: torch.arange(4).to("ipu"),
         lambda: torch.arange(4).to(DEVICE, torch.float64),
         lambda: torch.zeros_like(torch.ones(4).to(DEVICE)),
         lambda: torch.empty(4).to(torch.zeros(2, device=DEVICE)),
@@ -114,6 +114,6 @@ def test_numbers_are_those_of_the_cpu() -> None:
         return [order.to("cpu"), gradient.to("cpu")]
 
     with FakeDevice():
-        found = compute("maia")
+        found = compute("ipu")
     for one, other in zip(found, compute("cpu"), strict=True):
         assert torch.equal(one, other)

@@ -50,7 +50,7 @@ def test_tasks(graph_of: Callable[..., Graph], tmp_path: Path) -> None:
     assert {task.kind for task in tasks} == {"train", "derive", "predict", "measure"}
     found, expected = tmp_path / "found", tmp_path / "expected"
     with FakeDevice() as device:
-        do_tasks(tasks, found, "maia")
+        do_tasks(tasks, found, "ipu")
     do_tasks(tasks, expected, "cpu")
     assert device.reads == READS | READS_OF_CHECKS
     assert device.to_host == COPIES_TO_HOST

@@ -19,14 +19,14 @@ from training.device_cases import NETWORKS
 def test_logits(name: str) -> None:
     """They are those of the CPU, to the bit, and nothing waits for them."""
     with FakeDevice() as device:
-        found = logits(name, "maia", device)
+        found = logits(name, "ipu", device)
     assert torch.equal(found, logits(name, "cpu"))
 
 
 def test_attention_as_on_a_gpu() -> None:
     """The Vision Transformer's branch for GPUs, torch's fused attention, agrees to rounding."""
     with FakeDevice(like_cuda=True) as device:
-        found = logits("vit", "maia", device)
+        found = logits("vit", "ipu", device)
     expected = logits("vit", "cpu")
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert not torch.equal(found, expected)
@@ -35,7 +35,7 @@ def test_attention_as_on_a_gpu() -> None:
 def test_interpolated_points() -> None:
     """Members and points between them are equal to the bit; results are copied once per point, in one function."""
     with FakeDevice() as device:
-        found = values_on_simplex("maia")
+        found = values_on_simplex("ipu")
     for one, other in zip(found, values_on_simplex("cpu"), strict=True):
         np.testing.assert_array_equal(one, other)
     assert found[1].shape == (len(images()[1]), CLASSES)
@@ -54,8 +54,8 @@ def test_recomputation_does_not_wait() -> None:
     """The passes over the sample read nothing back and copy nothing, not even the sample's indices."""
     states = [module.state_dict() for module in members()]
     with FakeDevice() as device:
-        pictures = normalized("maia")
-        network = InterpolatedNetwork(FlatNetwork(ClampedNetwork(), "maia"), states, pictures, pictures)
+        pictures = normalized("ipu")
+        network = InterpolatedNetwork(FlatNetwork(ClampedNetwork(), "ipu"), states, pictures, pictures)
         before = network.network.vector.clone()
         with device.no_waiting():
             network.statistics.recompute()
@@ -66,7 +66,7 @@ def test_recomputed_statistics() -> None:
     """Running statistics that fit given weights are equal to the bit."""
     state = members()[0].state_dict()
     with FakeDevice() as device:
-        found = recomputed(FlatNetwork(ClampedNetwork(), "maia"), state, normalized("maia"))
+        found = recomputed(FlatNetwork(ClampedNetwork(), "ipu"), state, normalized("ipu"))
     expected = recomputed(FlatNetwork(ClampedNetwork()), state, normalized("cpu"))
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)

@@ -74,7 +74,7 @@ def static_steps(trainer: Trainer, device: FakeDevice | None = None) -> list[Ten
 def test_eager_steps(name: str, optimizer: str, view: str | None, precision: str) -> None:
     """Numbers as inputs: weights, buffers, optimizer memory and sums are those of the CPU, to the bit."""
     with FakeDevice() as device:
-        found = eager_steps(started(name, optimizer, view, precision, "maia"), device)
+        found = eager_steps(started(name, optimizer, view, precision, "ipu"), device)
     expected = eager_steps(started(name, optimizer, view, precision, "cpu"))
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
@@ -83,7 +83,7 @@ def test_eager_steps(name: str, optimizer: str, view: str | None, precision: str
 def test_steps_with_static_inputs(name: str, optimizer: str, view: str | None, precision: str) -> None:
     """Tensors as inputs, as in a captured step: the same, and writing the inputs does not wait either."""
     with FakeDevice() as device:
-        found = static_steps(started(name, optimizer, view, precision, "maia"), device)
+        found = static_steps(started(name, optimizer, view, precision, "ipu"), device)
     expected = static_steps(started(name, optimizer, view, precision, "cpu"))
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
@@ -94,7 +94,7 @@ def test_recorded_steps(view: str | None) -> None:
     moved = []
     for device in (FakeDevice(), None):
         with device or nullcontext():
-            siblings = Siblings("batchnorm", RECIPES["adamw"], "maia" if device else "cpu", view)
+            siblings = Siblings("batchnorm", RECIPES["adamw"], "ipu" if device else "cpu", view)
             trainers = []
             for member in range(2):
                 trainer, start = siblings.sibling(member)
@@ -111,7 +111,7 @@ def test_whole_training() -> None:
     recipe = RECIPES["sgd"].model_copy(update={"epochs": 2, "batch_size": 48})
     ends = []
     with FakeDevice() as device:
-        pairs = [Siblings("batchnorm", recipe, "maia", "augmented").sibling(member) for member in range(2)]
+        pairs = [Siblings("batchnorm", recipe, "ipu", "augmented").sibling(member) for member in range(2)]
         ends.append(train_together(*zip(*pairs, strict=True), 2))
     pairs = [Siblings("batchnorm", recipe, "cpu", "augmented").sibling(member) for member in range(2)]
     ends.append(train_together(*zip(*pairs, strict=True), 2))
