@@ -107,7 +107,7 @@ def test_recorded_steps(view: str | None) -> None:
 
 
 def test_whole_training() -> None:
-    """Of an epoch, only its end reads values: the sums, whether weights are finite, and the point for the caller."""
+    """Of an epoch, only its end reads values: the sums, and whether weights are finite."""
     recipe = RECIPES["sgd"].model_copy(update={"epochs": 2, "batch_size": 48})
     ends = []
     with FakeDevice() as device:
@@ -116,4 +116,4 @@ def test_whole_training() -> None:
     pairs = [Siblings("batchnorm", recipe, "cpu", "augmented").sibling(member) for member in range(2)]
     ends.append(train_together(*zip(*pairs, strict=True), 2))
     assert all(same(one, other) for one, other in zip(*ends, strict=True))
-    assert device.reads == {"loop.Trainer.end_epoch", "loop.Trainer._weights_are_finite", "loop.Trainer.point"}
+    assert device.reads == {"loop.Trainer._read_sums", "loop.Trainer._weights_are_finite"}
