@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from harness.networks.host_copy import to_host
+
 Layout = Literal["channels_last", "contiguous"]
 """The order in memory of images and of convolution weights: (batch, height, width, channels), or channels before height."""
 
@@ -178,7 +180,7 @@ class FlatNetwork:
         slots = self.slots
         if len(vector) == self.trained_size:
             slots = self.trained_slots
-        on_cpu = vector.detach().to("cpu", copy=True)
+        on_cpu = to_host(vector, copy=True)
         return {slot.name: slot.view(on_cpu).clone(memory_format=torch.contiguous_format) for slot in slots}
 
     def flatten(self, state: StateDict) -> Tensor:
@@ -222,7 +224,7 @@ class FlatNetwork:
         state = {}
         for name, tensor in self.module.state_dict().items():
             if isinstance(tensor, Tensor):
-                state[name] = tensor.detach().to("cpu", copy=True).contiguous()
+                state[name] = to_host(tensor, copy=True).contiguous()
         return state
 
 

@@ -164,15 +164,20 @@ class Trainer:
         `began` is the monotonic time in seconds at which the epoch began. Raise `TaskFailed` if the training has diverged.
         """
         epoch = self.step // self.steps_per_epoch
-        loss = float(self.state.loss_sum) / self.steps_per_epoch
+        loss_sum, correct = self._read_sums()
+        loss = loss_sum / self.steps_per_epoch
         if not (math.isfinite(loss) and self._weights_are_finite()):
             raise TaskFailed(f"diverged in epoch {epoch}: the training loss is {loss}; lower the learning rate")
-        accuracy = 100 * int(self.state.correct) / (self.steps_per_epoch * self.batch)
+        accuracy = 100 * correct / (self.steps_per_epoch * self.batch)
         record = EpochRecord(epoch, loss, accuracy, self.rules.rate(self.step - 1), time.monotonic() - began)
         self._history.append(record)
         self.state.loss_sum.zero_()
         self.state.correct.zero_()
         return record
+
+    def _read_sums(self) -> tuple[float, int]:
+        """Read the epoch's sums from the device: of the losses, and of the correct predictions."""
+        return float(self.state.loss_sum), int(self.state.correct)
 
     def _weights_are_finite(self) -> bool:
         """Return whether all values are finite, except those that were infinite at the start (bounds of a clamp, say)."""
@@ -181,14 +186,15 @@ class Trainer:
 
     def point(self) -> Point:
         """Return a copy of the current point."""
+        loss_sum, correct = self._read_sums()
         memory = {name: self.network.unflatten(vector) for name, vector in self.state.optimizer.memory.items()}
         return Point(
             step=self.step,
             weights=self.network.state(),
             memory=memory,
             optimizer_steps=self._optimizer_steps,
-            loss_sum=float(self.state.loss_sum),
-            correct=int(self.state.correct),
+            loss_sum=loss_sum,
+            correct=correct,
             history=tuple(self._history),
         )
 
