@@ -22,6 +22,7 @@ def doctor(store: Path | None, data: Path | None) -> None:
     """Print packages, plugins, device, store and data root, with what is wrong; then the exit code is 1."""
     import torch
 
+    from harness import kernels
     from harness.telemetry.provenance import provenance
 
     facts = provenance()
@@ -32,6 +33,7 @@ def doctor(store: Path | None, data: Path | None) -> None:
     click.echo(f"plugins   {', '.join(sources)}")
     device = facts["device"] if torch.cuda.is_available() else "no CUDA device; runs go to the CPU"
     click.echo(f"device    {device}; {facts['processor']}, {facts['threads']} threads")
+    click.echo(f"kernels   {kernels.describe('cuda' if torch.cuda.is_available() else 'cpu')}")
     click.echo(f"workers   {count_cpus().describe()}")
     problems = len(catalogue.problems)
     try:
