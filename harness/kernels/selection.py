@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from harness.kernels.layer_norm_function import Variant
 
-_OLDEST_CAPABILITY = (8, 0)  # of the GPUs that Triton supports
+_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # as Triton decides it, once
+_OLDEST_MAJOR = 8  # compute capability of the oldest GPUs that Triton supports
 _enabled: ContextVar[bool | None] = ContextVar("enabled", default=None)
 
 
@@ -41,11 +42,13 @@ def layer_norm(
     There is a kernel for channels-last float32 and bfloat16 images of at most 1,024 channels on a CUDA device, unless
     `torch.compile` traces the call: it fuses the plain operations itself. The first use of a variant on a device compares the
     kernel with PyTorch, outside of captures. If it differs or cannot be built, kernels are switched off for the device with a
-    warning. On the CPU, kernels are used if TRITON_INTERPRET is set, for tests.
+    warning. On the CPU, kernels are used in Triton's interpreter only (TRITON_INTERPRET=1), for tests.
     """
     import torch
 
-    if torch.compiler.is_compiling() or type(x) is not torch.Tensor or not _has_kernels(x) or not is_enabled():
+    if type(x) is not torch.Tensor or not (x.is_cuda or _INTERPRETED):  # symbols of torch.fx are not tensors
+        return None
+    if torch.compiler.is_compiling() or not is_enabled():
         return None
     from harness.kernels.layer_norm_function import fused_layer_norm, variant_of
 
@@ -140,24 +143,17 @@ class Selection:
         return f"fused LayerNorm (Triton {triton.__version__})"
 
 
-def _has_kernels(x: Tensor) -> bool:
-    return x.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"
-
-
-def _check(variant: Variant, device: torch.device) -> None:
+def check_variant(variant: Variant, device: torch.device) -> None:
+    """Raise an error if a variant cannot be built on a device, or is wrong there."""
     import torch
 
     from harness.kernels.layer_norm_function import check_layer_norm
 
     if device.type == "cuda":
-        capability = torch.cuda.get_device_capability(device)
-        if capability < _OLDEST_CAPABILITY:
-            raise KernelUnavailable(f"the device has compute capability {_dotted(capability)}; Triton needs {_dotted((8, 0))}")
+        major, minor = torch.cuda.get_device_capability(device)
+        if major < _OLDEST_MAJOR:
+            raise KernelUnavailable(f"the device has compute capability {major}.{minor}; Triton needs {_OLDEST_MAJOR}.0")
     check_layer_norm(variant, device)
-
-
-def _dotted(capability: tuple[int, int]) -> str:
-    return f"{capability[0]}.{capability[1]}"
 
 
 def _may_wait(device: torch.device) -> bool:
@@ -169,4 +165,4 @@ def _may_wait(device: torch.device) -> bool:
     return not torch.cuda.is_current_stream_capturing() and torch.cuda.get_sync_debug_mode() == 0
 
 
-SELECTION = Selection(_check, _may_wait)
+SELECTION = Selection(check_variant, _may_wait)

@@ -22,8 +22,8 @@ _WARPS = 4
 _BACKWARD_PROGRAMS = 512  # about what an H100 runs at once; each writes its part of the gradients of weight and bias
 
 
-# Alignment and size of these arguments vary between layers. Without specialization one binary fits them all, so that none is
-# compiled during a capture.
+# Triton compiles a kernel anew for arguments of another alignment or divisibility. These vary between layers and batches; all
+# other tensors are aligned. So one binary per variant fits every call, and none is compiled during a capture.
 @triton.jit(do_not_specialize=["weight", "bias", "rows"])
 def _forward_kernel(  # type: ignore[no-untyped-def]
     x,
@@ -75,8 +75,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
     rstd,
     grad_x,
     grad_residual,
-    weight_sums,
-    bias_sums,
+    sums,
     rows,
     tiles,
     CHANNELS: tl.constexpr,
@@ -117,9 +116,9 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
         mean_product = tl.sum(scaled * normalized, axis=1) / CHANNELS
         in_grad = (scaled - mean_scaled[:, None] - normalized * mean_product[:, None]) * row_rstd[:, None]
         tl.store(grad_x + offsets, in_grad.to(grad_x.dtype.element_ty), mask=mask)
-    own = program * CHANNELS + channel
-    tl.store(weight_sums + own, tl.sum(weight_sum, axis=0), mask=channel_mask)
-    tl.store(bias_sums + own, tl.sum(bias_sum, axis=0), mask=channel_mask)
+    own = sums + program * CHANNELS + channel
+    tl.store(own, tl.sum(weight_sum, axis=0), mask=channel_mask)
+    tl.store(own + tl.num_programs(0) * CHANNELS, tl.sum(bias_sum, axis=0), mask=channel_mask)
 
 
 def forward(
@@ -175,8 +174,7 @@ def backward(
             rstd,
             grad_x,
             grad_residual,
-            sums[0],
-            sums[1],
+            sums,
             rows,
             tiles,
             **sizes,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harness import kernels
 from harness.kernels.layer_norm_function import KernelMismatch, Variant, check_layer_norm, plain_layer_norm, variant_of
-from harness.kernels.selection import Selection
+from harness.kernels.selection import KernelUnavailable, Selection, check_variant
 
 CPU = torch.device("cpu")
 WIDE = Variant(torch.float32, torch.float32, 64, residual=True, relu=True)
@@ -263,6 +263,13 @@ def test_failed_check(error: Exception, reason: str) -> None:
         assert not selection.accepts(NARROW, CPU)
         assert selection.accepts(WIDE, torch.device("cuda", 0))
     assert re.match(f"plain PyTorch: {place}: {reason}", selection.describe(CPU))
+
+
+def test_old_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its compute capability is the reason; Triton is not asked, since its compiler ends the process there."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    with pytest.raises(KernelUnavailable, match=r"the device has compute capability 7\.5; Triton needs 8\.0"):
+        check_variant(WIDE, torch.device("cuda", 0))
 
 
 def test_memory_runs_out_during_a_check() -> None:
