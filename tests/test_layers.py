@@ -24,7 +24,7 @@ LAYERS = [
     ["startup", "text"],
     ["errors", "streams"],
     ["files"],
-    ["telemetry", "results"],
+    ["telemetry", "results", "kernels"],
     ["leaderboard"],
     ["api"],
     ["registry", "networks", "store", "report"],

@@ -20,6 +20,9 @@ from harness.runs.places import data_folder, store_folder
 @data_option
 def doctor(store: Path | None, data: Path | None) -> None:
     """Print packages, plugins, devices, store and data root, with what is wrong; then the exit code is 1."""
+    import torch
+
+    from harness import kernels
     from harness.execution.device_inventory import TorchDevices
     from harness.execution.device_report import device_report
     from harness.telemetry.provenance import provenance
@@ -32,6 +35,8 @@ def doctor(store: Path | None, data: Path | None) -> None:
     click.echo(f"plugins   {', '.join(sources)}")
     for label, text in device_report(TorchDevices()):
         click.echo(f"{label:<10}{text}")
+    if torch.cuda.is_available():
+        click.echo(f"kernels   {kernels.describe('cuda')}")
     click.echo(f"cpu       {facts['processor']}, {facts['threads']} threads")
     click.echo(f"workers   {count_cpus().describe()}")
     problems = len(catalogue.problems)
