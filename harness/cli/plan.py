@@ -38,12 +38,12 @@ def plan(file: Path, overrides: tuple[str, ...], store: Path | None, data: Path 
     benchmark, _ = open_benchmark(file, overrides)
     benchmark = benchmark.located(data_folder(data))
 
-    from harness.execution.device import precision_on, resolve_device
+    from harness.execution.cuda_driver import automatic_precision
     from harness.plan.planner import plan as make_graph
 
     precision: Literal["fp32", "bf16"] = "fp32"
     if benchmark.leaves_precision_open:
-        precision = precision_on(resolve_device("auto"))
+        precision = automatic_precision()
     facts = _facts(make_graph(benchmark, precision), store_folder(store))
     if as_json:
         click.echo(json.dumps(facts, indent=1))

@@ -31,4 +31,9 @@ def precision_on(device: str) -> Literal["fp32", "bf16"]:
         return "fp32"
     import torch
 
-    return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
+    return precision_of_capability(torch.cuda.get_device_capability(device)[0])
+
+
+def precision_of_capability(major: int) -> Literal["fp32", "bf16"]:
+    """Return the precision for a CUDA device by the major number of its compute capability; 8.0 and later compute in bf16."""
+    return "bf16" if major >= 8 else "fp32"
