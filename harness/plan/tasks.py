@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from harness.api.interfaces import Metric
 from harness.api.specs import CheckSpec, DeriveSpec, MeasureSpec, PredictSpec, TeacherSpec, TrainingStart, TrainSpec
@@ -70,7 +71,7 @@ def shortened(task: Task, store: StoreView) -> Task:
     if spec.teacher is not None:
         parents.append(spec.teacher.object)
     cost = task.cost * (spec.epoch - epoch) / (spec.epoch - spec.start.epoch)
-    return Task(task.key, spec.model_copy(update={"start": start}), tuple(parents), task.group, cost)
+    return Task(task.key, replace(spec, start=start), tuple(parents), task.group, cost)
 
 
 def check_task(spec: TrainSpec) -> Task:
