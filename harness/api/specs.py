@@ -8,8 +8,7 @@ fraction of their time. pydantic validates what is read from JSON.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from functools import cache
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -24,31 +23,27 @@ StreamName: TypeAlias = tuple[str | int, ...]
 class Spec:
     """A frozen value with a JSON form."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # of what is read from JSON
     renamed: ClassVar[dict[str, str]] = {}
     """The names in JSON of fields that are named otherwise there."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the value's JSON. Equal values have equal JSON. Do not change what is nested in it: the value shares it."""
-        written = {}
-        for attribute, name in _json_names(type(self)):
-            written[name] = _to_json(getattr(self, attribute))
+        written: dict[str, Any] = {}
+        for name in self.__slots__:  # the fields, in order
+            value = getattr(self, name)
+            if isinstance(value, (Spec, tuple)):
+                value = _nested_json(value)
+            written[self.renamed.get(name, name)] = value
         return written
 
 
-@cache
-def _json_names(spec_type: type[Any]) -> tuple[tuple[str, str], ...]:
-    """Return the fields of a spec in order, each as attribute and name in JSON."""
-    return tuple((field.name, spec_type.renamed.get(field.name, field.name)) for field in fields(spec_type))
-
-
-def _to_json(value: Any) -> Any:
+def _nested_json(value: Spec | tuple[Any, ...]) -> Any:
+    """Return the JSON of a spec, or of a tuple of texts, numbers or specs."""
     if isinstance(value, Spec):
         return value.to_json()
-    if isinstance(value, tuple):
-        return tuple(map(_to_json, value))
-    return value
+    return tuple(item.to_json() if isinstance(item, Spec) else item for item in value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

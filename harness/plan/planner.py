@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import graphlib
 import itertools
 import sys
 import traceback
@@ -16,16 +15,15 @@ from typing import Any, Literal
 
 from harness.api.cell import Cell
 from harness.api.setting import Setting
-from harness.api.task import Task
 from harness.api.trajectory import Checkpoint, DerivedWeights, Weights
 from harness.benchmark import Benchmark, CellSpec
 from harness.benchmark.resolver import batch_errors
 from harness.errors import PluginError
-from harness.plan.ancestors import ancestors
+from harness.plan.ancestors import ancestors, parents_first
 from harness.plan.cost import epochs_alone
 from harness.plan.graph import Graph, PlannedCell
 from harness.plan.methods import members_of_methods, name_with_options, require_registered
-from harness.plan.tasks import derive_task, measure_task, predict_task, train_task
+from harness.plan.tasks import derive_task, measure_tasks, predict_task, train_task
 from harness.text import describe_error
 
 MAX_MEMBERS = 10_000
@@ -119,22 +117,22 @@ class _Planner:
 
     def _collect(self, members: Sequence[Weights]) -> None:
         """Collect the members and all handles they depend on, parents before children."""
-        parents: dict[Weights, list[Weights]] = {}
+        new = {member.key: member for member in members if member.key not in self.handles}
+        parents: dict[str, list[str]] = {}
 
-        def new_parents(handle: Weights) -> list[Weights]:
+        def new_parents(key: str) -> list[str]:
             """Return and note what a handle depends on, without handles that were collected before."""
-            if handle.key in self.handles:
-                found = []
-            else:
-                found = [parent for parent in parents_of(handle) if parent.key not in self.handles]
-            parents[handle] = found
-            return found
+            found = [parent for parent in parents_of(new[key]) if parent.key not in self.handles]
+            for parent in found:
+                new.setdefault(parent.key, parent)
+            parents[key] = [parent.key for parent in found]
+            return parents[key]
 
-        new = [handle for handle in ancestors(reversed(members), new_parents) if handle.key not in self.handles]
-        for handle in new:
-            require_registered(handle, self.graph.benchmark.catalogue)
-        for handle in graphlib.TopologicalSorter(parents).static_order():
-            self.handles[handle.key] = handle
+        for key in ancestors(reversed(list(new)), new_parents):
+            require_registered(new[key], self.graph.benchmark.catalogue)
+        for key in parents_first(parents):
+            handle = new[key]
+            self.handles[key] = handle
             if isinstance(handle, Checkpoint):
                 self.checkpoints[handle.trajectory.key][handle.epoch] = handle
 
@@ -165,9 +163,7 @@ class _Planner:
             self.graph.cells.append(draft)
             return
         predictions = [predict_task(member) for member in members]
-        measures: dict[str, Task] = {}
-        for metric in self.graph.benchmark.metrics:
-            measures[metric.label] = measure_task(metric, members, predictions, draft.spec.seed)
+        measures = measure_tasks(self.graph.benchmark.metrics, members, predictions, draft.spec.seed)
         for task in (*predictions, *measures.values()):
             tasks.setdefault(task.key, task)
         new = self.graph.cost_of_members(draft, tasks, self.counted)
