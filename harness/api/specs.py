@@ -9,6 +9,7 @@ fraction of their time. pydantic validates what is read from JSON.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -21,29 +22,37 @@ StreamName: TypeAlias = tuple[str | int, ...]
 
 
 class Spec:
-    """A frozen value with a JSON form."""
+    """A frozen value with a JSON form. Subclasses are dataclasses with slots and at least two fields."""
 
     __slots__: tuple[str, ...] = ()
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # of what is read from JSON
     renamed: ClassVar[dict[str, str]] = {}
     """The names in JSON of fields that are named otherwise there."""
+    nested: ClassVar[tuple[str, ...]] = ()
+    """The names in JSON of fields that hold specs or tuples of specs."""
+    _names: ClassVar[tuple[str, ...]]
+    _values: ClassVar[attrgetter[tuple[Any, ...]]]
+
+    def __init_subclass__(cls) -> None:
+        """Note the fields, once the dataclass has given them slots."""
+        if cls.__slots__:
+            cls._names = tuple(cls.renamed.get(name, name) for name in cls.__slots__)
+            cls._values = attrgetter(*cls.__slots__)
 
     def to_json(self) -> dict[str, Any]:
         """Return the value's JSON. Equal values have equal JSON. Do not change what is nested in it: the value shares it."""
-        written: dict[str, Any] = {}
-        for name in self.__slots__:  # the fields, in order
-            value = getattr(self, name)
-            if isinstance(value, (Spec, tuple)):
-                value = _nested_json(value)
-            written[self.renamed.get(name, name)] = value
+        written: dict[str, Any] = dict(zip(self._names, self._values(self)))
+        for name in self.nested:
+            written[name] = _nested_json(written[name])
         return written
 
 
-def _nested_json(value: Spec | tuple[Any, ...]) -> Any:
-    """Return the JSON of a spec, or of a tuple of texts, numbers or specs."""
+def _nested_json(value: Spec | tuple[Spec, ...] | None) -> Any:
+    if value is None:
+        return None
     if isinstance(value, Spec):
         return value.to_json()
-    return tuple(item.to_json() if isinstance(item, Spec) else item for item in value)
+    return tuple(item.to_json() for item in value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +140,8 @@ class TrainingStart(Spec):
 class TeacherSpec(Spec):
     """The location of a teacher's weights, and the teacher's setting."""
 
+    nested = ("setting",)
+
     object: str
     part: str
     setting: SettingSpec
@@ -139,6 +150,8 @@ class TeacherSpec(Spec):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckSpec(Spec):
     """Try a setting and an objective on a few images before the first training. `teacher` is the teacher's setting."""
+
+    nested = ("setting", "teacher")
 
     kind: Literal["check"] = "check"
     format: int
@@ -151,7 +164,8 @@ class CheckSpec(Spec):
 class TrainSpec(Spec):
     """Train a trajectory from `start` up to the end of `epoch`."""
 
-    renamed: ClassVar[dict[str, str]] = {"start": "from"}
+    renamed = {"start": "from"}
+    nested = ("setting", "trajectory", "from", "teacher")
     kind: Literal["train"] = "train"
     setting: SettingSpec
     trajectory: TrajectorySpec
@@ -164,6 +178,8 @@ class TrainSpec(Spec):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeriveSpec(Spec):
     """Compute all outputs of a derivation from the parents' weights."""
+
+    nested = ("setting", "parent_locations")
 
     kind: Literal["derive"] = "derive"
     format: int
@@ -178,6 +194,8 @@ class DeriveSpec(Spec):
 class PredictSpec(Spec):
     """Compute a network's logits on the test split. The task's key is the hash of `identity`."""
 
+    nested = ("setting", "location")
+
     kind: Literal["predict"] = "predict"
     setting: SettingSpec
     weights: str
@@ -188,6 +206,8 @@ class PredictSpec(Spec):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureSpec(Spec):
     """Measure an ensemble with a metric. The task's key is the hash of `identity`."""
+
+    nested = ("setting", "members")
 
     kind: Literal["measure"] = "measure"
     setting: SettingSpec

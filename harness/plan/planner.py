@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import itertools
 import sys
 import traceback
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.api.cell import Cell
 from harness.api.setting import Setting
-from harness.api.trajectory import Checkpoint, DerivedWeights, Weights
+from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
 from harness.benchmark import Benchmark, CellSpec
 from harness.benchmark.resolver import batch_errors
 from harness.errors import PluginError
 from harness.plan.ancestors import ancestors, parents_first
 from harness.plan.cost import epochs_alone
+from harness.plan.garbage import garbage_collection_paused
 from harness.plan.graph import Graph, PlannedCell
 from harness.plan.methods import members_of_methods, name_with_options, require_registered
 from harness.plan.tasks import derive_task, measure_tasks, predict_task, train_task
@@ -40,24 +40,12 @@ def plan(benchmark: Benchmark, precision: Literal["fp32", "bf16"] = "fp32") -> G
     graph = Graph(benchmark)
     planner = _Planner(graph)
     # a builder may print or change the working folder
-    with contextlib.redirect_stdout(sys.stderr), contextlib.chdir(Path.cwd()), _garbage_collection_paused():
+    with contextlib.redirect_stdout(sys.stderr), contextlib.chdir(Path.cwd()), garbage_collection_paused():
         drafts = [planner.draft(spec) for spec in benchmark.cells()]
         planner.add_trainings()
         for draft in drafts:
             planner.add_cell(draft)
     return graph
-
-
-@contextlib.contextmanager
-def _garbage_collection_paused() -> Iterator[None]:
-    """Pause the search for reference cycles: almost all that planning creates stays, and the search takes half of its time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class _Planner:
@@ -71,6 +59,7 @@ class _Planner:
         self.counted: set[str] = set()
         self.method_names: dict[int, str] = {}
         self.members_of = members_of_methods(graph.benchmark.catalogue)
+        self.trajectories: dict[tuple[str, int, int], Trajectory] = {}
 
     def draft(self, spec: CellSpec) -> PlannedCell:
         """Return a cell with the members from its builder, but without tasks. Collect the members and all their ancestors."""
@@ -92,7 +81,7 @@ class _Planner:
         if id(method) not in self.method_names:  # cells of one method share its plugin
             self.method_names[id(method)] = name_with_options(method)
         asked = (self.method_names[id(method)],)
-        return Cell(setting, spec.objective, spec.seed, spec.members, self.members_of, asked)
+        return Cell(setting, spec.objective, spec.seed, spec.members, self.members_of, asked, self.trajectories)
 
     def _setting(self, spec: CellSpec) -> Setting:
         """Return the setting of a cell. Cells with the same data set, architecture and recipe share one instance."""
@@ -191,5 +180,5 @@ def parents_of(weights: Weights) -> Sequence[Weights]:
 def _require_known_types(handles: Sequence[Weights]) -> None:
     """Raise `PluginError` for handles of a plugin's own type, for which there are no tasks."""
     for handle in handles:
-        if not isinstance(handle, Checkpoint | DerivedWeights):
+        if not isinstance(handle, (Checkpoint, DerivedWeights)):
             raise PluginError(f"a handle of type {type(handle).__name__} is not one the planner knows")
