@@ -196,8 +196,13 @@ def _text(facts: dict[str, Any], stored_by_kind: Mapping[str, Sequence[bool]]) -
 def _table(cells: Iterable[dict[str, Any]]) -> str:
     from tabulate import tabulate
 
-    columns = ("dataset", "architecture", "method", "seed", "members", "epochs_alone", "epochs_new")
+    names = ("dataset", "architecture", "method")
+    counts = ("seed", "members")
+    costs = ("epochs_alone", "epochs_new")
     rows = []
     for cell in cells:
-        rows.append([cell[column] for column in columns])
-    return tabulate(rows, headers=[column.replace("_", " ") for column in columns], floatfmt=".1f")
+        row = [cell[name] for name in names] + [str(cell[name]) for name in counts] + [f"{cell[name]:.1f}" for name in costs]
+        rows.append(row)
+    headers = [column.replace("_", " ") for column in (*names, *counts, *costs)]
+    align = ["left"] * len(names) + ["right"] * (len(counts) + len(costs))
+    return tabulate(rows, headers, colalign=align, disable_numparse=True)  # texts: guessing their types takes longest
