@@ -42,8 +42,8 @@ def plan(file: Path, overrides: tuple[str, ...], store: Path | None, data: Path 
     benchmark = benchmark.located(data_folder(data))
 
     from harness.execution.cuda_driver import automatic_precision
-    from harness.plan.garbage import garbage_collection_paused
     from harness.plan.planner import plan as make_graph
+    from harness.startup.garbage import garbage_collection_paused
 
     precision: Literal["fp32", "bf16"] = "fp32"
     if benchmark.leaves_precision_open:

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import UserError
@@ -95,12 +96,17 @@ def _check_single(
 ) -> None:
     """Raise `UserError` if an attribute differs between the rows of one subject. An empty attribute fits any."""
     first: dict[str, SourcedRow] = {}
+    seen: set[tuple[str, object]] = set()
+    name_and_value = attrgetter(subject, attribute)
     for sourced in found:
-        folder, row = sourced
-        value = getattr(row, attribute)
+        pair = name_and_value(sourced.row)
+        if pair in seen:
+            continue
+        seen.add(pair)
+        name, value = pair
         if not value:
             continue
-        name = getattr(row, subject)
+        folder, row = sourced
         other, earlier = first.setdefault(name, sourced)
         earlier_value = getattr(earlier, attribute)
         if earlier_value != value:

@@ -20,10 +20,10 @@ from harness.benchmark.resolver import batch_errors
 from harness.errors import PluginError
 from harness.plan.ancestors import ancestors, parents_first
 from harness.plan.cost import epochs_alone
-from harness.plan.garbage import garbage_collection_paused
 from harness.plan.graph import Graph, PlannedCell
 from harness.plan.methods import members_of_methods, name_with_options, require_registered
 from harness.plan.tasks import derive_task, measure_tasks, predict_task, train_task
+from harness.startup.garbage import garbage_collection_paused
 from harness.text import describe_error
 
 MAX_MEMBERS = 10_000

@@ -39,7 +39,7 @@ _FLAGS = ("main",)
 _LONGEST_FIELD = 2**31 - 1  # the csv module's limit, 131072 characters, would refuse lines that `write_rows` has written
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Row:
     """One number of one metric of one ensemble: one line of `results.csv`, with its columns in this order.
 

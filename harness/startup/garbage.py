@@ -1,4 +1,4 @@
-"""Planning without the search for garbage."""
+"""Pausing the search for garbage, in work that makes many values and drops few."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def garbage_collection_paused() -> Iterator[None]:
-    """Pause the search for reference cycles: almost all that planning creates stays, and the search takes half of its time."""
+    """Pause the search for reference cycles.
+
+    Almost all that planning and reading rows create stays, and the search takes up to half of their time.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
