@@ -124,7 +124,12 @@ def precision_on(device: str, inventory: DeviceInventory | None = None) -> Liter
     inventory = inventory or TorchDevices()
     indices = range(inventory.count()) if name.index is None else [name.index]
     capabilities = [inventory.facts(index).capability for index in indices]
-    return "bf16" if min(capabilities)[0] >= _BF16_SINCE else "fp32"
+    return precision_of_capability(min(capabilities)[0])
+
+
+def precision_of_capability(major: int) -> Literal["fp32", "bf16"]:
+    """Return the precision for a CUDA device by the major number of its compute capability; 8.0 and later compute in bf16."""
+    return "bf16" if major >= _BF16_SINCE else "fp32"
 
 
 def forbid_tf32_in_environment() -> None:

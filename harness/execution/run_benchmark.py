@@ -31,7 +31,7 @@ from harness.leaderboard import board, render
 from harness.plan.graph import Graph
 from harness.plan.planner import plan
 from harness.registry.catalogue import Catalogue, Observer
-from harness.results.rows import read_rows
+from harness.results.rows import load_rows
 from harness.store import Store
 from harness.telemetry.event_log import EventLog
 from harness.telemetry.events import RunEnded, RunStarted
@@ -179,7 +179,7 @@ def _write(runner: Runner, settings: RunSettings, status: str, stepping: Steppin
         "members": members(graph),
     }
     write_atomically(folder / "run.json", json.dumps(facts, indent=1))
-    write_atomically(folder / "leaderboard.md", render(board({str(folder): read_rows(folder)}), "markdown"))
+    write_atomically(folder / "leaderboard.md", render(board({str(folder): load_rows(folder)}), "markdown"))
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -161,7 +162,7 @@ def test_start_of_a_fork_with_a_fresh_optimizer(graph_of: GraphOf, lab: Lab) -> 
     train(trunk, spec_of(trunk), resources(lab))
     fork = next(task for task in forks if spec_of(task).trajectory.start is not None)
     spec = spec_of(fork)
-    fresh = spec.model_copy(update={"trajectory": spec.trajectory.model_copy(update={"fresh_optimizer": True})})
+    fresh = replace(spec, trajectory=replace(spec.trajectory, fresh_optimizer=True))
     run = TrainTaskRun(fork, fresh, resources(lab))
     assert (run.start.step, run.start.memory, run.start.optimizer_steps) == (STEPS, {}, 0)
     assert equal(run.start.weights, weights(lab, trunk))
