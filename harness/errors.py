@@ -43,6 +43,10 @@ class DeviceError(UserError):
     """A device that does not exist."""
 
 
+class DeviceBroken(HarnessError):
+    """A device that this process can no longer use, while a new process may. The message is one line."""
+
+
 class StoreError(UserError):
     """A store that cannot be read or written, because of permissions or a full disk, for example."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
 from harness.training.cuda_graph import DEFAULT_POLICY, CapturePolicy, StepFunction, make_step_function
 from harness.training.step import StepInputs, TrainState
+from harness.training.stepping import OnStepping, Stepping
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ def _ignore(record: EpochRecord, point: Callable[[], Point]) -> None:
 
 def _never() -> bool:
     return False
+
+
+def _warn_of_fallback(stepping: Stepping) -> None:
+    if stepping.fallback:
+        warnings.warn(f"steps are {stepping.manner}: {stepping.fallback}", RuntimeWarning, stacklevel=4)
 
 
 class Trainer:
@@ -205,11 +212,13 @@ def train_together(
     after_epoch: Sequence[AfterEpoch] | None = None,
     watch: Stopwatch | None = None,
     capture_policy: CapturePolicy = DEFAULT_POLICY,
+    on_stepping: OnStepping | None = None,
 ) -> list[Point | TaskFailed]:
     """Train siblings step by step, from points at one step to the end of epoch `until`; return the points that were reached.
 
     Each sibling sees and computes what it would alone. One that diverges yields its `TaskFailed`, and the others continue.
-    `capture_policy` says when steps are captured on a GPU.
+    `capture_policy` says when steps are captured on a GPU. `on_stepping` is called before the first step with how steps are
+    taken; without it, the reason why steps are not captured or not compiled is a `RuntimeWarning`.
     """
     if len({start.step for start in starts}) != 1:
         raise ValueError(f"siblings start at one step; these start at {', '.join(str(start.step) for start in starts)}")
@@ -217,7 +226,7 @@ def train_together(
         trainer.load(start)
     run = _GroupRun(list(trainers), list(after_epoch or [_ignore] * len(trainers)), watch or Stopwatch())
     with run.watch("other"), streams.generators_restored(run.device):
-        run.train(until, stopping, capture_policy)
+        run.train(until, stopping, capture_policy, on_stepping or _warn_of_fallback)
         return [run.failed.get(index) or trainer.point() for index, trainer in enumerate(trainers)]
 
 
@@ -234,7 +243,7 @@ class _GroupRun:
     def device(self) -> torch.device:
         return self.trainers[0].state.device
 
-    def train(self, until: int, stopping: Callable[[], bool], policy: CapturePolicy) -> None:
+    def train(self, until: int, stopping: Callable[[], bool], policy: CapturePolicy, on_stepping: OnStepping) -> None:
         """Take steps to the end of epoch `until`, or until stopping` returns True, or until all siblings have diverged."""
         first = self.trainers[0]
         steps = until * first.steps_per_epoch - first.step
@@ -242,7 +251,8 @@ class _GroupRun:
             return
         began = time.monotonic()
         states = [trainer.state for trainer in self.trainers]
-        step_function = make_step_function(states, self._next_inputs(), steps, self.watch, policy)
+        step_function, stepping = make_step_function(states, self._next_inputs(), steps, self.watch, policy)
+        on_stepping(stepping)
         self._take_steps(step_function, until, stopping, began)
 
     def _take_steps(self, step_function: StepFunction, until: int, stopping: Callable[[], bool], began: float) -> None:
