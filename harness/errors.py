@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
+import traceback
 from collections.abc import Iterable, Iterator
 
 from harness.text import describe_error
 
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")  # in torch's RuntimeErrors
+_OUT_OF_MEMORY = (
+    "out of memory",  # CUDA, HIP, XPU and MPS, their drivers, Triton
+    "out_of_memory",  # CUDA_ERROR_OUT_OF_MEMORY, oneDNN's status
+    "outofmemory",  # hipErrorOutOfMemory
+    "memoryallocation",  # cudaErrorMemoryAllocation
+    "alloc_failed",  # CUBLAS_STATUS_ALLOC_FAILED, also of cuDNN 8, cuSOLVER, cuSPARSE, cuFFT, hipBLAS
+    "allocation_failed",  # cuDNN 9: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED, also HOST
+    "statusallocfailed",  # MIOpen
+    "rocblas_status_memory_error",
+    "can't allocate memory",  # torch's DefaultCPUAllocator
+    "not enough memory: you tried to allocate",  # the same on Windows
+    "cannot allocate memory",  # the message of ENOMEM: files that are mapped, shared memory
+    "std::bad_alloc",
+)
+"""What torch's RuntimeErrors contain, in lower case, if memory ran out on the host or on a device."""
 
 
 class HarnessError(Exception):
@@ -116,7 +132,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that memory ran out, on the host or on a device."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if not isinstance(error, RuntimeError):
+        return False
+    message = str(error).lower()
+    return any(sign in message for sign in _OUT_OF_MEMORY)
+
+
+def without_frames(error: Exception) -> Exception:
+    """Return an error without the frames in which it was raised, since their variables hold the memory of the attempt.
+
+    Errors of the compiler have the original error as an attribute.
+    """
+    for held in (error, *vars(error).values()):
+        if isinstance(held, BaseException):
+            traceback.clear_frames(held.__traceback__)
+            held.__traceback__ = held.__cause__ = held.__context__ = None
+    return error
 
 
 def _hint(error: BaseException) -> str:

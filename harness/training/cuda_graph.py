@@ -5,24 +5,26 @@ sibling has a stream of its own, so that the small kernels of one sibling fill t
 indices, keys and learning rate from tensors that are rewritten before each replay.
 
 A graph never changes what a step computes. Before it is used, its replay is compared with the eager step, from the current
-state and with two sets of inputs. If the results differ, the graph is discarded with a warning.
+state and with two sets of inputs. If the results differ, the graph is discarded.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness import streams
-from harness.errors import is_out_of_memory
+from harness.errors import DeviceBroken, is_out_of_memory, without_frames
 from harness.telemetry.stopwatch import Stopwatch
 from harness.text import describe_error
-from harness.training.graph_backend import Graph, GraphBackend, capture, graph_backend
+from harness.training.compiler import WatchedForward, many_variants
+from harness.training.graph_backend import Graph, GraphBackend, capture, forked, graph_backend, verify_after
 from harness.training.static_inputs import StaticInputs
 from harness.training.step import StepInputs, TrainState, take_step
 from harness.training.stepping import Manner, Stepping, uses_tf32
@@ -40,7 +42,8 @@ class CapturePolicy:
 
     `capture_from` is the least number of steps ahead for which a graph is tried, which takes some ten steps and a second.
     `compile_from` is the least number of steps ahead, summed over the siblings, for which kernels are compiled too, which takes
-    about a minute. Both defaults are predicted, not measured. `backend` returns what records graphs on a device, or None.
+    about a minute. Networks of a shape that this process has compiled before are compiled for any number of steps. Both
+    defaults are predicted, not measured. `backend` returns what records graphs on a device, or None.
     """
 
     capture_from: int = 300
@@ -61,27 +64,31 @@ def make_step_function(
     """Return the fastest step function that works (compiled and captured, captured, or eager), and how it takes steps.
 
     `inputs` are those of the next step; `steps` is the number of steps ahead. Steps are eager on the CPU, and everywhere if
-    HARNESS_EAGER is set in the environment. Raise the out-of-memory error if several siblings do not fit together.
+    HARNESS_EAGER is set in the environment. Raise the out-of-memory error if several siblings do not fit together, and
+    `DeviceBroken` if a failed capture leaves a device that this process cannot use.
     """
     stepping = _eager_stepping(states)
     backend = policy.backend(states[0].device)
     if backend is None or steps < policy.capture_from or capture_is_off():
         return EagerStep(states, watch), stepping
-    reasons = []
-    for compiled in _attempts(states, steps, policy):
+    reasons: list[str] = []
+    shapes = {_shape(state, own) for state, own in zip(states, inputs, strict=True)}
+    for manner in _attempts(states, steps, policy, compiled_before=shapes <= backend.compiled_shapes):
         try:
-            step = CudaGraphStep(states, inputs, watch, backend, compiled=compiled)
+            step = CudaGraphStep(states, inputs, watch, backend, compiled=manner == "compiled")
+        except DeviceBroken:
+            raise
         except Exception as error:  # a compiler, a driver or a plugin's code may raise anything; the next attempt may work
-            if is_out_of_memory(error) and len(states) > 1:
-                raise
-            reasons.append(f"not {_manner(compiled)}: {describe_error(error)}")
-            continue
-        return step, replace(stepping, manner=_manner(compiled), fallback="; ".join(reasons))
+            reasons.append(f"not {manner}: {describe_error(error)}")
+            failure = without_frames(error)
+        else:
+            if manner == "compiled":
+                backend.compiled_shapes |= shapes
+            return step, replace(stepping, manner=manner, fallback="; ".join(reasons))
+        verify_after(backend, reasons[-1])
+        if is_out_of_memory(failure) and len(states) > 1:
+            raise failure
     return EagerStep(states, watch), replace(stepping, fallback="; ".join(reasons))
-
-
-def _manner(compiled: bool) -> Manner:
-    return "compiled" if compiled else "captured"
 
 
 def _eager_stepping(states: Sequence[TrainState]) -> Stepping:
@@ -89,13 +96,23 @@ def _eager_stepping(states: Sequence[TrainState]) -> Stepping:
     return Stepping("eager", len(states), state.recipe.precision, uses_tf32(state.device))
 
 
-def _attempts(states: Sequence[TrainState], steps: int, policy: CapturePolicy) -> list[bool]:
-    """Return which captures to attempt, the best first: True is a compiled one."""
+def _attempts(states: Sequence[TrainState], steps: int, policy: CapturePolicy, *, compiled_before: bool) -> list[Manner]:
+    """Return which captures to attempt, the best first."""
     # Buffers (running statistics) change in the vector that holds the parameters too; the compiler refuses that.
     compilable = not any(state.network.buffers for state in states)
-    if compilable and steps * len(states) >= policy.compile_from:
-        return [True, False]
-    return [False]
+    if compilable and (compiled_before or steps * len(states) >= policy.compile_from):
+        return ["compiled", "captured"]
+    return ["captured"]
+
+
+def _shape(state: TrainState, inputs: StepInputs) -> tuple[Any, ...]:
+    """Return what the compiler's choice of kernels depends on: networks, batch, images, precision."""
+    names = []
+    for network in (state.network, state.teacher):
+        if network is not None:
+            names.append((type(network.module).__qualname__, *((slot.name, tuple(slot.shape)) for slot in network.slots)))
+    images = state.augmenter.images
+    return (*names, len(inputs.indices), images.channels, images.height, images.width, state.recipe.precision)
 
 
 def capture_is_off() -> bool:
@@ -109,11 +126,15 @@ class EagerStep:
     def __init__(self, states: Sequence[TrainState], watch: Stopwatch) -> None:
         self._states = states
         self._watch = watch
+        self._epoch_keys: list[int | Tensor | None] = [None] * len(states)
 
     def __call__(self, inputs: Sequence[StepInputs]) -> None:
-        for state, own_inputs in zip(self._states, inputs, strict=True):
+        for index, (state, own_inputs) in enumerate(zip(self._states, inputs, strict=True)):
             assert isinstance(own_inputs.noise, int)
-            with streams.reseeded(own_inputs.noise, state.device):  # for drop paths and functional dropout
+            if own_inputs.augmentation != self._epoch_keys[index]:
+                self._epoch_keys[index] = own_inputs.augmentation
+                state.draws.forget()  # a network may begin to draw in a later epoch
+            with streams.reseeded(own_inputs.noise, state.device):  # for draws without a replacement
                 take_step(state, own_inputs, self._watch)
 
 
@@ -121,7 +142,7 @@ class CudaGraphStep:
     """Takes the steps of all siblings by replaying one graph.
 
     Raise `NotCapturable` if that is impossible; the backend, the network and the compiler may raise other errors. The states
-    are left as they were.
+    are left as they were; if that fails, raise `DeviceBroken`.
     """
 
     def __init__(
@@ -137,15 +158,11 @@ class CudaGraphStep:
         self._watch = watch
         self._backend = backend
         with watch("device"), backend.selected(), _fastest_convolutions():
-            self._static_inputs = [StaticInputs(own, state.device) for own, state in zip(inputs, states, strict=True)]
-            self._streams = [backend.new_stream() for _ in states]
             saved = [_copies(state) for state in states]
-            try:
+            with _state_restored(states, saved):
+                self._static_inputs = [StaticInputs(own, state.device) for own, state in zip(inputs, states, strict=True)]
+                self._streams = [backend.new_stream() for _ in states]
                 self._graph = self._capture(inputs, saved, compiled)
-            finally:
-                _restore(states, saved)
-                for state in states:
-                    state.forward = state.network.module
 
     def __call__(self, inputs: Sequence[StepInputs]) -> None:
         with self._watch("device"), self._backend.selected():
@@ -159,28 +176,41 @@ class CudaGraphStep:
         expected = self._traces(self._take_steps, inputs, saved)
         with self._requirements_checked():
             expected_of_others = self._traces(self._take_steps, other_inputs, saved)
-        if compiled:
-            for state in self._states:
-                state.forward = self._backend.compile(state.network.module)
-        for _ in range(_WARM_UP_STEPS):
-            self._take_steps()
-        if any(state.network.buffers_replaced for state in self._states):
-            raise NotCapturable("the network replaces a buffer by a new tensor in its forward pass; a graph would not see it")
-        graph = capture(self._backend, self._take_steps)
+        with self._compiled_forwards() if compiled else nullcontext():
+            for _ in range(_WARM_UP_STEPS):
+                self._take_steps()
+            if any(state.network.buffers_replaced for state in self._states):
+                raise NotCapturable(
+                    "the network replaces a buffer by a new tensor in its forward pass; a graph would not see it"
+                )
+            graph = capture(self._backend, self._take_steps)
         compare(self._traces(graph.replay, inputs, saved), expected)
         compare(self._traces(graph.replay, other_inputs, saved), expected_of_others)
         return graph
 
+    @contextmanager
+    def _compiled_forwards(self) -> Iterator[None]:
+        """Use compiled forward passes of students and teachers within the block; raise if one was not compiled after all."""
+        if any(state.draws.found for state in self._states):
+            raise NotCapturable("the network draws random numbers other than nn.Dropout's, which the compiler cannot name")
+        forwards = []
+        for state in self._states:
+            state.forward = WatchedForward(state.network.module, self._backend.compile)
+            forwards.append(state.forward)
+            if state.teacher is not None:
+                state.teacher_forward = WatchedForward(state.teacher.module, self._backend.compile)
+                forwards.append(state.teacher_forward)
+        with many_variants():
+            yield
+        for forward in forwards:
+            forward.check()
+
     def _take_steps(self) -> None:
         """Take the step of every sibling with its static inputs, each on its own stream."""
-        backend = self._backend
-        caller_stream = backend.current_stream()
-        for state, static, stream in zip(self._states, self._static_inputs, self._streams, strict=True):
-            stream.wait_stream(caller_stream)
-            with backend.on_stream(stream):
-                take_step(state, static.inputs, Stopwatch())
-        for stream in self._streams:
-            caller_stream.wait_stream(stream)
+        with forked(self._backend, self._streams):
+            for state, static, stream in zip(self._states, self._static_inputs, self._streams, strict=True):
+                with self._backend.on_stream(stream):
+                    take_step(state, static.inputs, Stopwatch())
 
     def _traces(
         self, step_function: Callable[[], None], inputs: Sequence[StepInputs], saved: Sequence[Sequence[Tensor]]
@@ -200,10 +230,13 @@ class CudaGraphStep:
 
     @contextmanager
     def _requirements_checked(self) -> Iterator[None]:
-        """Raise if the block reads from the device or draws from its global generator: a graph can do neither."""
+        """Raise if the block reads from the device or draws from a generator of torch: a graph can do neither."""
         generator_before = self._backend.generator_state()
         with self._backend.synchronization_forbidden():
             yield
+        unnamed = set[str]().union(*(state.draws.unnamed for state in self._states))
+        if unnamed:
+            raise NotCapturable(f"the network draws from a generator with {', '.join(sorted(unnamed))}")
         if not torch.equal(generator_before, self._backend.generator_state()):
             raise NotCapturable("the network draws from torch's global generator")
 
@@ -235,6 +268,22 @@ def _restore(states: Sequence[TrainState], saved: Sequence[Sequence[Tensor]]) ->
     for state, copies in zip(states, saved, strict=True):
         for tensor, value in zip(state.tensors(), copies, strict=True):
             tensor.copy_(value)
+
+
+@contextmanager
+def _state_restored(states: Sequence[TrainState], saved: Sequence[Sequence[Tensor]]) -> Iterator[None]:
+    """Restore the states after the block, and their plain forward passes. Raise `DeviceBroken` if that fails."""
+    try:
+        yield
+    finally:
+        for state in states:
+            state.use_plain_forwards()
+        try:
+            _restore(states, saved)
+        except Exception as error:
+            raise DeviceBroken(
+                f"{states[0].device}: the state of a training cannot be restored: {describe_error(error)}"
+            ) from None
 
 
 @contextmanager

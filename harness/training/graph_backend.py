@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from harness.errors import DeviceBroken, is_out_of_memory
+from harness.text import describe_error
+from harness.training.compiler import Forward
+from harness.training.cuda_capture import CudaCapture
 
 
 class Stream(Protocol):
@@ -20,14 +27,33 @@ class Stream(Protocol):
 
 
 class Graph(Protocol):
-    """Work of a device that was recorded."""
+    """Work of a device that was recorded. Its memory is freed with it."""
 
     def replay(self) -> None:
         """Queue the recorded work once more, on the current stream."""
 
 
+class Capture(Protocol):
+    """One recording of the work that is queued on the current stream and on the streams that wait for it.
+
+    `undo` may be called at any time instead of `end`, also after `begin` or `end` has failed.
+    """
+
+    def begin(self) -> None:
+        """Record the work that is queued from now on, instead of running it. Its memory comes from a pool of its own."""
+
+    def end(self) -> Graph:
+        """End the recording, and return what was recorded. All streams must have been joined with the current one."""
+
+    def undo(self) -> None:
+        """End the recording, and free what was recorded and its memory. It raises nothing; `verify` finds what is left."""
+
+
 class GraphBackend(ABC):
-    """One device that can record work as a graph."""
+    """One device that can record work as a graph. `compiled_shapes` has the shapes of networks that were compiled for it."""
+
+    def __init__(self) -> None:
+        self.compiled_shapes: set[tuple[Any, ...]] = set()
 
     @abstractmethod
     def selected(self) -> AbstractContextManager[Any]:
@@ -42,23 +68,20 @@ class GraphBackend(ABC):
         """Return the stream on which work is queued."""
 
     @abstractmethod
-    def set_stream(self, stream: Stream) -> None:
-        """Queue work on this stream from now on."""
-
-    @abstractmethod
     def on_stream(self, stream: Stream) -> AbstractContextManager[Any]:
         """Queue work on this stream within the block."""
 
     @abstractmethod
-    def record(self, work: Callable[[], None]) -> Graph:
-        """Return the work that a function queues, recorded on a new stream and not run.
-
-        If the function raises, another error may be raised, and the new stream may stay the current one.
-        """
+    def new_capture(self) -> Capture:
+        """Return a recording that has not begun."""
 
     @abstractmethod
-    def compile(self, module: nn.Module) -> Callable[[Tensor], Tensor]:
-        """Return a compiled form of a module, for inputs of one shape."""
+    def verify(self) -> None:
+        """Raise if this process cannot use the device. This resets what a failed recording has left behind."""
+
+    @abstractmethod
+    def compile(self, forward: Forward) -> Forward:
+        """Return a compiled form of a forward pass, for inputs of one shape."""
 
     @abstractmethod
     def synchronization_forbidden(self) -> AbstractContextManager[None]:
@@ -70,10 +93,14 @@ class GraphBackend(ABC):
 
 
 class CudaGraphs(GraphBackend):
-    """A CUDA device. `record` allocates from a memory pool that belongs to the graph."""
+    """A CUDA device."""
 
     def __init__(self, device: torch.device) -> None:
+        super().__init__()
         self._device = device
+
+    def __str__(self) -> str:
+        return str(self._device)
 
     def selected(self) -> AbstractContextManager[Any]:
         return torch.cuda.device(self._device)
@@ -84,20 +111,29 @@ class CudaGraphs(GraphBackend):
     def current_stream(self) -> Stream:
         return torch.cuda.current_stream(self._device)
 
-    def set_stream(self, stream: Any) -> None:
-        torch.cuda.set_stream(stream)
-
     def on_stream(self, stream: Any) -> AbstractContextManager[Any]:
         return torch.cuda.stream(stream)
 
-    def record(self, work: Callable[[], None]) -> Graph:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=torch.cuda.Stream(self._device)):
-            work()
-        return graph
+    def new_capture(self) -> Capture:
+        return CudaCapture.on_current_device()
 
-    def compile(self, module: nn.Module) -> Callable[[Tensor], Tensor]:
-        return torch.compile(module, dynamic=False)
+    def verify(self) -> None:
+        """Allocate, compute and draw on the device.
+
+        Up to torch 2.10 a capture that was not ended leaves the default generator capturing, so that every later draw raises. A
+        clone of its state is not capturing.
+        """
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        generator.graphsafe_set_state(generator.clone_state())
+        torch.cuda.synchronize()
+        gc.collect()  # errors of the compiler hold frames, and these memory
+        torch.cuda.empty_cache()  # raises if the allocator takes a capture to be under way
+        numbers = torch.zeros(1, device=self._device) + torch.rand(1, device=self._device)
+        if not 0 <= float(numbers) < 1:
+            raise RuntimeError(f"a random number is {float(numbers)}")
+
+    def compile(self, forward: Forward) -> Forward:
+        return torch.compile(forward, dynamic=False, fullgraph=True)
 
     @contextmanager
     def synchronization_forbidden(self) -> Iterator[None]:
@@ -114,30 +150,64 @@ class CudaGraphs(GraphBackend):
         return torch.cuda.get_rng_state(self._device)
 
 
+@cache
 def graph_backend(device: torch.device) -> GraphBackend | None:
-    """Return what records graphs on a device: `CudaGraphs` on a GPU, None on the CPU."""
+    """Return what records graphs on a device: `CudaGraphs` on a GPU, None on the CPU. It is one object per process."""
     return CudaGraphs(device) if device.type == "cuda" else None
 
 
-def capture(backend: GraphBackend, work: Callable[[], None]) -> Graph:
-    """Return the work that a function queues, recorded as a graph.
+def capture(backend: GraphBackend, work: Callable[[], Any]) -> Graph:
+    """Return the work that a function queues, recorded as a graph on a stream of its own and not run.
 
-    If the function raises, raise its error and give the current stream back: the end of a failed capture raises another error,
-    which hides the cause, and leaves the capture's stream current.
+    If anything fails, undo the recording and raise the first error. The caller's stream is the current one again.
     """
-    caller_stream = backend.current_stream()
-    cause: BaseException | None = None
-
-    def work_noting_errors() -> None:
-        nonlocal cause
+    recording = backend.new_capture()
+    with backend.on_stream(backend.new_stream()):
         try:
+            recording.begin()
             work()
-        except BaseException as error:
-            cause = error
+            return recording.end()
+        except BaseException:
+            recording.undo()
             raise
 
+
+@contextmanager
+def forked(backend: GraphBackend, streams: Sequence[Stream]) -> Iterator[None]:
+    """Let streams wait for the current one at the start of the block, and the current one for all of them at its end.
+
+    The streams are joined after an error too: a recording with a stream that was not joined cannot be ended.
+    """
+    caller_stream = backend.current_stream()
     try:
-        return backend.record(work_noting_errors)
-    except BaseException as error:
-        backend.set_stream(caller_stream)
-        raise cause or error from None
+        for stream in streams:
+            stream.wait_stream(caller_stream)
+        yield
+    except BaseException:
+        _join(caller_stream, streams)
+        raise
+    failure = _join(caller_stream, streams)
+    if failure is not None:
+        raise failure
+
+
+def _join(caller_stream: Stream, streams: Sequence[Stream]) -> Exception | None:
+    """Let a stream wait for all of the others, and return the first error; one that fails does not keep the others."""
+    failure: Exception | None = None
+    for stream in streams:
+        try:
+            caller_stream.wait_stream(stream)
+        except Exception as error:
+            failure = failure or error
+    return failure
+
+
+def verify_after(backend: GraphBackend, reason: str) -> None:
+    """Raise `DeviceBroken` if the device cannot be used by this process any more after a failure, whose `reason` is given."""
+    try:
+        with backend.selected():
+            backend.verify()
+    except Exception as error:
+        if is_out_of_memory(error):
+            return
+        raise DeviceBroken(f"{backend}: unusable in this process after a failure ({reason}): {describe_error(error)}") from None

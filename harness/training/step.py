@@ -6,7 +6,6 @@ and is captured in a CUDA graph, with tensors instead of the numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +16,9 @@ from harness.api.recipe import Recipe
 from harness.networks.flat_network import FlatNetwork
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
+from harness.training.compiler import Forward
 from harness.training.dropout import Noise, name_dropout
+from harness.training.named_draws import Draws
 from harness.training.optimizers import make_optimizer
 
 
@@ -30,7 +31,7 @@ class StepInputs:
 
     indices: Tensor  # int64 (batch,), on the device
     augmentation: int | Tensor  # the key of the epoch's augmentation
-    noise: int | Tensor  # the key of the step's dropout
+    noise: int | Tensor  # the key of the random numbers that the network draws in the step
     rate: float | Tensor  # the learning rate
     count: int | Tensor  # steps since the optimizer's memory was empty, this one included
 
@@ -40,7 +41,7 @@ class TrainState:
 
     `network` has a gradient. `augmenter` holds the training images and `labels`, int64 (n,), their classes. `teacher`, if the
     objective needs one, is a network in evaluation mode; it sees the student's augmented images, or the plain ones if the
-    objective's `teacher_view` is "plain". `forward` is the network's forward pass, or a compiled form of it.
+    objective's `teacher_view` is "plain". `forward` and `teacher_forward` are the networks' forward passes, or compiled forms.
     """
 
     def __init__(
@@ -59,11 +60,19 @@ class TrainState:
         self.objective = objective
         self.teacher = teacher
         self.device = network.vector.device
-        self.forward: Callable[[Tensor], Tensor] = network.module
         self.noise: Noise = name_dropout(network.module)
+        self.draws = Draws(self.noise)
+        self.use_plain_forwards()
         self.optimizer = make_optimizer(recipe, network.trained)
         self.loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
         self.correct = torch.zeros((), device=self.device, dtype=torch.int64)
+
+    def use_plain_forwards(self) -> None:
+        """Make the forward passes those of the modules."""
+        self.forward: Forward = self.network.module
+        self.teacher_forward: Forward | None = None
+        if self.teacher is not None:
+            self.teacher_forward = self.teacher.module
 
     def tensors(self) -> list[Tensor]:
         """Return the tensors that a step changes, not copies; the network's vector is the first, the two sums are the last."""
@@ -78,10 +87,15 @@ def take_step(state: TrainState, inputs: StepInputs, watch: Stopwatch) -> None:
     images = state.augmenter(inputs.indices, inputs.augmentation)
     labels = state.labels[inputs.indices]
     watch.turn("forward/backward")
-    logits, teacher_logits = _logits(state, images, _teacher_images(state, images, inputs), inputs.noise)
-    correct = (logits.detach().argmax(1) == labels).sum()  # before the loss, which may change its arguments in place
-    loss = state.objective.loss(logits, labels, teacher_logits=teacher_logits, label_smoothing=recipe.label_smoothing)
-    gradient = network.gradient_of(loss)
+    teacher_images = _teacher_images(state, images, inputs)
+    state.noise.begin(inputs.noise)
+    with state.draws.named():
+        logits, teacher_logits = _logits(state, images, teacher_images)
+        correct = (logits.detach().argmax(1) == labels).sum()  # before the loss, which may change its arguments in place
+        loss = state.objective.loss(logits, labels, teacher_logits=teacher_logits, label_smoothing=recipe.label_smoothing)
+    state.noise.end()
+    with state.draws.backward_checked():
+        gradient = network.gradient_of(loss)
     watch.turn("optimizer")
     if recipe.clip_norm is not None:
         norm = torch.linalg.vector_norm(gradient)
@@ -115,17 +129,15 @@ def _teacher_images(state: TrainState, images: Tensor, inputs: StepInputs) -> Te
     return images.clone()
 
 
-def _logits(
-    state: TrainState, images: Tensor, teacher_images: Tensor | None, noise: int | Tensor
-) -> tuple[Tensor, Tensor | None]:
+def _logits(state: TrainState, images: Tensor, teacher_images: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Return the student's and the teacher's logits, float32 (batch, classes)."""
-    state.noise.begin(noise)
     teacher_logits = None
     # A forward pass reads each weight once, so a cache of bfloat16 weights gains nothing, and it would outlive a capture.
     bf16 = state.recipe.precision == "bf16"
     with torch.autocast(state.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
         logits = state.forward(images)
-        if state.teacher is not None:
+        if state.teacher_forward is not None:
+            assert teacher_images is not None
             with torch.no_grad():
-                teacher_logits = state.teacher.module(teacher_images).float()
+                teacher_logits = state.teacher_forward(teacher_images).float()
     return logits.float(), teacher_logits

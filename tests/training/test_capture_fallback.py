@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from harness import Recipe
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.cuda_graph import CapturePolicy, CudaGraphStep, EagerStep, StepFunction, make_step_function
-from harness.training.graph_backend import Graph, Stream
 from harness.training.loop import Point, Trainer, train_together
+from harness.training.stepping import Stepping
 from siblings import Family, same
-from training.captured import captured, started
-from training.recorded_graphs import FakeStream, RecordedGraphs
-
-OUT_OF_MEMORY = [torch.OutOfMemoryError("full"), RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")]
+from training.captured import started
+from training.recorded_graphs import Failure, RecordedGraphs
 
 
 def policy(graphs: RecordedGraphs, capture_from: int = 0, compile_from: int = 10**9) -> CapturePolicy:
@@ -29,44 +26,14 @@ def policy(graphs: RecordedGraphs, capture_from: int = 0, compile_from: int = 10
 
 def make(trainers: Sequence[Trainer], steps: int, *policies: CapturePolicy) -> StepFunction:
     """Return the step function of siblings with some steps ahead."""
+    return make_with_stepping(trainers, steps, *policies)[0]
+
+
+def make_with_stepping(trainers: Sequence[Trainer], steps: int, *policies: CapturePolicy) -> tuple[StepFunction, Stepping]:
+    """Return the step function of siblings with some steps ahead, and how it takes steps."""
     states = [trainer.state for trainer in trainers]
     inputs = [trainer.next_inputs() for trainer in trainers]
-    return make_step_function(states, inputs, steps, Stopwatch(), *policies)[0]
-
-
-class RefusedGraphs(RecordedGraphs):
-    """A device on which every capture fails."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self._error = error
-
-    def new_stream(self) -> Stream:
-        raise self._error
-
-
-class PoisonedGraphs(RecordedGraphs):
-    """As CUDA does it: the end of a failed capture raises an error of its own and leaves the capture's stream current."""
-
-    def record(self, work: Callable[[], None]) -> Graph:
-        self.set_stream(FakeStream("capture", self.waits))
-        try:
-            return super().record(work)
-        except BaseException:
-            raise RuntimeError("operation failed due to a previous error during capture") from None
-
-
-class FullWhileRecording(nn.Module):
-    """Runs out of memory while its pass is recorded."""
-
-    def __init__(self, graphs: RecordedGraphs) -> None:
-        super().__init__()
-        self._graphs = graphs
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self._graphs.recording:
-            raise torch.OutOfMemoryError("full")
-        return x
+    return make_step_function(states, inputs, steps, Stopwatch(), *policies)
 
 
 def test_steps_on_the_cpu_are_eager() -> None:
@@ -91,6 +58,24 @@ def test_many_steps_are_compiled(steps: int, options: dict[str, bool], graphs_co
     assert len(graphs.compiled) == graphs_compiled
 
 
+def test_short_training_of_a_shape_that_was_compiled() -> None:
+    """It is compiled too; one of another shape is not, and it is captured."""
+    graphs = RecordedGraphs()
+    few = policy(graphs, compile_from=1000)
+    recipe = Recipe(batch_size=16)
+    manners = []
+    for family, steps in [
+        (Family("perceptron", recipe), 10),
+        (Family("perceptron", recipe), 1000),
+        (Family("perceptron", recipe), 10),
+        (Family("perceptron", recipe, width=5), 10),
+        (Family("perceptron", Recipe(batch_size=8)), 10),
+        (Family("perceptron", recipe, distilled=True), 10),
+    ]:
+        manners.append(make_with_stepping(started(family, 1), steps, few)[1].manner)
+    assert manners == ["captured", "compiled", "compiled", "captured", "captured", "captured"]
+
+
 def test_harness_eager_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is captured."""
     monkeypatch.setenv("HARNESS_EAGER", "1")
@@ -101,7 +86,7 @@ def test_harness_eager_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("members", [1, 2])
 def test_steps_that_cannot_be_captured_are_eager(members: int) -> None:
     """Every attempt that fails is part of the reason, with its error; without a callback for it, the reason is a warning."""
-    graphs = RefusedGraphs(RuntimeError("no graphs today"))
+    graphs = RecordedGraphs(Failure("new stream", RuntimeError("no graphs today"), times=4))
     family = Family("perceptron", Recipe(epochs=1, batch_size=16))
     reason = r"not compiled: RuntimeError: no graphs today \(.*\); not captured: RuntimeError: no graphs today"
     found = []
@@ -112,32 +97,6 @@ def test_steps_that_cannot_be_captured_are_eager(members: int) -> None:
             train_together(trainers, starts, 1, capture_policy=policy(graphs, compile_from=0), **options)
     assert found[0].manner == "eager"
     assert re.match(reason, found[0].fallback)
-
-
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["torch", "cudnn"])
-def test_one_network_that_does_not_fit_a_capture_is_eager(error: Exception) -> None:
-    """A capture takes more memory than eager steps, which may still fit."""
-    trainers = started(Family("perceptron", Recipe(batch_size=16)), 1)
-    assert isinstance(make(trainers, 10**6, policy(RefusedGraphs(error))), EagerStep)
-
-
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["torch", "cudnn"])
-def test_siblings_that_do_not_fit_together(error: Exception) -> None:
-    """The out-of-memory error is raised, so that the caller can halve the group."""
-    trainers = started(Family("perceptron", Recipe(batch_size=16)), 2)
-    with pytest.raises(type(error), match=str(error)):
-        make(trainers, 10**6, policy(RefusedGraphs(error)))
-
-
-def test_failed_capture_raises_its_cause_and_returns_the_stream() -> None:
-    """The error is the network's, not that of the capture's end; the caller's stream is current again."""
-    graphs = PoisonedGraphs()
-    family = Family("perceptron", Recipe(batch_size=16))
-    trainer, start = family.sibling(0, nn.Sequential(*family.module(0), FullWhileRecording(graphs)))
-    trainer.load(start)
-    with pytest.raises(torch.OutOfMemoryError, match="full"):
-        captured([trainer], graphs)
-    assert graphs.current_stream().name == "caller"
 
 
 def test_group_trains_with_captured_steps() -> None:

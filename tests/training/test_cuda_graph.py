@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from harness import Recipe
 from harness.training.cuda_graph import NotCapturable
+from harness_basin.distillation import Distillation, DistillationOptions
 from siblings import Family
 from training.captured import captured, copies, eager, equal, started, take
+from training.drawing_layers import DRAWING_LAYERS, started_with
 from training.recorded_graphs import RecordedGraphs
 
 
@@ -51,6 +53,38 @@ def test_compiled_step_equals_the_eager_step(kind: str) -> None:
     expected = take(reference, eager(reference), 3)
     assert float((moved - expected).norm() / expected.norm()) < 1e-2
     assert len(graphs.compiled) == 1
+
+
+@pytest.mark.parametrize("teacher_view", ["augmented", "plain"])
+def test_teacher_is_compiled_with_its_student(teacher_view: str) -> None:
+    """Both forward passes are compiled, one graph for all students and one for all teachers; the steps are the eager ones."""
+    family = Family("perceptron", Recipe(batch_size=48), distilled=True, dropout=0.3)
+    replayed, reference = started(family), started(family)
+    for trainer in (*replayed, *reference):
+        trainer.state.objective = Distillation(DistillationOptions(beta=0.3, teacher_view=teacher_view))
+    graphs = RecordedGraphs()
+    moved = take(replayed, captured(replayed, graphs, compiled=True), 3)
+    expected = take(reference, eager(reference), 3)
+    assert float((moved - expected).norm() / expected.norm()) < 1e-3
+    assert len(graphs.compiled) == 2
+
+
+def test_ten_shapes_are_compiled_in_one_process() -> None:
+    """The compiler's limit of eight variants of one forward pass does not hold."""
+    graphs = RecordedGraphs()
+    for width in range(3, 13):
+        captured(started(Family("perceptron", Recipe(batch_size=16), width=width), 1), graphs, compiled=True)
+    assert len(graphs.compiled) == 10
+
+
+def test_forward_pass_that_is_not_compiled_is_noticed() -> None:
+    """With a disabled compiler, the capture fails instead of being called compiled."""
+    torch.compiler.set_stance("force_eager")
+    try:
+        with pytest.raises(NotCapturable, match="torch's compiler did not compile the forward pass, and ran it as it is"):
+            captured(started(Family("perceptron", Recipe(batch_size=16)), 1), RecordedGraphs(), compiled=True)
+    finally:
+        torch.compiler.set_stance("default")
 
 
 def test_siblings_run_on_streams_of_their_own() -> None:
@@ -104,11 +138,31 @@ def test_graph_with_a_baked_in_input_is_discarded(baked: str) -> None:
     assert equal(copies(trainers), before)
 
 
-class FunctionalDropout(nn.Module):
-    """Draws from torch's global generator."""
+class Multinomial(nn.Module):
+    """Draws with an operation that has no replacement."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.dropout(x, 0.1, self.training)
+        return x * torch.multinomial(torch.ones(5), 1).to(x.dtype)
+
+
+@pytest.mark.parametrize("layer", DRAWING_LAYERS)
+def test_network_that_draws_is_captured(layer: str) -> None:
+    """Siblings that drop paths, values or channels, or add noise, replay eager steps; each draws numbers of its own."""
+    family = Family("perceptron", Recipe(batch_size=24))
+    replayed, reference = started_with(family, layer), started_with(family, layer)
+    step = captured(replayed, RecordedGraphs())
+    assert all(trainer.state.draws.found for trainer in replayed)
+    moved = take(replayed, step, 6)
+    expected = take(reference, eager(reference), 6)
+    assert float((moved - expected).norm() / expected.norm()) < 1e-3
+
+
+def test_network_that_draws_is_not_compiled() -> None:
+    """The compiler cannot trace through the replacement of draws; the error says so before anything is compiled."""
+    graphs = RecordedGraphs()
+    with pytest.raises(NotCapturable, match=r"the network draws random numbers other than nn\.Dropout's"):
+        captured(started_with(Family("perceptron", Recipe(batch_size=16)), "drop path"), graphs, compiled=True)
+    assert graphs.compiled == []
 
 
 class ReplacedBuffer(nn.Module):
@@ -133,7 +187,7 @@ class ReadValue(nn.Module):
 @pytest.mark.parametrize(
     ("layer", "error", "message"),
     [
-        (FunctionalDropout, NotCapturable, "the network draws from torch's global generator"),
+        (Multinomial, NotCapturable, "the network draws from a generator with multinomial"),
         (ReplacedBuffer, NotCapturable, "the network replaces a buffer by a new tensor in its forward pass"),
         (ReadValue, RuntimeError, "a value was read during the capture"),
     ],

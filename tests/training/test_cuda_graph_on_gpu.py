@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,9 +10,11 @@ import torch
 
 from harness import Recipe
 from harness.training.cuda_graph import DEFAULT_POLICY, CapturePolicy
-from harness.training.graph_backend import CudaGraphs, capture
+from harness.training.graph_backend import CudaGraphs, capture, forked, verify_after
 from harness.training.loop import Point, train_together
+from harness.training.stepping import Stepping
 from siblings import Family, same
+from training.drawing_layers import DRAWING_LAYERS, sibling_with
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -137,21 +139,67 @@ def test_group_that_does_not_fit_raises_out_of_memory() -> None:
     del filling
 
 
-def test_failed_capture_leaves_the_device_usable() -> None:
-    """The cause is raised, the stream is the caller's, and another capture works."""
+def run_out_of_memory(graphs: CudaGraphs) -> None:
+    """Allocate on two forked streams, and run out of memory on the second."""
+    streams = [graphs.new_stream(), graphs.new_stream()]
+    kept = []
+    with forked(graphs, streams):
+        for index, stream in enumerate(streams):
+            with graphs.on_stream(stream):
+                kept.append(torch.empty(64 * 2**20, device="cuda").fill_(1))
+                if index:
+                    raise torch.OutOfMemoryError("full")
+
+
+def leave_a_stream_unjoined(graphs: CudaGraphs) -> None:
+    """Fork a stream and never join it: the capture cannot be ended."""
+    stream = graphs.new_stream()
+    stream.wait_stream(graphs.current_stream())
+    with graphs.on_stream(stream):
+        torch.empty(64 * 2**20, device="cuda").fill_(1)
+
+
+def wait_for_the_device(graphs: CudaGraphs) -> None:
+    """Wait for the device, which a capture forbids and which invalidates it."""
+    torch.empty(64 * 2**20, device="cuda").fill_(1)
+    torch.cuda.synchronize()
+
+
+@pytest.mark.parametrize("work", [run_out_of_memory, leave_a_stream_unjoined, wait_for_the_device])
+def test_failed_capture_leaves_the_device_usable(work: Callable[[CudaGraphs], None]) -> None:
+    """The stream is the caller's, memory is given back, the generator draws, and another capture works."""
     graphs = CudaGraphs(torch.device("cuda", 0))
     caller_stream = torch.cuda.current_stream()
     numbers = torch.zeros(3, device="cuda")
-
-    def add_one() -> None:
-        numbers.add_(1)
-
-    def run_out_of_memory() -> None:
-        add_one()
-        raise torch.OutOfMemoryError("full")
-
-    with pytest.raises(torch.OutOfMemoryError, match="full"):
-        capture(graphs, run_out_of_memory)
+    torch.cuda.empty_cache()
+    reserved = torch.cuda.memory_reserved()
+    with pytest.raises(RuntimeError):
+        capture(graphs, lambda: work(graphs))
+    verify_after(graphs, "test")
     assert torch.cuda.current_stream() == caller_stream
-    capture(graphs, add_one).replay()
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() <= reserved + 2**21
+    assert 0 <= float(torch.rand((), device="cuda")) < 1
+    capture(graphs, lambda: numbers.add_(1)).replay()
     assert numbers.tolist() == [1, 1, 1]
+
+
+@pytest.mark.usefixtures("no_tf32")
+@pytest.mark.parametrize("layer", DRAWING_LAYERS)
+def test_networks_that_draw(layer: str) -> None:
+    """Five siblings in one graph end where eager steps on the device and on the CPU end; each has draws of its own."""
+    recipe = Recipe(epochs=4, batch_size=24, learning_rate=0.02, precision="fp32")
+    on_device, on_cpu = Family("perceptron", recipe, "cuda"), Family("perceptron", recipe)
+    found: list[Stepping] = []
+    ends_of = {}
+    for name, family, policy in [
+        ("captured", on_device, ALWAYS_CAPTURED),
+        ("eager", on_device, CapturePolicy(capture_from=10**9)),
+        ("cpu", on_cpu, ALWAYS_CAPTURED),
+    ]:
+        trainers, starts = zip(*(sibling_with(family, layer, member) for member in range(5)), strict=True)
+        ends_of[name] = train_together(trainers, starts, 4, capture_policy=policy, on_stepping=found.append)
+    assert [stepping.manner for stepping in found] == ["captured", "eager", "eager"]
+    assert distance(on_cpu, ends_of["captured"], ends_of["eager"]) < 0.02
+    assert distance(on_cpu, ends_of["captured"], ends_of["cpu"]) < 0.02
+    assert not same(ends_of["captured"][0], ends_of["captured"][1])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import toys
 from harness import Recipe, TaskFailed, streams
@@ -22,6 +23,7 @@ from harness.training.schedule import learning_rate
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.distillation import Distillation, DistillationOptions
 from siblings import STILL, Family, same
+from training.drawing_layers import DRAWING_LAYERS, Drawing, sibling_with
 
 ORDER = ("order", 0, 0)
 
@@ -179,6 +181,72 @@ def test_stopped_siblings_continue_together_or_alone(last_step: int) -> None:
     trainers = [family.sibling(j)[0] for j in range(3)]
     assert all(same(one, other) for one, other in zip(train_together(trainers, stopped, 2), whole, strict=True))
     assert all(same(family.sibling(j)[0].run(stopped[j], 2), whole[j]) for j in range(3))
+
+
+@pytest.mark.parametrize("layer", DRAWING_LAYERS)
+def test_siblings_that_draw(layer: str) -> None:
+    """Together, alone, and stopped after any step, siblings that draw end with equal bits, and do not use torch's generator."""
+    family = Family("perceptron", Recipe(epochs=2, batch_size=24))
+    pairs = [sibling_with(family, layer, member) for member in range(2)]
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    alone = [trainer.run(start, 2) for trainer, start in pairs]
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    trainers, starts = zip(*(sibling_with(family, layer, member) for member in range(2)), strict=True)
+    together = train_together(trainers, starts, 2)
+    assert all(same(one, other) for one, other in zip(together, alone, strict=True))
+    assert not same(alone[0], alone[1])
+    for last_step in (1, 4, 5):
+        trainer, start = sibling_with(family, layer, 0)
+        stopped = trainer.run(start, 2, stopping=stop_after(last_step))
+        assert same(sibling_with(family, layer, 0)[0].run(stopped, 2), alone[0])
+
+
+class DrawsLater(nn.Module):
+    """Draws from the second epoch on: after as many passes, which it counts, as the first one has steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("passes", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.passes += self.training
+        return F.dropout(x, 0.5, self.training and int(self.passes) > 4)
+
+
+def test_network_that_begins_to_draw_in_a_later_epoch() -> None:
+    """A training that is resumed in that epoch ends as an uninterrupted one, to the bit."""
+    family = Family("perceptron", Recipe(epochs=3, batch_size=24))
+
+    def make_later() -> tuple[Trainer, Point]:
+        return family.sibling(0, nn.Sequential(*family.module(0), DrawsLater()))
+
+    trainer, start = make_later()
+    whole = trainer.run(start, 3)
+    for last_step in (3, 4, 6, 9):
+        trainer, start = make_later()
+        stopped = trainer.run(start, 3, stopping=stop_after(last_step))
+        assert same(make_later()[0].run(stopped, 3), whole)
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.3), Drawing(lambda x, training: F.dropout(x, 0.3, training))])
+def test_dropout_within_a_gradient_checkpoint(layer: nn.Module) -> None:
+    """The forward pass that is repeated for the gradient would draw other numbers; the error says what to disable."""
+    family = Family("perceptron", Recipe(epochs=1, batch_size=24))
+
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = checkpoint(self.layer, x, use_reentrant=False)
+            return out * out
+
+    trainer, start = family.sibling(0, nn.Sequential(*family.module(0), Checkpointed()))
+    with pytest.raises(RuntimeError, match="disable gradient checkpointing of layers with dropout"):
+        trainer.run(start, 1)
 
 
 def test_sibling_that_diverges_fails_alone() -> None:
