@@ -13,15 +13,17 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from harness.api import options
-from harness.api.engine import Engine, EngineContext
+from harness.api.engine import EngineContext
 from harness.api.task import Outcome, Task
 from harness.execution.engines.cpu_count import count_cpus
 from harness.execution.engines.cuda_devices import count_cuda_devices
-from harness.execution.engines.worker_pool import WorkerPool
+from harness.execution.engines.pool_engine import Backend, PoolEngine
+from harness.execution.engines.worker_pool import PoolPolicy, WorkerPool
+from harness.execution.engines.worker_process import ProcessLauncher
 from harness.telemetry.events import EngineOpened
 
 
-class LocalEngine(Engine):
+class LocalEngine(PoolEngine):
     """Runs tasks on this machine: in this process with one worker, else in `harness worker` processes."""
 
     name, version = "local", 1
@@ -41,7 +43,7 @@ class LocalEngine(Engine):
             description="seconds without a sign of life (an epoch, an end) after which a task is ended and fails; null: never",
         )
 
-    def open(self, context: EngineContext) -> None:
+    def start(self, context: EngineContext) -> Backend:
         """Choose between this process and worker processes. Worker processes are started when there are tasks for them.
 
         The choice depends on the options and the machine only, not on the pending tasks: a resumed run computes in the same way
@@ -53,11 +55,6 @@ class LocalEngine(Engine):
         timeout = self.options.task_timeout
         workers = self.options.workers or default_workers(device)
         in_process = workers == 1 and timeout is None  # a task in this process cannot be ended by a timeout
-        self._backend: _InProcess | WorkerPool
-        if in_process:
-            self._backend = _InProcess(context)
-        else:
-            self._backend = WorkerPool(context, workers, device, timeout)
         context.emit(
             EngineOpened(
                 engine=self.name,
@@ -67,23 +64,10 @@ class LocalEngine(Engine):
                 message=_description(workers, in_process, device, context.threads),
             )
         )
-
-    @property
-    def has_capacity(self) -> bool:
-        """Whether a worker is idle or can be started."""
-        return self._backend.has_capacity
-
-    def submit(self, group: Sequence[Task]) -> None:
-        """Accept a group of ready tasks."""
-        self._backend.submit(group)
-
-    def wait(self) -> Sequence[Outcome]:
-        """Do a group in this process, or wait until a worker process has ended a task."""
-        return self._backend.wait()
-
-    def close(self) -> None:
-        """Stop the workers; they save their trainings first."""
-        self._backend.close()
+        if in_process:
+            return _InProcess(context)
+        policy = PoolPolicy(workers, whole_groups=device.startswith("cuda"), task_timeout=timeout)
+        return WorkerPool(context, ProcessLauncher(context, device), policy)
 
 
 class _InProcess:

@@ -1,7 +1,8 @@
-"""Assigns groups of tasks to worker processes on this machine.
+"""Assigns groups of tasks to workers, however these are started and reached.
 
-If a worker process ends during a task (a plugin exits, a crash, the kernel's out-of-memory killer), the task is retried once
-while no other worker is busy. If that fails too, only this task fails. Tasks that the process had not begun are requeued.
+If a worker ends during a task (a plugin exits, a crash, the out-of-memory killer), the task is tried once more. If
+that fails too, only this task fails. Tasks that the worker had not begun are requeued, and so are all tasks of a worker that had
+to leave.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ import queue
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from harness.api.engine import EngineContext
 from harness.api.task import Outcome, Task
 from harness.errors import HarnessError, Interrupted, StoreError
-from harness.execution.engines.cuda_devices import count_cuda_devices
-from harness.execution.engines.worker_process import Exit, FromWorker, WorkerProcess
-from harness.execution.stop_signals import asked_to_stop, ended_by_stop_signal
+from harness.execution.engines.launcher import Exit, ExitCause, Launcher
+from harness.execution.engines.pooled_worker import FromWorker, PooledWorker
 from harness.execution.worker_messages import Refusal
-from harness.telemetry.events import TaskRetried
+from harness.telemetry.events import RunWarning, TaskRetried, WorkerReady
 
 GRACE_SECONDS = 60.0
 """Time for a worker to save its trainings after it was asked to stop; then it is killed."""
@@ -26,38 +27,55 @@ GRACE_SECONDS = 60.0
 _POLL_SECONDS = 0.2  # between two checks for a request to stop and for timeouts
 
 
-class WorkerPool:
-    """`harness worker` processes that are started when there are tasks for them and run until the end of the run.
+@dataclass(frozen=True)
+class PoolPolicy:
+    """How a pool uses its workers.
 
-    One thread per process reads its output. All decisions are made in `submit` and `wait`, in the caller's thread.
+    `limit` is the largest number of workers at a time. With `whole_groups`, a group of siblings goes to one worker, which
+    trains them side by side on its device; else each of its tasks goes to the next idle worker. `isolated` workers have memory
+    of their own: a task whose worker ended is tried again at once, not when all others are idle. After `start_attempts` workers
+    in a row that ended before they were ready, the run ends. `task_timeout` is in seconds without a sign of life; None: never.
     """
 
-    def __init__(self, context: EngineContext, workers: int, device: str, timeout: float | None) -> None:
+    limit: int
+    whole_groups: bool
+    isolated: bool = False
+    start_attempts: int = 1
+    task_timeout: float | None = None
+
+
+class WorkerPool:
+    """Workers that are started when there are tasks for them and run until the end of the run.
+
+    All decisions are made in `submit` and `wait`, in the caller's thread.
+    """
+
+    def __init__(self, context: EngineContext, launcher: Launcher, policy: PoolPolicy) -> None:
         self._context = context
-        self._limit = workers
-        self._device = device
-        self._timeout = timeout
+        self._launcher = launcher
+        self._policy = policy
         self._waiting: deque[Sequence[Task]] = deque()
-        self._workers: list[WorkerProcess] = []
+        self._workers: list[PooledWorker] = []
         self._inbox: queue.Queue[FromWorker] = queue.Queue()
-        self._exits: Counter[str] = Counter()  # number of worker processes that ended during a task, by its key
+        self._exits: Counter[str] = Counter()  # number of workers that ended during a task, by its key
         self._retries: deque[Task] = deque()  # tasks to retry while no other worker is busy
-        self._retrying: WorkerProcess | None = None
+        self._retrying: PooledWorker | None = None
+        self._failed_starts = 0  # in a row
         self._open = 0
 
     @property
     def has_capacity(self) -> bool:
-        """Whether a worker is idle or can be started, and no submitted task is waiting for it."""
+        """Whether there is a worker, or can be one, for another group."""
         busy = sum(bool(worker.tasks) for worker in self._workers)
-        return not self._retry_is_running and not self._waiting and busy < self._limit
+        return not self._retry_is_running and len(self._waiting) + busy < self._policy.limit
 
     @property
     def _retry_is_running(self) -> bool:
         return self._retrying is not None and bool(self._retrying.tasks)
 
     def submit(self, group: Sequence[Task]) -> None:
-        """Queue a group: as a whole if one worker must do it (on CUDA; measurements share an ensemble), else task by task."""
-        if self._device.startswith("cuda") or group[0].kind == "measure":
+        """Queue a group: as a whole if one worker must do it (measurements share an ensemble), else task by task."""
+        if self._policy.whole_groups or group[0].kind == "measure":
             self._waiting.append(group)
         else:
             self._waiting.extend([task] for task in group)
@@ -68,40 +86,28 @@ class WorkerPool:
         """Give waiting tasks to idle workers. Tasks to retry wait until nothing else does and no worker is busy."""
         if self._retry_is_running:
             return
-        while self._waiting:
-            worker = self._idle_worker()
-            if worker is None:
-                return
-            worker.give(self._waiting.popleft())
-        if self._retries and not any(worker.tasks for worker in self._workers):
-            self._retrying = self._idle_worker()
-            if self._retrying is not None:
-                self._retrying.give([self._retries.popleft()])
+        idle = [worker for worker in self._workers if worker.idle]
+        while self._waiting and idle:
+            idle.pop(0).give(self._waiting.popleft())
+        nothing_else = not self._waiting and not any(worker.tasks for worker in self._workers)
+        if self._retries and nothing_else and idle:
+            self._retrying = idle[0]
+            self._retrying.give([self._retries.popleft()])
+        self._start_workers(len(self._waiting) + bool(self._retries and nothing_else))
 
-    def _idle_worker(self) -> WorkerProcess | None:
-        """Return an idle worker; start one if all are busy, unless the limit is reached. Return None then."""
-        for worker in self._workers:
-            if worker.idle:
-                return worker
-        if len(self._workers) >= self._limit:
-            return None
-        worker = self._start_worker()
-        self._workers.append(worker)
-        return worker
-
-    def _start_worker(self) -> WorkerProcess:
-        """Start a worker with the lowest free index. On CUDA, workers are spread over the devices by their indices."""
-        used = {worker.index for worker in self._workers}
-        index = min(set(range(self._limit)) - used)
-        device = self._device
-        if device == "cuda":
-            device = f"cuda:{index % count_cuda_devices()}"
-        return WorkerProcess(self._context, index, device, self._inbox)
+    def _start_workers(self, wanted: int) -> None:
+        """Start workers until as many are starting as there are groups for them, or the limit is reached."""
+        starting = sum(worker.starting for worker in self._workers)
+        while starting < wanted and len(self._workers) < self._policy.limit:
+            used = {worker.index for worker in self._workers}
+            index = min(set(range(self._policy.limit)) - used)
+            self._workers.append(PooledWorker(index, self._launcher, self._context.emit, self._inbox))
+            starting += 1
 
     def wait(self) -> Sequence[Outcome]:
         """Return the outcomes of the next tasks that end; raise `Interrupted` if the run must stop."""
         if not self._open:
-            raise HarnessError("the local engine was asked to wait for nothing")
+            raise HarnessError("the engine was asked to wait for nothing")
         while True:
             if self._context.stopping():
                 raise Interrupted
@@ -115,74 +121,101 @@ class WorkerPool:
                 return outcomes
 
     def _handle(self, received: FromWorker) -> list[Outcome]:
-        """Handle a message of a worker; return the outcomes that it causes."""
-        worker, message = received.worker, received.message
-        if isinstance(message, Refusal):
-            error = StoreError if message.event == "store_refused" else HarnessError
-            raise error(message.message)
-        if isinstance(message, Exit):
-            self._workers.remove(worker)
-            return self._handle_exit(worker, message.code)
-        if message.key not in worker.tasks:
+        """Handle the news of a worker; return the outcomes that they cause."""
+        worker, news = received.worker, received.news
+        if isinstance(news, HarnessError):
+            raise news
+        if isinstance(news, Refusal):
+            error = StoreError if news.event == "store_refused" else HarnessError
+            raise error(news.message)
+        if isinstance(news, WorkerReady):
+            worker.ready = True
+            self._failed_starts = 0
             return []
-        if message.status == "interrupted":
-            raise Interrupted
-        del worker.tasks[message.key]
-        if message.status == "failed" and message.traceback:
-            worker.stop()  # leftovers of a plugin (memory, settings) must not affect tasks of later groups
-        return [message]
+        if isinstance(news, Exit):
+            self._workers.remove(worker)
+            return self._handle_exit(worker, news)
+        return self._handle_outcome(worker, news)
 
-    def _handle_exit(self, worker: WorkerProcess, code: int) -> list[Outcome]:
-        """Requeue a dead worker's tasks. Those that it had begun may be the cause of its end: they are retried alone."""
-        if worker.tasks and not worker.stopped and _stopped_on_request(worker, code):
+    def _handle_outcome(self, worker: PooledWorker, outcome: Outcome) -> list[Outcome]:
+        if outcome.key not in worker.tasks:
+            return []
+        if outcome.status == "interrupted":
             raise Interrupted
-        if not worker.ready and not worker.stopped:
-            raise HarnessError(f"a worker process did not start: {_describe_exit(code)}; what it said stands above")
+        del worker.tasks[outcome.key]
+        if outcome.status == "failed" and outcome.traceback:
+            worker.finish()  # leftovers of a plugin (memory, settings) must not affect tasks of later groups
+        if outcome.status == "failed" and worker.place:
+            outcome = replace(outcome, message=f"{outcome.message} ({worker.place})")
+        return [outcome]
+
+    def _handle_exit(self, worker: PooledWorker, end: Exit) -> list[Outcome]:
+        """Requeue the tasks of a worker that has ended."""
+        if not worker.stopped and end.cause is ExitCause.STOPPED and (worker.tasks or not worker.ready):
+            raise Interrupted
+        if worker.starting:
+            self._handle_failed_start(end)
         begun = worker.begun
         not_begun = [task for task in worker.tasks.values() if task not in begun]
         worker.tasks.clear()
         if not_begun:
             self._waiting.appendleft(not_begun)
-        message = f"its worker process ended with {_describe_exit(code)} before it was done"
+        reason = f"its worker process ended with {end.reason} before it was done"
+        if end.cause is ExitCause.LEFT:
+            self._continue_elsewhere(begun, reason)
+            return []
+        return self._try_again(begun, reason)
+
+    def _handle_failed_start(self, end: Exit) -> None:
+        """Start another worker, unless too many in a row have ended before they were ready."""
+        self._failed_starts += 1
+        message = f"a worker process did not start: {end.reason}; {end.log}"
+        if self._failed_starts >= self._policy.start_attempts:
+            raise HarnessError(message)
+        self._context.emit(RunWarning(message=f"{message}; another one is started"))
+
+    def _continue_elsewhere(self, begun: Sequence[Task], reason: str) -> None:
+        if begun:
+            self._waiting.appendleft(begun)
+        for task in begun:
+            self._context.emit(TaskRetried(task=task.key, kind=task.kind, message=f"{reason}; another worker goes on"))
+
+    def _try_again(self, begun: Sequence[Task], reason: str) -> list[Outcome]:
+        """Queue each task once more: alone, since it may be the cause of its worker's end. Return those that fail now."""
         failed = []
         for task in begun:
             self._exits[task.key] += 1
             if self._exits[task.key] > 1:
-                failed.append(Outcome(task.key, "failed", f"{message}, twice"))
+                failed.append(Outcome(task.key, "failed", f"{reason}, twice"))
                 continue
-            retried = TaskRetried(task=task.key, kind=task.kind, message=f"{message}; tried once more, alone")
-            self._context.emit(retried)
-            self._retries.append(task)
+            self._context.emit(TaskRetried(task=task.key, kind=task.kind, message=f"{reason}; tried once more, alone"))
+            if self._policy.isolated:
+                self._waiting.appendleft([task])
+            else:
+                self._retries.append(task)
         return failed
 
     def _check_timeouts(self) -> list[Outcome]:
         """Kill workers that sent no message for longer than the timeout; their current tasks fail."""
         outcomes: list[Outcome] = []
-        if self._timeout is None:
+        timeout = self._policy.task_timeout
+        if timeout is None:
             return outcomes
         for worker in self._workers:
-            if worker.silence > self._timeout and worker.current in worker.tasks:
+            if worker.silence > timeout and worker.current in worker.tasks:
                 worker.kill()
                 task = worker.tasks.pop(worker.current)
-                message = f"no sign of life for {self._timeout:g} seconds (--task-timeout); its worker process was ended"
+                where = f" ({worker.place})" if worker.place else ""
+                message = f"no sign of life for {timeout:g} seconds (--task-timeout); its worker process was ended{where}"
                 outcomes.append(Outcome(task.key, "failed", message))
         return outcomes
 
     def close(self) -> None:
         """Stop all workers. They save their trainings first."""
         for worker in self._workers:
-            worker.stop(at_once=True)
+            worker.stop()
         deadline = time.monotonic() + GRACE_SECONDS
         for worker in self._workers:
             worker.join(deadline)
-
-
-def _stopped_on_request(worker: WorkerProcess, code: int) -> bool:
-    """Return whether a stop signal ended the worker. A scheduler may send one to every process of a job."""
-    return asked_to_stop(code) or (not worker.ready and ended_by_stop_signal(code))
-
-
-def _describe_exit(code: int) -> str:
-    if code < 0:
-        return f"signal {-code}"
-    return f"exit code {code}"
+        self._workers.clear()
+        self._launcher.close()
