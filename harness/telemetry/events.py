@@ -217,10 +217,11 @@ class TaskEnded(TaskEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerStarted(Event):
-    """A worker process was started. `process` is its process ID."""
+    """A worker process was started. `process` is its process ID; `place` says where, "" for this machine."""
 
     event: Literal["worker_started"] = "worker_started"
     process: int
+    place: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +230,7 @@ class WorkerReady(Event):
 
     event: Literal["worker_ready"] = "worker_ready"
     process: int
+    place: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +240,7 @@ class WorkerEnded(Event):
     event: Literal["worker_ended"] = "worker_ended"
     process: int
     code: int
+    place: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +250,7 @@ class PhasesMeasured(Event):
     event: Literal["phases"] = "phases"
     seconds: Mapping[str, float]
     process: int = field(default_factory=os.getpid)
+    place: str = ""
 
 
 AnyEvent: TypeAlias = (

@@ -1,8 +1,7 @@
 """Assigns groups of tasks to workers, however these are started and reached.
 
-If a worker ends during a task (a plugin exits, a crash, the out-of-memory killer), the task is tried once more. If
-that fails too, only this task fails. Tasks that the worker had not begun are requeued, and so are all tasks of a worker that had
-to leave.
+If a worker ends during a task (a plugin exits, a crash, the out-of-memory killer), the task is tried once more. If that fails
+too, only this task fails. Tasks that the worker had not begun are requeued. So are all tasks of a worker that had to leave.
 """
 
 from __future__ import annotations

@@ -1,0 +1,33 @@
+"""What an engine with workers is made of, public as `harness.engines`. `docs/plugins.md` shows an engine of each kind.
+
+An engine is a `PoolEngine` whose `start` returns a `WorkerPool` with a `Launcher` of its own. The pool decides which worker
+does which tasks, and what happens when one ends; the launcher starts workers and delivers what they say.
+"""
+
+from harness.execution.engines.launcher import Deliver, Delivery, Exit, ExitCause, Launcher, WorkerHandle
+from harness.execution.engines.pool_engine import Backend, PoolEngine
+from harness.execution.engines.worker_pool import GRACE_SECONDS, PoolPolicy, WorkerPool
+from harness.execution.engines.worker_process import describe_exit, worker_command, worker_variables
+from harness.execution.mailbox import Heartbeat, Mailbox, Pause
+from harness.execution.stop_signals import asked_to_stop
+
+__all__ = [
+    "GRACE_SECONDS",
+    "Backend",
+    "Deliver",
+    "Delivery",
+    "Exit",
+    "ExitCause",
+    "Heartbeat",
+    "Launcher",
+    "Mailbox",
+    "Pause",
+    "PoolEngine",
+    "PoolPolicy",
+    "WorkerHandle",
+    "WorkerPool",
+    "asked_to_stop",
+    "describe_exit",
+    "worker_command",
+    "worker_variables",
+]
