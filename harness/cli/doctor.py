@@ -9,19 +9,39 @@ from pathlib import Path
 import click
 
 from harness.cli.arguments import data_option, open_catalogue, store_option
-from harness.errors import HarnessError
+from harness.cli.engine_options import parse_engine_options
+from harness.cli.paths import UserPath
+from harness.errors import HarnessError, Interrupted
 from harness.execution.data_root import NO_DATA_ROOT
 from harness.execution.engines.cpu_count import count_cpus
+from harness.execution.stopping import Stopper
+from harness.runs.engine import make_engine
+from harness.runs.engine_check import EngineTrial, Finding, try_engine
 from harness.runs.places import data_folder, store_folder
 
 
 @click.command()
 @store_option
 @data_option
-def doctor(store: Path | None, data: Path | None) -> None:
-    """Print packages, plugins, device, store and data root, with what is wrong; then the exit code is 1."""
+@click.option("--engine", "engine_name", metavar="NAME", help="Also start one worker with this engine, and tell what it sees.")
+@click.option("--engine-option", "engine_options", metavar="KEY=VALUE", multiple=True, help="Set an option of the engine.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Device of the worker.")
+@click.option(
+    "--out", metavar="DIR", type=UserPath(), default="runs/doctor", show_default=True, help="Where the engine writes its logs."
+)
+def doctor(
+    store: Path | None, data: Path | None, engine_name: str | None, engine_options: tuple[str, ...], device: str, out: Path
+) -> None:
+    """Print packages, plugins, device, store and data root, with what is wrong; then the exit code is 1.
+
+    With --engine, one worker is started, and its code, device, locks, clock and data are compared with this machine's.
+    """
+    engine = None
+    if engine_name is not None:
+        engine = make_engine(open_catalogue(), engine_name, parse_engine_options(engine_options), {})
     import torch
 
+    from harness.execution.device import resolve_device
     from harness.telemetry.provenance import provenance
 
     facts = provenance()
@@ -30,8 +50,8 @@ def doctor(store: Path | None, data: Path | None) -> None:
     catalogue = open_catalogue()
     sources = [f"{source.plugin} ({source.distribution})" for source in catalogue.sources]
     click.echo(f"plugins   {', '.join(sources)}")
-    device = facts["device"] if torch.cuda.is_available() else "no CUDA device; runs go to the CPU"
-    click.echo(f"device    {device}; {facts['processor']}, {facts['threads']} threads")
+    own_device = facts["device"] if torch.cuda.is_available() else "no CUDA device; runs go to the CPU"
+    click.echo(f"device    {own_device}; {facts['processor']}, {facts['threads']} threads")
     click.echo(f"workers   {count_cpus().describe()}")
     problems = len(catalogue.problems)
     try:
@@ -40,7 +60,30 @@ def doctor(store: Path | None, data: Path | None) -> None:
         problems += 1
         click.echo(f"store     {error}")
     click.echo(f"data      {_describe_data(data_folder(data))}")
+    if engine is not None:
+        with Stopper() as stopper:
+            resolved = engine.device_for(device) or resolve_device(device)
+            folders = store_folder(store), data_folder(data), out
+            trial = EngineTrial(engine, catalogue, *folders, resolved, stopper.stopping)
+            problems += _try(trial, stopper)
     sys.exit(1 if problems else 0)
+
+
+def _try(trial: EngineTrial, stopper: Stopper) -> int:
+    """Try an engine and print what is found; return the number of problems."""
+    problems = 0
+
+    def say(finding: Finding) -> None:
+        nonlocal problems
+        problems += finding.is_problem
+        mark = "problem: " if finding.is_problem else ""
+        click.echo(f"{finding.subject:<9} {mark}{finding.text}")
+
+    try:
+        try_engine(trial, say)
+    except Interrupted:
+        sys.exit(stopper.exit_code)
+    return problems
 
 
 def _describe_store(folder: Path) -> str:

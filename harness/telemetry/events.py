@@ -244,6 +244,26 @@ class WorkerEnded(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkerDescribed(Event):
+    """What a worker sees, as a probe tells it (`harness doctor --engine`). `task` is the probe's key.
+
+    `host` is the name of its machine. `device` and `cpus` describe what it computes with. `data` has the names in its
+    `data_root`. `lease_acquired` is True if it got the lease that the probe names.
+    """
+
+    event: Literal["worker_described"] = "worker_described"
+    task: str
+    process: int = field(default_factory=os.getpid)
+    place: str = ""
+    host: str
+    device: str
+    cpus: str
+    data_root: str
+    data: tuple[str, ...]
+    lease_acquired: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class PhasesMeasured(Event):
     """The seconds that a process spent in each phase (training, evaluation, store, ...) since its last such event."""
 
@@ -272,6 +292,7 @@ AnyEvent: TypeAlias = (
     | WorkerStarted
     | WorkerReady
     | WorkerEnded
+    | WorkerDescribed
     | PhasesMeasured
 )
 

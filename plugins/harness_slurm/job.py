@@ -17,6 +17,13 @@ from harness_slurm.commands import JobState
 _QUEUED = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 _RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
 _NOT_ITS_FAULT = ("CANCELLED", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", "REVOKED")
+_OF_A_PROCESS = (
+    events.WorkerStarted,
+    events.WorkerReady,
+    events.WorkerDescribed,
+    events.WorkerEnded,
+    events.PhasesMeasured,
+)
 _UNKNOWN_AFTER = 60.0  # seconds for which squeue may not know a new job
 _LAST_LINE = re.compile(r"[^\n]*\S[^\n]*\s*\Z")
 
@@ -81,7 +88,7 @@ class Job(engines.WorkerHandle):
             self.started = True
             if isinstance(message, events.WorkerStarted):
                 self._process = message.process
-            if isinstance(message, events.WorkerStarted | events.WorkerReady | events.PhasesMeasured | events.WorkerEnded):
+            if isinstance(message, _OF_A_PROCESS):
                 message = replace(message, place=self._label)
             self._deliver(message)
             if isinstance(message, events.WorkerEnded):

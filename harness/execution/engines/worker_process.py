@@ -120,6 +120,7 @@ class WorkerProcess(WorkerHandle):
                     self._ready |= isinstance(message, WorkerReady)
                     self._deliver(message)
         code = self._process.wait()
+        self.finish()  # closes the pipe
         self._deliver(WorkerEnded(process=self._process.pid, code=code))
         cause = ExitCause.STOPPED if self._stopped_on_request(code) else ExitCause.CRASHED
         self._deliver(Exit(describe_exit(code), cause))
