@@ -28,7 +28,7 @@ class SlurmEngine(engines.PoolEngine):
         device = self.device_for(context.device)
         launcher = SlurmLauncher(context, self.options, device)
         jobs = self.options.jobs
-        where = f"up to {jobs} Slurm job{'s' if jobs > 1 else ''}, logs in {launcher.logs}"
+        where = f"up to {jobs} Slurm job{'s' if jobs > 1 else ''}, logs in {launcher.folder}"
         context.emit(events.EngineOpened(engine=self.name, workers=jobs, device=device, threads=context.threads, message=where))
         policy = engines.PoolPolicy(
             limit=jobs,

@@ -5,11 +5,11 @@ does which tasks, and what happens when one ends; the launcher starts workers an
 """
 
 from harness.execution.engines.launcher import Deliver, Delivery, Exit, ExitCause, Launcher, WorkerHandle
+from harness.execution.engines.mailbox_launcher import MailboxLauncher, MailboxWorker
 from harness.execution.engines.pool_engine import Backend, PoolEngine
 from harness.execution.engines.worker_pool import GRACE_SECONDS, PoolPolicy, WorkerPool
-from harness.execution.engines.worker_process import describe_exit, worker_command, worker_variables
-from harness.execution.mailbox import Heartbeat, Mailbox, Pause
-from harness.execution.stop_signals import asked_to_stop
+from harness.execution.engines.worker_process import worker_command, worker_environment
+from harness.execution.mailbox import Mailbox
 
 __all__ = [
     "GRACE_SECONDS",
@@ -18,16 +18,14 @@ __all__ = [
     "Delivery",
     "Exit",
     "ExitCause",
-    "Heartbeat",
     "Launcher",
     "Mailbox",
-    "Pause",
+    "MailboxLauncher",
+    "MailboxWorker",
     "PoolEngine",
     "PoolPolicy",
     "WorkerHandle",
     "WorkerPool",
-    "asked_to_stop",
-    "describe_exit",
     "worker_command",
-    "worker_variables",
+    "worker_environment",
 ]

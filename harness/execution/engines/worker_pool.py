@@ -159,7 +159,7 @@ class WorkerPool:
         worker.tasks.clear()
         if not_begun:
             self._waiting.appendleft(not_begun)
-        reason = f"its worker process ended with {end.reason} before it was done"
+        reason = f"its worker process ended with {end.reason}"
         if end.cause is ExitCause.LEFT:
             self._continue_elsewhere(begun, reason)
             return []
@@ -176,8 +176,9 @@ class WorkerPool:
     def _continue_elsewhere(self, begun: Sequence[Task], reason: str) -> None:
         if begun:
             self._waiting.appendleft(begun)
+        message = f"{reason} before it was done; another worker goes on"
         for task in begun:
-            self._context.emit(TaskRetried(task=task.key, kind=task.kind, message=f"{reason}; another worker goes on"))
+            self._context.emit(TaskRetried(task=task.key, kind=task.kind, message=message))
 
     def _try_again(self, begun: Sequence[Task], reason: str) -> list[Outcome]:
         """Queue each task once more: alone, since it may be the cause of its worker's end. Return those that fail now."""
@@ -185,9 +186,10 @@ class WorkerPool:
         for task in begun:
             self._exits[task.key] += 1
             if self._exits[task.key] > 1:
-                failed.append(Outcome(task.key, "failed", f"{reason}, twice"))
+                failed.append(Outcome(task.key, "failed", f"{reason} before it was done, twice"))
                 continue
-            self._context.emit(TaskRetried(task=task.key, kind=task.kind, message=f"{reason}; tried once more, alone"))
+            message = f"{reason} before it was done; tried once more, alone"
+            self._context.emit(TaskRetried(task=task.key, kind=task.kind, message=message))
             if self._policy.isolated:
                 self._waiting.appendleft([task])
             else:
