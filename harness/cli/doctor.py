@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,8 +18,11 @@ from harness.execution.data_root import NO_DATA_ROOT
 from harness.execution.engines.cpu_count import count_cpus
 from harness.execution.stopping import Stopper
 from harness.runs.engine import make_engine
-from harness.runs.engine_check import EngineTrial, Finding, try_engine
 from harness.runs.places import data_folder, store_folder
+
+if TYPE_CHECKING:
+    from harness.api.engine import Engine
+    from harness.registry.catalogue import Catalogue
 
 
 @click.command()
@@ -36,41 +41,52 @@ def doctor(
 
     With --engine, one worker is started, and its code, device, locks, clock and data are compared with this machine's.
     """
-    engine = None
+    catalogue = open_catalogue()
+    engine: Engine | None = None
     if engine_name is not None:
-        engine = make_engine(open_catalogue(), engine_name, parse_engine_options(engine_options), {})
+        engine = make_engine(catalogue, engine_name, parse_engine_options(engine_options), {})
+    problems = _describe_machine(catalogue, store_folder(store), data_folder(data))
+    if engine is not None:
+        problems += _try_engine(engine, catalogue, _Folders(store_folder(store), data_folder(data), out), device)
+    sys.exit(1 if problems else 0)
+
+
+def _describe_machine(catalogue: Catalogue, store: Path, data: Path) -> int:
+    """Print what this process has; return the number of problems."""
     import torch
 
-    from harness.execution.device import resolve_device
     from harness.telemetry.provenance import provenance
 
     facts = provenance()
     versions = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
     click.echo(f"packages  python {facts['python']}, {versions}")
-    catalogue = open_catalogue()
     sources = [f"{source.plugin} ({source.distribution})" for source in catalogue.sources]
     click.echo(f"plugins   {', '.join(sources)}")
-    own_device = facts["device"] if torch.cuda.is_available() else "no CUDA device; runs go to the CPU"
-    click.echo(f"device    {own_device}; {facts['processor']}, {facts['threads']} threads")
+    device = facts["device"] if torch.cuda.is_available() else "no CUDA device; runs go to the CPU"
+    click.echo(f"device    {device}; {facts['processor']}, {facts['threads']} threads")
     click.echo(f"workers   {count_cpus().describe()}")
     problems = len(catalogue.problems)
     try:
-        click.echo(f"store     {_describe_store(store_folder(store))}")
+        click.echo(f"store     {_describe_store(store)}")
     except HarnessError as error:
         problems += 1
         click.echo(f"store     {error}")
-    click.echo(f"data      {_describe_data(data_folder(data))}")
-    if engine is not None:
-        with Stopper() as stopper:
-            resolved = engine.device_for(device) or resolve_device(device)
-            folders = store_folder(store), data_folder(data), out
-            trial = EngineTrial(engine, catalogue, *folders, resolved, stopper.stopping)
-            problems += _try(trial, stopper)
-    sys.exit(1 if problems else 0)
+    click.echo(f"data      {_describe_data(data)}")
+    return problems
 
 
-def _try(trial: EngineTrial, stopper: Stopper) -> int:
-    """Try an engine and print what is found; return the number of problems."""
+@dataclass(frozen=True)
+class _Folders:
+    store: Path
+    data: Path
+    out: Path
+
+
+def _try_engine(engine: Engine, catalogue: Catalogue, folders: _Folders, device: str) -> int:
+    """Start a worker, and print what it sees; return the number of problems."""
+    from harness.execution.device import resolve_device
+    from harness.runs.engine_check import EngineTrial, Finding, try_engine
+
     problems = 0
 
     def say(finding: Finding) -> None:
@@ -79,10 +95,13 @@ def _try(trial: EngineTrial, stopper: Stopper) -> int:
         mark = "problem: " if finding.is_problem else ""
         click.echo(f"{finding.subject:<9} {mark}{finding.text}")
 
-    try:
-        try_engine(trial, say)
-    except Interrupted:
-        sys.exit(stopper.exit_code)
+    with Stopper() as stopper:
+        device = engine.device_for(device) or resolve_device(device)
+        trial = EngineTrial(engine, catalogue, folders.store, folders.data, folders.out, device, stopper.stopping)
+        try:
+            try_engine(trial, say)
+        except Interrupted:
+            sys.exit(stopper.exit_code)
     return problems
 
 

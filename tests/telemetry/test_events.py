@@ -18,7 +18,14 @@ from harness.telemetry.event_log import EventLog
 GraphOf = Callable[..., Graph]
 CLASSES = typing.get_args(events.AnyEvent)
 PLUGINS_PAGE = (Path(__file__).resolve().parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
-SAMPLES = {"str": "text", "int": 3, "float": 0.5, "tuple[str, ...]": ("a", "b"), "Mapping[str, float]": {"training": 0.5}}
+SAMPLES = {
+    "str": "text",
+    "bool": True,
+    "int": 3,
+    "float": 0.5,
+    "tuple[str, ...]": ("a", "b"),
+    "Mapping[str, float]": {"training": 0.5},
+}
 
 
 def sample(cls: type[events.Event]) -> events.Event:
