@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# A Slurm of one node on this machine, for the tests marked `slurm`. Needs root; munge and Slurm are installed with apt if missing.
+# A Slurm of one node on this machine, for the tests marked `slurm`. Needs root.
 #
+#   local_slurm.sh install         installs Slurm and munge with apt, unless they are there
 #   local_slurm.sh start FOLDER    writes a configuration and its state into FOLDER, starts the daemons, waits for the node
 #   local_slurm.sh stop FOLDER     cancels the jobs and ends the daemons that `start` has started
 #
 # `start` prints the line `export SLURM_CONF=…` that clients need, and nothing else. It exits with 3, and a reason on standard error,
-# where it cannot work: no root, no apt. The configuration of the system is not touched.
+# where it cannot work: no root, no Slurm. The configuration of the system is not touched.
 set -euo pipefail
 
 refuse() {
@@ -13,12 +14,16 @@ refuse() {
     exit 3
 }
 
-install_missing() {
-    command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v munged >/dev/null && return
-    command -v apt-get >/dev/null || refuse "Slurm is not installed, and there is no apt-get to install it with"
+is_installed() {
+    command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v munged >/dev/null
+}
+
+install() {
+    is_installed && return
+    command -v apt-get >/dev/null || refuse "there is no apt-get to install Slurm with"
     export DEBIAN_FRONTEND=noninteractive
-    { apt-get update -q && apt-get install -y -q --no-install-recommends slurmctld slurmd slurm-client munge; } >"$folder/apt.log" 2>&1 ||
-        refuse "Slurm cannot be installed: see $folder/apt.log"
+    apt-get update -q && apt-get install -y -q --no-install-recommends slurmctld slurmd slurm-client munge ||
+        refuse "Slurm cannot be installed"
 }
 
 start_munge() { # authentication between clients and daemons, with a key of our own and a socket in FOLDER
@@ -71,8 +76,8 @@ END
 
 start() {
     [ "$(id -u)" = 0 ] || refuse "a Slurm for tests needs root"
+    is_installed || refuse "Slurm is not installed; \`tests/engines/local_slurm.sh install\` installs it on Debian and Ubuntu"
     mkdir -p "$folder"
-    install_missing
     start_munge
     write_configuration
     export SLURM_CONF=$folder/slurm.conf
@@ -98,10 +103,11 @@ stop() {
     done
 }
 
-[ $# = 2 ] || refuse "usage: $0 start|stop FOLDER"
-folder=$(realpath -m "$2")
-case $1 in
-start) start ;;
-stop) stop ;;
-*) refuse "usage: $0 start|stop FOLDER" ;;
+case "$#:${1-}" in
+1:install) install ;;
+2:start | 2:stop)
+    folder=$(realpath -m "$2")
+    "$1"
+    ;;
+*) refuse "usage: $0 install, or $0 start|stop FOLDER" ;;
 esac
