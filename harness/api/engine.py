@@ -42,7 +42,8 @@ class Engine(Plugin):
     """Runs ready tasks: in this process, in worker processes, or on other machines.
 
     The harness decides which tasks are ready and which are done. The engine decides where and when they run. It runs
-    a task with `EngineContext.run_here`, or with `harness worker --task KEY --store PATH`; both do the same.
+    a task with `EngineContext.run_here`, or with `harness worker --task KEY --store PATH`; both do the same. An engine
+    with workers is best a `harness.engines.PoolEngine`, which needs only a way to start and to reach them.
 
     A run calls `open`, then `submit` and `wait` repeatedly, then `close`. If a stored object turns out damaged, the
     run closes the engine, plans again, and opens the same engine again.

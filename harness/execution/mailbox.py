@@ -102,11 +102,11 @@ class Mailbox:
 
     def finish(self) -> None:
         """Ask the worker to exit after its tasks."""
-        self._order("finish")
+        self._order_if_possible("finish")
 
     def stop(self) -> None:
         """Ask the worker to save the state of its trainings and exit."""
-        self._order("stop")
+        self._order_if_possible("stop")
 
     def receive(self) -> list[Message]:
         """Return the worker's new messages."""
@@ -116,6 +116,11 @@ class Mailbox:
             if message is not None:
                 found.append(message)
         return found
+
+    def _order_if_possible(self, order: str) -> None:
+        """Send an order that the worker also obeys, later, when the heartbeat ends."""
+        with contextlib.suppress(UserError):
+            self._order(order)
 
     def _order(self, order: list[str] | str) -> None:
         try:

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+import harness
+import toys
+from conftest import toy_file
 from engines.conftest import Driver, FakeSlurm, wait_for
 from harness import Engine
 from harness.cli.engine_options import parse_engine_options
@@ -190,3 +193,25 @@ def test_jobs_that_have_to_leave(fake_slurm: FakeSlurm, drive: Drive) -> None:
     assert first.startswith("its worker process ended with SIGUSR1, after it had saved (Slurm job 1")
     assert second.startswith("its worker process ended with state NODE_FAIL (Slurm job 2 on node1, log ")
     assert first.endswith("before it was done; another worker goes on")
+
+
+def test_precision_of_other_machines(fake_slurm: FakeSlurm, tmp_path: Path) -> None:
+    """Nobody here knows what `auto` means on the GPUs of the jobs; the message says how to name the precision."""
+    message = (
+        r"^engine 'slurm': recipe.precision is 'auto', and the GPUs are those of other machines; "
+        r"name it: --set recipe.precision=bf16 \(compute capability 8.0 or higher\) or fp32$"
+    )
+    registrations = [new for new in toys.catalogue() if new.cls is not SlurmEngine]
+    catalogue = Catalogue([*registrations, *CATALOGUE])
+    with pytest.raises(UserError, match=message):
+        harness.run(
+            toy_file(tmp_path),
+            out=tmp_path / "out",
+            store=tmp_path / "store",
+            data=tmp_path,
+            engine="slurm",
+            engine_options={"gpus": 1},
+            progress=False,
+            catalogue=catalogue,
+        )
+    assert fake_slurm.jobs() == []
