@@ -36,5 +36,6 @@ class SlurmEngine(engines.PoolEngine):
             isolated=True,
             start_attempts=_START_ATTEMPTS,
             task_timeout=self.options.task_timeout,
+            idle_timeout=self.options.idle_timeout,
         )
         return engines.WorkerPool(context, launcher, policy)

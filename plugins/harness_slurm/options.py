@@ -90,6 +90,9 @@ class SlurmOptions(harness.Options):
         gt=0,
         description="seconds without a sign of life (an epoch, an end) after which a task is ended and fails; null: never",
     )
+    idle_timeout: float | None = Field(
+        300.0, gt=0, description="seconds without a task after which a job ends, while others work on; null: never"
+    )
     run_timeout: float = Field(
         120.0, ge=1, description="seconds without a sign of life of `harness run` after which its jobs save and end"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,18 @@ def test_silence() -> None:
     assert scene.workers[0].asked == ["kill"]
     scene.workers[0].deliver(engines.Exit("signal 9"))
     assert [outcome.key for outcome in scene.pool.wait()] == ["b"]
+
+
+def test_idle_worker() -> None:
+    """It is asked to finish after a time, while another one works on."""
+    scene = Scene([done, silent], limit=2, idle_timeout=0.1)
+    scene.pool.submit([Task(key, ProbeSpec(token=key, lease=""), (), "g") for key in ("a", "b")])
+    assert len(scene.pool.wait()) == 1
+    idle, busy = scene.workers
+    threading.Timer(0.6, lambda: busy.deliver(Outcome("b", "done"))).start()
+    assert [outcome.key for outcome in scene.pool.wait()] == ["b"]
+    assert idle.asked == ["finish"]
+    assert busy.asked == []
 
 
 def test_wait_for_nothing() -> None:

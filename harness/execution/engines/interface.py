@@ -4,10 +4,11 @@ An engine is a `PoolEngine` whose `start` returns a `WorkerPool` with a `Launche
 does which tasks, and what happens when one ends; the launcher starts workers and delivers what they say.
 """
 
+from harness.execution.engines.assignment import PoolPolicy
 from harness.execution.engines.launcher import Deliver, Delivery, Exit, ExitCause, Launcher, WorkerHandle
 from harness.execution.engines.mailbox_launcher import MailboxLauncher, MailboxWorker
 from harness.execution.engines.pool_engine import Backend, PoolEngine
-from harness.execution.engines.worker_pool import GRACE_SECONDS, PoolPolicy, WorkerPool
+from harness.execution.engines.worker_pool import GRACE_SECONDS, WorkerPool
 from harness.execution.engines.worker_process import worker_command, worker_environment
 from harness.execution.mailbox import Mailbox
 

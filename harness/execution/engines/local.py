@@ -15,10 +15,11 @@ from pydantic import Field
 from harness.api import options
 from harness.api.engine import EngineContext
 from harness.api.task import Outcome, Task
+from harness.execution.engines.assignment import PoolPolicy
 from harness.execution.engines.cpu_count import count_cpus
 from harness.execution.engines.cuda_devices import count_cuda_devices
 from harness.execution.engines.pool_engine import Backend, PoolEngine
-from harness.execution.engines.worker_pool import PoolPolicy, WorkerPool
+from harness.execution.engines.worker_pool import WorkerPool
 from harness.execution.engines.worker_process import ProcessLauncher
 from harness.telemetry.events import EngineOpened
 

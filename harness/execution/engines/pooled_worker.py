@@ -37,6 +37,7 @@ class PooledWorker:
         self.tasks: dict[str, Task] = {}
         self.current = ""
         self.ready = self.stopped = False
+        self.idle_since = time.monotonic()
         self._begun: set[str] = set()
         self._last_message: float | None = time.monotonic()
         self._emit, self._inbox = emit, inbox
@@ -56,6 +57,10 @@ class PooledWorker:
     def silence(self) -> float:
         """Seconds since its last message; 0 while its task waits for another run."""
         return 0.0 if self._last_message is None else time.monotonic() - self._last_message
+
+    def idle_for(self, seconds: float) -> bool:
+        """Whether it has been idle for a time."""
+        return self.idle and time.monotonic() - self.idle_since > seconds
 
     @property
     def begun(self) -> list[Task]:
@@ -100,6 +105,8 @@ class PooledWorker:
         if isinstance(delivery, TaskStarted):
             self.current = delivery.task
             self._begun.add(delivery.task)
+        if isinstance(delivery, Outcome | WorkerReady):
+            self.idle_since = time.monotonic()
         if isinstance(delivery, Event):
             self._emit(delivery)
         if isinstance(delivery, News):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import queue
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from harness.api.engine import EngineContext
 from harness.api.task import Outcome, Task
 from harness.errors import HarnessError, Interrupted, StoreError
+from harness.execution.engines.assignment import Assignment, PoolPolicy
 from harness.execution.engines.launcher import Exit, ExitCause, Launcher
 from harness.execution.engines.pooled_worker import FromWorker, PooledWorker
 from harness.execution.worker_messages import Refusal
@@ -24,23 +25,6 @@ GRACE_SECONDS = 60.0
 """Time for a worker to save its trainings after it was asked to stop; then it is killed."""
 
 _POLL_SECONDS = 0.2  # between two checks for a request to stop and for timeouts
-
-
-@dataclass(frozen=True)
-class PoolPolicy:
-    """How a pool uses its workers.
-
-    `limit` is the largest number of workers at a time. With `whole_groups`, a group of siblings goes to one worker, which
-    trains them side by side on its device; else each of its tasks goes to the next idle worker. `isolated` workers have memory
-    of their own: a task whose worker ended is tried again at once, not when all others are idle. After `start_attempts` workers
-    in a row that ended before they were ready, the run ends. `task_timeout` is in seconds without a sign of life; None: never.
-    """
-
-    limit: int
-    whole_groups: bool
-    isolated: bool = False
-    start_attempts: int = 1
-    task_timeout: float | None = None
 
 
 class WorkerPool:
@@ -53,55 +37,25 @@ class WorkerPool:
         self._context = context
         self._launcher = launcher
         self._policy = policy
-        self._waiting: deque[Sequence[Task]] = deque()
-        self._workers: list[PooledWorker] = []
+        self._assignment = Assignment(policy, self._start_worker)
         self._inbox: queue.Queue[FromWorker] = queue.Queue()
         self._exits: Counter[str] = Counter()  # number of workers that ended during a task, by its key
-        self._retries: deque[Task] = deque()  # tasks to retry while no other worker is busy
-        self._retrying: PooledWorker | None = None
         self._failed_starts = 0  # in a row
         self._open = 0
 
     @property
     def has_capacity(self) -> bool:
         """Whether there is a worker, or can be one, for another group."""
-        busy = sum(bool(worker.tasks) for worker in self._workers)
-        return not self._retry_is_running and len(self._waiting) + busy < self._policy.limit
-
-    @property
-    def _retry_is_running(self) -> bool:
-        return self._retrying is not None and bool(self._retrying.tasks)
+        return self._assignment.has_capacity
 
     def submit(self, group: Sequence[Task]) -> None:
-        """Queue a group: as a whole if one worker must do it (measurements share an ensemble), else task by task."""
-        if self._policy.whole_groups or group[0].kind == "measure":
-            self._waiting.append(group)
-        else:
-            self._waiting.extend([task] for task in group)
+        """Accept a group of ready tasks."""
+        self._assignment.add(group)
         self._open += len(group)
-        self._hand_out()
+        self._assignment.hand_out()
 
-    def _hand_out(self) -> None:
-        """Give waiting tasks to idle workers. Tasks to retry wait until nothing else does and no worker is busy."""
-        if self._retry_is_running:
-            return
-        idle = [worker for worker in self._workers if worker.idle]
-        while self._waiting and idle:
-            idle.pop(0).give(self._waiting.popleft())
-        nothing_else = not self._waiting and not any(worker.tasks for worker in self._workers)
-        if self._retries and nothing_else and idle:
-            self._retrying = idle[0]
-            self._retrying.give([self._retries.popleft()])
-        self._start_workers(len(self._waiting) + bool(self._retries and nothing_else))
-
-    def _start_workers(self, wanted: int) -> None:
-        """Start workers until as many are starting as there are groups for them, or the limit is reached."""
-        starting = sum(worker.starting for worker in self._workers)
-        while starting < wanted and len(self._workers) < self._policy.limit:
-            used = {worker.index for worker in self._workers}
-            index = min(set(range(self._policy.limit)) - used)
-            self._workers.append(PooledWorker(index, self._launcher, self._context.emit, self._inbox))
-            starting += 1
+    def _start_worker(self, index: int) -> PooledWorker:
+        return PooledWorker(index, self._launcher, self._context.emit, self._inbox)
 
     def wait(self) -> Sequence[Outcome]:
         """Return the outcomes of the next tasks that end; raise `Interrupted` if the run must stop."""
@@ -114,7 +68,8 @@ class WorkerPool:
                 outcomes = self._handle(self._inbox.get(timeout=_POLL_SECONDS))
             except queue.Empty:
                 outcomes = self._check_timeouts()
-            self._hand_out()
+                self._release_idle_workers()
+            self._assignment.hand_out()
             if outcomes:
                 self._open -= len(outcomes)
                 return outcomes
@@ -132,7 +87,7 @@ class WorkerPool:
             self._failed_starts = 0
             return []
         if isinstance(news, Exit):
-            self._workers.remove(worker)
+            self._assignment.workers.remove(worker)
             return self._handle_exit(worker, news)
         return self._handle_outcome(worker, news)
 
@@ -157,8 +112,7 @@ class WorkerPool:
         begun = worker.begun
         not_begun = [task for task in worker.tasks.values() if task not in begun]
         worker.tasks.clear()
-        if not_begun:
-            self._waiting.appendleft(not_begun)
+        self._assignment.requeue(not_begun)
         reason = f"its worker process ended with {end.reason}"
         if end.cause is ExitCause.LEFT:
             self._continue_elsewhere(begun, reason)
@@ -174,8 +128,7 @@ class WorkerPool:
         self._context.emit(RunWarning(message=f"{message}; another one is started"))
 
     def _continue_elsewhere(self, begun: Sequence[Task], reason: str) -> None:
-        if begun:
-            self._waiting.appendleft(begun)
+        self._assignment.requeue(begun)
         message = f"{reason} before it was done; another worker goes on"
         for task in begun:
             self._context.emit(TaskRetried(task=task.key, kind=task.kind, message=message))
@@ -190,10 +143,7 @@ class WorkerPool:
                 continue
             message = f"{reason} before it was done; tried once more, alone"
             self._context.emit(TaskRetried(task=task.key, kind=task.kind, message=message))
-            if self._policy.isolated:
-                self._waiting.appendleft([task])
-            else:
-                self._retries.append(task)
+            self._assignment.retry(task)
         return failed
 
     def _check_timeouts(self) -> list[Outcome]:
@@ -202,7 +152,7 @@ class WorkerPool:
         timeout = self._policy.task_timeout
         if timeout is None:
             return outcomes
-        for worker in self._workers:
+        for worker in self._assignment.workers:
             if worker.silence > timeout and worker.current in worker.tasks:
                 worker.kill()
                 task = worker.tasks.pop(worker.current)
@@ -211,12 +161,21 @@ class WorkerPool:
                 outcomes.append(Outcome(task.key, "failed", message))
         return outcomes
 
+    def _release_idle_workers(self) -> None:
+        """Let workers end that have had nothing to do for too long: others may need what they hold."""
+        timeout = self._policy.idle_timeout
+        if timeout is None or self._assignment.has_retries:
+            return
+        for worker in self._assignment.workers:
+            if worker.idle_for(timeout):
+                worker.finish()
+
     def close(self) -> None:
         """Stop all workers. They save their trainings first."""
-        for worker in self._workers:
+        for worker in self._assignment.workers:
             worker.stop()
         deadline = time.monotonic() + GRACE_SECONDS
-        for worker in self._workers:
+        for worker in self._assignment.workers:
             worker.join(deadline)
-        self._workers.clear()
+        self._assignment.workers.clear()
         self._launcher.close()
