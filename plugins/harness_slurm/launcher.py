@@ -22,6 +22,7 @@ class SlurmLauncher(engines.MailboxLauncher):
 
     def __init__(self, context: EngineContext, options: SlurmOptions, device: str) -> None:
         self._options = options
+        self._jobs: list[Job] = []
         self._told: set[str] = set()
         self._last_answer = time.monotonic()
         self._next_question = time.monotonic() + min(_FIRST_QUESTION, options.status_every)
@@ -40,7 +41,13 @@ class SlurmLauncher(engines.MailboxLauncher):
             "--open-mode=append",
         ]
         job = commands.submit(arguments, script)
-        return Job(job, mailbox, self.folder / f"{job}.log", deliver)
+        self._jobs.append(Job(job, mailbox, self.folder / f"{job}.log", deliver))
+        return self._jobs[-1]
+
+    def close(self) -> None:
+        """End the thread, and cancel jobs that were stopped: Slurm may have requeued them."""
+        super().close()
+        commands.cancel([job.job for job in self._jobs if job.exit_code])
 
     def watch(self, workers: Sequence[engines.MailboxWorker]) -> None:
         """Ask squeue for the states of the jobs from time to time."""

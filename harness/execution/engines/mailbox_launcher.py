@@ -26,12 +26,14 @@ _OF_A_PROCESS = (WorkerStarted, WorkerReady, WorkerDescribed, WorkerEnded, Phase
 class MailboxWorker(WorkerHandle):
     """A worker that is reached through a mailbox. A subclass knows how to kill it.
 
-    `label` names the worker in events. The launcher's thread calls `look` and `end_unseen`, the pool's the other methods.
+    `label` names the worker in events. `exit_code` is what the worker has reported, None before. The launcher's thread calls
+    `look` and `end_unseen`, the pool's thread the other methods.
     """
 
     def __init__(self, label: str, mailbox: Mailbox, deliver: Deliver) -> None:
         self.label = label
         self.started = False
+        self.exit_code: int | None = None
         self._mailbox = mailbox
         self._deliver = deliver
         self._process: int | None = None
@@ -86,6 +88,7 @@ class MailboxWorker(WorkerHandle):
                 message = replace(message, place=self.label)
             self._deliver(message)
             if isinstance(message, WorkerEnded):
+                self.exit_code = message.code
                 self._end_by_itself(message.code)
         return bool(messages)
 
