@@ -40,7 +40,11 @@ class DataError(UserError):
 
 
 class DeviceError(UserError):
-    """A device that does not exist."""
+    """A device that does not exist, or that keeps failing."""
+
+
+class DeviceBroken(HarnessError):
+    """A device that this process can no longer use, while a new process may. The message is one line."""
 
 
 class StoreError(UserError):
@@ -52,7 +56,7 @@ class UnknownKey(StoreError):
 
 
 class RunStopped(UserError):
-    """A run that stopped early because the store or the run's folder cannot be written. Finished tasks are stored."""
+    """A run that stopped early: store or folder cannot be written, or no device works. Finished tasks are stored."""
 
 
 class DamagedObject(HarnessError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ LAYERS = [
     ["startup", "text"],
     ["errors", "streams"],
     ["files"],
-    ["telemetry", "results"],
+    ["telemetry", "results", "kernels"],
     ["leaderboard"],
     ["api"],
     ["registry", "networks", "store", "report"],
@@ -209,18 +210,44 @@ def test_boards_and_reports_depend_on_rows_only(package: str, allowed: set[str])
 
 @pytest.mark.parametrize(
     "command",
-    [["list"], ["--help"], ["list", "--json"], ["leaderboard", "--help"], ["report", "--help"], ["run", "--help"]],
+    [
+        ["list"],
+        ["--help"],
+        ["list", "--json"],
+        ["leaderboard", "--help"],
+        ["report", "--help"],
+        ["run", "--help"],
+        ["check", "benchmarks/paper.yaml"],
+        ["plan", "benchmarks/paper.yaml"],
+        ["plan", "benchmarks/figures.yaml", "--set", "recipe.precision=auto", "--json"],
+        ["schema"],
+        ["explain", "0123456789"],
+    ],
     ids=" ".join,
 )
 def test_light_commands_do_not_import_torch(command: list[str]) -> None:
-    """Lists and help import neither torch nor another large library."""
+    """Lists, help, checks, plans and explanations import neither torch nor another large library."""
     code = (
         "import sys\nfrom harness.cli import cli\n"
-        f"try: cli.main({command!r}, standalone_mode=False)\nexcept SystemExit: pass\n"
+        "from harness.errors import StoreError\n"
+        f"try: cli.main({command!r}, standalone_mode=False)\nexcept (SystemExit, StoreError): pass\n"
         "heavy = {'torch', 'torchvision', 'timm', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-500:]
+
+
+@pytest.mark.parametrize("command", ["leaderboard", "report"])
+def test_boards_and_reports_do_not_import_torch(command: str, tmp_path: Path) -> None:
+    """They read rows, with pandas, and draw, with Matplotlib; neither needs torch."""
+    shutil.copy(ROOT / "benchmarks" / "results" / "cifar10_small" / "results.csv", tmp_path)
+    code = (
+        "import sys\nfrom harness.cli import cli\n"
+        "cli.main(sys.argv[1:], standalone_mode=False)\n"
+        "sys.exit('imported torch' if 'torch' in sys.modules else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, command, tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-500:]
 
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-import pytest
-import torch
-
 from harness.benchmark import Benchmark
-from harness.execution.device import precision_on
 from harness.plan.planner import plan
 
 
@@ -31,11 +27,3 @@ def test_automatic_precision_is_the_devices(benchmark_of: Callable[..., Benchmar
     assert [one.key == other.key for one, other in pairs_of_cells] == [False, False, True, True]
     assert plan(benchmark).tasks.keys() == graphs["fp32"].tasks.keys()
     assert '"auto"' not in json.dumps([task.spec.to_json() for task in plan(benchmark).tasks.values()])
-
-
-@pytest.mark.parametrize(("capability", "precision"), [((7, 5), "fp32"), ((8, 0), "bf16"), ((9, 0), "bf16")])
-def test_precision_of_devices(capability: tuple[int, int], precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is bf16 on a GPU that supports it, and fp32 on other GPUs and on the CPU."""
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert precision_on("cuda:1") == precision
-    assert precision_on("cpu") == "fp32"

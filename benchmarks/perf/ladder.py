@@ -1,186 +1,216 @@
-"""The optimization ladder: from a plain training step on a GPU to five siblings in one compiled graph, one change per rung.
+"""Training steps of the optimization ladder: a plain script's, and the harness's from eager to compiled graphs of siblings.
 
-A rung is a way to take one training step of one or several members whose data is already on the device. `test_ladder.py`
-measures all rungs on a CUDA device. `tests/test_ladder.py` runs those that need no GPU on the CPU.
+`ladder_rungs.py` lists the rungs, `measure_ladder.py` measures them. `tests/test_ladder.py` takes each step on the CPU.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle
-from typing import Any
+from itertools import chain, cycle, repeat
+from typing import Any, Literal
 
 import torch
+from ladder_teacher import OpaqueNetwork
 from plain_scripts import PilDataset, PlainResNet20, PlainViT, train_step
 from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-from harness import Recipe, streams
+from harness import Objective, Recipe, streams
 from harness.networks.flat_network import FlatNetwork
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
-from harness.training.cuda_graph import CudaGraphStep, EagerStep
-from harness.training.graph_backend import CudaGraphs
+from harness.training.cuda_graph import CudaGraphStep, EagerStep, StepFunction
+from harness.training.graph_backend import graph_backend
 from harness.training.loop import Point, Rules, Trainer
 from harness_basin.cross_entropy import CrossEntropy
+from harness_basin.distillation import Distillation
 from harness_vision.resnet20_network import ResNet20Network
 from harness_vision.vit_network import ViTNetwork
 
 KEY = streams.key("perf", "ladder")
 NORMALIZATION = ((0.5,) * 3, (0.25,) * 3)
-Step = Callable[[], object]
+BATCHES_PER_EPOCH = 64
+DROPOUT = 0.2  # the paper's, of the ViT
+
+Manner = Literal["eager", "captured", "compiled"]
+"""How a step is taken: operation by operation, as one graph, or as one graph of compiled kernels."""
+
+Teacher = Literal["", "eager", "compiled"]
+"""No teacher, a teacher whose forward pass is not compiled, or one whose forward pass is."""
 
 
 @dataclass(frozen=True)
 class Network:
     """A network to train: factories of ours and of the plain script's.
 
-    A batch is `batch` images of `size` × `size` pixels.
+    A batch is `batch` images of `pixels` × `pixels` pixels.
     """
 
     ours: Callable[[], nn.Module]
     plain: Callable[[], nn.Module]
     recipe: Recipe
-    size: int = 32
-    batch: int = 128
+    pixels: int
+    num_classes: int
+    batch: int
 
     def operations(self) -> int:
         """Return the floating-point operations of one training step per image: three times those of a forward pass."""
         with FlopCounterMode(display=False) as counter:
-            self.ours()(torch.zeros(1, 3, self.size, self.size))
+            self.ours()(torch.zeros(1, 3, self.pixels, self.pixels))
         return 3 * counter.get_total_flops()
 
 
-_VIT = {"patch": 4, "width": 256, "mlp": 512, "depth": 6, "heads": 8}
-_SGD = Recipe(precision="bf16")
-_ADAM = Recipe(precision="bf16", optimizer="adam", learning_rate=1e-4, weight_decay=0.0)
-
-
-def resnet20(width: int, size: int = 32, num_classes: int = 10, batch: int = 128) -> Network:
-    """Return a ResNet20 whose first stage has 16 · `width` channels, trained with SGD in bf16."""
-    return Network(
-        lambda: ResNet20Network(16 * width, (3, size, size), num_classes),
-        lambda: PlainResNet20(16 * width, num_classes=num_classes),
-        _SGD.model_copy(update={"batch_size": batch}),
-        size,
-        batch,
-    )
-
-
-def vit(size: int = 32, num_classes: int = 10, batch: int = 128, **changes: int) -> Network:
-    """Return the paper's ViT, trained with Adam in bf16. `changes` replace its sizes (width, depth, ...)."""
-    sizes: dict[str, Any] = {**_VIT, **changes}
-    return Network(
-        lambda: ViTNetwork((3, size, size), num_classes, dropout=0.0, attention_dropout=0.0, **sizes),
-        lambda: PlainViT(3, size, num_classes=num_classes, **sizes),
-        _ADAM.model_copy(update={"batch_size": batch}),
-        size,
-        batch,
-    )
-
-
 @dataclass(frozen=True)
-class Rung:
-    """One way to take training steps, of `members` members at once. `name` says what it adds to the previous rung.
+class Work:
+    """What is timed: a function that processes `images` images per call, with `operations` floating-point operations in all.
 
-    `make(network, device)` returns a function that takes one step of all members.
+    `operations` is 0 if they are not counted. `manner` says how training steps are taken; empty for other work.
     """
 
-    name: str
-    members: int
-    make: Callable[[Network, str], Step]
-    needs_gpu: bool = False
+    call: Callable[[], object]
+    images: int
+    operations: float = 0.0
+    manner: str = ""
 
 
-def plain_step(precision: str) -> Callable[[Network, str], Step]:
-    """Return a factory of the script's step: NCHW layout, with batches that are already on the device.
+def resnet20(channels: int, pixels: int = 32, num_classes: int = 10, batch: int = 128) -> Network:
+    """Return a ResNet20 whose first stage has `channels` channels, trained with SGD in bf16."""
+    return Network(
+        lambda: ResNet20Network(channels, (3, pixels, pixels), num_classes),
+        lambda: PlainResNet20(channels, num_classes=num_classes),
+        Recipe(precision="bf16", batch_size=batch),
+        pixels,
+        num_classes,
+        batch,
+    )
 
-    No data loader could deliver batches at this rate; the rung measures computation only.
+
+def vit(pixels: int = 32, num_classes: int = 10, batch: int = 128, **changes: int) -> Network:
+    """Return the paper's ViT with its dropout, trained with Adam in bf16. `changes` replace its sizes (width, depth, ...)."""
+    sizes: dict[str, Any] = {"patch": 4, "width": 256, "mlp": 512, "depth": 6, "heads": 8, **changes}
+    return Network(
+        lambda: ViTNetwork((3, pixels, pixels), num_classes, dropout=DROPOUT, attention_dropout=DROPOUT, **sizes),
+        lambda: PlainViT(3, pixels, num_classes=num_classes, dropout=DROPOUT, **sizes),
+        Recipe(precision="bf16", batch_size=batch, optimizer="adam", learning_rate=1e-4, weight_decay=0.0),
+        pixels,
+        num_classes,
+        batch,
+    )
+
+
+def script_with_loader(network: Network, device: str, workers: int) -> Work:
+    """Return the script's step with batches from `loader`, PIL images in `workers` processes, in torch's default precision."""
+    model, optimizer = _plain_model(network, device)
+    batches = chain.from_iterable(repeat(loader(network, workers)))
+
+    def step() -> None:
+        images, labels = next(batches)
+        train_step(model, optimizer, images.to(device, non_blocking=True), labels.to(device, non_blocking=True))
+
+    return Work(step, network.batch, _operations(network, 1), "eager")
+
+
+def script(network: Network, device: str, precision: str) -> Work:
+    """Return the script's step: NCHW layout, with batches that are already on the device.
+
+    No data loader could deliver batches at this rate; the step measures computation only.
     """
+    model, optimizer = _plain_model(network, device)
+    images, labels = random_images(network, device)
+    normalized = ((images.float() / 255) - 0.5).div(0.25)
+    batches = cycle(zip(normalized.split(network.batch), labels.split(network.batch)))
 
-    def make(network: Network, device: str) -> Step:
-        model = network.plain().to(device)
-        if network.recipe.optimizer == "adam":
-            optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), network.recipe.learning_rate)
-        else:
-            optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
-        images, labels = random_images(network, device)
-        normalized = ((images.float() / 255) - 0.5).div(0.25)
-        batches = cycle(zip(normalized.split(network.batch), labels.split(network.batch)))
+    def step() -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            train_step(model, optimizer, *next(batches))
 
-        def step() -> None:
-            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-                train_step(model, optimizer, *next(batches))
-
-        return step
-
-    return make
+    return Work(step, network.batch, _operations(network, 1), "eager")
 
 
-def our_step(members: int, mode: str, precision: str = "bf16") -> Callable[[Network, str], Step]:
-    """Return a factory of the harness's step of one or several siblings, augmentation included.
+def _plain_model(network: Network, device: str) -> tuple[nn.Module, torch.optim.Optimizer]:
+    model = network.plain().to(device)
+    if network.recipe.optimizer == "adam":
+        return model, torch.optim.Adam(model.parameters(), network.recipe.learning_rate)
+    return model, torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
 
-    `mode` is `eager`, `captured` or `compiled` (compiled and captured).
+
+def ours(network: Network, device: str, members: int, manner: Manner, precision: str = "bf16", teacher: Teacher = "") -> Work:
+    """Return the harness's step of one or several siblings, augmentation included. Without a GPU it is eager.
+
+    With a teacher, each sibling is distilled from a network of its own.
     """
+    recipe = network.recipe.model_copy(update={"precision": precision})
+    siblings = trainers(replace(network, recipe=recipe), device, members, teacher)
+    step_function = step_of(siblings, manner)
 
-    def make(network: Network, device: str) -> Step:
-        recipe = network.recipe.model_copy(update={"precision": precision})
-        siblings = trainers(replace(network, recipe=recipe), device, members)
-        states = [sibling.state for sibling in siblings]
-        inputs = [sibling.next_inputs() for sibling in siblings]
-        if mode == "eager":
-            step_function: Callable[[Sequence[Any]], None] = EagerStep(states, Stopwatch())
-        else:
-            backend = CudaGraphs(states[0].device)
-            step_function = CudaGraphStep(states, inputs, Stopwatch(), backend, compiled=mode == "compiled")
+    def step() -> None:
+        step_function([sibling.next_inputs() for sibling in siblings])
+        for sibling in siblings:
+            sibling.count_step()
 
-        def step() -> None:
-            step_function([sibling.next_inputs() for sibling in siblings])
-            for sibling in siblings:
-                sibling.count_step()
-
-        return step
-
-    return make
+    operations = _operations(network, members) * (4 / 3 if teacher else 1)
+    found = "eager" if isinstance(step_function, EagerStep) else manner
+    return Work(step, members * network.batch, operations, found)
 
 
-RUNGS = [
-    Rung("script, fp32", 1, plain_step("fp32")),
-    Rung("script, bf16 autocast", 1, plain_step("bf16")),
-    Rung("ours, fp32: one vector, channels-last, augmented on the device", 1, our_step(1, "eager", "fp32")),
-    Rung("+ bf16, LayerNorm included", 1, our_step(1, "eager")),
-    Rung("+ the whole step as one graph", 1, our_step(1, "captured"), needs_gpu=True),
-    Rung("+ compiled", 1, our_step(1, "compiled"), needs_gpu=True),
-    Rung("five siblings as branches of one graph", 5, our_step(5, "captured"), needs_gpu=True),
-    Rung("+ compiled, five", 5, our_step(5, "compiled"), needs_gpu=True),
-]
+def step_of(siblings: Sequence[Trainer], manner: Manner) -> StepFunction:
+    """Return the step function of siblings; the eager one if their device has no graphs."""
+    states = [sibling.state for sibling in siblings]
+    backend = graph_backend(states[0].device)
+    if manner == "eager" or backend is None:
+        return EagerStep(states, Stopwatch())
+    inputs = [sibling.next_inputs() for sibling in siblings]
+    return CudaGraphStep(states, inputs, Stopwatch(), backend, compiled=manner == "compiled")
+
+
+def _operations(network: Network, members: int) -> float:
+    return float(members * network.batch * network.operations())
 
 
 def random_images(network: Network, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return sixteen batches on the device: images uint8 (n, 3, size, size) and labels int64 (n,)."""
-    count = 16 * network.batch
-    counter = torch.arange(count * 3 * network.size**2 // 8)
-    images = streams.bits(KEY, counter).view(torch.uint8).view(count, 3, network.size, network.size)
+    """Return an epoch's images on the device: images uint8 (n, 3, pixels, pixels) and labels int64 (n,)."""
+    count = BATCHES_PER_EPOCH * network.batch
+    counter = torch.arange(count * 3 * network.pixels**2 // 8)
+    images = streams.bits(KEY, counter).view(torch.uint8).view(count, 3, network.pixels, network.pixels)
     labels = torch.arange(count) % 10
     return images.to(device), labels.to(device)
 
 
-def trainers(network: Network, device: str, members: int) -> list[Trainer]:
-    """Return the trainers of siblings, at the start of their training."""
+def trainers(network: Network, device: str, members: int, teacher: Teacher = "", rate: float = 0.01) -> list[Trainer]:
+    """Return the trainers of siblings, at the start of their training with a constant learning rate."""
     images, labels = random_images(network, "cpu")
     augmenter = Augmenter(images, network.recipe.augmentation, *NORMALIZATION, device=torch.device(device))
+    objective: Objective = Distillation() if teacher else CrossEntropy()
     siblings = []
     for member in range(members):
-        with streams.seeded(streams.key("perf", "sibling", member)):
-            flat = FlatNetwork(network.ours(), device, gradient=True)
-        rules = Rules(network.recipe, CrossEntropy(), lambda step: 0.01, ("order", 0, member))
-        trainer = Trainer(flat, augmenter, labels.to(device), rules)
+        flat = _flat_network(network, device, f"sibling {member}", gradient=True)
+        own_teacher = _teacher(network, device, member, teacher)
+        rules = Rules(network.recipe, objective, lambda step: rate, ("order", 0, member))
+        trainer = Trainer(flat, augmenter, labels.to(device), rules, own_teacher)
         trainer.load(Point(0, flat.state()))
         siblings.append(trainer)
     return siblings
+
+
+def _flat_network(network: Network, device: str, stream: str, *, gradient: bool) -> FlatNetwork:
+    with streams.seeded(streams.key("perf", stream)):
+        return FlatNetwork(network.ours(), device, gradient=gradient)
+
+
+def _teacher(network: Network, device: str, member: int, kind: Teacher) -> FlatNetwork | None:
+    if not kind:
+        return None
+    teacher = _flat_network(network, device, f"teacher {member}", gradient=False)
+    teacher.module.eval()
+    backend = graph_backend(torch.device(device))
+    if kind == "eager":
+        teacher.module = OpaqueNetwork(teacher.module, network.num_classes)
+    elif backend is not None:
+        teacher.module = backend.compile(teacher.module)  # type: ignore[assignment]
+    return teacher
 
 
 def loader(network: Network, workers: int) -> DataLoader:
@@ -188,7 +218,7 @@ def loader(network: Network, workers: int) -> DataLoader:
     images, labels = random_images(network, "cpu")
     transform = transforms.Compose(
         [
-            transforms.RandomCrop(network.size, 4),
+            transforms.RandomCrop(network.pixels, 4),
             transforms.RandomHorizontalFlip(),
             transforms.ColorJitter(0.1, 0.1, 0.1),
             transforms.ToTensor(),
@@ -196,7 +226,7 @@ def loader(network: Network, workers: int) -> DataLoader:
         ]
     )
     return DataLoader(
-        PilDataset(images.repeat(8, 1, 1, 1), labels.repeat(8), transform),
+        PilDataset(images.repeat(4, 1, 1, 1), labels.repeat(4), transform),
         network.batch,
         shuffle=True,
         drop_last=True,

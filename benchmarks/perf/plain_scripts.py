@@ -82,12 +82,16 @@ class PlainViT(nn.Module):
         depth: int,
         heads: int,
         num_classes: int = 10,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.embedding = nn.Conv2d(image_channels, width, patch, patch)
         self.class_token = nn.Parameter(torch.randn(1, 1, width))
         self.positions = nn.Parameter(torch.randn(1, 1 + (size // patch) ** 2, width))
-        layer = nn.TransformerEncoderLayer(width, heads, mlp, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+        self.dropout = nn.Dropout(dropout)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, mlp, dropout=dropout, activation="gelu", batch_first=True, norm_first=True
+        )
         self.encoder = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, num_classes)
@@ -95,7 +99,7 @@ class PlainViT(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.embedding(x).flatten(2).transpose(1, 2)
         x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1) + self.positions
-        return self.head(self.norm(self.encoder(x)[:, 0]))
+        return self.head(self.norm(self.encoder(self.dropout(x))[:, 0]))
 
 
 class PilDataset(Dataset):

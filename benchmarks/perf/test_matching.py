@@ -55,15 +55,19 @@ def trained(seed: int) -> ResNet20Network:
 class ExplicitLayerNorm(nn.Module):
     """LayerNorm over channels written as elementary operations, as in REPAIR's network; `rebasin` permutes more of it."""
 
-    def __init__(self, norm: nn.Module) -> None:
+    def __init__(self, norm: LayerNorm2d) -> None:
         super().__init__()
         self.weight = norm.weight
         self.bias = norm.bias
+        self.relu = norm.relu
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         x = x - x.mean(1, keepdim=True)
         x = x / x.std(1, keepdim=True, unbiased=False)
-        return x * self.weight.reshape(1, -1, 1, 1) + self.bias.reshape(1, -1, 1, 1)
+        x = x * self.weight.reshape(1, -1, 1, 1) + self.bias.reshape(1, -1, 1, 1)
+        if residual is not None:
+            x = x + residual
+        return F.relu(x) if self.relu else x
 
 
 def with_explicit_norms(network: nn.Module) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.api.interfaces import Derivation, Objective
@@ -26,7 +26,8 @@ class Cell:
     benchmark's seeds. `size` is M, the number of members.
 
     `members_of` and `asked` are the planner's, for `build`: how another method's members are found, and which methods ask for
-    this cell's members, the outermost first.
+    this cell's members, the outermost first. `trajectories` are the trainings without changes by the key of their setting, seed
+    and member: the cells of a benchmark share them, so that equal trainings of many methods are one value.
     """
 
     setting: Setting
@@ -35,6 +36,7 @@ class Cell:
     size: int
     members_of: MembersOf | None = None
     asked: tuple[str, ...] = ()
+    trajectories: dict[tuple[str, int, int], Trajectory] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", integer(self.seed, "seed"))
@@ -71,6 +73,21 @@ class Cell:
         `cell.trajectory(member=0).at(cell.epochs)` is the first member of the deep ensemble in each of them.
         """
         member = integer(member, "member")
+        if objective is None and teacher is None and schedule is None and recipe is None:
+            key = (self.setting.key, self.seed, member)
+            if key not in self.trajectories:
+                self.trajectories[key] = self._trajectory(member)
+            return self.trajectories[key]
+        return self._trajectory(member, objective, teacher, schedule, recipe)
+
+    def _trajectory(
+        self,
+        member: int,
+        objective: Objective | None = None,
+        teacher: Weights | None = None,
+        schedule: Schedule | None = None,
+        recipe: Recipe | None = None,
+    ) -> Trajectory:
         return Trajectory(
             self.setting if recipe is None else self.setting.with_recipe(recipe),
             self.objective if objective is None else objective,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Context, Decimal
 from enum import Enum
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
@@ -67,7 +68,7 @@ def _joined(where: str, name: str) -> str:
 def _field_json(model: BaseModel, name: str, where: str) -> Any:
     """Return a field's JSON: the output of the field's serializer if it has one."""
     value = getattr(model, name)
-    if not _has_serializer(type(model), name):
+    if name not in _fields_with_serializers(type(model)):
         return json_value(value, where)
     written = model.model_dump(mode="json", include={name})[name]
     if isinstance(value, (set, frozenset)):
@@ -75,11 +76,17 @@ def _field_json(model: BaseModel, name: str, where: str) -> Any:
     return written
 
 
-def _has_serializer(model: type[BaseModel], name: str) -> bool:
+@lru_cache(maxsize=256)
+def _fields_with_serializers(model: type[BaseModel]) -> frozenset[str]:
+    """Return the names of the fields that have a serializer of their own."""
+    found: set[str] = set()
     for decorator in model.__pydantic_decorators__.field_serializers.values():
-        if name in decorator.info.fields or "*" in decorator.info.fields:
-            return True
-    return any(isinstance(item, (PlainSerializer, WrapSerializer)) for item in model.model_fields[name].metadata)
+        named = decorator.info.fields
+        found.update(model.model_fields if "*" in named else named)
+    for name, field in model.model_fields.items():
+        if any(isinstance(item, (PlainSerializer, WrapSerializer)) for item in field.metadata):
+            found.add(name)
+    return frozenset(found)
 
 
 def _collection(value: Any, where: str) -> Any:

@@ -65,7 +65,10 @@ class Recipe(Options):
     clip_norm: float | None = Field(None, gt=0, description="largest global gradient norm; null: no clipping")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="of training; bf16 is autocast; auto: bf16 on a CUDA device with it, else fp32; evaluation is always fp32",
+        description=(
+            "of training; fp32: IEEE float32, never TF32; bf16: autocast; "
+            "auto: bf16 if all CUDA devices in use have it, else fp32; evaluation is always fp32"
+        ),
     )
     normalization: tuple[tuple[_Mean, ...], tuple[_Deviation, ...]] | None = Field(
         None,

@@ -29,6 +29,8 @@ def without_numpy_inside(value: Any) -> Any:
 
 def integer(value: Any, noun: str) -> int:
     """Return a Python or NumPy integer as an int; raise `ValueError` for any other value, including booleans."""
+    if type(value) is int:  # almost always, and handles are made of many
+        return value
     plain = without_numpy(value)
     if not isinstance(plain, int) or isinstance(plain, bool):
         raise ValueError(f"{noun} must be an integer, not {plain!r:.60}")
@@ -45,6 +47,8 @@ def number(value: Any, noun: str) -> float:
 
 def truth(value: Any, noun: str) -> bool:
     """Return a Python or NumPy boolean as a bool; raise `ValueError` for any other value."""
+    if type(value) is bool:
+        return value
     plain = without_numpy(value)
     if not isinstance(plain, bool):
         raise ValueError(f"{noun} must be true or false, not {plain!r:.60}")

@@ -27,7 +27,7 @@ class ContentAddressed(ABC):
         return key_of(self.spec.to_json())
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ContentAddressed) and self.key == other.key
+        return self is other or (isinstance(other, ContentAddressed) and self.key == other.key)
 
     def __hash__(self) -> int:
         return hash(self.key)

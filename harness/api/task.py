@@ -26,7 +26,7 @@ def key_of(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """One unit of work. Its result is the store's object with the same key; a check has no result.
 

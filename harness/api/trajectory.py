@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
 
@@ -59,18 +59,16 @@ class Weights(ContentAddressed):
         or out of range, and if the objective needs a teacher and has none, or has one and needs none.
         """
         own = self.origin
-        changes: dict[str, Any] = {}
-        if order is not None:
-            changes["order"] = (*own.order[:-1], integer(order, "order"))
-        if objective is not None:
-            changes["objective"] = objective
-        if objective is not None or teacher is not None:
-            changes["teacher"] = teacher
-        if schedule is not None:
-            changes |= {"schedule": schedule, "schedule_start": self.epoch}
-        if recipe is not None:
-            changes["setting"] = own.setting.with_recipe(recipe)
-        fork = replace(own, fresh_optimizer=fresh_optimizer, init=None, start=self, **changes)
+        fork = Trajectory(
+            order=own.order if order is None else (*own.order[:-1], integer(order, "order")),
+            setting=own.setting if recipe is None else own.setting.with_recipe(recipe),
+            objective=own.objective if objective is None else objective,
+            teacher=own.teacher if objective is None and teacher is None else teacher,
+            start=self,
+            schedule=own.schedule if schedule is None else schedule,
+            schedule_start=own.schedule_start if schedule is None else self.epoch,
+            fresh_optimizer=fresh_optimizer,
+        )
         if isinstance(self, Checkpoint) and _continues_unchanged(own, fork):
             return own
         return fork

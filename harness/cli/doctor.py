@@ -55,6 +55,9 @@ def _describe_machine(catalogue: Catalogue, store: Path, data: Path) -> int:
     """Print what this process has; return the number of problems."""
     import torch
 
+    from harness import kernels
+    from harness.execution.device_inventory import TorchDevices
+    from harness.execution.device_report import device_report
     from harness.telemetry.provenance import provenance
 
     facts = provenance()
@@ -62,8 +65,11 @@ def _describe_machine(catalogue: Catalogue, store: Path, data: Path) -> int:
     click.echo(f"packages  python {facts['python']}, {versions}")
     sources = [f"{source.plugin} ({source.distribution})" for source in catalogue.sources]
     click.echo(f"plugins   {', '.join(sources)}")
-    device = facts["device"] if torch.cuda.is_available() else "no CUDA device; runs go to the CPU"
-    click.echo(f"device    {device}; {facts['processor']}, {facts['threads']} threads")
+    for label, text in device_report(TorchDevices()):
+        click.echo(f"{label:<10}{text}")
+    if torch.cuda.is_available():
+        click.echo(f"kernels   {kernels.describe('cuda')}")
+    click.echo(f"cpu       {facts['processor']}, {facts['threads']} threads")
     click.echo(f"workers   {count_cpus().describe()}")
     problems = len(catalogue.problems)
     try:

@@ -9,7 +9,8 @@ import click
 from harness.cli.paths import UserPath
 from harness.files import write_atomically
 from harness.leaderboard import FORMATS, board, compare, read_reference, render
-from harness.results.rows import read_rows
+from harness.results.rows import load_rows
+from harness.startup.garbage import garbage_collection_paused
 
 
 @click.command()
@@ -25,7 +26,8 @@ def leaderboard(folders: tuple[Path, ...], form: str, reference: Path | None, ou
 
     The rows of several runs make one board: one run may hold the baselines, another your method.
     """
-    made = board({str(folder): read_rows(folder) for folder in folders}, metrics)
+    with garbage_collection_paused():
+        made = board({str(folder): load_rows(folder) for folder in folders}, metrics)
     if reference is not None:
         made = compare(made, read_reference(reference))
     text = render(made, form)

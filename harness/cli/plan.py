@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +22,9 @@ from harness.cli.arguments import (
 from harness.runs.places import data_folder, store_folder
 
 if TYPE_CHECKING:
+    from harness.api.task import Task
     from harness.plan.graph import Graph
+    from harness.plan.store_view import StoreView
 
 
 @click.command()
@@ -38,17 +41,21 @@ def plan(file: Path, overrides: tuple[str, ...], store: Path | None, data: Path 
     benchmark, _ = open_benchmark(file, overrides)
     benchmark = benchmark.located(data_folder(data))
 
-    from harness.execution.device import precision_on, resolve_device
+    from harness.execution.cuda_driver import automatic_precision
     from harness.plan.planner import plan as make_graph
+    from harness.startup.garbage import garbage_collection_paused
 
     precision: Literal["fp32", "bf16"] = "fp32"
     if benchmark.leaves_precision_open:
-        precision = precision_on(resolve_device("auto"))
-    facts = _facts(make_graph(benchmark, precision), store_folder(store))
-    if as_json:
-        click.echo(json.dumps(facts, indent=1))
-    else:
-        click.echo(_text(facts))
+        precision = automatic_precision()
+    with garbage_collection_paused():
+        graph = make_graph(benchmark, precision)
+        pending = graph.pending(_store_view(store_folder(store)))
+        facts = _facts(graph, pending)
+        if as_json:
+            _print_json({**facts, "tasks": _tasks(graph, pending)})
+        else:
+            click.echo(_text(facts, _stored_by_kind(graph, pending)))
 
 
 class _EmptyStore:
@@ -61,12 +68,14 @@ class _EmptyStore:
         return {}
 
 
-def _facts(graph: Graph, folder: Path) -> dict[str, Any]:
-    """Return the plan as JSON, given the store's folder."""
+def _store_view(folder: Path) -> StoreView:
     from harness.store import Store
 
-    store: Any = Store(folder) if folder.is_dir() else _EmptyStore()
-    pending = graph.pending(store)
+    return Store(folder) if folder.is_dir() else _EmptyStore()
+
+
+def _facts(graph: Graph, pending: dict[str, Task]) -> dict[str, Any]:
+    """Return the plan as JSON, without its tasks."""
     new_epochs = graph.new_epochs(pending)
     return {
         "benchmark": graph.benchmark.name,
@@ -77,8 +86,15 @@ def _facts(graph: Graph, folder: Path) -> dict[str, Any]:
             "epochs_new_from_empty_store": _sum(cell.epochs_new for cell in graph.cells),
         },
         "shared": _shared(graph),
-        "tasks": _tasks(graph, pending),
     }
+
+
+def _print_json(facts: dict[str, Any]) -> None:
+    """Print JSON piece by piece: the tasks of a large plan are a hundred megabytes of text."""
+    pieces = json.JSONEncoder(indent=1).iterencode(facts)
+    while text := "".join(itertools.islice(pieces, 100_000)):
+        click.echo(text, nl=False)
+    click.echo()
 
 
 def _cells(graph: Graph, new_epochs: Iterable[float]) -> list[dict[str, Any]]:
@@ -111,6 +127,14 @@ def _tasks(graph: Graph, pending: Collection[str]) -> list[dict[str, Any]]:
         }
         tasks.append(facts)
     return tasks
+
+
+def _stored_by_kind(graph: Graph, pending: Collection[str]) -> dict[str, list[bool]]:
+    """Return, for each task by kind, whether the store has its result."""
+    stored: dict[str, list[bool]] = {}
+    for task in graph.tasks.values():
+        stored.setdefault(task.kind, []).append(task.key not in pending)
+    return stored
 
 
 def _round(epochs: float) -> float:
@@ -148,16 +172,13 @@ def _cells_by_task(graph: Graph) -> dict[str, set[int]]:
     return cells
 
 
-def _text(facts: dict[str, Any]) -> str:
+def _text(facts: dict[str, Any], stored_by_kind: Mapping[str, Sequence[bool]]) -> str:
     """Return the plan as a table of cells and lines about sharing, tasks and cost."""
     lines = [_table(facts["cells"]), ""]
     for shared in facts["shared"]:
         methods = ", ".join(shared["methods"])
         trainings = "1 training" if shared["trainings"] == 1 else f"{shared['trainings']} trainings"
         lines.append(f"shared by {methods}: {trainings}, {shared['epochs']:g} epochs")
-    stored_by_kind: dict[str, list[bool]] = {}
-    for task in facts["tasks"]:
-        stored_by_kind.setdefault(task["kind"], []).append(task["stored"])
     for kind, stored in stored_by_kind.items():
         lines.append(f"{kind}: {len(stored)} tasks, {sum(stored)} of them in the store")
     total = facts["total"]
@@ -175,8 +196,13 @@ def _text(facts: dict[str, Any]) -> str:
 def _table(cells: Iterable[dict[str, Any]]) -> str:
     from tabulate import tabulate
 
-    columns = ("dataset", "architecture", "method", "seed", "members", "epochs_alone", "epochs_new")
+    names = ("dataset", "architecture", "method")
+    counts = ("seed", "members")
+    costs = ("epochs_alone", "epochs_new")
     rows = []
     for cell in cells:
-        rows.append([cell[column] for column in columns])
-    return tabulate(rows, headers=[column.replace("_", " ") for column in columns], floatfmt=".1f")
+        row = [cell[name] for name in names] + [str(cell[name]) for name in counts] + [f"{cell[name]:.1f}" for name in costs]
+        rows.append(row)
+    headers = [column.replace("_", " ") for column in (*names, *counts, *costs)]
+    align = ["left"] * len(names) + ["right"] * (len(counts) + len(costs))
+    return tabulate(rows, headers, colalign=align, disable_numparse=True)  # texts: guessing their types takes longest

@@ -16,6 +16,7 @@ from harness.cli.durations import Duration
 from harness.cli.engine_options import parse_engine_options
 from harness.cli.paths import UserPath
 from harness.errors import RunStopped
+from harness.execution.device import parse_device
 from harness.execution.stopping import Stopper
 from harness.leaderboard import board
 from harness.results.rows import read_rows
@@ -63,7 +64,7 @@ _MAX_CELLS = 3  # named per reason of failures
 )
 @click.option("--profile", is_flag=True, help="Write where the time went to DIR/profile.json.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 1024), help="CPU threads of each task.")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to compute.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:INDEX", help="Where to compute.")
 @set_option
 def run(
     file: Path,
@@ -85,6 +86,7 @@ def run(
     What this run or another one on the same store has computed is not computed again. After an interruption the same command
     continues.
     """
+    parse_device(device)
     watch = Stopwatch("starting")
     with Stopper(limit=time_limit) as stopper:
         benchmark, catalogue = open_benchmark(file, overrides)  # before torch is imported, so that mistakes are reported fast
@@ -123,6 +125,9 @@ def _report(finished: FinishedRun, stopper: Stopper) -> int:
         click.echo(f"nothing to train: all {len(finished.graph.tasks)} tasks were in the store")
     else:
         click.echo(f"did {state.done} tasks, {state.trained:g} epochs of training; rows and board are in {finished.folder}")
+    steps = finished.stepping.sentence()
+    if steps:
+        click.echo(steps)
     _print_failures(finished)
     return 1 if finished.status == "failed" else 0
 

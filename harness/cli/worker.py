@@ -10,20 +10,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import click
 
 from harness.cli.arguments import data_option, json_option, open_catalogue, store_option
 from harness.cli.paths import UserPath
-from harness.errors import Interrupted, StoreError, UserError
+from harness.errors import DeviceBroken, Interrupted, StoreError, UserError
 from harness.execution.code_version import CodeVersion, OtherCode, current_code_version, require_same_code
+from harness.execution.device import forbid_tf32_in_environment, parse_device
 from harness.execution.mailbox import WorkerMailbox
 from harness.execution.stopping import Stopper
-from harness.execution.worker_messages import Message, Refusal, message_json
+from harness.execution.worker_messages import BrokenDevice, Message, Refusal, message_json
 from harness.runs.places import data_folder, store_folder
 from harness.telemetry.events import PhasesMeasured, WorkerEnded, WorkerReady, WorkerStarted
 from harness.telemetry.stopwatch import Stopwatch
+from harness.text import single_line
 
 _GRACE_SECONDS = 60.0  # time to save running trainings after the engine's process has died
 
@@ -63,6 +65,8 @@ def worker(
     """
     if not tasks and not from_stdin and mailbox is None:
         raise UserError("no task given; name one with --task KEY, or send keys with --stdin")
+    parse_device(device)
+    forbid_tf32_in_environment()
     settings = _WorkerSettings(store_folder(store), data_folder(data), device, threads, run_code)
     with Stopper(quiet=from_stdin or mailbox is not None) as stopper:
         if mailbox is not None:
@@ -83,25 +87,31 @@ def worker(
 class _Channel:
     """Where groups of keys come from and where messages go.
 
-    `served` groups come from an engine, which counts the outcomes; a `heard` worker tells it why it refuses to work.
+    `served` groups come from an engine, which counts the outcomes; a `heard` worker tells it why it refuses to work. `close`
+    reports the exit code.
     """
 
     groups: Iterable[list[str]]
     emit: Callable[[Message], None]
     served: bool
     heard: bool
+    close: Callable[[int], None] = lambda code: None
 
 
 def _serve_mailbox(mailbox: WorkerMailbox, settings: _WorkerSettings, stopper: Stopper) -> int:
     """Do what a run orders through a mailbox; return the exit code, which the run is told, too."""
     emit = _emitter(mailbox.write, True, stopper)
     emit(WorkerStarted(process=os.getpid()))
+
+    def close(code: int) -> None:
+        emit(WorkerEnded(process=os.getpid(), code=code))
+
     code = 1
     try:
-        code = _exit_code(_Channel(mailbox.groups(), emit, served=True, heard=True), settings, stopper)
+        code = _exit_code(_Channel(mailbox.groups(), emit, served=True, heard=True, close=close), settings, stopper)
         return code
     finally:
-        emit(WorkerEnded(process=os.getpid(), code=code))
+        close(code)
 
 
 def _exit_code(channel: _Channel, settings: _WorkerSettings, stopper: Stopper) -> int:
@@ -121,6 +131,22 @@ def _exit_code(channel: _Channel, settings: _WorkerSettings, stopper: Stopper) -
             raise
         channel.emit(Refusal("store_refused", str(error)))
         return 2
+    except DeviceBroken as error:
+        if not channel.heard:
+            raise
+        _leave_broken_device(error, channel)
+
+
+def _leave_broken_device(error: DeviceBroken, channel: _Channel) -> NoReturn:
+    """Report to the engine that the device cannot be used any more, and exit without the destructors of its objects.
+
+    They call CUDA, and after such an error they may abort the process or hang.
+    """
+    from harness.execution.device_errors import is_by_code
+
+    channel.emit(BrokenDevice(single_line(str(error)), is_by_code(error)))
+    channel.close(1)
+    os._exit(1)
 
 
 @dataclass(frozen=True)

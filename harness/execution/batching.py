@@ -11,8 +11,10 @@ from harness.api.specs import ProbeSpec, TrainSpec
 from harness.api.task import Outcome, Task, canonical_json
 from harness.errors import Interrupted, StoreError, TaskFailed, is_out_of_memory
 from harness.execution.context import RunContext
+from harness.execution.device_errors import broken_device
 from harness.execution.tasks.train import TrainTaskRun, train_side_by_side
 from harness.execution.worker import MemoryExhausted, Worker, lease_key
+from harness.networks.float32 import ieee_float32
 from harness.telemetry.events import OutOfMemory, SiblingsSeparated
 from harness.text import describe_error
 
@@ -33,10 +35,11 @@ class GroupRunner:
     def run(self, group: Sequence[Task]) -> list[Outcome]:
         """Do the tasks of a group; return how each ended, in order.
 
-        Raise `Interrupted` if the run must stop, and `StoreError` if the store cannot be written.
+        Raise `Interrupted` if the run must stop, `StoreError` if the store cannot be written, and `DeviceBroken` if the device
+        can no longer be used by this process.
         """
         watch = self._context.watch
-        with watch("other"):
+        with ieee_float32(), watch("other"):
             try:
                 if self._pays_side_by_side(group):
                     return self._in_batches(group)
@@ -97,6 +100,9 @@ class GroupRunner:
             except (Interrupted, KeyboardInterrupt, StoreError):
                 raise
             except BaseException as error:
+                broken = broken_device(error, self._resources.device)
+                if broken is not None:
+                    raise broken from error
                 if is_out_of_memory(error):
                     raise MemoryExhausted from None
                 self._report_separation(group[0], error)

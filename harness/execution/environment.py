@@ -20,8 +20,8 @@ from harness.execution.data_root import explained
 from harness.execution.plugin_calls import build_module, make_architecture, plugin_label
 from harness.execution.plugin_results import check_split
 from harness.execution.state_differences import missing_from_state
-from harness.networks.evaluation import NormalizedImages, differ, predict_batch
-from harness.networks.flat_network import FlatNetwork, StateDict
+from harness.networks.evaluation import DEFAULT_EVALUATION, NormalizedImages, differ, predict_batch
+from harness.networks.flat_network import FlatNetwork, Layout, StateDict
 from harness.registry.catalogue import Catalogue
 from harness.training.augmentation import Augmenter
 
@@ -64,7 +64,8 @@ class TaskEnvironment:
 
     def network(self, stream: int = 0, *, gradient: bool = False) -> FlatNetwork:
         """Return a newly initialized network on the device, with its weights in one vector."""
-        return FlatNetwork(self.module(stream), self.device, gradient=gradient)
+        layout: Layout = "channels_last" if gradient else DEFAULT_EVALUATION.layout
+        return FlatNetwork(self.module(stream), self.device, gradient=gradient, layout=layout)
 
     def split(self, name: str) -> tuple[Split, NormalizedImages]:
         """Return a split by its name, and its images on the device: test, train, or another one of the data set's.

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from harness.networks.float32 import set_ieee_float32
+
 _MAIN_THREAD = threading.main_thread()  # the only thread that can set signal handlers
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM") if hasattr(signal, name)]
 _CUDNN_FLAGS = ("enabled", "benchmark", "deterministic")
@@ -29,13 +31,16 @@ class ProcessState:
         self._numpy_errors = np.geterr()
         self._recursion_limit = sys.getrecursionlimit()
         self._determinism = _determinism()
-        self._matmul_precision = torch.get_float32_matmul_precision()
         self._cudnn = {name: getattr(torch.backends.cudnn, name) for name in _CUDNN_FLAGS}
         self._handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-        self.restore()
+        self._restore()
 
     def restore(self) -> None:
-        """Restore everything."""
+        """Restore everything, and set float32 as `harness.networks.float32` defines it."""
+        self._restore()
+        set_ieee_float32()
+
+    def _restore(self) -> None:
         self._restore_torch()
         np.seterr(**self._numpy_errors)
         sys.setrecursionlimit(self._recursion_limit)
@@ -52,7 +57,6 @@ class ProcessState:
         if _determinism() != self._determinism:  # setting it imports torch's compiler, which takes longer than torch itself
             enabled, warn_only = self._determinism
             torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-        torch.set_float32_matmul_precision(self._matmul_precision)
         for name, value in self._cudnn.items():
             setattr(torch.backends.cudnn, name, value)
 

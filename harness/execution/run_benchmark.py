@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from harness.api.engine import Engine
 from harness.benchmark import Benchmark
-from harness.errors import Interrupted, RunStopped, UserError
+from harness.errors import DeviceBroken, Interrupted, RunStopped, UserError
 from harness.execution.annotator import EventAnnotator
 from harness.execution.context import RunContext
 from harness.execution.device import precision_on, resolve_device
@@ -31,11 +31,12 @@ from harness.leaderboard import board, render
 from harness.plan.graph import Graph
 from harness.plan.planner import plan
 from harness.registry.catalogue import Catalogue, Observer
-from harness.results.rows import read_rows
+from harness.results.rows import load_rows
 from harness.store import Store
 from harness.telemetry.event_log import EventLog
 from harness.telemetry.events import RunEnded, RunStarted
 from harness.telemetry.provenance import provenance
+from harness.telemetry.stepping_summary import SteppingSummary
 from harness.telemetry.stopwatch import Stopwatch
 
 Status = Literal["done", "failed", "interrupted"]
@@ -79,13 +80,17 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that has ended: done, with failed cells, or interrupted. Whatever was computed is on disk."""
+    """A run that has ended: done, with failed cells, or interrupted. Whatever was computed is on disk.
+
+    `stepping` says how the steps of its trainings were taken.
+    """
 
     folder: Path
     graph: Graph
     state: RunState
     store: Store
     status: Status
+    stepping: SteppingSummary
 
     @property
     def failures(self) -> list[dict[str, Any]]:
@@ -99,7 +104,8 @@ def run_benchmark(
     """Compute what the store lacks of a benchmark; write rows, board and `run.json` to the run's folder.
 
     Raise `UserError` for a mistake that is found before the run begins, such as a missing device or a folder in use. Raise
-    its subclass `RunStopped` if the store or the folder cannot be written during the run; what was computed before is on disk.
+    its subclass `RunStopped` if the store, the folder or the last device fails during the run; what was computed before is on
+    disk.
     """
     watch = watch or Stopwatch("starting")
     device, precision = _device_and_precision(benchmark, settings)
@@ -115,18 +121,19 @@ def run_benchmark(
         if moved:
             settings.say(moved)
         run_plan = RunPlan(graph)
+        stepping = SteppingSummary()
         with (
             settings.observers(run_plan) as observers,
-            _event_log(settings, run_plan, {**observers, **catalogue.observers}) as log,
+            _event_log(settings, run_plan, {**observers, **catalogue.observers, "summary of steps": stepping}) as log,
         ):
             watch.turn("other")
             context = RunContext(catalogue, store.root, settings.data, device, log, settings.stopping, settings.threads, watch)
             runner = Runner(run_plan, store, settings.engine, context, settings.folder)
             try:
-                status = _run(runner, settings)
+                status = _run(runner, settings, stepping)
             finally:
                 log(watch.phases())
-    return FinishedRun(settings.folder, graph, runner.state, store, status)
+    return FinishedRun(settings.folder, graph, runner.state, store, status, stepping)
 
 
 def _device_and_precision(benchmark: Benchmark, settings: RunSettings) -> tuple[str, Literal["fp32", "bf16"]]:
@@ -141,7 +148,7 @@ def _device_and_precision(benchmark: Benchmark, settings: RunSettings) -> tuple[
     return device, "fp32"
 
 
-def _run(runner: Runner, settings: RunSettings) -> Status:
+def _run(runner: Runner, settings: RunSettings, stepping: SteppingSummary) -> Status:
     """Run, and return the status. Write `run.json` and the board at the beginning and at the end, also after an error."""
     emit, watch = runner.context.emit, runner.context.watch
     name = runner.graph.benchmark.name
@@ -150,23 +157,23 @@ def _run(runner: Runner, settings: RunSettings) -> Status:
     try:
         runner.begin()
         with watch("board"):
-            _write(runner, settings, "running")
+            _write(runner, settings, "running", stepping)
         runner.run()
         status = "failed" if failures(runner.graph, runner.state) else "done"
     except Interrupted:
         pass
-    except UserError as error:
+    except (UserError, DeviceBroken) as error:
         with contextlib.suppress(UserError):  # the disk may be full
-            _write(runner, settings, status)
+            _write(runner, settings, status, stepping)
         raise RunStopped(str(error)) from error
     finally:
         emit(RunEnded(status=status))
     with watch("board"):
-        _write(runner, settings, status)
+        _write(runner, settings, status, stepping)
     return status
 
 
-def _write(runner: Runner, settings: RunSettings, status: str) -> None:
+def _write(runner: Runner, settings: RunSettings, status: str, stepping: SteppingSummary) -> None:
     """Write `run.json` and `leaderboard.md` to the run's folder."""
     folder, graph, state = runner.out, runner.graph, runner.state
     plugins = [source.to_json() for source in runner.context.catalogue.sources]
@@ -177,12 +184,13 @@ def _write(runner: Runner, settings: RunSettings, status: str) -> None:
         "epochs_trained": state.trained,
         "store": str(runner.store.root.resolve()),
         "device": runner.context.device,
+        "stepping": stepping.to_json(),
         "command": list(settings.command),
         "provenance": {**provenance(), "plugins": plugins},
         "members": members(graph),
     }
     write_atomically(folder / "run.json", json.dumps(facts, indent=1))
-    write_atomically(folder / "leaderboard.md", render(board({str(folder): read_rows(folder)}), "markdown"))
+    write_atomically(folder / "leaderboard.md", render(board({str(folder): load_rows(folder)}), "markdown"))
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from harness.api.specs import CheckSpec, DeriveSpec, MeasureSpec, PredictSpec, P
 from harness.api.task import Outcome, Task
 from harness.errors import DamagedObject, HarnessError, Interrupted, PluginFailed, StoreError, is_out_of_memory
 from harness.execution.context import RunContext
+from harness.execution.device_errors import broken_device
 from harness.execution.process_state import ProcessState
 from harness.execution.tasks.check import check
 from harness.execution.tasks.derive import derive
@@ -56,8 +57,9 @@ class Worker:
     def attempt(self, task: Task, *, last: bool = True) -> Outcome:
         """Do a task, and return how it ended. An exception of a plugin fails the task.
 
-        Raise `Interrupted` if the run must stop, `StoreError` if the store cannot be written, and `MemoryExhausted` for any
-        out-of-memory error unless this is the `last` try. `KeyboardInterrupt` is not caught.
+        Raise `Interrupted` if the run must stop, `StoreError` if the store cannot be written, `DeviceBroken` if this process
+        can no longer use its device, and `MemoryExhausted` for any out-of-memory error unless this is the `last` try.
+        `KeyboardInterrupt` is not caught.
         """
         self.process_state.restore()
         try:
@@ -69,6 +71,10 @@ class Worker:
         except DamagedObject as error:
             return Outcome(task.key, "damaged", str(error), damaged=error.key)
         except BaseException as error:
+            broken = broken_device(error, self.resources.device)
+            if broken is not None:
+                self.failed(task, error)  # records the traceback
+                raise broken from error
             if is_out_of_memory(error) and not last:
                 raise MemoryExhausted from None
             return self.failed(task, error)

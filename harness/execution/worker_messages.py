@@ -1,6 +1,6 @@
 """Messages of a `harness worker --json` process to its engine: JSON lines on the worker's standard output.
 
-A message is an event, the outcome of a task, or a refusal, after which the worker exits.
+A message is an event, the outcome of a task, or a refusal or a broken device, after which the worker exits.
 """
 
 from __future__ import annotations
@@ -23,10 +23,23 @@ class Refusal:
     message: str
 
 
-Message = Event | Outcome | Refusal
+@dataclass(frozen=True)
+class BrokenDevice:
+    """A worker exits because its process can no longer use its device. The tasks that it had begun are not done.
+
+    `by_code` is True if the error says that the code is wrong, not the device (a failed assertion in a kernel).
+    """
+
+    message: str
+    by_code: bool
+    event: Literal["device_broken"] = "device_broken"
+
+
+Message = Event | Outcome | Refusal | BrokenDevice
 
 _OUTCOME = TypeAdapter(Outcome)
 _REFUSAL = TypeAdapter(Refusal)
+_BROKEN_DEVICE = TypeAdapter(BrokenDevice)
 
 
 def message_json(message: Message) -> dict[str, Any]:
@@ -48,6 +61,8 @@ def parse_message(line: bytes) -> Message | None:
             return _OUTCOME.validate_python({name: value[name] for name in value if name != "event"})
         if value.get("event") in ("code_refused", "store_refused"):
             return _REFUSAL.validate_python(value)
+        if value.get("event") == "device_broken":
+            return _BROKEN_DEVICE.validate_python(value)
         return event_from_json(value)
     except (ValueError, RecursionError, ValidationError):
         return None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import UserError
@@ -32,8 +33,8 @@ _RowsByEntry = Mapping[tuple[str, str], Mapping[int, Row]]
 """Method and metric → the rows by seed."""
 
 
-def board(frames: Mapping[str, pd.DataFrame], metrics: str = "main") -> Board:
-    """Return the board of one or several runs, each a DataFrame of rows under the name of its folder.
+def board(frames: Mapping[str, pd.DataFrame | list[Row]], metrics: str = "main") -> Board:
+    """Return the board of one or several runs, each a DataFrame of rows, or a list of them, under the name of its folder.
 
     `metrics` is "main" (the benchmark's own, without details such as pairs), "all", or names separated by commas. Tables,
     methods and metrics keep the order of the rows. A row that several runs have counts once: a done one before a failed one
@@ -56,11 +57,14 @@ def _table(key: TableKey, found: Sequence[SourcedRow], shown: Sequence[str]) -> 
     rows = [row for _, row in found]
     seeds = tuple(sorted({row.seed for row in rows}))
     by_entry: dict[tuple[str, str], dict[int, Row]] = {}
+    by_method: dict[str, list[Row]] = {}
+    by_metric: dict[str, list[Row]] = {}
     for row in rows:
         by_entry.setdefault((row.method, row.metric), {})[row.seed] = row
-    measured = {row.metric for row in rows}
-    methods = tuple(_method(name, rows) for name in dict.fromkeys(row.method for row in rows))
-    columns = tuple(_column(metric, rows) for metric in shown if metric in measured)
+        by_method.setdefault(row.method, []).append(row)
+        by_metric.setdefault(row.metric, []).append(row)
+    methods = tuple(_method(name, own) for name, own in by_method.items())
+    columns = tuple(_column(metric, by_metric[metric]) for metric in shown if metric in by_metric)
     by_column = []
     for column in columns:
         entries = []
@@ -73,8 +77,8 @@ def _table(key: TableKey, found: Sequence[SourcedRow], shown: Sequence[str]) -> 
     for method in methods:
         problems += _collect(method.name, columns, by_entry, seeds, _describe_problem)
         warnings += _collect(method.name, columns, by_entry, seeds, _describe_warning)
-    by_method = tuple(zip(*by_column))
-    return Table(*key, seeds, methods, columns, by_method, tuple(problems), warnings=tuple(warnings))
+    lines = tuple(zip(*by_column))
+    return Table(*key, seeds, methods, columns, lines, tuple(problems), warnings=tuple(warnings))
 
 
 def _check_consistency(found: Sequence[SourcedRow]) -> None:
@@ -92,12 +96,18 @@ def _check_single(
 ) -> None:
     """Raise `UserError` if an attribute differs between the rows of one subject. An empty attribute fits any."""
     first: dict[str, SourcedRow] = {}
-    for folder, row in found:
-        value = getattr(row, attribute)
+    seen: set[tuple[str, object]] = set()
+    name_and_value = attrgetter(subject, attribute)
+    for sourced in found:
+        pair = name_and_value(sourced.row)
+        if pair in seen:
+            continue
+        seen.add(pair)
+        name, value = pair
         if not value:
             continue
-        name = getattr(row, subject)
-        other, earlier = first.setdefault(name, SourcedRow(folder, row))
+        folder, row = sourced
+        other, earlier = first.setdefault(name, sourced)
         earlier_value = getattr(earlier, attribute)
         if earlier_value != value:
             raise UserError(
@@ -106,14 +116,12 @@ def _check_single(
             )
 
 
-def _method(name: str, rows: Iterable[Row]) -> Method:
-    own = [row for row in rows if row.method == name]
+def _method(name: str, own: Sequence[Row]) -> Method:
     # The rows were checked: `max` gives the only value that is not empty.
     return Method(name, max(row.members for row in own), max(row.options for row in own))
 
 
-def _column(metric: str, rows: Iterable[Row]) -> Column:
-    own = [row for row in rows if row.metric == metric]
+def _column(metric: str, own: Sequence[Row]) -> Column:
     done = [row for row in own if row.status == "done"] or own
     better = max((row.better for row in done), key=len)
     return Column(metric, max(row.unit for row in done), better, max(row.metric_version for row in done))

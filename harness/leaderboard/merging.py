@@ -40,21 +40,23 @@ def describe_folders(first: str, second: str) -> str:
     return first if first == second else f"{first} and {second}"
 
 
-def sourced_rows(frames: Mapping[str, pd.DataFrame]) -> list[SourcedRow]:
-    """Return the rows of DataFrames by folder, in their order."""
+def sourced_rows(runs: Mapping[str, pd.DataFrame | list[Row]]) -> list[SourcedRow]:
+    """Return the rows by folder, given as DataFrames or as rows, in their order."""
     found = []
-    for folder, frame in frames.items():
-        found += [SourcedRow(folder, row) for row in rows_of(frame)]
+    for folder, given in runs.items():
+        rows = given if isinstance(given, list) else rows_of(given)
+        found += [SourcedRow(folder, row) for row in rows]
     return found
 
 
 def check_settings(found: Iterable[SourcedRow]) -> None:
     """Raise `UserError` if rows of one table were measured in different settings. A row without a setting fits any."""
     first: dict[TableKey, SourcedRow] = {}
-    for folder, row in found:
+    for sourced in found:
+        folder, row = sourced
         if not row.setting:
             continue
-        other, earlier = first.setdefault(table_key(row), SourcedRow(folder, row))
+        other, earlier = first.setdefault(table_key(row), sourced)
         if earlier.setting != row.setting:
             raise UserError(
                 f"{describe_folders(other, folder)}: the rows of {describe_table(row)} come from two settings (data set × "
@@ -93,10 +95,14 @@ def merge_rows(found: Iterable[SourcedRow], shown: Collection[str]) -> list[Sour
     on its other cells (such as the metric `new_epochs`): then the first row stays.
     """
     merged: dict[tuple, SourcedRow] = {}
-    for folder, row in found:
-        other, earlier = merged.setdefault(row.place, SourcedRow(folder, row))
+    for sourced in found:
+        folder, row = sourced
+        twin = merged.setdefault(row.place, sourced)
+        if twin is sourced:
+            continue
+        other, earlier = twin
         if row.main or row.metric in shown:
-            _check_value(SourcedRow(other, earlier), SourcedRow(folder, row))
+            _check_value(twin, sourced)
         if _STATUS_ORDER.index(row.status) < _STATUS_ORDER.index(earlier.status):
             merged[row.place] = SourcedRow(folder, _with_warning(row, earlier))
         else:

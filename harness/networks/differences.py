@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.networks.flat_network import constant_buffers
+from harness.networks.host_copy import to_host
 
 _TORCH_ATTRIBUTES = set(vars(nn.Module())) | {"training"}
 
@@ -61,7 +62,7 @@ def _equal(one: Any, other: Any, seen: frozenset[int] = frozenset()) -> bool:
     """
     if isinstance(one, Tensor):
         same_form = isinstance(other, Tensor) and one.shape == other.shape and one.dtype == other.dtype
-        return same_form and torch.equal(one.cpu(), other.cpu())
+        return same_form and torch.equal(to_host(one), to_host(other))
     if isinstance(one, np.ndarray):
         return isinstance(other, np.ndarray) and one.shape == other.shape and bool(np.array_equal(one, other))
     if isinstance(one, bool | int | float | complex | str | bytes | np.generic):

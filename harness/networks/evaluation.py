@@ -7,25 +7,49 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from harness.api.data import Split
-from harness.networks.flat_network import FlatNetwork
+from harness.networks.flat_network import FlatNetwork, Layout
+from harness.networks.float32 import ieee_float32
 
 _BYTES_PER_BATCH = 24 * 2**20
 
 
+@dataclass(frozen=True)
+class EvaluationSetting:
+    """How predictions are computed. It affects speed and rounding, and is part of no key.
+
+    `layout` is that of the images; the network's convolution weights should have the same. `autotune` lets cuDNN measure which
+    of its convolutions is the fastest for each shape; without it, torch's own flag decides.
+    """
+
+    layout: Layout = "channels_last"
+    autotune: bool = False
+
+
+DEFAULT_EVALUATION = EvaluationSetting()
+
+
 class NormalizedImages:
-    """The images of a split on a device, normalized per batch: float32 (batch, channels, height, width), channels-last.
+    """The images of a split on a device, normalized per batch: float32 (batch, channels, height, width), in a setting's layout.
 
     `normalization` is the mean and the standard deviation per channel. The batch size depends on the image size and the type of
     the device alone, not on free memory, so that results are reproducible. Batch sizes differ by at most one image, so that no
     batch is a single remaining image.
     """
 
-    def __init__(self, split: Split, normalization: tuple[Sequence[float], Sequence[float]], device: torch.device) -> None:
+    def __init__(
+        self,
+        split: Split,
+        normalization: tuple[Sequence[float], Sequence[float]],
+        device: torch.device,
+        setting: EvaluationSetting = DEFAULT_EVALUATION,
+    ) -> None:
+        self.setting = setting
         mean, std = (torch.tensor(v, device=device, dtype=torch.float32).view(1, -1, 1, 1) for v in normalization)
         self.images = split.images.to(device)
         self.scale = 1 / (255 * std)
@@ -51,29 +75,34 @@ class NormalizedImages:
 
     def _normalized(self, images: Tensor) -> Tensor:
         floats = images.to(torch.float32) * self.scale - self.shift
+        if self.setting.layout == "contiguous":
+            return floats.contiguous()
         return floats.contiguous(memory_format=torch.channels_last)
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Disable TF32 and autocast within the block. Autocast would also reuse the cached weights of an earlier point."""
-    matmul = torch.backends.cuda.matmul.allow_tf32
-    cudnn = torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    with ieee_float32(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
+
+
+@contextmanager
+def _convolutions(setting: EvaluationSetting) -> Iterator[None]:
+    """Let cuDNN measure its convolutions within the block, if the setting says so."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or setting.autotune
     try:
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            yield
+        yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = matmul
-        torch.backends.cudnn.allow_tf32 = cudnn
+        torch.backends.cudnn.benchmark = before
 
 
 @torch.no_grad()
 def predict(network: FlatNetwork, images: NormalizedImages) -> Tensor:
     """Return the logits of a network on all images, float32 (examples, classes), on the network's device."""
     network.module.eval()
-    with full_precision():
+    with full_precision(), _convolutions(images.setting):
         return torch.cat([network.module(batch).float() for batch in images.batches()])
 
 

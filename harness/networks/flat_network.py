@@ -1,18 +1,24 @@
 """A network whose weights are one vector: views, state dicts, gradients. Knows nothing of training or evaluation.
 
 `FlatNetwork` copies the parameters and the floating-point buffers of a module into one contiguous vector and makes the
-module's own tensors views of it (convolution weights channels-last). Interpolation, optimizer steps and checkpoints are then
-vector operations.
+module's own tensors views of it (convolution weights channels-last by default). Interpolation, optimizer steps and checkpoints
+are then vector operations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+
+from harness.networks.host_copy import to_host
+
+Layout = Literal["channels_last", "contiguous"]
+"""The order in memory of images and of convolution weights: (batch, height, width, channels), or channels before height."""
 
 StateDict = dict[str, Tensor]
 
@@ -71,14 +77,21 @@ class FlatNetwork:
 
     The vector holds the parameters that are trained, then those that are frozen (`requires_grad=False`), then the persistent
     buffers of the parameters' dtype (`buffers`). With `gradient=True`, `gradient` is a vector (trained,), and the `.grad` of
-    every trained parameter is a view of it.
+    every trained parameter is a view of it. `layout` is that of convolution weights.
 
     Persistent buffers of another dtype (`fixed_buffers`: integers, masks, BatchNorm's batch counter) stay with the module. They
     are part of every state and are not interpolated. Buffers that are not persistent are constants of the architecture; no
     state has them.
     """
 
-    def __init__(self, module: nn.Module, device: torch.device | str = "cpu", *, gradient: bool = False) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        device: torch.device | str = "cpu",
+        *,
+        gradient: bool = False,
+        layout: Layout = "channels_last",
+    ) -> None:
         self.module = module.to(device)
         parameters = list(_named_parameters(self.module))
         trained = [named for named in parameters if named.tensor.requires_grad]
@@ -91,7 +104,7 @@ class FlatNetwork:
         self._trained = [named.tensor for named in trained]
         self.unreached: tuple[Slot, ...] = ()
         in_vector = [*trained, *frozen, *self.buffers]
-        self.slots = tuple(_slots(in_vector))
+        self.slots = tuple(_slots(in_vector, layout))
         self.trained_slots = self.slots[: len(trained)]
         self.trained_size = sum(slot.shape.numel() for slot in self.trained_slots)
         size = sum(slot.shape.numel() for slot in self.slots)
@@ -167,7 +180,7 @@ class FlatNetwork:
         slots = self.slots
         if len(vector) == self.trained_size:
             slots = self.trained_slots
-        on_cpu = vector.detach().to("cpu", copy=True)
+        on_cpu = to_host(vector, copy=True)
         return {slot.name: slot.view(on_cpu).clone(memory_format=torch.contiguous_format) for slot in slots}
 
     def flatten(self, state: StateDict) -> Tensor:
@@ -211,7 +224,7 @@ class FlatNetwork:
         state = {}
         for name, tensor in self.module.state_dict().items():
             if isinstance(tensor, Tensor):
-                state[name] = tensor.detach().to("cpu", copy=True).contiguous()
+                state[name] = to_host(tensor, copy=True).contiguous()
         return state
 
 
@@ -247,11 +260,11 @@ def _join(prefix: str, attribute: str) -> str:
     return f"{prefix}.{attribute}" if prefix else attribute
 
 
-def _slots(tensors: Sequence[NamedTensor]) -> Iterator[Slot]:
+def _slots(tensors: Sequence[NamedTensor], layout: Layout) -> Iterator[Slot]:
     offset = 0
     for named in tensors:
         shape = named.tensor.shape
-        channels_last = isinstance(named.owner, _ConvNd) and len(shape) == 4
+        channels_last = layout == "channels_last" and isinstance(named.owner, _ConvNd) and len(shape) == 4
         yield Slot(named.name, offset, shape, channels_last)
         offset += shape.numel()
 

@@ -14,6 +14,7 @@ from harness.api.ensemble import BatchNorm
 from harness.errors import Interrupted, TaskFailed, attribute_errors
 from harness.networks.evaluation import NormalizedImages, full_precision, predict, predict_batch
 from harness.networks.flat_network import EXTRA_STATE, FlatNetwork, StateDict
+from harness.networks.host_copy import to_host
 from harness.networks.running_statistics import RunningStatistics
 from harness.networks.statistics_sample import sample_batches
 
@@ -99,7 +100,7 @@ class InterpolatedNetwork:
             self.move(point, batchnorm)
             logits = predict(self.network, self.test)
         predictions = logits.argmax(1).masked_fill_(~logits.isfinite().all(1), -1)
-        return predictions.cpu().numpy() == labels
+        return to_host(predictions).numpy() == labels
 
     def logits(self, point: np.ndarray, split: str, batchnorm: BatchNorm = "recompute") -> np.ndarray:
         """Return the logits of the network at a point on a split, float32 (examples, classes).
@@ -111,7 +112,7 @@ class InterpolatedNetwork:
         _, images = self._find_split(split)
         with attribute_errors(self._label, "forward"):
             self.move(point, batchnorm)
-            return predict(self.network, images).cpu().numpy()
+            return to_host(predict(self.network, images)).numpy()
 
     def module(self, point: np.ndarray, batchnorm: BatchNorm = "recompute") -> nn.Module:
         """Return a copy of the network at a point, in evaluation mode."""
@@ -135,7 +136,8 @@ class InterpolatedNetwork:
 
     def _batches(self) -> Iterator[Tensor]:
         if self._sample is None:
-            self._sample = sample_batches(self._train.images.cpu())
+            images = self._train.images
+            self._sample = sample_batches(to_host(images)).to(images.device)
         for indices in self._sample:
             yield self._train.take(indices)
 

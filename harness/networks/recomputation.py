@@ -8,6 +8,7 @@ from torch import Tensor
 
 from harness.networks.evaluation import NormalizedImages, full_precision
 from harness.networks.flat_network import FlatNetwork, StateDict
+from harness.networks.host_copy import to_host
 from harness.networks.running_statistics import RunningStatistics
 from harness.networks.statistics_sample import sample_batches
 
@@ -17,7 +18,7 @@ def recomputed(network: FlatNetwork, state: StateDict, train: NormalizedImages) 
 
     `network` is one that the state fits; it is changed. The sample is the one that metrics use.
     """
-    sample = sample_batches(train.images.cpu())
+    sample = sample_batches(to_host(train.images)).to(train.images.device)
 
     def batches() -> Iterator[Tensor]:
         for indices in sample:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from harness.api.setting import Setting
 from harness.api.task import Task, key_of
@@ -34,7 +35,7 @@ class PlannedCell:
     problem: str = ""
     traceback: str = ""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The hash of the members' keys, in order. Without members: the hash of setting, method, label and seed."""
         if self.members:

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import gc
-import graphlib
 import itertools
 import sys
 import traceback
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.api.cell import Cell
 from harness.api.setting import Setting
-from harness.api.task import Task
-from harness.api.trajectory import Checkpoint, DerivedWeights, Weights
+from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
 from harness.benchmark import Benchmark, CellSpec
 from harness.benchmark.resolver import batch_errors
 from harness.errors import PluginError
-from harness.plan.ancestors import ancestors
+from harness.plan.ancestors import ancestors, parents_first
 from harness.plan.cost import epochs_alone
 from harness.plan.graph import Graph, PlannedCell
 from harness.plan.methods import members_of_methods, name_with_options, require_registered
-from harness.plan.tasks import derive_task, measure_task, predict_task, train_task
+from harness.plan.tasks import derive_task, measure_tasks, predict_task, train_task
+from harness.startup.garbage import garbage_collection_paused
 from harness.text import describe_error
 
 MAX_MEMBERS = 10_000
@@ -42,24 +40,12 @@ def plan(benchmark: Benchmark, precision: Literal["fp32", "bf16"] = "fp32") -> G
     graph = Graph(benchmark)
     planner = _Planner(graph)
     # a builder may print or change the working folder
-    with contextlib.redirect_stdout(sys.stderr), contextlib.chdir(Path.cwd()), _garbage_collection_paused():
+    with contextlib.redirect_stdout(sys.stderr), contextlib.chdir(Path.cwd()), garbage_collection_paused():
         drafts = [planner.draft(spec) for spec in benchmark.cells()]
         planner.add_trainings()
         for draft in drafts:
             planner.add_cell(draft)
     return graph
-
-
-@contextlib.contextmanager
-def _garbage_collection_paused() -> Iterator[None]:
-    """Pause the search for reference cycles: almost all that planning creates stays, and the search takes half of its time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class _Planner:
@@ -73,6 +59,7 @@ class _Planner:
         self.counted: set[str] = set()
         self.method_names: dict[int, str] = {}
         self.members_of = members_of_methods(graph.benchmark.catalogue)
+        self.trajectories: dict[tuple[str, int, int], Trajectory] = {}
 
     def draft(self, spec: CellSpec) -> PlannedCell:
         """Return a cell with the members from its builder, but without tasks. Collect the members and all their ancestors."""
@@ -94,7 +81,7 @@ class _Planner:
         if id(method) not in self.method_names:  # cells of one method share its plugin
             self.method_names[id(method)] = name_with_options(method)
         asked = (self.method_names[id(method)],)
-        return Cell(setting, spec.objective, spec.seed, spec.members, self.members_of, asked)
+        return Cell(setting, spec.objective, spec.seed, spec.members, self.members_of, asked, self.trajectories)
 
     def _setting(self, spec: CellSpec) -> Setting:
         """Return the setting of a cell. Cells with the same data set, architecture and recipe share one instance."""
@@ -119,22 +106,22 @@ class _Planner:
 
     def _collect(self, members: Sequence[Weights]) -> None:
         """Collect the members and all handles they depend on, parents before children."""
-        parents: dict[Weights, list[Weights]] = {}
+        new = {member.key: member for member in members if member.key not in self.handles}
+        parents: dict[str, list[str]] = {}
 
-        def new_parents(handle: Weights) -> list[Weights]:
+        def new_parents(key: str) -> list[str]:
             """Return and note what a handle depends on, without handles that were collected before."""
-            if handle.key in self.handles:
-                found = []
-            else:
-                found = [parent for parent in parents_of(handle) if parent.key not in self.handles]
-            parents[handle] = found
-            return found
+            found = [parent for parent in parents_of(new[key]) if parent.key not in self.handles]
+            for parent in found:
+                new.setdefault(parent.key, parent)
+            parents[key] = [parent.key for parent in found]
+            return parents[key]
 
-        new = [handle for handle in ancestors(reversed(members), new_parents) if handle.key not in self.handles]
-        for handle in new:
-            require_registered(handle, self.graph.benchmark.catalogue)
-        for handle in graphlib.TopologicalSorter(parents).static_order():
-            self.handles[handle.key] = handle
+        for key in ancestors(reversed(list(new)), new_parents):
+            require_registered(new[key], self.graph.benchmark.catalogue)
+        for key in parents_first(parents):
+            handle = new[key]
+            self.handles[key] = handle
             if isinstance(handle, Checkpoint):
                 self.checkpoints[handle.trajectory.key][handle.epoch] = handle
 
@@ -165,9 +152,7 @@ class _Planner:
             self.graph.cells.append(draft)
             return
         predictions = [predict_task(member) for member in members]
-        measures: dict[str, Task] = {}
-        for metric in self.graph.benchmark.metrics:
-            measures[metric.label] = measure_task(metric, members, predictions, draft.spec.seed)
+        measures = measure_tasks(self.graph.benchmark.metrics, members, predictions, draft.spec.seed)
         for task in (*predictions, *measures.values()):
             tasks.setdefault(task.key, task)
         new = self.graph.cost_of_members(draft, tasks, self.counted)
@@ -195,5 +180,5 @@ def parents_of(weights: Weights) -> Sequence[Weights]:
 def _require_known_types(handles: Sequence[Weights]) -> None:
     """Raise `PluginError` for handles of a plugin's own type, for which there are no tasks."""
     for handle in handles:
-        if not isinstance(handle, Checkpoint | DerivedWeights):
+        if not isinstance(handle, (Checkpoint, DerivedWeights)):
             raise PluginError(f"a handle of type {type(handle).__name__} is not one the planner knows")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 
 from harness.api.interfaces import Metric
+from harness.api.schedules import Schedule, schedule_json
 from harness.api.specs import CheckSpec, DeriveSpec, MeasureSpec, PredictSpec, TeacherSpec, TrainingStart, TrainSpec
 from harness.api.task import FORMAT, Task, key_of
 from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
@@ -51,9 +54,12 @@ def _teacher(trajectory: Trajectory) -> TeacherSpec | None:
 def _siblings(checkpoint: Checkpoint, begin: int) -> str:
     """Return the group of a training. It is equal for siblings: trainings that can run side by side."""
     trajectory = checkpoint.trajectory
-    objective = trajectory.objective.name
-    schedule = trajectory.spec.schedule
-    return key_of(["train", trajectory.setting.key, begin, checkpoint.epoch, objective, schedule])
+    return _sibling_group(trajectory.setting.key, begin, checkpoint.epoch, trajectory.objective.name, trajectory.schedule)
+
+
+@lru_cache(maxsize=1024)
+def _sibling_group(setting: str, begin: int, end: int, objective: str, schedule: Schedule | None) -> str:
+    return key_of(["train", setting, begin, end, objective, None if schedule is None else schedule_json(schedule)])
 
 
 def shortened(task: Task, store: StoreView) -> Task:
@@ -70,7 +76,7 @@ def shortened(task: Task, store: StoreView) -> Task:
     if spec.teacher is not None:
         parents.append(spec.teacher.object)
     cost = task.cost * (spec.epoch - epoch) / (spec.epoch - spec.start.epoch)
-    return Task(task.key, spec.model_copy(update={"start": start}), tuple(parents), task.group, cost)
+    return Task(task.key, replace(spec, start=start), tuple(parents), task.group, cost)
 
 
 def check_task(spec: TrainSpec) -> Task:
@@ -96,7 +102,7 @@ def derive_task(weights: DerivedWeights) -> Task:
         stream=made_of.stream,
         parent_locations=tuple(parent.location for parent in weights.parents),
     )
-    return Task(weights.task_key, spec, _objects(weights.parents), key_of(["derive", weights.setting.key]))
+    return Task(weights.task_key, spec, _objects(weights.parents), _setting_group("derive", weights.setting.key))
 
 
 def predict_task(weights: Weights) -> Task:
@@ -104,32 +110,46 @@ def predict_task(weights: Weights) -> Task:
     setting = weights.setting
     identity = {"kind": "predict", "format": FORMAT, "weights": weights.key, "setting": setting.key, "split": "test"}
     spec = PredictSpec(setting=setting.spec, weights=weights.key, location=weights.location, identity=identity)
-    return Task(key_of(identity), spec, (weights.location.object,), key_of(["predict", setting.key]))
+    return Task(key_of(identity), spec, (weights.location.object,), _setting_group("predict", setting.key))
 
 
-def measure_task(labeled: LabeledPlugin, members: Sequence[Weights], predictions: Sequence[Task], seed: int) -> Task:
-    """Return the task that measures an ensemble with a metric."""
-    metric: Metric = labeled.plugin
+def measure_tasks(
+    metrics: Iterable[LabeledPlugin], members: Sequence[Weights], predictions: Sequence[Task], seed: int
+) -> dict[str, Task]:
+    """Return the tasks that measure an ensemble, by the metric's label. What they have in common is shared in memory."""
     setting = members[0].setting
-    identity = {
-        "kind": "measure",
-        "format": FORMAT,
-        "metric": metric.identity,
-        "members": [member.key for member in members],
-        "setting": setting.key,
-        "seed": seed,
-    }
+    keys = [member.key for member in members]
+    locations = tuple(member.location for member in members)
     prediction_keys = tuple(task.key for task in predictions)
-    spec = MeasureSpec(
-        setting=setting.spec,
-        metric=metric.identity,
-        seed=seed,
-        members=tuple(member.location for member in members),
-        predictions=prediction_keys,
-        identity=identity,
-    )
     parents = tuple(dict.fromkeys((*prediction_keys, *_objects(members))))
-    return Task(key_of(identity), spec, parents, key_of(["measure", ensemble_key(members), seed]))
+    group = key_of(["measure", ensemble_key(members), seed])
+    tasks = {}
+    for labeled in metrics:
+        metric: Metric = labeled.plugin
+        identity = {
+            "kind": "measure",
+            "format": FORMAT,
+            "metric": metric.identity,
+            "members": keys,
+            "setting": setting.key,
+            "seed": seed,
+        }
+        spec = MeasureSpec(
+            setting=setting.spec,
+            metric=metric.identity,
+            seed=seed,
+            members=locations,
+            predictions=prediction_keys,
+            identity=identity,
+        )
+        tasks[labeled.label] = Task(key_of(identity), spec, parents, group)
+    return tasks
+
+
+@lru_cache(maxsize=256)
+def _setting_group(kind: str, setting: str) -> str:
+    """Return the group of all tasks of a kind in a setting, given the setting's key."""
+    return key_of([kind, setting])
 
 
 def ensemble_key(members: Sequence[Weights]) -> str:

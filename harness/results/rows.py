@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 Status = Literal["done", "failed", "missing"]
 Better = Literal["higher", "lower", ""]
+
+_STATUSES: tuple[str, ...] = get_args(Status)
+_DIRECTIONS: tuple[str, ...] = get_args(Better)
 
 FILE_NAME = "results.csv"
 
@@ -69,9 +73,9 @@ class Row:
     warning: str = ""
 
     def __post_init__(self) -> None:
-        if self.status not in get_args(Status):
-            raise ValueError(f"status {self.status!r} is none of {', '.join(get_args(Status))}")
-        if self.better not in get_args(Better):
+        if self.status not in _STATUSES:
+            raise ValueError(f"status {self.status!r} is none of {', '.join(_STATUSES)}")
+        if self.better not in _DIRECTIONS:
             raise ValueError(f"better {self.better!r} is none of higher, lower and nothing")
         if self.status == "done" and self.value is None:
             raise ValueError("a done row needs a value")
@@ -93,6 +97,10 @@ class Row:
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 _OPTIONAL_COLUMNS = ("method_version", "objective", "warning")  # files of older runs lack them; empty means unknown
+
+_NUMBER_POSITIONS = [(name, COLUMNS.index(name)) for name in _NUMBERS]
+_INTEGER_POSITIONS = [(name, COLUMNS.index(name)) for name in _INTEGERS]
+_FLAG_POSITIONS = [(name, COLUMNS.index(name)) for name in _FLAGS]
 
 
 def write_rows(path: str | Path, rows: Iterable[Row]) -> None:
@@ -119,9 +127,11 @@ def load_rows(path: str | Path) -> list[Row]:
         raise UserError(f"{path}: no {FILE_NAME}; name a folder that `harness run FILE --out DIR` has written")
     rows = []
     needed = [name for name in COLUMNS if name not in _OPTIONAL_COLUMNS]
-    for line, fields in read_table(file, needed):
+    header, lines = _table(file, needed)
+    parser = _RowParser(header)
+    for line, fields in lines:
         try:
-            rows.append(_parse({**dict.fromkeys(_OPTIONAL_COLUMNS, ""), **fields}))
+            rows.append(parser.parse(fields))
         except ValueError as error:
             raise UserError(f"{file}:{line}: {error}") from None
     return rows
@@ -161,6 +171,12 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, 
 
     Raise `UserError` with path and line for a file that is missing, not UTF-8, cut short or not CSV.
     """
+    header, lines = _table(path, columns)
+    return [(line, dict(zip(header, fields))) for line, fields in lines]
+
+
+def _table(path: Path, columns: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the header of a CSV file, and (line number, fields) for each line after it. See `read_table`."""
     found = _lines(path)
     if not found:
         raise UserError(f"{path}:1: the file is empty; its first line must name the columns {', '.join(columns)}")
@@ -171,12 +187,11 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, 
     for name in columns:
         if header.count(name) > 1:
             raise UserError(f"{path}:1: column '{name}' stands there twice; name it once")
-    table = []
-    for line, fields in found[1:]:
+    lines = found[1:]
+    for line, fields in lines:
         if len(fields) != len(header):
             raise UserError(f"{path}:{line}: {len(fields)} fields, the header has {len(header)}; was the file cut short?")
-        table.append((line, dict(zip(header, fields))))
-    return table
+    return header, lines
 
 
 def number(name: str, text: str) -> float:
@@ -225,16 +240,26 @@ def _text(name: str, value: Any) -> str:
     return str(value)
 
 
-def _parse(fields: dict[str, str]) -> Row:
-    """Return the row of one line. Raise `ValueError` for the first invalid field."""
-    values: dict[str, Any] = {name: fields[name] for name in COLUMNS}
-    for name in _NUMBERS:
-        values[name] = number(name, fields[name]) if fields[name] else None
-    for name in _INTEGERS:
-        values[name] = integer(name, fields[name])
-    for name in _FLAGS:
-        values[name] = flag(name, fields[name])
-    return Row(**values)
+class _RowParser:
+    """Makes rows of the lines of one file. Equal texts become one object: the rows of a run have most of theirs in common."""
+
+    def __init__(self, header: Sequence[str]) -> None:
+        positions = {name: position for position, name in enumerate(header)}
+        self._in_order = itemgetter(*[positions.get(name, len(header)) for name in COLUMNS])
+        self._texts: dict[str, str] = {}
+
+    def parse(self, fields: Sequence[str]) -> Row:
+        """Return the row of one line. Raise `ValueError` for the first invalid field."""
+        ordered = self._in_order([*fields, ""])  # the last one stands for columns that the file lacks
+        values: list[Any] = list(map(self._texts.setdefault, ordered, ordered))
+        for name, position in _NUMBER_POSITIONS:
+            text = values[position]
+            values[position] = number(name, text) if text else None
+        for name, position in _INTEGER_POSITIONS:
+            values[position] = integer(name, values[position])
+        for name, position in _FLAG_POSITIONS:
+            values[position] = flag(name, values[position])
+        return Row(*values)
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:

@@ -1,1 +1,1 @@
-"""What happens before anything else is imported: quiet interrupts, and a search path without the working folder."""
+"""What concerns the process alone: quiet interrupts, a search path without the working folder, pauses of garbage collection."""

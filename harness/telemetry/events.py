@@ -152,6 +152,25 @@ class TrainingStarted(TaskEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingStepped(TaskEvent):
+    """It is known how the steps of a training are taken. Sent before its first step, in each process that continues it.
+
+    `manner` is eager (operation by operation), captured (as a CUDA graph) or compiled (a CUDA graph of compiled kernels).
+    `siblings` is the number of trainings that take their steps at once, this one included. `precision` is the recipe's. `tf32`
+    says whether float32 is rounded to TF32. `fallback` is the reason why steps are not captured or not compiled, although that
+    was tried. `device` is the name of the device, such as `NVIDIA H100 80GB HBM3`, or `cpu`.
+    """
+
+    event: Literal["train_stepped"] = "train_stepped"
+    manner: str
+    siblings: int
+    precision: str
+    tf32: bool
+    fallback: str
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class EpochEnded(TaskEvent):
     """A training has reached the end of `epoch`. It ends at the end of epoch `until`.
 
@@ -283,6 +302,7 @@ AnyEvent: TypeAlias = (
     | ObjectQuarantined
     | TaskStarted
     | TrainingStarted
+    | TrainingStepped
     | EpochEnded
     | TaskWaiting
     | OutOfMemory

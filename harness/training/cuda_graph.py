@@ -11,7 +11,6 @@ state and with two sets of inputs. If the results differ, the graph is discarded
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,9 +21,11 @@ from torch import Tensor
 from harness import streams
 from harness.errors import is_out_of_memory
 from harness.telemetry.stopwatch import Stopwatch
+from harness.text import describe_error
 from harness.training.graph_backend import Graph, GraphBackend, capture, graph_backend
 from harness.training.static_inputs import StaticInputs
 from harness.training.step import StepInputs, TrainState, take_step
+from harness.training.stepping import Manner, Stepping, uses_tf32
 from harness.training.trace import NotCapturable, Trace, compare
 
 StepFunction = Callable[[Sequence[StepInputs]], None]
@@ -56,26 +57,36 @@ def make_step_function(
     steps: int,
     watch: Stopwatch,
     policy: CapturePolicy = DEFAULT_POLICY,
-) -> StepFunction:
-    """Return the fastest step function that works: compiled and captured, captured, or eager.
+) -> tuple[StepFunction, Stepping]:
+    """Return the fastest step function that works (compiled and captured, captured, or eager), and how it takes steps.
 
     `inputs` are those of the next step; `steps` is the number of steps ahead. Steps are eager on the CPU, and everywhere if
     HARNESS_EAGER is set in the environment. Raise the out-of-memory error if several siblings do not fit together.
     """
+    stepping = _eager_stepping(states)
     backend = policy.backend(states[0].device)
     if backend is None or steps < policy.capture_from or capture_is_off():
-        return EagerStep(states, watch)
+        return EagerStep(states, watch), stepping
+    reasons = []
     for compiled in _attempts(states, steps, policy):
         try:
-            return CudaGraphStep(states, inputs, watch, backend, compiled=compiled)
+            step = CudaGraphStep(states, inputs, watch, backend, compiled=compiled)
         except Exception as error:  # a compiler, a driver or a plugin's code may raise anything; the next attempt may work
-            if is_out_of_memory(error):
-                if len(states) > 1:
-                    raise
-                continue
-            manner = "compiled and captured" if compiled else "captured"
-            warnings.warn(f"steps are not {manner}: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
-    return EagerStep(states, watch)
+            if is_out_of_memory(error) and len(states) > 1:
+                raise
+            reasons.append(f"not {_manner(compiled)}: {describe_error(error)}")
+            continue
+        return step, replace(stepping, manner=_manner(compiled), fallback="; ".join(reasons))
+    return EagerStep(states, watch), replace(stepping, fallback="; ".join(reasons))
+
+
+def _manner(compiled: bool) -> Manner:
+    return "compiled" if compiled else "captured"
+
+
+def _eager_stepping(states: Sequence[TrainState]) -> Stepping:
+    state = states[0]
+    return Stepping("eager", len(states), state.recipe.precision, uses_tf32(state.device))
 
 
 def _attempts(states: Sequence[TrainState], steps: int, policy: CapturePolicy) -> list[bool]:

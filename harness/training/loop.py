@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
 from harness.training.cuda_graph import DEFAULT_POLICY, CapturePolicy, StepFunction, make_step_function
 from harness.training.step import StepInputs, TrainState
+from harness.training.stepping import OnStepping, Stepping
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ def _ignore(record: EpochRecord, point: Callable[[], Point]) -> None:
 
 def _never() -> bool:
     return False
+
+
+def _warn_of_fallback(stepping: Stepping) -> None:
+    if stepping.fallback:
+        warnings.warn(f"steps are {stepping.manner}: {stepping.fallback}", RuntimeWarning, stacklevel=4)
 
 
 class Trainer:
@@ -157,15 +164,20 @@ class Trainer:
         `began` is the monotonic time in seconds at which the epoch began. Raise `TaskFailed` if the training has diverged.
         """
         epoch = self.step // self.steps_per_epoch
-        loss = float(self.state.loss_sum) / self.steps_per_epoch
+        loss_sum, correct = self._read_sums()
+        loss = loss_sum / self.steps_per_epoch
         if not (math.isfinite(loss) and self._weights_are_finite()):
             raise TaskFailed(f"diverged in epoch {epoch}: the training loss is {loss}; lower the learning rate")
-        accuracy = 100 * int(self.state.correct) / (self.steps_per_epoch * self.batch)
+        accuracy = 100 * correct / (self.steps_per_epoch * self.batch)
         record = EpochRecord(epoch, loss, accuracy, self.rules.rate(self.step - 1), time.monotonic() - began)
         self._history.append(record)
         self.state.loss_sum.zero_()
         self.state.correct.zero_()
         return record
+
+    def _read_sums(self) -> tuple[float, int]:
+        """Read the epoch's sums from the device: of the losses, and of the correct predictions."""
+        return float(self.state.loss_sum), int(self.state.correct)
 
     def _weights_are_finite(self) -> bool:
         """Return whether all values are finite, except those that were infinite at the start (bounds of a clamp, say)."""
@@ -174,14 +186,15 @@ class Trainer:
 
     def point(self) -> Point:
         """Return a copy of the current point."""
+        loss_sum, correct = self._read_sums()
         memory = {name: self.network.unflatten(vector) for name, vector in self.state.optimizer.memory.items()}
         return Point(
             step=self.step,
             weights=self.network.state(),
             memory=memory,
             optimizer_steps=self._optimizer_steps,
-            loss_sum=float(self.state.loss_sum),
-            correct=int(self.state.correct),
+            loss_sum=loss_sum,
+            correct=correct,
             history=tuple(self._history),
         )
 
@@ -205,11 +218,13 @@ def train_together(
     after_epoch: Sequence[AfterEpoch] | None = None,
     watch: Stopwatch | None = None,
     capture_policy: CapturePolicy = DEFAULT_POLICY,
+    on_stepping: OnStepping | None = None,
 ) -> list[Point | TaskFailed]:
     """Train siblings step by step, from points at one step to the end of epoch `until`; return the points that were reached.
 
     Each sibling sees and computes what it would alone. One that diverges yields its `TaskFailed`, and the others continue.
-    `capture_policy` says when steps are captured on a GPU.
+    `capture_policy` says when steps are captured on a GPU. `on_stepping` is called before the first step with how steps are
+    taken; without it, the reason why steps are not captured or not compiled is a `RuntimeWarning`.
     """
     if len({start.step for start in starts}) != 1:
         raise ValueError(f"siblings start at one step; these start at {', '.join(str(start.step) for start in starts)}")
@@ -217,7 +232,7 @@ def train_together(
         trainer.load(start)
     run = _GroupRun(list(trainers), list(after_epoch or [_ignore] * len(trainers)), watch or Stopwatch())
     with run.watch("other"), streams.generators_restored(run.device):
-        run.train(until, stopping, capture_policy)
+        run.train(until, stopping, capture_policy, on_stepping or _warn_of_fallback)
         return [run.failed.get(index) or trainer.point() for index, trainer in enumerate(trainers)]
 
 
@@ -234,7 +249,7 @@ class _GroupRun:
     def device(self) -> torch.device:
         return self.trainers[0].state.device
 
-    def train(self, until: int, stopping: Callable[[], bool], policy: CapturePolicy) -> None:
+    def train(self, until: int, stopping: Callable[[], bool], policy: CapturePolicy, on_stepping: OnStepping) -> None:
         """Take steps to the end of epoch `until`, or until stopping` returns True, or until all siblings have diverged."""
         first = self.trainers[0]
         steps = until * first.steps_per_epoch - first.step
@@ -242,7 +257,8 @@ class _GroupRun:
             return
         began = time.monotonic()
         states = [trainer.state for trainer in self.trainers]
-        step_function = make_step_function(states, self._next_inputs(), steps, self.watch, policy)
+        step_function, stepping = make_step_function(states, self._next_inputs(), steps, self.watch, policy)
+        on_stepping(stepping)
         self._take_steps(step_function, until, stopping, began)
 
     def _take_steps(self, step_function: StepFunction, until: int, stopping: Callable[[], bool], began: float) -> None:

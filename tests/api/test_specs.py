@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError
 
 import pytest
-from pydantic import ValidationError
 
 from harness.api.specs import CheckSpec, TrainSpec, task_spec_from_json
 from harness.api.task import key_of
@@ -42,7 +42,7 @@ def test_key_of_a_check_is_that_of_its_json(graph_of: GraphOf) -> None:
 def test_spec_is_frozen(graph_of: GraphOf) -> None:
     """A field of a spec cannot be set."""
     task = next(iter(graph_of().tasks.values()))
-    with pytest.raises(ValidationError, match="frozen"):
+    with pytest.raises(FrozenInstanceError):
         task.spec.epoch = 5  # type: ignore[union-attr, misc]
 
 

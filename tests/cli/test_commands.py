@@ -252,7 +252,7 @@ def test_schema(tmp_path: Path) -> None:
 def test_doctor(home: Path) -> None:
     """The command reports packages, plugins, device, store and data."""
     text = run_harness("doctor", cwd=home).stdout
-    assert all(word in text for word in ("packages", "plugins", "device", "store", "data"))
+    assert all(word in text for word in ("packages", "plugins", "device", "kernels", "store", "data"))
 
 
 def test_plugin_that_cannot_be_imported(tmp_path: Path) -> None:

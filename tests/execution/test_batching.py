@@ -11,12 +11,12 @@ import torch
 
 from conftest import RECIPE, Lab, stop_after
 from harness.api.task import Task
-from harness.errors import Interrupted
+from harness.errors import DeviceBroken, Interrupted
 from harness.execution.siblings import SiblingPolicy, TrainTogether
 from harness.plan.graph import Graph
 from harness.results.rows import read_rows
 from harness.store import Store
-from harness.telemetry.events import OutOfMemory, SiblingsSeparated
+from harness.telemetry.events import OutOfMemory, SiblingsSeparated, TrainingStepped
 from harness.training.cuda_graph import CapturePolicy
 from harness.training.loop import train_together
 
@@ -105,6 +105,7 @@ def test_siblings_side_by_side(graph_of: GraphOf, lab: Lab, alone: dict[str, Any
     lab.run(graph, siblings=SiblingPolicy(always, counting(sizes)))
     assert equal(outcome(lab, graph), alone)
     assert max(sizes) == 3
+    assert max(event.siblings for event in lab.events if isinstance(event, TrainingStepped)) == 3
     started = lab.trainings_started()
     assert len(started) == len(set(started)) == sum(task.kind == "train" for task in graph.tasks.values())
 
@@ -187,3 +188,13 @@ def test_two_runs_on_one_store(graph_of: GraphOf, lab: Lab, alone: dict[str, Any
     assert equal(outcome(lab, graph), alone)
     started = [*lab.trainings_started(), *other.trainings_started()]
     assert len(started) == len(set(started))
+
+
+def test_device_that_breaks_while_siblings_train(graph_of: GraphOf, lab: Lab) -> None:
+    """They are neither tried in halves nor one by one: this process can do no more of them."""
+    error = RuntimeError("CUDA error: an illegal memory access was encountered\nFor debugging consider")
+    sizes: list[int] = []
+    with pytest.raises(DeviceBroken, match=r"^CUDA error: an illegal memory access was encountered$"):
+        lab.run(graph_of(methods=["deep"]), siblings=SiblingPolicy(always, failing_above(1, error, sizes)))
+    assert sizes == []
+    assert not any(isinstance(event, OutOfMemory | SiblingsSeparated) for event in lab.events)

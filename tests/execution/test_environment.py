@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def test_environment_of_toys(tmp_path: Path) -> None:
 def test_data_of_another_fingerprint_is_refused(tmp_path: Path) -> None:
     """The error says that the data set is not the one of the task."""
     spec = Setting(toys.Blobs(), toys.Perceptron(), Recipe()).spec
-    other = spec.model_copy(update={"dataset": {**spec.dataset, "fingerprint": "blobs-0"}})
+    other = replace(spec, dataset={**spec.dataset, "fingerprint": "blobs-0"})
     with pytest.raises(UserError, match="data set 'blobs' is not the one the task was made for: its fingerprint differs"):
         TaskEnvironment(toys.catalogue(), other, tmp_path, torch.device("cpu"))
 

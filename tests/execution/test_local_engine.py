@@ -9,8 +9,6 @@ import sys
 
 import pytest
 
-from harness.execution.engines.cpu_count import count_cpus
-from harness.execution.engines.local import default_workers
 from harness.execution.engines.worker_process import worker_environment
 
 TEN_BLOCKS = """
@@ -46,9 +44,3 @@ def test_variables_that_the_user_has_set(monkeypatch: pytest.MonkeyPatch) -> Non
     assert environment["OMP_NUM_THREADS"] == "2"
     assert environment["MALLOC_TRIM_THRESHOLD_"] == "131072"
     assert int(environment["MALLOC_MMAP_THRESHOLD_"]) >= 2**30
-
-
-@pytest.mark.parametrize(("device", "workers"), [("cuda:1", 1), ("cpu", count_cpus().usable)])
-def test_default_number_of_workers(device: str, workers: int) -> None:
-    """A single CUDA device has a single worker, however many cores there are."""
-    assert default_workers(device) == workers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from harness.execution.context import RunContext
 from harness.execution.tasks.resources import TaskResources
 from harness.execution.tasks.train import TrainTaskRun, train
 from harness.plan.graph import Graph
-from harness.telemetry.events import EpochEnded, Event, ObjectQuarantined, TrainingStarted
+from harness.telemetry.events import EpochEnded, Event, ObjectQuarantined, TrainingStarted, TrainingStepped
 
 GraphOf = Callable[..., Graph]
 STEPS = 6  # steps per epoch: 96 images in batches of 16
@@ -86,6 +87,31 @@ def test_training_that_is_stopped_within_an_epoch(graph_of: GraphOf, lab: Lab) -
     assert list(lab.store.saved_steps(spec_of(task).trajectory_key)) == []
 
 
+def test_record_of_how_steps_were_taken(graph_of: GraphOf, lab: Lab) -> None:
+    """The stored object says it for every process that continued the training, and so does an event of each."""
+    [task] = trainings(graph_of(members=1, methods=["deep"], metrics=["ensemble_accuracy"]))
+    with pytest.raises(Interrupted):
+        train(task, spec_of(task), resources(lab, stop_after(STEPS)))
+    train(task, spec_of(task), resources(lab))
+    facts = {"manner": "eager", "siblings": 1, "precision": "fp32", "tf32": False, "fallback": "", "device": "cpu"}
+    segments = [{"epoch": epoch, **facts, "torch": torch.__version__} for epoch in (0.0, 1.0)]
+    assert lab.store.meta(task.key)["stepping"] == segments
+    told = [event for event in lab.events if isinstance(event, TrainingStepped)]
+    assert [event.task for event in told] == [task.key, task.key]
+    assert {name: getattr(told[0], name) for name in facts} == facts
+
+
+def test_record_of_the_steps_of_a_fork(graph_of: GraphOf, lab: Lab) -> None:
+    """It begins at the fork, as its history does."""
+    graph = graph_of(members=2, methods=[{"constrained": {"fork_epoch": 1}}], metrics=["ensemble_accuracy"])
+    for task in trainings(graph):
+        train(task, spec_of(task), resources(lab))
+    for task in trainings(graph):
+        begins = 0.0 if spec_of(task).trajectory.start is None else 1.0
+        segments = lab.store.meta(task.key)["stepping"]
+        assert segments[0]["epoch"] == begins
+
+
 def test_states_that_are_saved(graph_of: GraphOf, lab: Lab) -> None:
     """With `save_every=0` the state is saved at the end of each epoch except the last one, whose checkpoint replaces it."""
     [task] = trainings(graph_of(members=1, methods=["deep"], metrics=["ensemble_accuracy"]))
@@ -136,7 +162,7 @@ def test_start_of_a_fork_with_a_fresh_optimizer(graph_of: GraphOf, lab: Lab) -> 
     train(trunk, spec_of(trunk), resources(lab))
     fork = next(task for task in forks if spec_of(task).trajectory.start is not None)
     spec = spec_of(fork)
-    fresh = spec.model_copy(update={"trajectory": spec.trajectory.model_copy(update={"fresh_optimizer": True})})
+    fresh = replace(spec, trajectory=replace(spec.trajectory, fresh_optimizer=True))
     run = TrainTaskRun(fork, fresh, resources(lab))
     assert (run.start.step, run.start.memory, run.start.optimizer_steps) == (STEPS, {}, 0)
     assert equal(run.start.weights, weights(lab, trunk))

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from harness.api.task import Outcome
-from harness.execution.worker_messages import Message, Refusal, message_json, parse_message
+from harness.execution.worker_messages import BrokenDevice, Message, Refusal, message_json, parse_message
 from harness.telemetry.events import TaskStarted, WorkerReady
 
 MESSAGES = [
@@ -15,6 +15,7 @@ MESSAGES = [
     Outcome("k", "damaged", "no", damaged="p"),
     Refusal("code_refused", "another torch"),
     Refusal("store_refused", "no space left"),
+    BrokenDevice("CUDA error: unspecified launch failure", by_code=False),
     TaskStarted(task="k", kind="train"),
     WorkerReady(process=12),
 ]

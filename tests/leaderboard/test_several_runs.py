@@ -20,6 +20,12 @@ def test_rows_of_two_folders():
     assert entry_of(found, "mine").best
 
 
+def test_rows_without_a_frame():
+    """A list of rows makes the same board as their DataFrame."""
+    rows = [*seed_rows("deep", 94.0, math.nan), *seed_rows("mine", 95.0, None)]
+    assert render(board({"runs/a": rows}), "json") == render(board({"runs/a": frame(rows)}), "json")
+
+
 def test_same_rows_in_two_folders():
     """Equal rows count once."""
     rows = seed_rows("deep", 94.0, math.nan)

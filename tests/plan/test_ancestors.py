@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from harness.plan.ancestors import ancestors
+import graphlib
+import random
+
+from harness.plan.ancestors import ancestors, parents_first
 
 PARENTS = {"member": ["fork", "teacher"], "fork": ["trunk"], "teacher": ["trunk"], "trunk": [], "other": ["trunk"]}
 
@@ -29,3 +32,21 @@ def test_node_without_parents() -> None:
 def test_long_chain() -> None:
     """A chain longer than Python's recursion limit is searched."""
     assert list(ancestors([100_000], lambda number: range(max(number - 1, 0), number))) == list(range(100_000, -1, -1))
+
+
+def test_parents_come_first() -> None:
+    """Every node stands once, after its parents."""
+    order = parents_first(PARENTS)
+    assert sorted(order) == sorted(PARENTS)
+    for node, parents in PARENTS.items():
+        assert all(order.index(parent) < order.index(node) for parent in parents)
+
+
+def test_order_is_that_of_the_standard_library() -> None:
+    """Keys of tasks and their order in a plan do not depend on who sorts, also for parents that are named twice."""
+    draw = random.Random(0)
+    for _ in range(200):
+        parents = {node: draw.choices(range(node), k=draw.randrange(4)) if node else [] for node in range(30)}
+        shuffled = draw.sample(sorted(parents), 20)
+        graph = {node: parents[node] for node in shuffled}
+        assert parents_first(graph) == list(graphlib.TopologicalSorter(graph).static_order())

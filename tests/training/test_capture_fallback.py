@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -29,7 +31,7 @@ def make(trainers: Sequence[Trainer], steps: int, *policies: CapturePolicy) -> S
     """Return the step function of siblings with some steps ahead."""
     states = [trainer.state for trainer in trainers]
     inputs = [trainer.next_inputs() for trainer in trainers]
-    return make_step_function(states, inputs, steps, Stopwatch(), *policies)
+    return make_step_function(states, inputs, steps, Stopwatch(), *policies)[0]
 
 
 class RefusedGraphs(RecordedGraphs):
@@ -98,14 +100,18 @@ def test_harness_eager_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("members", [1, 2])
 def test_steps_that_cannot_be_captured_are_eager(members: int) -> None:
-    """Every attempt that fails is a warning with its error."""
+    """Every attempt that fails is part of the reason, with its error; without a callback for it, the reason is a warning."""
     graphs = RefusedGraphs(RuntimeError("no graphs today"))
-    trainers = started(Family("perceptron", Recipe(batch_size=16)), members)
-    with (
-        pytest.warns(RuntimeWarning, match="steps are not compiled and captured: RuntimeError: no graphs today"),
-        pytest.warns(RuntimeWarning, match="steps are not captured: RuntimeError: no graphs today"),
-    ):
-        assert isinstance(make(trainers, 10**6, policy(graphs, compile_from=0)), EagerStep)
+    family = Family("perceptron", Recipe(epochs=1, batch_size=16))
+    reason = r"not compiled: RuntimeError: no graphs today \(.*\); not captured: RuntimeError: no graphs today"
+    found = []
+    for options in ({"on_stepping": found.append}, {}):
+        trainers, starts = zip(*map(family.sibling, range(members)), strict=True)
+        warns = pytest.warns(RuntimeWarning, match=f"steps are eager: {reason}")
+        with nullcontext() if options else warns:
+            train_together(trainers, starts, 1, capture_policy=policy(graphs, compile_from=0), **options)
+    assert found[0].manner == "eager"
+    assert re.match(reason, found[0].fallback)
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["torch", "cudnn"])

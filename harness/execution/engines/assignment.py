@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.api.task import Task
+from harness.execution.engines.device_slots import DeviceSlots
 from harness.execution.engines.pooled_worker import PooledWorker
 
 
@@ -30,11 +31,15 @@ class PoolPolicy:
 
 
 class Assignment:
-    """The groups that wait for a worker, and the workers. `start` starts a worker with a number."""
+    """The groups that wait for a worker, and the workers.
 
-    def __init__(self, policy: PoolPolicy, start: Callable[[int], PooledWorker]) -> None:
+    `slots` has the devices of the workers by their numbers, those that are left out included. `start` starts a worker.
+    """
+
+    def __init__(self, policy: PoolPolicy, slots: DeviceSlots, start: Callable[[int], PooledWorker]) -> None:
         self.workers: list[PooledWorker] = []
         self._policy = policy
+        self._slots = slots
         self._start = start
         self._waiting: deque[Sequence[Task]] = deque()
         self._retries: deque[Task] = deque()  # tasks to retry while no other worker is busy
@@ -43,8 +48,8 @@ class Assignment:
     @property
     def has_capacity(self) -> bool:
         """Whether there is a worker, or can be one, for another group."""
-        busy = sum(bool(worker.tasks) for worker in self.workers)
-        return not self._retry_is_running and len(self._waiting) + busy < self._policy.limit
+        busy = sum(bool(worker.tasks) and self._slots.is_usable(worker.index) for worker in self.workers)
+        return not self._retry_is_running and len(self._waiting) + busy < self._slots.limit
 
     @property
     def has_retries(self) -> bool:
@@ -93,8 +98,9 @@ class Assignment:
     def _start_workers(self, wanted: int) -> None:
         """Start workers until as many are starting as are wanted, or the limit is reached."""
         starting = sum(worker.starting for worker in self.workers)
-        while starting < wanted and len(self.workers) < self._policy.limit:
-            used = {worker.index for worker in self.workers}
-            index = min(set(range(self._policy.limit)) - used)
+        while starting < wanted:
+            index = self._slots.free({worker.index for worker in self.workers})
+            if index is None:
+                return
             self.workers.append(self._start(index))
             starting += 1

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from harness.api.task import Outcome
 from harness.errors import HarnessError
-from harness.execution.worker_messages import Refusal
+from harness.execution.worker_messages import BrokenDevice, Refusal
 from harness.telemetry.events import Event
 
 
@@ -40,7 +40,7 @@ class Exit:
     log: str = "what it said stands above"
 
 
-Delivery: TypeAlias = Event | Outcome | Refusal | Exit | HarnessError
+Delivery: TypeAlias = Event | Outcome | Refusal | BrokenDevice | Exit | HarnessError
 """What a launcher delivers about a worker: its messages, at last an `Exit`, or an error that ends the run."""
 
 Deliver: TypeAlias = Callable[[Delivery], None]
@@ -85,6 +85,13 @@ class Launcher(ABC):
 
         Raise `HarnessError` if no worker can be started.
         """
+
+    def device(self, index: int) -> str:
+        """Return the device of the workers with a number, as `cuda:1`, if several workers may have it in turn; else "".
+
+        A device that keeps failing is left out.
+        """
+        return ""
 
     def close(self) -> None:  # noqa: B027 - most launchers have nothing to release
         """Release what the launcher holds. Called once, after all workers have ended."""

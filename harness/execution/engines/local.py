@@ -1,8 +1,8 @@
 """The default engine: worker processes on this machine, or this process alone.
 
 On the CPU there is one worker per core, within a container's CPU quota, and one thread per task: small networks gain little
-from a second thread, and several siblings run at once. On CUDA there is one worker per device. Results do not depend on the
-number of workers.
+from a second thread, and several siblings run at once. On CUDA there is one worker process per device, and a process whose
+device fails is replaced. Results do not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from pydantic import Field
 from harness.api import options
 from harness.api.engine import EngineContext
 from harness.api.task import Outcome, Task
+from harness.execution.device import resolve_device, worker_devices
+from harness.execution.device_inventory import DeviceInventory, TorchDevices
 from harness.execution.engines.assignment import PoolPolicy
 from harness.execution.engines.cpu_count import count_cpus
-from harness.execution.engines.cuda_devices import count_cuda_devices
 from harness.execution.engines.pool_engine import Backend, PoolEngine
 from harness.execution.engines.worker_pool import WorkerPool
 from harness.execution.engines.worker_process import ProcessLauncher
@@ -25,7 +26,7 @@ from harness.telemetry.events import EngineOpened
 
 
 class LocalEngine(PoolEngine):
-    """Runs tasks on this machine: in this process with one worker, else in `harness worker` processes."""
+    """Runs tasks on this machine: in this process with one worker on the CPU, else in `harness worker` processes."""
 
     name, version = "local", 1
 
@@ -48,14 +49,13 @@ class LocalEngine(PoolEngine):
         """Choose between this process and worker processes. Worker processes are started when there are tasks for them.
 
         The choice depends on the options and the machine only, not on the pending tasks: a resumed run computes in the same way
-        as the first one.
+        as the first one. A task in this process cannot be ended by a timeout, nor can this process continue on a CUDA device
+        after an error that destroys its context: these need worker processes.
         """
-        from harness.execution.device import resolve_device
-
         device = resolve_device(context.device)
         timeout = self.options.task_timeout
         workers = self.options.workers or default_workers(device)
-        in_process = workers == 1 and timeout is None  # a task in this process cannot be ended by a timeout
+        in_process = workers == 1 and timeout is None and device == "cpu"
         context.emit(
             EngineOpened(
                 engine=self.name,
@@ -67,8 +67,8 @@ class LocalEngine(PoolEngine):
         )
         if in_process:
             return _InProcess(context)
-        policy = PoolPolicy(workers, whole_groups=device.startswith("cuda"), task_timeout=timeout)
-        return WorkerPool(context, ProcessLauncher(context, device), policy)
+        policy = PoolPolicy(workers, whole_groups=device != "cpu", task_timeout=timeout)
+        return WorkerPool(context, ProcessLauncher(context, worker_devices(device, workers)), policy)
 
 
 class _InProcess:
@@ -92,18 +92,20 @@ class _InProcess:
         pass
 
 
-def default_workers(device: str) -> int:
+def default_workers(device: str, inventory: DeviceInventory | None = None) -> int:
     """Return one worker per CUDA device, one for a single CUDA device (`cuda:1`), else one per usable core."""
-    if device == "cuda":
-        return count_cuda_devices()
-    return 1 if device.startswith("cuda:") else count_cpus().usable
+    if device == "cpu":
+        return count_cpus().usable
+    inventory = inventory or TorchDevices()
+    return max(1, inventory.count()) if device == "cuda" else 1
 
 
 def _description(workers: int, in_process: bool, device: str, threads: int) -> str:
     """Return which processes do the tasks, and how siblings are trained."""
     where = "this process" if in_process else f"{workers} worker process{_plural(workers, 'es')}"
-    if device.startswith("cuda"):
-        return f"{where} on CUDA, siblings side by side on a device"
+    if device != "cpu":
+        devices = list(dict.fromkeys(worker_devices(device, workers)))
+        return f"{where} on {', '.join(devices)}, siblings side by side on a device"
     each = "" if in_process else " each"
     siblings = "one after another" if workers == 1 else "on a core each"
     return f"{where}, {threads} CPU thread{_plural(threads)}{each}, siblings {siblings}"

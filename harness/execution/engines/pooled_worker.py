@@ -11,7 +11,7 @@ from typing import TypeAlias
 from harness.api.task import Outcome, Task
 from harness.errors import HarnessError
 from harness.execution.engines.launcher import Delivery, Exit, Launcher
-from harness.execution.worker_messages import Refusal
+from harness.execution.worker_messages import BrokenDevice, Refusal
 from harness.telemetry.events import Event, TaskStarted, TaskWaiting, WorkerReady
 
 News: TypeAlias = Outcome | Refusal | Exit | HarnessError | WorkerReady
@@ -29,11 +29,14 @@ class FromWorker:
 class PooledWorker:
     """A worker and the tasks that it was given.
 
-    `index` is its number in the pool. `current` is the key of the task that it began last.
+    `index` is its number in the pool, `device` that of its launcher. `current` is the key of the task that it began last.
+    `broken` says why it can no longer use its device.
     """
 
     def __init__(self, index: int, launcher: Launcher, emit: Callable[[Event], None], inbox: queue.Queue[FromWorker]) -> None:
         self.index = index
+        self.device = launcher.device(index)
+        self.broken: BrokenDevice | None = None
         self.tasks: dict[str, Task] = {}
         self.current = ""
         self.ready = self.stopped = False
@@ -105,6 +108,8 @@ class PooledWorker:
         if isinstance(delivery, TaskStarted):
             self.current = delivery.task
             self._begun.add(delivery.task)
+        if isinstance(delivery, BrokenDevice):
+            self.broken = delivery
         if isinstance(delivery, Outcome | WorkerReady):
             self.idle_since = time.monotonic()
         if isinstance(delivery, Event):

@@ -1,14 +1,9 @@
-"""Assigns groups of tasks to workers, however these are started and reached.
-
-If a worker ends during a task (a plugin exits, a crash, the out-of-memory killer), the task is tried once more. If that fails
-too, only this task fails. Tasks that the worker had not begun are requeued. So are all tasks of a worker that had to leave.
-"""
+"""Gives groups of tasks to workers, however these are started and reached, and returns the outcomes."""
 
 from __future__ import annotations
 
 import queue
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,10 +11,12 @@ from harness.api.engine import EngineContext
 from harness.api.task import Outcome, Task
 from harness.errors import HarnessError, Interrupted, StoreError
 from harness.execution.engines.assignment import Assignment, PoolPolicy
-from harness.execution.engines.launcher import Exit, ExitCause, Launcher
+from harness.execution.engines.device_slots import DeviceSlots
+from harness.execution.engines.launcher import Exit, Launcher
 from harness.execution.engines.pooled_worker import FromWorker, PooledWorker
+from harness.execution.engines.worker_exits import WorkerExits
 from harness.execution.worker_messages import Refusal
-from harness.telemetry.events import RunWarning, TaskRetried, WorkerReady
+from harness.telemetry.events import WorkerReady
 
 GRACE_SECONDS = 60.0
 """Time for a worker to save its trainings after it was asked to stop; then it is killed."""
@@ -37,10 +34,10 @@ class WorkerPool:
         self._context = context
         self._launcher = launcher
         self._policy = policy
-        self._assignment = Assignment(policy, self._start_worker)
+        slots = DeviceSlots([launcher.device(index) for index in range(policy.limit)])
+        self._assignment = Assignment(policy, slots, self._start_worker)
+        self._exits = WorkerExits(self._assignment, slots, policy.start_attempts, context.emit)
         self._inbox: queue.Queue[FromWorker] = queue.Queue()
-        self._exits: Counter[str] = Counter()  # number of workers that ended during a task, by its key
-        self._failed_starts = 0  # in a row
         self._open = 0
 
     @property
@@ -84,11 +81,11 @@ class WorkerPool:
             raise error(news.message)
         if isinstance(news, WorkerReady):
             worker.ready = True
-            self._failed_starts = 0
+            self._exits.note_start()
             return []
         if isinstance(news, Exit):
             self._assignment.workers.remove(worker)
-            return self._handle_exit(worker, news)
+            return self._exits.handle(worker, news)
         return self._handle_outcome(worker, news)
 
     def _handle_outcome(self, worker: PooledWorker, outcome: Outcome) -> list[Outcome]:
@@ -102,49 +99,6 @@ class WorkerPool:
         if outcome.status == "failed" and worker.place:
             outcome = replace(outcome, message=f"{outcome.message} ({worker.place})")
         return [outcome]
-
-    def _handle_exit(self, worker: PooledWorker, end: Exit) -> list[Outcome]:
-        """Requeue the tasks of a worker that has ended."""
-        if not worker.stopped and end.cause is ExitCause.STOPPED and (worker.tasks or not worker.ready):
-            raise Interrupted
-        if worker.starting:
-            self._handle_failed_start(end)
-        begun = worker.begun
-        not_begun = [task for task in worker.tasks.values() if task not in begun]
-        worker.tasks.clear()
-        self._assignment.requeue(not_begun)
-        reason = f"its worker process ended with {end.reason}"
-        if end.cause is ExitCause.LEFT:
-            self._continue_elsewhere(begun, reason)
-            return []
-        return self._try_again(begun, reason)
-
-    def _handle_failed_start(self, end: Exit) -> None:
-        """Start another worker, unless too many in a row have ended before they were ready."""
-        self._failed_starts += 1
-        message = f"a worker process did not start: {end.reason}; {end.log}"
-        if self._failed_starts >= self._policy.start_attempts:
-            raise HarnessError(message)
-        self._context.emit(RunWarning(message=f"{message}; another one is started"))
-
-    def _continue_elsewhere(self, begun: Sequence[Task], reason: str) -> None:
-        self._assignment.requeue(begun)
-        message = f"{reason} before it was done; another worker goes on"
-        for task in begun:
-            self._context.emit(TaskRetried(task=task.key, kind=task.kind, message=message))
-
-    def _try_again(self, begun: Sequence[Task], reason: str) -> list[Outcome]:
-        """Queue each task once more: alone, since it may be the cause of its worker's end. Return those that fail now."""
-        failed = []
-        for task in begun:
-            self._exits[task.key] += 1
-            if self._exits[task.key] > 1:
-                failed.append(Outcome(task.key, "failed", f"{reason} before it was done, twice"))
-                continue
-            message = f"{reason} before it was done; tried once more, alone"
-            self._context.emit(TaskRetried(task=task.key, kind=task.kind, message=message))
-            self._assignment.retry(task)
-        return failed
 
     def _check_timeouts(self) -> list[Outcome]:
         """Kill workers that sent no message for longer than the timeout; their current tasks fail."""

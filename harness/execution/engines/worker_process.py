@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 from harness.api.engine import EngineContext
 from harness.errors import HarnessError
-from harness.execution.engines.cuda_devices import count_cuda_devices
 from harness.execution.engines.launcher import Deliver, Exit, ExitCause, Launcher, WorkerHandle
 from harness.execution.stop_signals import asked_to_stop, ended_by_stop_signal
 from harness.execution.worker_messages import parse_message
@@ -52,18 +51,19 @@ def worker_command(context: EngineContext, device: str) -> list[str]:
 
 
 class ProcessLauncher(Launcher):
-    """Starts worker processes. On CUDA they are spread over the devices by their indices."""
+    """Starts worker processes. `devices` are theirs, by their numbers."""
 
-    def __init__(self, context: EngineContext, device: str) -> None:
+    def __init__(self, context: EngineContext, devices: Sequence[str]) -> None:
         self._context = context
-        self._device = device
+        self._devices = devices
 
     def launch(self, index: int, deliver: Deliver) -> WorkerHandle:
         """Start a worker process."""
-        device = self._device
-        if device == "cuda":
-            device = f"cuda:{index % count_cuda_devices()}"
-        return WorkerProcess(self._context, device, deliver)
+        return WorkerProcess(self._context, self._devices[index], deliver)
+
+    def device(self, index: int) -> str:
+        """Return the device of a worker."""
+        return self._devices[index]
 
 
 class WorkerProcess(WorkerHandle):

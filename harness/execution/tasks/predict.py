@@ -10,6 +10,7 @@ from harness.errors import attribute_errors
 from harness.execution.plugin_results import check_logits
 from harness.execution.tasks.resources import TaskResources
 from harness.networks.evaluation import predict as predict_logits
+from harness.networks.host_copy import to_host
 
 
 def predict(task: Task, spec: PredictSpec, resources: TaskResources) -> None:
@@ -20,7 +21,7 @@ def predict(task: Task, spec: PredictSpec, resources: TaskResources) -> None:
     with resources.watch("store"):
         network.load(resources.tensors(spec.location))
     with attribute_errors(environment.architecture_label, "forward"):
-        logits = predict_logits(network, environment.test_images).cpu()
+        logits = to_host(predict_logits(network, environment.test_images))
     shape = (len(environment.test), environment.num_classes)
     check_logits(environment.architecture_label, logits, shape, "on the test images")
     resources.put(task, began, {"logits": {"logits": logits}}, {"examples": len(logits)})

@@ -13,7 +13,7 @@ from harness.api.ensemble import EvaluatedEnsemble
 from harness.api.specs import MeasureSpec, SettingSpec, WeightsLocation
 from harness.api.task import Task, canonical_json
 from harness.execution.context import RunContext
-from harness.execution.device import resolve_device
+from harness.execution.device import resolve_device, worker_devices
 from harness.execution.environment import TaskEnvironment
 from harness.networks.flat_network import StateDict
 from harness.store import Store
@@ -31,12 +31,14 @@ class TaskResources:
         self.catalogue = context.catalogue
         self.watch = context.watch
         self.store = Store(context.store)
-        self.device = torch.device(resolve_device(context.device))
+        self.device = torch.device(worker_devices(resolve_device(context.device), 1)[0])
         self._environment: tuple[str, TaskEnvironment] | None = None
         self._ensemble: tuple[EnsembleId, EvaluatedEnsemble] | None = None
 
     def environment(self, setting: SettingSpec) -> TaskEnvironment:
-        """Return the environment of a setting. Consecutive tasks of one setting share it."""
+        """Return the environment of a setting, on the current device. Consecutive tasks of one setting share it."""
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # Triton and many plugins use the current device
         name = canonical_json(setting.to_json())
         if self._environment is None or self._environment[0] != name:
             self.forget_environment()  # frees its memory before the next one needs it

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,9 +20,10 @@ from harness.execution.plugin_calls import build_module, make_architecture, make
 from harness.execution.tasks.resources import TaskResources
 from harness.networks.flat_network import FlatNetwork, StateDict
 from harness.registry.catalogue import Catalogue
-from harness.telemetry.events import EpochEnded, ObjectQuarantined, TrainingStarted
+from harness.telemetry.events import EpochEnded, ObjectQuarantined, TrainingStarted, TrainingStepped
 from harness.training.loop import EpochRecord, Point, Rules, Trainer, record_json
 from harness.training.schedule import learning_rate
+from harness.training.stepping import Stepping
 
 _OPTIMIZER = "optimizer-"  # prefix of the names of parts with optimizer state
 
@@ -38,6 +41,7 @@ class TrainTaskRun:
         self._began = self._last_save = time.monotonic()
         self._environment = resources.environment(spec.setting)
         self._steps_per_epoch = self._environment.recipe.steps_per_epoch(len(self._environment.train))
+        self._segments: list[Any] = []  # JSON: how the steps were taken, by each process that continued the training
         self.trainer = self._trainer()
         with self._watch("store"):
             self.start = self._saved_state() or self._first_point(self.trainer.network)
@@ -64,6 +68,12 @@ class TrainTaskRun:
                 threads=torch.get_num_threads(),
             )
         )
+
+    def record_stepping(self, stepping: Stepping) -> None:
+        """Report how the steps are taken from the start on, and keep it for the stored object."""
+        facts = {**asdict(stepping), "device": device_name(self._environment.device)}
+        self._segments.append({"epoch": self.start.step / self._steps_per_epoch, **facts, "torch": torch.__version__})
+        self._resources.context.emit(TrainingStepped(task=self.task.key, kind=self.task.kind, **facts))
 
     def after_epoch(self, record: EpochRecord, point: Callable[[], Point]) -> None:
         """Report an epoch; save the training's state if the last save was too long ago."""
@@ -92,7 +102,7 @@ class TrainTaskRun:
         self._environment.check_stored(self.trainer.network, end.weights)
         trajectory = self._spec.trajectory_key
         history = [record_json(record) for record in end.history]
-        facts = {"optimizer_steps": end.optimizer_steps, "history": history}
+        facts = {"optimizer_steps": end.optimizer_steps, "history": history, "stepping": self._segments}
         with self._watch("store"):
             self._store.note_epoch(
                 trajectory, self.until, self.task.key
@@ -126,6 +136,7 @@ class TrainTaskRun:
         history: tuple[EpochRecord, ...] = ()
         if start.own:
             history = tuple(EpochRecord(**record) for record in meta.get("history", ()))
+            self._segments = list(meta.get("stepping", ()))
         return Point(step, weights, memory, meta["optimizer_steps"], history=history)
 
     def _saved_state(self) -> Point | None:
@@ -140,6 +151,7 @@ class TrainTaskRun:
             except DamagedObject as error:
                 self._report_damage(self._store.quarantine_training_state(trajectory, step), f"step {step}: {error.reason}")
                 continue
+            self._segments = list(meta.get("stepping", ()))
             return Point(
                 step,
                 parts["weights"],
@@ -163,6 +175,7 @@ class TrainTaskRun:
             "loss_sum": point.loss_sum.hex(),
             "correct": point.correct,
             "history": [record_json(record) for record in point.history],
+            "stepping": self._segments,
         }
         with self._watch("store"):
             self._store.save_training_state(self._spec.trajectory_key, point.step, meta, _parts(point))
@@ -181,6 +194,11 @@ def train_side_by_side(runs: Sequence[TrainTaskRun], resources: TaskResources) -
     """Train siblings that start from the same step; return the point that each reached, or why it failed."""
     for run in runs:
         run.begin()
+
+    def record_stepping(stepping: Stepping) -> None:
+        for run in runs:
+            run.record_stepping(stepping)
+
     return resources.context.siblings.train(
         [run.trainer for run in runs],
         [run.start for run in runs],
@@ -188,6 +206,7 @@ def train_side_by_side(runs: Sequence[TrainTaskRun], resources: TaskResources) -
         stopping=resources.context.stopping,
         after_epoch=[run.after_epoch for run in runs],
         watch=resources.watch,
+        on_stepping=record_stepping,
     )
 
 
@@ -198,6 +217,11 @@ def teacher_network(catalogue: Catalogue, setting: SettingSpec, environment: Tas
     network = FlatNetwork(build_module(architecture, label, environment.dataset, 0), environment.device)
     network.module.eval()
     return network
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a device: that of the GPU, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _optimizer_state(parts: Mapping[str, StateDict]) -> dict[str, StateDict]:

@@ -1,0 +1,8 @@
+"""Kernels for GPUs, and the choice between them and PyTorch's operations. Knows nothing of networks. Imports torch when called.
+
+An architecture asks `layer_norm` for the result and does without where it is None.
+"""
+
+from harness.kernels.selection import describe, enabled, is_enabled, layer_norm
+
+__all__ = ["describe", "enabled", "is_enabled", "layer_norm"]
