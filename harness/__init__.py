@@ -24,6 +24,7 @@ from harness.api.setting import Setting
 from harness.api.task import Outcome, Task
 from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
 from harness.errors import DataError, HarnessError, PluginError, TaskFailed, UserError
+from harness.execution.engines import interface as engines
 from harness.registry.hookspecs import hookimpl
 from harness.runs.member import Member
 from harness.runs.python import run
@@ -70,6 +71,7 @@ __all__ = [
     "UserError",
     "Weights",
     "drawing",
+    "engines",
     "events",
     "hookimpl",
     "kernels",

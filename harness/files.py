@@ -64,6 +64,18 @@ def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
         os.close(descriptor)
 
 
+def append(path: Path, data: bytes) -> None:
+    """Add data to an existing file, without syncing it. On a network file system others see it when they open the file again.
+
+    Raise `OSError`; then the data may be there in part.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | _BINARY)
+    try:
+        _write_all(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
 def _write_into(path: Path, data: bytes) -> None:
     """Write to an existing device or pipe."""
     descriptor = os.open(path, os.O_WRONLY | _BINARY)
@@ -145,6 +157,16 @@ def read(path: Path, at_most: int) -> bytes:
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > at_most:
             raise OSError(errno.EBADMSG, f"not a file of at most {at_most} bytes")
         return file.read(facts.st_size)
+
+
+def read_from(path: Path, offset: int, at_most: int) -> bytes:
+    """Return up to `at_most` bytes of a file from an offset on. The file is opened anew. Raise `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY | _BINARY)
+    try:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, at_most)
+    finally:
+        os.close(descriptor)
 
 
 def size(path: Path) -> int:

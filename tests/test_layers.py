@@ -112,8 +112,8 @@ NAMED_ON_PURPOSE = {
 }
 """By file or folder of the core: why its strings name plugins, and which ones."""
 
-CORE_WORDS = {"members", "teacher"}
-"""Options of plugins that are also terms of the core: a benchmark's `members`, an objective's `teacher`."""
+CORE_WORDS = {"members", "teacher", "task_timeout"}
+"""Options of plugins that are also terms of the core: `members`, an objective's `teacher`, `task_timeout` of `harness run`."""
 
 
 def strings(path: Path) -> Iterator[str]:

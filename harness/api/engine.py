@@ -16,7 +16,8 @@ from harness.telemetry.events import Event
 class EngineContext:
     """What an engine needs to run tasks.
 
-    `store` and `data` are the store's folder and the data root. `device` is `cpu`, `cuda` or `cuda:INDEX`.
+    `store` and `data` are the store's folder and the data root. `folder` is that of the run; an engine's own files belong in
+    a folder of its name there. `device` is `cpu`, `cuda` or `cuda:INDEX`.
     `threads` is the number of CPU threads per task. It affects rounding, so it does not depend on the number of free
     cores.
 
@@ -28,6 +29,7 @@ class EngineContext:
 
     store: Path
     data: Path
+    folder: Path
     device: str
     emit: Callable[[Event], None]
     stopping: Callable[[], bool]
@@ -40,7 +42,8 @@ class Engine(Plugin):
     """Runs ready tasks: in this process, in worker processes, or on other machines.
 
     The harness decides which tasks are ready and which are done. The engine decides where and when they run. It runs
-    a task with `EngineContext.run_here`, or with `harness worker --task KEY --store PATH`; both do the same.
+    a task with `EngineContext.run_here`, or with `harness worker --task KEY --store PATH`; both do the same. An engine
+    with workers is best a `harness.engines.PoolEngine`, which needs only a way to start and to reach them.
 
     A run calls `open`, then `submit` and `wait` repeatedly, then `close`. If a stored object turns out damaged, the
     run closes the engine, plans again, and opens the same engine again.
@@ -65,6 +68,13 @@ class Engine(Plugin):
         def close(self):
             pass
     """
+
+    def device_for(self, requested: str) -> str | None:
+        """Return the device of workers on other machines for `auto`, `cpu` or `cuda`; None if tasks are done on this machine.
+
+        On other machines nobody can say what `precision: auto` means on CUDA, so the benchmark must name the precision.
+        """
+        return None
 
     @abstractmethod
     def open(self, context: EngineContext) -> None:

@@ -218,8 +218,21 @@ class MeasureSpec(Spec):
     identity: dict[str, Any]
 
 
-TaskSpec: TypeAlias = CheckSpec | TrainSpec | DeriveSpec | PredictSpec | MeasureSpec
-Kind: TypeAlias = Literal["check", "train", "derive", "predict", "measure"]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeSpec(Spec):
+    """Tell what a worker sees, then wait for `seconds`. No benchmark has such a task: it tests an engine.
+
+    `token` makes the key unique. `lease` is a key; the worker tells whether it can get the lease on it.
+    """
+
+    kind: Literal["probe"] = "probe"
+    token: str
+    lease: str
+    seconds: float = 0.0
+
+
+TaskSpec: TypeAlias = CheckSpec | TrainSpec | DeriveSpec | PredictSpec | MeasureSpec | ProbeSpec
+Kind: TypeAlias = Literal["check", "train", "derive", "predict", "measure", "probe"]
 
 _TASK_SPEC: TypeAdapter[TaskSpec] = TypeAdapter(Annotated[TaskSpec, Field(discriminator="kind")])
 

@@ -15,13 +15,15 @@ from typing import IO, Any, NoReturn
 import click
 
 from harness.cli.arguments import data_option, json_option, open_catalogue, store_option
+from harness.cli.paths import UserPath
 from harness.errors import DeviceBroken, Interrupted, StoreError, UserError
 from harness.execution.code_version import CodeVersion, OtherCode, current_code_version, require_same_code
 from harness.execution.device import forbid_tf32_in_environment, parse_device
+from harness.execution.mailbox import WorkerMailbox
 from harness.execution.stopping import Stopper
 from harness.execution.worker_messages import BrokenDevice, Message, Refusal, message_json
 from harness.runs.places import data_folder, store_folder
-from harness.telemetry.events import PhasesMeasured, WorkerReady
+from harness.telemetry.events import PhasesMeasured, WorkerEnded, WorkerReady, WorkerStarted
 from harness.telemetry.stopwatch import Stopwatch
 from harness.text import single_line
 
@@ -31,6 +33,12 @@ _GRACE_SECONDS = 60.0  # time to save running trainings after the engine's proce
 @click.command()
 @click.option("--task", "tasks", metavar="KEY", multiple=True, help="A task's key; several make a group of siblings.")
 @click.option("--stdin", "from_stdin", is_flag=True, help="Read keys from standard input, a group on each line, until it ends.")
+@click.option(
+    "--mailbox", metavar="DIR", type=UserPath(), help="Take groups of tasks from a run, through a folder that it made."
+)
+@click.option(
+    "--run-timeout", default=120.0, show_default=True, help="With --mailbox: seconds without a sign of the run until the end."
+)
 @store_option
 @data_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:INDEX.")
@@ -41,6 +49,8 @@ _GRACE_SECONDS = 60.0  # time to save running trainings after the engine's proce
 def worker(
     tasks: tuple[str, ...],
     from_stdin: bool,
+    mailbox: Path | None,
+    run_timeout: float,
     store: Path | None,
     data: Path | None,
     device: str,
@@ -53,46 +63,89 @@ def worker(
 
     With --json, standard output is for events alone: what plugins print goes to standard error.
     """
-    if not tasks and not from_stdin:
+    if not tasks and not from_stdin and mailbox is None:
         raise UserError("no task given; name one with --task KEY, or send keys with --stdin")
     parse_device(device)
     forbid_tf32_in_environment()
-    lines, out = _private_streams() if as_json else (sys.stdin, sys.stdout)
-    with Stopper(quiet=from_stdin) as stopper:
-        emit = _emitter(out, as_json, stopper)
+    settings = _WorkerSettings(store_folder(store), data_folder(data), device, threads, run_code)
+    with Stopper(quiet=from_stdin or mailbox is not None) as stopper:
+        if mailbox is not None:
+            code = _serve_mailbox(WorkerMailbox(mailbox, stopper, run_timeout), settings, stopper)
+            sys.exit(code)
         if parent is not None:
             threading.Thread(target=_stop_with_parent, args=(parent, stopper), daemon=True).start()
-        groups = _groups(lines, stopper) if from_stdin else [list(tasks)]
-        settings = _WorkerSettings(store_folder(store), data_folder(data), device, threads, run_code)
-        try:
-            all_done = _do_groups(groups, settings, emit, stopper.stopping)
-        except Interrupted:
-            sys.exit(stopper.exit_code)
-        except OtherCode as error:
-            if not (as_json and from_stdin):
-                raise
-            emit(Refusal("code_refused", str(error)))  # the engine that listens tells the user
-            sys.exit(1)
-        except StoreError as error:
-            if not (as_json and from_stdin):
-                raise
-            emit(Refusal("store_refused", str(error)))  # the engine that listens tells the user
-            sys.exit(2)
-        except DeviceBroken as error:
-            if not (as_json and from_stdin):
-                raise
-            _report_broken_device(error, emit)
-    sys.exit(0 if all_done or from_stdin else 1)
+        lines, out = _private_streams() if as_json else (sys.stdin, sys.stdout)
+        emit = _emitter(_stream_writer(out), as_json, stopper)
+        if from_stdin:
+            channel = _Channel(_groups(lines, stopper), emit, served=True, heard=as_json)
+        else:
+            channel = _Channel([list(tasks)], emit, served=False, heard=False)
+        sys.exit(_exit_code(channel, settings, stopper))
 
 
-def _report_broken_device(error: DeviceBroken, emit: Callable[[Message], None]) -> NoReturn:
+@dataclass(frozen=True)
+class _Channel:
+    """Where groups of keys come from and where messages go.
+
+    `served` groups come from an engine, which counts the outcomes; a `heard` worker tells it why it refuses to work. `close`
+    reports the exit code.
+    """
+
+    groups: Iterable[list[str]]
+    emit: Callable[[Message], None]
+    served: bool
+    heard: bool
+    close: Callable[[int], None] = lambda code: None
+
+
+def _serve_mailbox(mailbox: WorkerMailbox, settings: _WorkerSettings, stopper: Stopper) -> int:
+    """Do what a run orders through a mailbox; return the exit code, which the run is told, too."""
+    emit = _emitter(mailbox.write, True, stopper)
+    emit(WorkerStarted(process=os.getpid()))
+
+    def close(code: int) -> None:
+        emit(WorkerEnded(process=os.getpid(), code=code))
+
+    code = 1
+    try:
+        code = _exit_code(_Channel(mailbox.groups(), emit, served=True, heard=True, close=close), settings, stopper)
+        return code
+    finally:
+        close(code)
+
+
+def _exit_code(channel: _Channel, settings: _WorkerSettings, stopper: Stopper) -> int:
+    """Do groups of tasks; return the exit code."""
+    try:
+        all_done = _do_groups(channel.groups, settings, channel.emit, stopper.stopping)
+        return 0 if all_done or channel.served else 1
+    except Interrupted:
+        return stopper.exit_code
+    except OtherCode as error:
+        if not channel.heard:
+            raise
+        channel.emit(Refusal("code_refused", str(error)))
+        return 1
+    except StoreError as error:
+        if not channel.heard:
+            raise
+        channel.emit(Refusal("store_refused", str(error)))
+        return 2
+    except DeviceBroken as error:
+        if not channel.heard:
+            raise
+        _leave_broken_device(error, channel)
+
+
+def _leave_broken_device(error: DeviceBroken, channel: _Channel) -> NoReturn:
     """Report to the engine that the device cannot be used any more, and exit without the destructors of its objects.
 
     They call CUDA, and after such an error they may abort the process or hang.
     """
     from harness.execution.device_errors import is_by_code
 
-    emit(BrokenDevice(single_line(str(error)), is_by_code(error)))
+    channel.emit(BrokenDevice(single_line(str(error)), is_by_code(error)))
+    channel.close(1)
     os._exit(1)
 
 
@@ -151,8 +204,18 @@ def _private_streams() -> tuple[IO[str], IO[str]]:
     return os.fdopen(lines, encoding="utf-8"), os.fdopen(out, "w", encoding="utf-8")
 
 
-def _emitter(out: IO[str], as_json: bool, stopper: Stopper) -> Callable[[Message], None]:
-    """Return a function that writes messages to a stream, as JSON or as text. If the stream is closed, the worker stops."""
+def _stream_writer(out: IO[str]) -> Callable[[str], None]:
+    """Return a function that writes a line to a stream."""
+
+    def write(line: str) -> None:
+        out.write(line + "\n")
+        out.flush()
+
+    return write
+
+
+def _emitter(write: Callable[[str], None], as_json: bool, stopper: Stopper) -> Callable[[Message], None]:
+    """Return a function that writes messages as lines, of JSON or of text. If no line can be written, the worker stops."""
     lock = threading.Lock()
 
     def emit(message: Message) -> None:
@@ -162,9 +225,8 @@ def _emitter(out: IO[str], as_json: bool, stopper: Stopper) -> Callable[[Message
         line = json.dumps(facts, default=str) if as_json else _line(facts)
         try:
             with lock:
-                out.write(line + "\n")
-                out.flush()
-        except (OSError, ValueError):  # the reader has closed the stream
+                write(line)
+        except (OSError, ValueError):  # the reader has closed the stream, or the disk of a mailbox is full
             stopper.stop()
 
     return emit

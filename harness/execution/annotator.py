@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api.plugin import full_name
-from harness.api.specs import CheckSpec, MeasureSpec, PredictSpec, StreamName, TrainSpec
+from harness.api.specs import CheckSpec, MeasureSpec, PredictSpec, ProbeSpec, StreamName, TrainSpec
 from harness.api.task import Task
 from harness.execution.run_plan import RunPlan
 from harness.plan.graph import PlannedCell
@@ -74,6 +74,7 @@ class EventAnnotator:
 def task_facts(task: Task, cells: Sequence[PlannedCell]) -> TaskFacts:
     """Return the facts about a task. `cells` are the cells that need it."""
     spec = task.spec
+    assert not isinstance(spec, ProbeSpec), "no plan contains probes"
     dataset, architecture = full_name(spec.setting.dataset), full_name(spec.setting.architecture)
     seed = member = None
     if cells:
@@ -96,6 +97,7 @@ def task_facts(task: Task, cells: Sequence[PlannedCell]) -> TaskFacts:
 def describe(task: Task) -> str:
     """Return a summary of a task, such as `resnet20 on cifar10, seed 0 member 1, cross-entropy`."""
     spec = task.spec
+    assert not isinstance(spec, ProbeSpec), "no plan contains probes"
     where = f"{full_name(spec.setting.architecture)} on {full_name(spec.setting.dataset)}"
     if isinstance(spec, MeasureSpec):
         return f"measure {full_name(spec.metric)} {where}"

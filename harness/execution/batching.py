@@ -7,7 +7,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from harness.api.specs import TrainSpec
+from harness.api.specs import ProbeSpec, TrainSpec
 from harness.api.task import Outcome, Task, canonical_json
 from harness.errors import Interrupted, StoreError, TaskFailed, is_out_of_memory
 from harness.execution.context import RunContext
@@ -156,6 +156,8 @@ class GroupRunner:
 
 def _memory_class(task: Task) -> str:
     """Return a text that is equal for tasks with the same memory use: kind, setting and objective."""
+    if isinstance(task.spec, ProbeSpec):
+        return task.kind
     objective = None
     if isinstance(task.spec, TrainSpec):
         objective = task.spec.trajectory.objective["name"]

@@ -8,7 +8,7 @@ from collections import defaultdict
 from harness.api.specs import Kind
 from harness.api.task import Task
 
-_ORDER: tuple[Kind, ...] = ("check", "measure", "predict", "derive", "train")
+_ORDER: tuple[Kind, ...] = ("probe", "check", "measure", "predict", "derive", "train")
 """Kinds in the order in which ready tasks are handed out: the tasks that complete cells come first."""
 
 

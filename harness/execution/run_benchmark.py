@@ -108,8 +108,7 @@ def run_benchmark(
     disk.
     """
     watch = watch or Stopwatch("starting")
-    device = resolve_device(settings.device)
-    precision = precision_on(device)
+    device, precision = _device_and_precision(benchmark, settings)
     if benchmark.leaves_precision_open and precision != "fp32":
         settings.say(f"precision: {precision}, which this device has; recipe.precision fixes it")
     with open_folder(settings.folder):
@@ -135,6 +134,18 @@ def run_benchmark(
             finally:
                 log(watch.phases())
     return FinishedRun(settings.folder, graph, runner.state, store, status, stepping)
+
+
+def _device_and_precision(benchmark: Benchmark, settings: RunSettings) -> tuple[str, Literal["fp32", "bf16"]]:
+    """Return the device of the workers, and what `precision: auto` means on it."""
+    device = settings.engine.device_for(settings.device)
+    if device is None:
+        device = resolve_device(settings.device)
+        return device, precision_on(device)
+    if benchmark.leaves_precision_open and device.startswith("cuda"):
+        where = f"engine '{settings.engine.name}': recipe.precision is 'auto', and the GPUs are those of other machines"
+        raise UserError(f"{where}; name it: --set recipe.precision=bf16 (compute capability 8.0 or higher) or fp32")
+    return device, "fp32"
 
 
 def _run(runner: Runner, settings: RunSettings, stepping: SteppingSummary) -> Status:

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 _ROWS_EVERY_SECONDS = 5.0  # the rows are written at most this often during a run
 
 
-def engine_context(context: RunContext) -> EngineContext:
-    """Return the context for an engine. The worker of this process is created when the engine first calls `run_here`."""
+def engine_context(context: RunContext, folder: Path) -> EngineContext:
+    """Return the context for an engine of the run in `folder`.
+
+    The worker of this process is created when the engine first calls `run_here`.
+    """
     group_runner: GroupRunner | None = None
 
     def run_here(group: Sequence[Task]) -> Sequence[Outcome]:
@@ -44,6 +47,7 @@ def engine_context(context: RunContext) -> EngineContext:
     return EngineContext(
         store=context.store,
         data=context.data,
+        folder=folder,
         device=context.device,
         emit=context.emit,
         stopping=context.stopping,
@@ -68,7 +72,7 @@ class Runner:
         self._rows_written = 0.0
         self._begun = False
         # created once: all workers of a run must use the code that it began with
-        self._engine_context = engine_context(context)
+        self._engine_context = engine_context(context, out)
 
     def run(self) -> RunState:
         """Do all tasks whose results are missing.

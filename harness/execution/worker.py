@@ -9,7 +9,7 @@ import traceback
 from typing import assert_never
 
 from harness.api.plugin import full_name
-from harness.api.specs import CheckSpec, DeriveSpec, MeasureSpec, PredictSpec, TrainSpec
+from harness.api.specs import CheckSpec, DeriveSpec, MeasureSpec, PredictSpec, ProbeSpec, TrainSpec
 from harness.api.task import Outcome, Task
 from harness.errors import DamagedObject, HarnessError, Interrupted, PluginFailed, StoreError, is_out_of_memory
 from harness.execution.context import RunContext
@@ -19,6 +19,7 @@ from harness.execution.tasks.check import check
 from harness.execution.tasks.derive import derive
 from harness.execution.tasks.measure import measure
 from harness.execution.tasks.predict import predict
+from harness.execution.tasks.probe import probe
 from harness.execution.tasks.resources import TaskResources
 from harness.execution.tasks.train import train
 from harness.telemetry.events import ObjectQuarantined, TaskStarted, TaskWaiting
@@ -27,7 +28,14 @@ from harness.text import describe_error, single_line
 
 _POLL_SECONDS = 0.2  # between two checks of a task that another run is doing
 
-_PHASES = {"check": "starting", "train": "other", "derive": "derivation", "predict": "evaluation", "measure": "evaluation"}
+_PHASES = {
+    "check": "starting",
+    "train": "other",
+    "derive": "derivation",
+    "predict": "evaluation",
+    "measure": "evaluation",
+    "probe": "other",
+}
 """The stopwatch's phase for each kind of task. Trainings and the store switch to further phases within it."""
 
 _VERBS = {"check": "checking", "train": "training", "derive": "deriving", "predict": "predicting", "measure": "measuring"}
@@ -98,7 +106,7 @@ class Worker:
 
     def _do(self, task: Task) -> None:
         """Do one task while holding its lease, unless its object exists. Wait while another run does it."""
-        if isinstance(task.spec, CheckSpec):  # every run does its own
+        if isinstance(task.spec, CheckSpec | ProbeSpec):  # every run does its own
             self._execute(task)
             return
         reported = False
@@ -138,6 +146,8 @@ class Worker:
                     measure(task, spec, self.resources)
                 case CheckSpec():
                     check(spec, self.resources)
+                case ProbeSpec():
+                    probe(task.key, spec, self.resources)
                 case _:
                     assert_never(spec)
 
@@ -151,6 +161,8 @@ def lease_key(task: Task) -> str:
 
 def _doing(task: Task) -> str:
     """Return what a task does, for messages of errors that name no plugin."""
+    if isinstance(task.spec, ProbeSpec):
+        return "probing"
     setting = task.spec.setting
     verb = _VERBS[task.kind]
     try:

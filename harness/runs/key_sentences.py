@@ -11,6 +11,7 @@ from harness.api.specs import (
     DeriveSpec,
     MeasureSpec,
     PredictSpec,
+    ProbeSpec,
     SettingSpec,
     TaskSpec,
     TrainSpec,
@@ -45,6 +46,8 @@ def difference_sentence(left: str, right: str, paths: Sequence[str]) -> str:
 
 
 def _task(spec: TaskSpec) -> str:
+    if isinstance(spec, ProbeSpec):
+        return "probe of a worker, which tests an engine"
     where = _setting_name(spec.setting)
     if isinstance(spec, TrainSpec):
         return f"training of {where}, {_training(spec)}"

@@ -236,10 +236,11 @@ class TaskEnded(TaskEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerStarted(Event):
-    """A worker process was started. `process` is its process ID."""
+    """A worker process was started. `process` is its process ID; `place` says where, "" for this machine."""
 
     event: Literal["worker_started"] = "worker_started"
     process: int
+    place: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +249,7 @@ class WorkerReady(Event):
 
     event: Literal["worker_ready"] = "worker_ready"
     process: int
+    place: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +259,27 @@ class WorkerEnded(Event):
     event: Literal["worker_ended"] = "worker_ended"
     process: int
     code: int
+    place: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerDescribed(Event):
+    """What a worker sees, as a probe tells it (`harness doctor --engine`). `task` is the probe's key.
+
+    `host` is the name of its machine. `device` and `cpus` describe what it computes with. `data` has the names in its
+    `data_root`. `lease_acquired` is True if it got the lease that the probe names.
+    """
+
+    event: Literal["worker_described"] = "worker_described"
+    task: str
+    process: int = field(default_factory=os.getpid)
+    place: str = ""
+    host: str
+    device: str
+    cpus: str
+    data_root: str
+    data: tuple[str, ...]
+    lease_acquired: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,6 +289,7 @@ class PhasesMeasured(Event):
     event: Literal["phases"] = "phases"
     seconds: Mapping[str, float]
     process: int = field(default_factory=os.getpid)
+    place: str = ""
 
 
 AnyEvent: TypeAlias = (
@@ -288,6 +312,7 @@ AnyEvent: TypeAlias = (
     | WorkerStarted
     | WorkerReady
     | WorkerEnded
+    | WorkerDescribed
     | PhasesMeasured
 )
 

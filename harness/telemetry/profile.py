@@ -21,30 +21,36 @@ UNEXPLAINED = ("other", "lost")
 """Phases that do not say what the time was used for."""
 
 
+Process = tuple[str, int]
+"""A process: where it runs ("" for this machine), and its ID there."""
+
+
 class Profile:
     """An observer of one run. `process` is the ID of the process that runs the benchmark; without workers it does the tasks."""
 
     def __init__(self, process: int) -> None:
-        self._process = process
-        self._phases: dict[int, Seconds] = {process: {}}
-        self._began: dict[int, float] = {}
-        self._ready: dict[int, float] = {}
-        self._ended: dict[int, float] = {}
-        self._exited_normally: set[int] = set()
+        self._process: Process = "", process
+        self._phases: dict[Process, Seconds] = {self._process: {}}
+        self._began: dict[Process, float] = {}
+        self._ready: dict[Process, float] = {}
+        self._ended: dict[Process, float] = {}
+        self._exited_normally: set[Process] = set()
 
     def __call__(self, event: Event) -> None:
         """Record an event."""
+        if not isinstance(event, PhasesMeasured | WorkerStarted | WorkerReady | WorkerEnded):
+            return
+        process = event.place, event.process
         if isinstance(event, PhasesMeasured):
-            earlier = self._phases.get(event.process, {})
-            self._phases[event.process] = _sum([earlier, event.seconds])
+            self._phases[process] = _sum([self._phases.get(process, {}), event.seconds])
         elif isinstance(event, WorkerStarted):
-            self._began[event.process] = event.time
+            self._began[process] = event.time
         elif isinstance(event, WorkerReady):
-            self._ready[event.process] = event.time
-        elif isinstance(event, WorkerEnded):
-            self._ended[event.process] = event.time
+            self._ready[process] = event.time
+        else:
+            self._ended[process] = event.time
             if event.code in _NORMAL_EXITS:
-                self._exited_normally.add(event.process)
+                self._exited_normally.add(process)
 
     def report(self, now: float) -> dict[str, Any]:
         """Return the profile of a finished run, the content of `profile.json`.
@@ -65,7 +71,7 @@ class Profile:
             "processes": processes,
         }
 
-    def _worker_seconds(self, process: int, now: float) -> Seconds:
+    def _worker_seconds(self, process: Process, now: float) -> Seconds:
         """Return a worker's seconds by phase. What it did not report counts as "ending", or as "lost" if it was killed."""
         began = self._began[process]
         ended = self._ended.get(process, now)
@@ -78,8 +84,10 @@ class Profile:
         return _sum([seconds, {"starting": starting, remainder: rest}])
 
 
-def _process_json(process: int, role: str, phases: Seconds) -> dict[str, Any]:
-    return {"process": process, "role": role, "phases": _rounded(phases)}
+def _process_json(process: Process, role: str, phases: Seconds) -> dict[str, Any]:
+    place, number = process
+    where = {"place": place} if place else {}
+    return {"process": number, **where, "role": role, "phases": _rounded(phases)}
 
 
 def _explained_percent(processes: Iterable[Seconds]) -> float:

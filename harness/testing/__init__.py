@@ -18,6 +18,7 @@ from harness.testing.contracts import (
     check_metric,
     check_objective,
 )
+from harness.testing.engine_contract import check_engine
 from harness.testing.fixtures import harness_catalogue, harness_run
 from harness.testing.samples import derivation_context, evaluated_ensemble
 
@@ -25,6 +26,7 @@ __all__ = [
     "check_architecture",
     "check_dataset",
     "check_derivation",
+    "check_engine",
     "check_ensemble_builder",
     "check_figure",
     "check_metric",

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pydantic
 
 import harness
-from harness import EvaluatedEnsemble, MetricValue, Outcome, Task, hookimpl
+from harness import EvaluatedEnsemble, MetricValue, hookimpl
 from harness.api import options
-from harness.api.engine import Engine, EngineContext
+from harness.api.engine import EngineContext
+from harness.execution.engines.interface import PoolEngine, PoolPolicy, WorkerPool
+from harness.execution.engines.worker_process import ProcessLauncher
 
 ILLEGAL_ACCESS = (
     "CUDA error: an illegal memory access was encountered\n"
@@ -85,7 +87,7 @@ METRICS = {
 }
 
 
-class PoolEngine(Engine):
+class ProcessesEngine(PoolEngine):
     """Worker processes on the given devices, also if there is one."""
 
     name, version = "pool", 1
@@ -95,23 +97,9 @@ class PoolEngine(Engine):
 
         devices: str = pydantic.Field("cpu", description="devices of the workers, with commas between them")
 
-    def open(self, context: EngineContext) -> None:
-        from harness.execution.engines.worker_pool import WorkerPool
-
-        self.pool = WorkerPool(context, self.options.devices.split(","))
-
-    @property
-    def has_capacity(self) -> bool:
-        return self.pool.has_capacity
-
-    def submit(self, group: Sequence[Task]) -> None:
-        self.pool.submit(group)
-
-    def wait(self) -> Sequence[Outcome]:
-        return self.pool.wait()
-
-    def close(self) -> None:
-        self.pool.close()
+    def start(self, context: EngineContext) -> WorkerPool:
+        devices = self.options.devices.split(",")
+        return WorkerPool(context, ProcessLauncher(context, devices), PoolPolicy(len(devices), whole_groups=False))
 
 
 @hookimpl
@@ -122,4 +110,4 @@ def register_metrics(register: Callable[[type], None]) -> None:
 
 @hookimpl
 def register_engines(register: Callable[[type], None]) -> None:
-    register(PoolEngine)
+    register(ProcessesEngine)

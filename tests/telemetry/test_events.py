@@ -20,9 +20,9 @@ CLASSES = typing.get_args(events.AnyEvent)
 PLUGINS_PAGE = (Path(__file__).resolve().parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
 SAMPLES = {
     "str": "text",
+    "bool": True,
     "int": 3,
     "float": 0.5,
-    "bool": True,
     "tuple[str, ...]": ("a", "b"),
     "Mapping[str, float]": {"training": 0.5},
 }

@@ -13,16 +13,19 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from harness.api import options
-from harness.api.engine import Engine, EngineContext
+from harness.api.engine import EngineContext
 from harness.api.task import Outcome, Task
 from harness.execution.device import resolve_device, worker_devices
 from harness.execution.device_inventory import DeviceInventory, TorchDevices
+from harness.execution.engines.assignment import PoolPolicy
 from harness.execution.engines.cpu_count import count_cpus
+from harness.execution.engines.pool_engine import Backend, PoolEngine
 from harness.execution.engines.worker_pool import WorkerPool
+from harness.execution.engines.worker_process import ProcessLauncher
 from harness.telemetry.events import EngineOpened
 
 
-class LocalEngine(Engine):
+class LocalEngine(PoolEngine):
     """Runs tasks on this machine: in this process with one worker on the CPU, else in `harness worker` processes."""
 
     name, version = "local", 1
@@ -42,7 +45,7 @@ class LocalEngine(Engine):
             description="seconds without a sign of life (an epoch, an end) after which a task is ended and fails; null: never",
         )
 
-    def open(self, context: EngineContext) -> None:
+    def start(self, context: EngineContext) -> Backend:
         """Choose between this process and worker processes. Worker processes are started when there are tasks for them.
 
         The choice depends on the options and the machine only, not on the pending tasks: a resumed run computes in the same way
@@ -53,11 +56,6 @@ class LocalEngine(Engine):
         timeout = self.options.task_timeout
         workers = self.options.workers or default_workers(device)
         in_process = workers == 1 and timeout is None and device == "cpu"
-        self._backend: _InProcess | WorkerPool
-        if in_process:
-            self._backend = _InProcess(context)
-        else:
-            self._backend = WorkerPool(context, worker_devices(device, workers), timeout, whole_groups=device != "cpu")
         context.emit(
             EngineOpened(
                 engine=self.name,
@@ -67,23 +65,10 @@ class LocalEngine(Engine):
                 message=_description(workers, in_process, device, context.threads),
             )
         )
-
-    @property
-    def has_capacity(self) -> bool:
-        """Whether a worker is idle or can be started."""
-        return self._backend.has_capacity
-
-    def submit(self, group: Sequence[Task]) -> None:
-        """Accept a group of ready tasks."""
-        self._backend.submit(group)
-
-    def wait(self) -> Sequence[Outcome]:
-        """Do a group in this process, or wait until a worker process has ended a task."""
-        return self._backend.wait()
-
-    def close(self) -> None:
-        """Stop the workers; they save their trainings first."""
-        self._backend.close()
+        if in_process:
+            return _InProcess(context)
+        policy = PoolPolicy(workers, whole_groups=device != "cpu", task_timeout=timeout)
+        return WorkerPool(context, ProcessLauncher(context, worker_devices(device, workers)), policy)
 
 
 class _InProcess:

@@ -1,120 +1,109 @@
-"""One `harness worker` process: reads keys on standard input, one line per group, and writes JSON lines to standard output."""
+"""Workers as processes of this machine: keys on standard input, a group on each line, and JSON lines on standard output."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from harness.api.engine import EngineContext
-from harness.api.task import Outcome, Task
 from harness.errors import HarnessError
-from harness.execution.worker_messages import BrokenDevice, Refusal, parse_message
+from harness.execution.engines.launcher import Deliver, Exit, ExitCause, Launcher, WorkerHandle
+from harness.execution.stop_signals import asked_to_stop, ended_by_stop_signal
+from harness.execution.worker_messages import parse_message
 from harness.startup.safe_path import interpreter_arguments
-from harness.telemetry.events import Event, TaskStarted, TaskWaiting, WorkerEnded, WorkerReady, WorkerStarted
+from harness.telemetry.events import WorkerEnded, WorkerReady, WorkerStarted
 
 _JOIN_SECONDS = 10.0  # time for the thread that reads the remaining output of an ended process
 
 
-@dataclass(frozen=True)
-class Exit:
-    """A worker process has ended. A negative code is minus the number of the signal that killed it."""
-
-    code: int
-
-
-@dataclass(frozen=True)
-class FromWorker:
-    """A message of a worker process for its pool."""
-
-    worker: WorkerProcess
-    message: Outcome | Refusal | BrokenDevice | Exit
-
-
 def worker_environment(threads: int) -> dict[str, str]:
-    """Return the environment variables of a worker process: this process's, the number of CPU threads, and two of glibc.
+    """Return the environment variables of a worker process: this process's, and those of `worker_variables`.
+
+    Values that the user has set take precedence, except the number of threads, which results depend on.
+    """
+    variables = worker_variables(threads)
+    return {**variables, **os.environ, "OMP_NUM_THREADS": variables["OMP_NUM_THREADS"]}
+
+
+def worker_variables(threads: int) -> dict[str, str]:
+    """Return what a worker process needs in its environment: the number of CPU threads, and two variables of glibc.
 
     By default, glibc returns the memory of a step's activations to the system, and requests it again in the next step. This
-    takes up to a fifth of a step's time. With these variables glibc keeps freed memory. Values that the user has set take
-    precedence. Other C libraries ignore both variables.
+    takes up to a fifth of a step's time. With these variables glibc keeps freed memory. Other C libraries ignore both of them.
     """
     keep_freed_memory = {"MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
-    return {**keep_freed_memory, **os.environ, "OMP_NUM_THREADS": str(threads)}
+    return {**keep_freed_memory, "OMP_NUM_THREADS": str(threads)}
 
 
-class WorkerProcess:
-    """A worker process and the tasks that it was given.
+def worker_command(context: EngineContext, device: str) -> list[str]:
+    """Return the command that starts a worker with the interpreter and the code of this run, without the way to reach it."""
+    return [
+        *(sys.executable, *interpreter_arguments(), "-m", "harness", "worker", "--json"),
+        *("--store", str(context.store.absolute()), "--device", device),
+        *("--threads", str(context.threads), "--run-code", context.code),
+    ]
 
-    `index` is its number in the pool. `current` is the key of the task that it began last. A thread reads the process's
-    output: it emits events, and puts other messages into the pool's inbox.
-    """
 
-    def __init__(self, context: EngineContext, index: int, device: str, inbox: queue.Queue[FromWorker]) -> None:
-        self.index = index
-        self.device = device
-        self.broken: BrokenDevice | None = None  # set by the pool when the process has reported it
-        self.tasks: dict[str, Task] = {}
-        self.current = ""
-        self._begun: set[str] = set()
-        self.ready = self.stopped = False
-        self._last_message: float | None = time.monotonic()
-        self._context, self._inbox = context, inbox
+class ProcessLauncher(Launcher):
+    """Starts worker processes. `devices` are theirs, by their numbers."""
+
+    def __init__(self, context: EngineContext, devices: Sequence[str]) -> None:
+        self._context = context
+        self._devices = devices
+
+    def launch(self, index: int, deliver: Deliver) -> WorkerHandle:
+        """Start a worker process."""
+        return WorkerProcess(self._context, self._devices[index], deliver)
+
+    def device(self, index: int) -> str:
+        """Return the device of a worker."""
+        return self._devices[index]
+
+
+class WorkerProcess(WorkerHandle):
+    """A worker process. A thread reads its output and delivers its messages."""
+
+    def __init__(self, context: EngineContext, device: str, deliver: Deliver) -> None:
+        self._deliver = deliver
+        self._ready = False
         self._process = _start(context, device)
-        self._context.emit(WorkerStarted(process=self._process.pid))
+        deliver(WorkerStarted(process=self._process.pid))
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         threading.Thread(target=self._end_children, daemon=True).start()
 
-    @property
-    def idle(self) -> bool:
-        """Whether it has no tasks and can be given some."""
-        return not self.tasks and not self.stopped
-
-    @property
-    def silence(self) -> float:
-        """Seconds since its last message; 0 while its task waits for another run."""
-        return 0.0 if self._last_message is None else time.monotonic() - self._last_message
-
-    @property
-    def begun(self) -> list[Task]:
-        """The tasks that it has begun and not reported: several if they are siblings side by side, or reported as a group."""
-        return [task for key, task in self.tasks.items() if key in self._begun]
-
-    def give(self, group: Sequence[Task]) -> None:
-        """Give it a group of tasks. If the process has ended in the meantime, its exit is reported as usual."""
-        self.tasks = {task.key: task for task in group}
-        self.current = ""
-        self._begun = set()
-        self._last_message = time.monotonic()
-        line = " ".join(self.tasks) + "\n"
+    def send(self, keys: Sequence[str]) -> None:
+        """Write a line with the keys."""
+        line = " ".join(keys) + "\n"
         assert self._process.stdin is not None
         with contextlib.suppress(OSError, ValueError):
             self._process.stdin.write(line.encode())
             self._process.stdin.flush()
 
-    def stop(self, at_once: bool = False) -> None:
-        """Ask it to exit: after its tasks, or at once, after it has saved the state of its trainings."""
-        self.stopped = True
+    def finish(self) -> None:
+        """Close its standard input."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        if at_once and self.tasks:
-            self._process.terminate()
+
+    def stop(self) -> None:
+        """Send it SIGTERM."""
+        self.finish()
+        self._process.terminate()
 
     def kill(self) -> None:
-        """Kill it. Unsaved training is lost."""
-        self.stop()
+        """Send it SIGKILL."""
+        self.finish()
         self._process.kill()
 
     def join(self, deadline: float) -> None:
-        """Wait for its exit; kill it if it is still running at `deadline` (in seconds of `time.monotonic()`)."""
+        """Wait for its exit; kill it at `deadline`."""
         try:
             self._process.wait(timeout=max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -122,28 +111,23 @@ class WorkerProcess:
         self._reader.join(timeout=_JOIN_SECONDS)
 
     def _read(self) -> None:
-        """Handle the process's messages until it ends."""
+        """Deliver the process's messages until it ends, and how it ended."""
         assert self._process.stdout is not None
         with self._process.stdout as lines:
             for line in lines:
                 message = parse_message(line)
                 if message is not None:
-                    self._handle(message)
+                    self._ready |= isinstance(message, WorkerReady)
+                    self._deliver(message)
         code = self._process.wait()
-        self._context.emit(WorkerEnded(process=self._process.pid, code=code))
-        self._inbox.put(FromWorker(self, Exit(code)))
+        self.finish()  # closes the pipe
+        self._deliver(WorkerEnded(process=self._process.pid, code=code))
+        cause = ExitCause.STOPPED if self._stopped_on_request(code) else ExitCause.CRASHED
+        self._deliver(Exit(describe_exit(code), cause))
 
-    def _handle(self, message: Event | Outcome | Refusal | BrokenDevice) -> None:
-        self._last_message = None if isinstance(message, TaskWaiting) else time.monotonic()
-        if isinstance(message, Outcome | Refusal | BrokenDevice):
-            self._inbox.put(FromWorker(self, message))
-            return
-        if isinstance(message, WorkerReady):
-            self.ready = True
-        elif isinstance(message, TaskStarted):
-            self.current = message.task
-            self._begun.add(message.task)
-        self._context.emit(message)
+    def _stopped_on_request(self, code: int) -> bool:
+        """Return whether a stop signal ended the process. A scheduler may send one to every process of a job."""
+        return asked_to_stop(code) or (not self._ready and ended_by_stop_signal(code))
 
     def _end_children(self) -> None:
         """After the process has ended, kill its children: a plugin's child would keep its standard output open."""
@@ -153,12 +137,17 @@ class WorkerProcess:
                 os.killpg(self._process.pid, signal.SIGKILL)  # the group of its own session
 
 
+def describe_exit(code: int) -> str:
+    """Return `exit code 3`, or `signal 9` for a negative code."""
+    if code < 0:
+        return f"signal {-code}"
+    return f"exit code {code}"
+
+
 def _start(context: EngineContext, device: str) -> subprocess.Popen[bytes]:
     command = [
-        *(sys.executable, *interpreter_arguments(), "-m", "harness", "worker", "--stdin", "--json"),
-        *("--store", str(context.store), "--data", str(context.data)),
-        *("--device", device, "--threads", str(context.threads)),
-        *("--parent", str(os.getpid()), "--run-code", context.code),
+        *worker_command(context, device),
+        *("--stdin", "--data", str(context.data), "--parent", str(os.getpid())),
     ]
     environment = worker_environment(context.threads)
     pipe = subprocess.PIPE

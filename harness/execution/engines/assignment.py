@@ -1,0 +1,106 @@
+"""Which worker of a pool does which group of tasks, and when another worker is started."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from harness.api.task import Task
+from harness.execution.engines.device_slots import DeviceSlots
+from harness.execution.engines.pooled_worker import PooledWorker
+
+
+@dataclass(frozen=True)
+class PoolPolicy:
+    """How a pool uses its workers.
+
+    `limit` is the largest number of workers at a time. With `whole_groups`, a group of siblings goes to one worker, which
+    trains them side by side on its device; else each of its tasks goes to the next idle worker. `isolated` workers have memory
+    of their own: a task whose worker ended is tried again at once, not when all others are idle. After `start_attempts` workers
+    in a row that ended before they were ready, the run ends. A task fails after `task_timeout` seconds without a sign of life,
+    a worker ends after `idle_timeout` seconds without a task; None: never.
+    """
+
+    limit: int
+    whole_groups: bool
+    isolated: bool = False
+    start_attempts: int = 1
+    task_timeout: float | None = None
+    idle_timeout: float | None = None
+
+
+class Assignment:
+    """The groups that wait for a worker, and the workers.
+
+    `slots` has the devices of the workers by their numbers, those that are left out included. `start` starts a worker.
+    """
+
+    def __init__(self, policy: PoolPolicy, slots: DeviceSlots, start: Callable[[int], PooledWorker]) -> None:
+        self.workers: list[PooledWorker] = []
+        self._policy = policy
+        self._slots = slots
+        self._start = start
+        self._waiting: deque[Sequence[Task]] = deque()
+        self._retries: deque[Task] = deque()  # tasks to retry while no other worker is busy
+        self._retrying: PooledWorker | None = None
+
+    @property
+    def has_capacity(self) -> bool:
+        """Whether there is a worker, or can be one, for another group."""
+        busy = sum(bool(worker.tasks) and self._slots.is_usable(worker.index) for worker in self.workers)
+        return not self._retry_is_running and len(self._waiting) + busy < self._slots.limit
+
+    @property
+    def has_retries(self) -> bool:
+        """Whether tasks wait to be tried alone."""
+        return bool(self._retries)
+
+    def add(self, group: Sequence[Task]) -> None:
+        """Queue a group: as a whole if one worker must do it (measurements share an ensemble), else task by task."""
+        if self._policy.whole_groups or group[0].kind == "measure":
+            self._waiting.append(group)
+        else:
+            self._waiting.extend([task] for task in group)
+
+    def requeue(self, group: Sequence[Task]) -> None:
+        """Queue a group before all others."""
+        if group:
+            self._waiting.appendleft(group)
+
+    def retry(self, task: Task) -> None:
+        """Queue a task whose worker has ended: alone, and if workers share their memory, after all others."""
+        if self._policy.isolated:
+            self._waiting.appendleft([task])
+        else:
+            self._retries.append(task)
+
+    def hand_out(self) -> None:
+        """Give groups to idle workers, and start workers for the others. A task that is retried alone is waited for."""
+        if self._retry_is_running:
+            return
+        idle = [worker for worker in self.workers if worker.idle]
+        while self._waiting and idle:
+            idle.pop(0).give(self._waiting.popleft())
+        nothing_else = not self._waiting and not any(worker.tasks for worker in self.workers)
+        if not (self._retries and nothing_else):
+            self._start_workers(len(self._waiting))
+        elif idle:
+            self._retrying = idle[0]
+            self._retrying.give([self._retries.popleft()])
+        else:
+            self._start_workers(1)
+
+    @property
+    def _retry_is_running(self) -> bool:
+        return self._retrying is not None and bool(self._retrying.tasks)
+
+    def _start_workers(self, wanted: int) -> None:
+        """Start workers until as many are starting as are wanted, or the limit is reached."""
+        starting = sum(worker.starting for worker in self.workers)
+        while starting < wanted:
+            index = self._slots.free({worker.index for worker in self.workers})
+            if index is None:
+                return
+            self.workers.append(self._start(index))
+            starting += 1
