@@ -205,11 +205,8 @@ def _teacher(network: Network, device: str, member: int, kind: Teacher) -> FlatN
         return None
     teacher = _flat_network(network, device, f"teacher {member}", gradient=False)
     teacher.module.eval()
-    backend = graph_backend(torch.device(device))
-    if kind == "eager":
+    if kind == "eager":  # otherwise the step compiles it with its student
         teacher.module = OpaqueNetwork(teacher.module, network.num_classes)
-    elif backend is not None:
-        teacher.module = backend.compile(teacher.module)  # type: ignore[assignment]
     return teacher
 
 

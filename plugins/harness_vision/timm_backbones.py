@@ -51,7 +51,7 @@ class TimmOptions(Options):
 class TimmBackbone(Architecture):
     """A model of timm: `timm/resnet18`, or `timm/resnet18.a1_in1k` with the tag of its pretrained weights."""
 
-    name, version = "timm/<name>", 1
+    name, version = "timm/<name>", 2  # 2: drop paths and functional dropout draw from named streams
     Options = TimmOptions
     _weights: WeightFile | None = None
 
