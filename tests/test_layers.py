@@ -21,7 +21,7 @@ PLUGINS = ROOT / "plugins"
 
 # From the bottom up: a module imports from packages of lower layers, or from its own package.
 LAYERS = [
-    ["startup", "text"],
+    ["startup", "text", "statistics"],
     ["errors", "streams"],
     ["files"],
     ["telemetry", "results"],
