@@ -196,8 +196,9 @@ def test_plugins_use_public_names_only(path: Path) -> None:
 @pytest.mark.parametrize(
     ("package", "allowed"),
     [
-        ("leaderboard", {"results", "files", "errors", "text"}),
+        ("leaderboard", {"results", "files", "errors", "text", "statistics"}),
         ("report", {"leaderboard", "api", "results", "files", "errors", "text"}),
+        ("comparison", {"leaderboard", "results", "files", "errors", "text", "statistics"}),
     ],
 )
 def test_boards_and_reports_depend_on_rows_only(package: str, allowed: set[str]) -> None:

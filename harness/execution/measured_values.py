@@ -10,7 +10,6 @@ from typing import Any, get_args
 from harness.api.interfaces import MetricValue
 from harness.results.rows import Better
 
-
 EXAMPLES = "examples"
 """The name of the part of a measurement's object that holds the main value's examples, and of its tensor."""
 

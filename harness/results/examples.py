@@ -54,8 +54,8 @@ def _full(unit: str) -> float:
 def write_examples(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
     """Write `examples.npz` from (key, array) in their order, one array in memory at a time. Keys must be different.
 
-    The same arrays give the same bytes. A reader sees the old file or the whole new one. Raise `UserError` if the file cannot be
-    written.
+    The same arrays give the same bytes. A reader sees the old file or the whole new one. Raise `UserError` if the file cannot
+    be written.
     """
     with replaced_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for key, array in arrays:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
+def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return p-values adjusted for the family of all of them, float64 (comparisons,).
 
     Rejecting those below α makes a false rejection with a probability of at most α, whatever the dependence. Source: Holm, A

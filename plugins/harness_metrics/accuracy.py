@@ -63,7 +63,7 @@ class MeanMemberAccuracy(Metric):
     """Test accuracy of single members, in percent: the mean over members, the worst and the best."""
 
     name, version = "mean_member_accuracy", 1
-    title, symbol, better = "Member accuracy", "Acc (member)", "higher"
+    title, symbol, better = "Member accuracy", "Acc₁", "higher"
     default = True
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:

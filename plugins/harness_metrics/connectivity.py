@@ -218,7 +218,7 @@ class PairwiseConnectivity(Metric):
     """
 
     name, version = "pairwise_connectivity", 1
-    title, symbol, better = "Pairwise connectivity", "q̄ (pairs)", "higher"
+    title, symbol, better = "Pairwise connectivity", "q̄₂", "higher"
     Options = PairwiseConnectivityOptions
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:

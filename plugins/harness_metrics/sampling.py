@@ -1,7 +1,7 @@
 """Means over test examples and their standard errors.
 
-The standard errors are those of other test images with the *same* members. The spread over seeds shows what other trainings would
-give. This module knows nothing of networks.
+The standard errors are those of other test images with the *same* members. The spread over seeds shows what other trainings
+would give. This module knows nothing of networks.
 """
 
 from __future__ import annotations

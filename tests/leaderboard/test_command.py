@@ -32,7 +32,7 @@ def runs(tmp_path):
 
 def test_two_folders(runs):
     """The command prints markdown with the rows of both folders in one table."""
-    assert "| mine     |          **96.00 ± 1.00** |" in run_leaderboard(*runs)
+    assert "| mine     |              96.00 ± 1.00 |" in run_leaderboard(*runs)
 
 
 @pytest.mark.parametrize("form", FORMATS)
