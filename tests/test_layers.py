@@ -27,7 +27,7 @@ LAYERS = [
     ["telemetry", "results"],
     ["leaderboard"],
     ["api"],
-    ["registry", "networks", "store", "report"],
+    ["registry", "networks", "store", "report", "comparison"],
     ["training", "benchmark"],
     ["plan"],
     ["execution"],

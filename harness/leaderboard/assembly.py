@@ -74,7 +74,7 @@ def _table(key: TableKey, found: Sequence[SourcedRow], shown: Sequence[str], let
     warnings: list[Problem] = []
     for method in methods:
         problems += _collect(method.name, columns, by_entry, seeds, _describe_problem)
-        warnings += _collect(method.name, columns, by_entry, seeds, _describe_warning)
+        warnings += _collect(method.name, columns, by_entry, seeds, describe_warning)
     by_method = tuple(zip(*by_column))
     return Table(*key, seeds, methods, columns, by_method, tuple(problems), warnings=tuple(warnings))
 
@@ -148,7 +148,7 @@ def _values(by_seed: Mapping[int, Row]) -> list[float]:
 
 def _warnings(by_seed: Mapping[int, Row]) -> tuple[str, ...]:
     """Return the warnings of an entry's rows, each once, in the order of the seeds."""
-    found = dict.fromkeys(_describe_warning(by_seed[seed]) for seed in sorted(by_seed))
+    found = dict.fromkeys(describe_warning(by_seed[seed]) for seed in sorted(by_seed))
     return tuple(warning for warning in found if warning)
 
 
@@ -210,7 +210,7 @@ def _describe_problem(row: Row | None) -> str:
     return ""
 
 
-def _describe_warning(row: Row | None) -> str:
+def describe_warning(row: Row | None) -> str:
     """Return why the ensemble of a done row is degenerate; nothing for a sound one.
 
     Rows of older runs hold no warning, but the number of members.

@@ -69,6 +69,9 @@ def fit(grid: Grid, available: float) -> Fitted:
     """Return how a grid fits into `available` points, in the largest font that does not need several blocks of columns."""
     available -= _SLACK
     lines = max(_MOST_LINES - count_lines(f"{grid.title} {grid.caption}", available), _FEWEST_LINES)
+    one_line = [FittedColumn(index, max(_natural_width(grid, index), width(text))) for index, text in enumerate(grid.header)]
+    if _total(one_line, _SIZES[0]) <= available:
+        return Fitted(_SIZES[0], _floats(grid, [one_line], lines))
     columns = [FittedColumn(index, _natural_width(grid, index)) for index in range(len(grid.header))]
     for size in _SIZES:
         if _total(columns, size) <= available:

@@ -150,7 +150,7 @@ def _csv(board: Board) -> str:
         for entries in table.entries:
             for entry in entries:
                 lines += _csv_lines(table, entry, len(header))
-    return "".join(csv_line(map(_field, line)) for line in lines)
+    return "".join(csv_line(map(csv_field, line)) for line in lines)
 
 
 def _csv_lines(table: Table, entry: Entry, width: int) -> list[list[object]]:
@@ -184,7 +184,7 @@ def _json(board: Board) -> str:
     content: dict[str, object] = {"tables": [_json_table(table) for table in board.tables]}
     if board.unmatched is not None:
         content["unmatched"] = board.unmatched
-    return json.dumps(_finite(content), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(without_infinities(content), indent=2, ensure_ascii=False) + "\n"
 
 
 def _json_table(table: Table) -> dict[str, object]:
@@ -225,7 +225,7 @@ _RENDERERS: dict[str, Callable[[Board], str]] = {"markdown": _markdown, "html": 
 FORMATS = (*_RENDERERS, "latex")
 
 
-def _field(value: object) -> str:
+def csv_field(value: object) -> str:
     """Return a field of the CSV form; a number reads back exactly."""
     if value is None:
         return ""
@@ -236,12 +236,12 @@ def _field(value: object) -> str:
     return str(value)
 
 
-def _finite(value: object) -> object:
+def without_infinities(value: object) -> object:
     """Return a JSON value in which infinite numbers and NaN, which JSON lacks, are null."""
     if isinstance(value, dict):
-        return {name: _finite(inner) for name, inner in value.items()}
+        return {name: without_infinities(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [without_infinities(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

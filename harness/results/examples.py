@@ -83,13 +83,14 @@ class Examples:
         """Open a file, or the one in a run's folder; a missing file holds nothing. Raise `UserError` for a damaged one."""
         self.path = path / FILE_NAME if path.is_dir() else path
         self.keys: frozenset[str] = frozenset()
+        self._archive: zipfile.ZipFile | None = None  # open as long as this object lives, since its directory may be long
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                names = [name.removesuffix(".npy") for name in archive.namelist()]
+            self._archive = zipfile.ZipFile(self.path)
         except FileNotFoundError:
             return
         except _UNREADABLE as error:
             raise self._damaged(error) from None
+        names = [name.removesuffix(".npy") for name in self._archive.namelist()]
         self.keys = frozenset(name for name in names if _KEY.fullmatch(name))
 
     def read(self, key: str, unit: str) -> np.ndarray | None:
@@ -97,10 +98,10 @@ class Examples:
 
         Raise `UserError` for a damaged file.
         """
-        if key not in self.keys:
+        if self._archive is None or key not in self.keys:
             return None
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(f"{key}.npy") as file:
+            with self._archive.open(f"{key}.npy") as file:
                 stored = np.lib.format.read_array(file, allow_pickle=False)
         except _UNREADABLE as error:
             raise self._damaged(error) from None
