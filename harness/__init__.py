@@ -9,7 +9,7 @@ from harness.startup.safe_path import drop_working_folder
 drop_working_folder()  # before anything else is imported, which a file in the working folder could replace
 quiet_interrupts()
 
-from harness import kernels, leaderboard, streams
+from harness import kernels, leaderboard, statistics, streams
 from harness.api import drawing, schedules
 from harness.api.builder import EnsembleBuilder
 from harness.api.cell import Cell
@@ -79,5 +79,6 @@ __all__ = [
     "open_run",
     "run",
     "schedules",
+    "statistics",
     "streams",
 ]

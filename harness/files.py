@@ -12,7 +12,9 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from harness.errors import UserError
 
@@ -37,6 +39,30 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"{path}: cannot be written: {reason}; name a file in a folder that can be") from None
+
+
+@contextlib.contextmanager
+def replaced_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file for writing, which replaces `path` at the end of the block, unless the block raises.
+
+    A reader, or a crash, sees the old file or the new one. For files too large to be held in memory. A link is followed.
+    Raise `UserError` if the file cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    staged = target.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        descriptor = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
+        with os.fdopen(descriptor, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        replace(staged, target, durable=False)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path}: cannot be written: {reason}; name a file in a folder that can be") from None
+    finally:
+        with contextlib.suppress(OSError):
+            remove(staged)
 
 
 def write_and_replace(path: Path, data: bytes, staged: Path, *, sync_data: bool = True, sync_name: bool = True) -> None:

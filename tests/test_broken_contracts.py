@@ -13,7 +13,14 @@ import torch
 import harness
 import toys
 from harness import MetricValue, Recipe, Setting, Split, StateDict
-from harness.testing import check_dataset, check_derivation, check_ensemble_builder, check_metric, derivation_context
+from harness.testing import (
+    check_dataset,
+    check_derivation,
+    check_ensemble_builder,
+    check_metric,
+    derivation_context,
+    evaluated_ensemble,
+)
 from harness_basin.cross_entropy import CrossEntropy
 
 
@@ -52,6 +59,32 @@ def test_metric_whose_values_are_no_rows(values: list[Any]) -> None:
 def test_metric_that_is_fine() -> None:
     """NumPy's numbers are numbers."""
     assert len(check_metric(metric_of(MetricValue("fixed", np.float32(1.0), np.float64(0.1), "percent", "higher")))) == 1
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "problem"),
+    [
+        ("better", "lower", r"measure gave a value with better='higher'; its class declares better='lower'$"),
+        ("better", "", r"measure gave a value with better='higher'; its class declares better=''$"),
+        ("title", "t" * 41, r"title 'ttt.*' has 41 characters; at most 40"),
+        ("symbol", "s" * 13, r"symbol 'sss.*' has 13 characters; at most 12"),
+        ("title", "two\nlines", r"title 'two\\nlines' has characters that cannot be printed"),
+        ("symbol", 3, r"symbol is 3; a text is expected"),
+    ],
+)
+def test_metric_whose_declarations_are_wrong(attribute: str, value: Any, problem: str) -> None:
+    """Another direction than that of the values, and texts that tables cannot show, are refused."""
+    metric = metric_of(MetricValue("fixed", 1.0, better="higher"))
+    setattr(type(metric), attribute, value)
+    with pytest.raises(AssertionError, match=rf"^fixed: {problem}"):
+        check_metric(metric)
+
+
+def test_metric_whose_examples_have_another_mean() -> None:
+    """The message has both means."""
+    examples = np.zeros(len(evaluated_ensemble(3).labels))
+    with pytest.raises(AssertionError, match=r"^fixed: measure gave examples of 'fixed' with mean 0; their mean must be the "):
+        check_metric(metric_of(MetricValue("fixed", 1.0, examples=examples)))
 
 
 Outcome = tuple[Sequence[StateDict], Mapping[str, Any]]

@@ -22,13 +22,13 @@ PLUGINS = ROOT / "plugins"
 
 # From the bottom up: a module imports from packages of lower layers, or from its own package.
 LAYERS = [
-    ["startup", "text"],
+    ["startup", "text", "statistics"],
     ["errors", "streams"],
     ["files"],
     ["telemetry", "results", "kernels"],
     ["leaderboard"],
     ["api"],
-    ["registry", "networks", "store", "report"],
+    ["registry", "networks", "store", "report", "comparison"],
     ["training", "benchmark"],
     ["plan"],
     ["execution"],
@@ -197,8 +197,9 @@ def test_plugins_use_public_names_only(path: Path) -> None:
 @pytest.mark.parametrize(
     ("package", "allowed"),
     [
-        ("leaderboard", {"results", "files", "errors", "text"}),
+        ("leaderboard", {"results", "files", "errors", "text", "statistics"}),
         ("report", {"leaderboard", "api", "results", "files", "errors", "text"}),
+        ("comparison", {"leaderboard", "results", "files", "errors", "text", "statistics"}),
     ],
 )
 def test_boards_and_reports_depend_on_rows_only(package: str, allowed: set[str]) -> None:

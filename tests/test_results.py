@@ -87,7 +87,7 @@ def test_file_of_one_row(tmp_path):
     assert head == ",".join(COLUMNS)
     assert line == (
         "paper,cifar10,resnet20,deep,0,ensemble_accuracy,94.43,,percent,higher,true,done,,5,ensemble_accuracy@1,"
-        f'"{{""fork_epoch"":10}}",{SETTING},{KEY},{KEY[::-1]},deep@1,cross_entropy@1,'
+        f'"{{""fork_epoch"":10}}",{SETTING},{KEY},{KEY[::-1]},deep@1,cross_entropy@1,,,'
     )
 
 
@@ -172,7 +172,7 @@ def test_missing_optional_columns(tmp_path):
     """A file of an older run is read; the fields are empty."""
     path = written(tmp_path, row())
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    table.drop(columns=["method_version", "objective", "warning"]).to_csv(path, index=False)
+    table.drop(columns=["method_version", "objective", "warning", "title", "symbol"]).to_csv(path, index=False)
     assert rows_of(read_rows(path)) == [row(method_version="", objective="")]
 
 
@@ -233,7 +233,7 @@ def test_folder_without_results(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("94.43", "94,43", ":2: 23 fields, the header has 22; was the file cut short?"),
+        ("94.43", "94,43", ":2: 25 fields, the header has 24; was the file cut short?"),
         ("94.43", "'94.43", ':2: value "\'94.43" is not a number'),
         ("94.43", "1_000", ":2: value '1_000' is not a number"),
         ("94.43", "", ":2: a done row needs a value"),
@@ -246,8 +246,8 @@ def test_folder_without_results(tmp_path):
         ("higher", "up", ":2: better 'up' is none of higher, lower and nothing"),
         (KEY + ",", "abc,", ":2: cell 'abc' is not 64 hexadecimal digits"),
         (SETTING + ",", "abc,", ":2: setting 'abc' is not 64 hexadecimal digits"),
-        (",key,", ",other,", f":1: no column 'key'; needed: {', '.join(COLUMNS[:-3])}"),
-        (",message,", ",value,", f":1: no column 'message'; needed: {', '.join(COLUMNS[:-3])}"),
+        (",key,", ",other,", f":1: no column 'key'; needed: {', '.join(COLUMNS[:-5])}"),
+        (",message,", ",value,", f":1: no column 'message'; needed: {', '.join(COLUMNS[:-5])}"),
         (",key,", ",key,key,", ":1: column 'key' stands there twice; name it once"),
         ("cifar10,", '"cifar"10,', ":2: not CSV: ',' expected after '\"'; was the file cut short?"),
     ],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -16,6 +16,7 @@ from harness.api.data import Split, StateDict
 from harness.api.plugin import Plugin, full_name
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor, nn
 
@@ -251,6 +252,10 @@ class MetricValue:
 
     `value` and `standard_error` are in `unit`: "percent", "nats", or "" for a number without a unit. Accuracies and
     connectivity are in percent. `better` says which values are better; it is empty if neither is.
+
+    `examples` are the contributions of the test images to a main value that is their mean, (images,), in `unit` and in the
+    order of the test split. Runs keep them in `examples.npz`, so that methods can be compared image by image. Leave them out
+    for a value that is no mean over images. They do not count when values are compared.
     """
 
     metric: str
@@ -258,6 +263,7 @@ class MetricValue:
     standard_error: float | None = None
     unit: str = ""
     better: Literal["higher", "lower", ""] = ""
+    examples: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 class Metric(Plugin):
@@ -265,6 +271,7 @@ class Metric(Plugin):
 
     class Disagreement(Metric):
         name = "disagreement"
+        title, symbol, better = "Disagreement", "D", ""
 
         def measure(self, ensemble):
             predictions = ensemble.logits.argmax(axis=2)
@@ -279,6 +286,12 @@ class Metric(Plugin):
 
     default: ClassVar[bool] = False
     """Whether benchmark files that name no metrics measure this one. Subclasses do not inherit it."""
+    title: ClassVar[str] = ""
+    """A short name for tables and figures, at most 40 characters; by default made of `name`."""
+    symbol: ClassVar[str] = ""
+    """An abbreviation or symbol for narrow tables, at most 12 characters, such as "NLL" or "q̄"; by default the title."""
+    better: ClassVar[Literal["higher", "lower", ""] | None] = None
+    """The direction of the main value, as in its `MetricValue`; None if the class does not declare it."""
 
     @abstractmethod
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:

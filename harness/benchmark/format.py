@@ -63,6 +63,11 @@ class BenchmarkFile(Options):
         None,
         description="the loss of plain training, a name or 'name: {option: value}'; default: the one marked as default",
     )
+    equivalence: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {},
+        description="margins for `harness compare`: methods whose difference in a metric is smaller count as equivalent; "
+        "'metric: margin', in the metric's unit",
+    )
     recipe: dict[str, Any] = Field({}, description="how every network is trained")
     settings: tuple[SettingsBlock, ...] = Field((), description="changes for some dataset × architecture; later blocks win")
 

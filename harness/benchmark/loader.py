@@ -20,6 +20,7 @@ from harness.benchmark.settings import ResolvedBlock, SettingsReader
 from harness.benchmark.spec import Benchmark, LabeledPlugin, Setup
 from harness.benchmark.validation import ValidationIssue, validate_options
 from harness.benchmark.yaml_source import YamlSource, read_source
+from harness.errors import did_you_mean
 
 if TYPE_CHECKING:
     from harness.registry.catalogue import Catalogue
@@ -46,6 +47,7 @@ class _Header:
     description: str
     seeds: tuple[int, ...]
     members: int | None
+    equivalence: Mapping[str, float]
 
 
 class BenchmarkLoader:
@@ -68,6 +70,7 @@ class BenchmarkLoader:
         datasets = self._plugins.build_all(variants["dataset"])
         architectures = self._plugins.build_all(variants["architecture"])
         metrics = self._build_metrics(variants["metric"], header.members)
+        self._check_margins(header.equivalence, [variant.entry.name for variant in variants["metric"]])
         objective = self._build_objective()
         setups = self._build_setups(variants, datasets, architectures, header)
         if self._reporter or header.members is None:
@@ -84,6 +87,7 @@ class BenchmarkLoader:
             objective=objective,
             setups=setups,
             catalogue=self._catalogue,
+            equivalence=header.equivalence,
         )
 
     def _read_header(self) -> _Header:
@@ -96,7 +100,15 @@ class BenchmarkLoader:
         members = valid.get("members", BenchmarkFile.model_fields["members"].default)
         if "members" in wrong:
             members = None
-        return _Header(valid.get("name", ""), valid.get("description", ""), tuple(valid.get("seeds", ())), members)
+        margins = {metric: float(margin) for metric, margin in valid.get("equivalence", {}).items()}
+        return _Header(valid.get("name", ""), valid.get("description", ""), tuple(valid.get("seeds", ())), members, margins)
+
+    def _check_margins(self, margins: Mapping[str, float], metrics: Sequence[str]) -> None:
+        """Report each margin of equivalence for a metric that the benchmark does not measure."""
+        for name in margins:
+            if name not in metrics:
+                problem = f"'{name}' is none of this benchmark's metrics{did_you_mean(name, metrics)}"
+                self._reporter.report(("equivalence", name), problem, at_key=True)
 
     def _build_metrics(self, variants: Iterable[Variant], members: int | None) -> tuple[LabeledPlugin, ...]:
         """Return the metrics. Report each that cannot measure ensembles of `members` members."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -74,7 +74,8 @@ class Setup:
 class Benchmark:
     """A validated benchmark: seeds, metrics, objective, and the setups with their methods.
 
-    `catalogue` holds the plugins that its names were found in.
+    `catalogue` holds the plugins that its names were found in. `equivalence` holds margins by metric, in the metric's unit:
+    differences between methods that are smaller do not matter.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Benchmark:
     objective: Objective
     setups: tuple[Setup, ...]
     catalogue: Catalogue = field(compare=False)
+    equivalence: Mapping[str, float] = field(default_factory=dict)
 
     def cells(self) -> Iterator[CellSpec]:
         """Yield every cell, ordered by dataset, architecture, method and seed. Cells share plugins and recipes."""
@@ -143,6 +145,7 @@ class Benchmark:
             "datasets": _resolved(self.datasets),
             "architectures": _resolved(self.architectures),
             "metrics": _resolved(self.metrics),
+            "equivalence": dict(self.equivalence),
             "objective": self.objective.identity,
             "pairs": [setup.resolved() for setup in self.setups],
         }

@@ -18,6 +18,7 @@ COMMANDS = {
     "check": "check",
     "list": "list_plugins",
     "leaderboard": "leaderboard",
+    "compare": "compare",
     "report": "report",
     "members": "members",
     "explain": "explain",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+import numpy as np
 
 from harness.api.task import Task
 from harness.errors import DamagedObject
 from harness.execution.context import RunContext
-from harness.execution.measured_values import measured_from_json
+from harness.execution.measured_values import EXAMPLES, measured_from_json
 from harness.execution.rows import place
 from harness.execution.run_state import RunState
 from harness.plan.graph import PlannedCell
@@ -36,6 +38,14 @@ class ResultCollector:
                 self._quarantine(task.key, str(error))
             except ValueError:
                 self._quarantine(task.key, f"object {task.key[:12]} holds no measured values")
+
+    def examples(self, keys: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the key and the stored examples of measurements that have them. A damaged measurement is quarantined."""
+        for key in keys:
+            try:
+                yield key, self._store.arrays(key, EXAMPLES)[EXAMPLES]
+            except DamagedObject as error:
+                self._quarantine(key, str(error))
 
     def quarantine_for_retry(self, key: str, message: str) -> bool:
         """Quarantine a damaged object and return True; return False if it was damaged too often."""

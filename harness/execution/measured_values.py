@@ -10,13 +10,20 @@ from typing import Any, get_args
 from harness.api.interfaces import MetricValue
 from harness.results.rows import Better
 
+EXAMPLES = "examples"
+"""The name of the part of a measurement's object that holds the main value's examples, and of its tensor."""
+
 
 @dataclass(frozen=True)
 class Measured:
-    """The result of a measurement: a metric's values, the main one first, and warnings about the ensemble."""
+    """The result of a measurement: a metric's values, the main one first, and warnings about the ensemble.
+
+    `has_examples` says whether its object has a part with the main value's examples.
+    """
 
     values: tuple[MetricValue, ...]
     warnings: tuple[str, ...]
+    has_examples: bool = False
 
 
 def values_json(values: Sequence[MetricValue]) -> list[dict[str, Any]]:
@@ -40,13 +47,14 @@ def measured_from_json(meta: Mapping[str, Any]) -> Measured:
     try:
         values = tuple(_value_from_json(value) for value in meta["values"])
         warnings = meta.get("warnings", [])  # objects of earlier versions have no warnings
+        has_examples = EXAMPLES in meta.get("files", {})
     except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(str(error)) from None
     if not values:
         raise ValueError("no values")
     if not isinstance(warnings, list) or not all(isinstance(warning, str) for warning in warnings):
         raise ValueError("warnings are no list of texts")
-    return Measured(values, tuple(warnings))
+    return Measured(values, tuple(warnings), has_examples)
 
 
 def _value_from_json(value: Mapping[str, Any]) -> MetricValue:

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from harness.api.data import Split
-from harness.api.interfaces import Dataset, MetricValue
+from harness.api.interfaces import Dataset, Metric, MetricValue
 from harness.errors import PluginFailed
 from harness.networks.flat_network import StateDict
 from harness.results.rows import Better
 
 MAX_VALUES = 100_000
 """Most values that a metric may return for one ensemble. A metric may yield forever."""
+
+_MEAN_TOLERANCE = 1e-5  # of the mean size of the examples: a metric may compute in float32
 
 
 def check_split(what: str, split: Any, dataset: Dataset) -> None:
@@ -98,6 +100,39 @@ def check_values(what: str, values: Sequence[Any], name: str) -> None:
         if value.metric in names:
             raise PluginFailed(f"{what} two values named '{value.metric}'")
         names.add(value.metric)
+
+
+def check_direction(what: str, metric: Metric, value: MetricValue) -> None:
+    """Raise `PluginFailed` if a metric's main value has another direction than its class declares."""
+    if metric.better is not None and value.better != metric.better:
+        raise PluginFailed(f"{what} a value with better={value.better!r}; its class declares better={metric.better!r}")
+
+
+def check_examples(what: str, values: Sequence[MetricValue], images: int) -> None:
+    """Raise `PluginFailed` for examples of values that are not one number per test image with the value as their mean."""
+    for value in values:
+        if value.examples is None:
+            continue
+        problem = _examples_problem(value, images)
+        if problem:
+            raise PluginFailed(f"{what} examples of '{value.metric}' {problem}")
+
+
+def _examples_problem(value: MetricValue, images: int) -> str:
+    """Return what is wrong with the examples of a value, or ""."""
+    examples: Any = value.examples
+    if not isinstance(examples, np.ndarray) or examples.dtype.kind not in "biuf":
+        return f"of type {type(examples).__name__}; a NumPy array of numbers is expected"
+    if examples.shape != (images,):
+        return f"of shape {examples.shape}; one number per test image, ({images},), is expected"
+    contributions = examples.astype(np.float64)
+    mean = float(contributions.mean())
+    expected = float(value.value)
+    if math.isfinite(mean):
+        is_mean = abs(mean - expected) <= _MEAN_TOLERANCE * float(np.abs(contributions).mean())
+    else:
+        is_mean = repr(mean) == repr(expected)  # infinite, or NaN
+    return "" if is_mean else f"with mean {mean:.6g}; their mean must be the value, {expected:.6g}"
 
 
 def _is_valid(value: MetricValue) -> bool:

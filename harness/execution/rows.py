@@ -17,6 +17,7 @@ from harness.results.ensemble_warnings import planned_warnings
 from harness.results.rows import Row
 
 _EPOCHS = ("training_epochs", "new_epochs")
+_EPOCH_TITLES = {"training_epochs": "Training", "new_epochs": "New training"}
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ def _metric_rows(result: _MetricResult, make_row: partial[Row]) -> list[Row]:
                 main=position == 0,
                 metric_version=version,
                 key=result.key,
+                title=result.metric.title if position == 0 else "",
+                symbol=result.metric.symbol if position == 0 else "",
             )
         )
     return found
@@ -92,7 +95,15 @@ def _cost_rows(cell: PlannedCell, make_row: partial[Row]) -> list[Row]:
     """
     found = []
     for metric, epochs in zip(_EPOCHS, (cell.epochs_alone, cell.epochs_new), strict=True):
-        make = partial(make_row, metric=metric, unit="epochs", main=metric != "new_epochs", metric_version=f"{metric}@1")
+        make = partial(
+            make_row,
+            metric=metric,
+            unit="epochs",
+            main=metric != "new_epochs",
+            metric_version=f"{metric}@1",
+            title=_EPOCH_TITLES[metric],
+            symbol=_EPOCH_TITLES[metric],
+        )
         if cell.problem:
             found.append(make(value=None, status="failed", message=cell.problem))
         else:

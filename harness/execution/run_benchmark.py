@@ -174,7 +174,7 @@ def _run(runner: Runner, settings: RunSettings, stepping: SteppingSummary) -> St
 
 
 def _write(runner: Runner, settings: RunSettings, status: str, stepping: SteppingSummary) -> None:
-    """Write `run.json` and `leaderboard.md` to the run's folder."""
+    """Write `run.json` and `leaderboard.md` to the run's folder, and `examples.npz` unless the run has only begun."""
     folder, graph, state = runner.out, runner.graph, runner.state
     plugins = [source.to_json() for source in runner.context.catalogue.sources]
     facts = {
@@ -191,6 +191,8 @@ def _write(runner: Runner, settings: RunSettings, status: str, stepping: Steppin
     }
     write_atomically(folder / "run.json", json.dumps(facts, indent=1))
     write_atomically(folder / "leaderboard.md", render(board({str(folder): load_rows(folder)}), "markdown"))
+    if status != "running":
+        runner.write_examples()
 
 
 @contextlib.contextmanager

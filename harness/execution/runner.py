@@ -14,11 +14,13 @@ from harness.errors import Interrupted, UserError
 from harness.execution.code_version import current_code_version
 from harness.execution.collector import ResultCollector
 from harness.execution.context import RunContext
+from harness.execution.example_file import update_examples
 from harness.execution.queue import TaskQueue
 from harness.execution.rows import rows
 from harness.execution.run_plan import RunPlan
 from harness.execution.run_state import RunState
 from harness.execution.task_files import task_json
+from harness.results import examples
 from harness.results.rows import write_rows
 from harness.store import Store
 from harness.telemetry.events import RunPlanned, TaskEnded
@@ -186,6 +188,11 @@ class Runner:
         epochs = sum(task.cost for task in pending.values())
         in_all = sum(task.cost for task in self.graph.tasks.values())
         self.context.emit(RunPlanned(tasks=len(pending), epochs=epochs, epochs_in_all=in_all, cells=len(self.graph.cells)))
+
+    def write_examples(self) -> None:
+        """Write `examples.npz` with the contributions of test images to the values measured so far."""
+        with self.context.watch("board"):
+            update_examples(self.out / examples.FILE_NAME, self.graph, self.state, self._collector)
 
     def write_rows(self) -> None:
         """Write `results.csv` with rows for every cell and metric of the benchmark, done or not."""

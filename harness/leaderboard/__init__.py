@@ -7,6 +7,7 @@ describes the result.
 from harness.leaderboard.assembly import board, mean_and_std
 from harness.leaderboard.formats import FORMATS, render
 from harness.leaderboard.numerals import format_number
+from harness.leaderboard.paper import PaperOptions
 from harness.leaderboard.reference import compare, read_reference
 from harness.leaderboard.tables import Board, Column, Comparison, Entry, Method, Problem, Published, Table
 
@@ -17,6 +18,7 @@ __all__ = [
     "Comparison",
     "Entry",
     "Method",
+    "PaperOptions",
     "Problem",
     "Published",
     "Table",

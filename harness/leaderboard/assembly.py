@@ -1,15 +1,15 @@
-"""Rows → a board: entries averaged over seeds, the best of each column, and the reasons for missing numbers."""
+"""Rows → a board: entries averaged over seeds, groups that cannot be told apart, and the reasons for missing numbers."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import UserError
+from harness.leaderboard.groups import mark_groups
 from harness.leaderboard.merging import (
     SourcedRow,
     TableKey,
@@ -21,7 +21,6 @@ from harness.leaderboard.merging import (
     sourced_rows,
     table_key,
 )
-from harness.leaderboard.numerals import format_number
 from harness.leaderboard.tables import Board, Column, Entry, Method, Problem, Table
 from harness.results.ensemble_warnings import ONE_MEMBER
 from harness.results.rows import Row
@@ -33,13 +32,14 @@ _RowsByEntry = Mapping[tuple[str, str], Mapping[int, Row]]
 """Method and metric → the rows by seed."""
 
 
-def board(frames: Mapping[str, pd.DataFrame | list[Row]], metrics: str = "main") -> Board:
+def board(frames: Mapping[str, pd.DataFrame | list[Row]], metrics: str = "main", *, letters: bool = False) -> Board:
     """Return the board of one or several runs, each a DataFrame of rows, or a list of them, under the name of its folder.
 
     `metrics` is "main" (the benchmark's own, without details such as pairs), "all", or names separated by commas. Tables,
     methods and metrics keep the order of the rows. A row that several runs have counts once: a done one before a failed one
-    before a missing one. Raise `UserError` for rows that one table cannot hold: two settings, two values of one number, or a
-    metric or method that differs between its rows.
+    before a missing one. From six seeds on, the entries that cannot be told apart from the best of their column are marked,
+    and all groups get letters if `letters` is true. Raise `UserError` for rows that one table cannot hold: two settings, two
+    values of one number, or a metric or method that differs between its rows.
     """
     every = sourced_rows(frames)
     check_settings(every)
@@ -47,11 +47,11 @@ def board(frames: Mapping[str, pd.DataFrame | list[Row]], metrics: str = "main")
     by_table: dict[TableKey, list[SourcedRow]] = {}
     for sourced in merge_rows(every, shown):
         by_table.setdefault(table_key(sourced.row), []).append(sourced)
-    tables = [_table(key, found, shown) for key, found in by_table.items()]
+    tables = [_table(key, found, shown, letters) for key, found in by_table.items()]
     return Board(tuple(table for table in tables if table.columns))
 
 
-def _table(key: TableKey, found: Sequence[SourcedRow], shown: Sequence[str]) -> Table:
+def _table(key: TableKey, found: Sequence[SourcedRow], shown: Sequence[str], letters: bool) -> Table:
     """Return the table of the rows that share benchmark, data set and architecture."""
     _check_consistency(found)
     rows = [row for _, row in found]
@@ -68,15 +68,17 @@ def _table(key: TableKey, found: Sequence[SourcedRow], shown: Sequence[str]) -> 
     by_column = []
     for column in columns:
         entries = []
+        values = []
         for method in methods:
             by_seed = by_entry.get((method.name, column.metric), {})
             entries.append(_entry(method.name, column.metric, by_seed, len(seeds)))
-        by_column.append(_mark_best(entries, column))
+            values.append(_values(by_seed))
+        by_column.append(mark_groups(entries, values, column, letters))
     problems: list[Problem] = []
     warnings: list[Problem] = []
     for method in methods:
         problems += _collect(method.name, columns, by_entry, seeds, _describe_problem)
-        warnings += _collect(method.name, columns, by_entry, seeds, _describe_warning)
+        warnings += _collect(method.name, columns, by_entry, seeds, describe_warning)
     lines = tuple(zip(*by_column))
     return Table(*key, seeds, methods, columns, lines, tuple(problems), warnings=tuple(warnings))
 
@@ -124,12 +126,14 @@ def _method(name: str, own: Sequence[Row]) -> Method:
 def _column(metric: str, own: Sequence[Row]) -> Column:
     done = [row for row in own if row.status == "done"] or own
     better = max((row.better for row in done), key=len)
-    return Column(metric, max(row.unit for row in done), better, max(row.metric_version for row in done))
+    unit, version = max(row.unit for row in done), max(row.metric_version for row in done)
+    title, symbol = max(row.title for row in own), max(row.symbol for row in own)
+    return Column(metric, unit, better, version, title, symbol)
 
 
 def _entry(method: str, metric: str, by_seed: Mapping[int, Row], expected: int) -> Entry:
     """Return a metric of a method over `expected` seeds."""
-    values = [row.value for row in by_seed.values() if row.value is not None]
+    values = _values(by_seed)
     if not values:
         status_without_value = _worst({row.status for row in by_seed.values()})
         return Entry(method, metric, None, None, 0, expected, status_without_value)
@@ -140,9 +144,19 @@ def _entry(method: str, metric: str, by_seed: Mapping[int, Row], expected: int) 
     return Entry(method, metric, mean, std, len(values), expected, status, warnings=_warnings(by_seed))
 
 
+def _values(by_seed: Mapping[int, Row]) -> list[float]:
+    """Return the values of an entry's done rows, in the order of the seeds."""
+    values = []
+    for seed in sorted(by_seed):
+        value = by_seed[seed].value
+        if value is not None:
+            values.append(value)
+    return values
+
+
 def _warnings(by_seed: Mapping[int, Row]) -> tuple[str, ...]:
     """Return the warnings of an entry's rows, each once, in the order of the seeds."""
-    found = dict.fromkeys(_describe_warning(by_seed[seed]) for seed in sorted(by_seed))
+    found = dict.fromkeys(describe_warning(by_seed[seed]) for seed in sorted(by_seed))
     return tuple(warning for warning in found if warning)
 
 
@@ -164,23 +178,6 @@ def _worst(statuses: Collection[str]) -> Literal["failed", "missing", "absent"]:
     if "failed" in statuses:
         return "failed"
     return "missing" if statuses else "absent"
-
-
-def _mark_best(entries: list[Entry], column: Column) -> list[Entry]:
-    """Mark the best entries of a column: all whose mean prints like the best mean. A method alone is not the best."""
-    means = [entry.mean for entry in entries if entry.mean is not None and _can_win(entry)]
-    present = [entry for entry in entries if entry.status != "absent"]
-    if not column.better or not means or len(present) < 2:
-        return entries
-    best = max(means) if column.better == "higher" else min(means)
-    best_text = format_number(best, column.unit)
-    best_means = {mean for mean in means if format_number(mean, column.unit) == best_text}
-    return [replace(entry, best=_can_win(entry) and entry.mean in best_means) for entry in entries]
-
-
-def _can_win(entry: Entry) -> bool:
-    """Return whether an entry is complete and finite, and its ensembles are not degenerate."""
-    return entry.status == "done" and not entry.warnings and entry.mean is not None and math.isfinite(entry.mean)
 
 
 def _collect(
@@ -221,7 +218,7 @@ def _describe_problem(row: Row | None) -> str:
     return ""
 
 
-def _describe_warning(row: Row | None) -> str:
+def describe_warning(row: Row | None) -> str:
     """Return why the ensemble of a done row is degenerate; nothing for a sound one.
 
     Rows of older runs hold no warning, but the number of members.

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
 from harness.errors import UserError, did_you_mean
-from harness.leaderboard.escaping import latex, markdown
+from harness.leaderboard.escaping import markdown
+from harness.leaderboard.latex import latex_document
 from harness.leaderboard.layout import Cell, Grid, closing, grids, map_text
 from harness.leaderboard.numerals import entry_text
+from harness.leaderboard.paper import PaperOptions, paper_grids
 from harness.leaderboard.tables import Board, Comparison, Entry, Table
 from harness.results.rows import csv_line
 from harness.text import plain_line
 
 _HTML = """\
+{%- macro letters(cell) %}{% if cell.letters %} <sup>{{ cell.letters }}</sup>{% endif %}{% endmacro %}
 <div class="leaderboard">
 {%- for grid in grids %}
 <section>
@@ -33,9 +36,9 @@ _HTML = """\
 <tr>
 {%- for cell in row %}
 {%- if loop.index <= grid.labels %}<th scope="row">{{ cell.text }}</th>
-{%- elif cell.best %}<td class="{{ cell.status }} best"><strong>{{ cell.text }}</strong></td>
-{%- elif cell.degenerate %}<td class="{{ cell.status }} degenerate">{{ cell.text }}</td>
-{%- else %}<td{% if cell.status %} class="{{ cell.status }}"{% endif %}>{{ cell.text }}</td>
+{%- elif cell.best %}<td class="{{ cell.status }} best"><strong>{{ cell.text }}</strong>{{ letters(cell) }}</td>
+{%- elif cell.degenerate %}<td class="{{ cell.status }} degenerate">{{ cell.text }}{{ letters(cell) }}</td>
+{%- else %}<td{% if cell.status %} class="{{ cell.status }}"{% endif %}>{{ cell.text }}{{ letters(cell) }}</td>
 {%- endif %}
 {%- endfor %}</tr>
 {%- endfor %}
@@ -53,35 +56,47 @@ _HTML = """\
 """
 
 
-def render(board: Board, format: str = "markdown") -> str:  # noqa: A002 - the option's name
+def render(board: Board, format: str = "markdown", paper: PaperOptions | None = None) -> str:  # noqa: A002 - the option's name
     """Return a board as text.
 
-    `format` is "markdown", "html" (a fragment), "latex" (with booktabs), "csv" (one line per entry) or "json". Raise
-    `UserError` for another one.
+    `format` is "markdown", "html" (a fragment), "latex" (with booktabs), "csv" (one line per entry) or "json". `paper` is for
+    "latex" alone. Raise `UserError` for another format, and for `paper` beside another one.
     """
     if format not in FORMATS:
         raise UserError(f"unknown format '{format}'{did_you_mean(format, FORMATS)}")
-    return FORMATS[format](board).encode("utf-8", "backslashreplace").decode()
+    if format == "latex":
+        options = paper or PaperOptions()
+        text = latex_document(paper_grids(board, options), closing(board), options)
+    elif paper is not None:
+        raise UserError(f"format '{format}': caption, label, digits and the like are for format 'latex' alone")
+    else:
+        text = _RENDERERS[format](board)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _markdown(board: Board) -> str:
+    return markdown_document(grids(board), closing(board))
+
+
+def markdown_document(grids: Iterable[Grid], ending: str) -> str:
+    """Return grids in markdown: title, table, caption and notes of each, then the line that ends the board."""
     parts = []
-    for grid in grids(board):
+    for grid in grids:
         escaped = map_text(grid, markdown)
         parts += [f"### {escaped.title}", markdown_grid(escaped), escaped.caption]
         if escaped.notes:
             parts.append("\n".join(f"- {note}" for note in escaped.notes))
-    ending = closing(board)
     if ending:
         parts.append(ending)
     return "\n\n".join(parts) + "\n"
 
 
 def emphasize(cell: Cell, template: str) -> str:
-    """Return the text of a cell, formatted with the template if it is the best."""
-    if not cell.best:
-        return cell.text
-    return template.format(cell.text)
+    """Return the text of a cell, formatted with the template if it is in the best group, and its letters."""
+    text = cell.text
+    if cell.best:
+        text = template.format(text)
+    return f"{text} {cell.letters}".rstrip()
 
 
 def markdown_grid(grid: Grid) -> str:
@@ -97,44 +112,15 @@ def markdown_grid(grid: Grid) -> str:
 
 
 def _html(board: Board) -> str:
+    return html_fragment(grids(board), closing(board))
+
+
+def html_fragment(grids: Iterable[Grid], ending: str) -> str:
+    """Return grids as an HTML fragment, which ends with the line `ending`."""
     import jinja2
 
     template = jinja2.Environment(autoescape=True, keep_trailing_newline=True).from_string(_HTML)
-    return template.render(grids=[map_text(grid, plain_line) for grid in grids(board)], closing=closing(board))
-
-
-def _latex(board: Board) -> str:
-    lines = ["% needs \\usepackage{booktabs}"]
-    for grid in grids(board):
-        lines += _latex_table(map_text(grid, latex))
-    ending = closing(board)
-    if ending:
-        lines.append(f"% {ending}")
-    return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def _latex_table(grid: Grid) -> list[str]:
-    """Return the lines of one `table` environment, with an empty line after it."""
-    body = []
-    for row in grid.rows:
-        cells = [emphasize(cell, r"\textbf{{{}}}") for cell in row]
-        body.append(f"{' & '.join(cells)} \\\\")
-    numbers = len(grid.header) - grid.labels
-    return [
-        "\\begin{table}",
-        "\\centering",
-        f"\\caption{{{grid.title}. {grid.caption}}}",
-        f"\\begin{{tabular}}{{{'l' * grid.labels}{'r' * numbers}}}",
-        "\\toprule",
-        f"{' & '.join(grid.header)} \\\\",
-        "\\midrule",
-        *body,
-        "\\bottomrule",
-        "\\end{tabular}",
-        *(f"\\par\\footnotesize {note}" for note in grid.notes),
-        "\\end{table}",
-        "",
-    ]
+    return template.render(grids=[map_text(grid, plain_line) for grid in grids], closing=ending)
 
 
 _CSV_COLUMNS = (
@@ -164,7 +150,7 @@ def _csv(board: Board) -> str:
         for entries in table.entries:
             for entry in entries:
                 lines += _csv_lines(table, entry, len(header))
-    return "".join(csv_line(map(_field, line)) for line in lines)
+    return "".join(csv_line(map(csv_field, line)) for line in lines)
 
 
 def _csv_lines(table: Table, entry: Entry, width: int) -> list[list[object]]:
@@ -198,7 +184,7 @@ def _json(board: Board) -> str:
     content: dict[str, object] = {"tables": [_json_table(table) for table in board.tables]}
     if board.unmatched is not None:
         content["unmatched"] = board.unmatched
-    return json.dumps(_finite(content), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(without_infinities(content), indent=2, ensure_ascii=False) + "\n"
 
 
 def _json_table(table: Table) -> dict[str, object]:
@@ -235,16 +221,11 @@ def _json_comparison(item: Comparison) -> dict[str, object]:
     }
 
 
-FORMATS: dict[str, Callable[[Board], str]] = {
-    "markdown": _markdown,
-    "html": _html,
-    "csv": _csv,
-    "json": _json,
-    "latex": _latex,
-}
+_RENDERERS: dict[str, Callable[[Board], str]] = {"markdown": _markdown, "html": _html, "csv": _csv, "json": _json}
+FORMATS = (*_RENDERERS, "latex")
 
 
-def _field(value: object) -> str:
+def csv_field(value: object) -> str:
     """Return a field of the CSV form; a number reads back exactly."""
     if value is None:
         return ""
@@ -255,12 +236,12 @@ def _field(value: object) -> str:
     return str(value)
 
 
-def _finite(value: object) -> object:
+def without_infinities(value: object) -> object:
     """Return a JSON value in which infinite numbers and NaN, which JSON lacks, are null."""
     if isinstance(value, dict):
-        return {name: _finite(inner) for name, inner in value.items()}
+        return {name: without_infinities(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [without_infinities(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

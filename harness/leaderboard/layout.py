@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from harness.leaderboard.groups import LEVEL, MIN_SEEDS
 from harness.leaderboard.numerals import entry_text, format_number, with_spread
 from harness.leaderboard.tables import Board, Column, Comparison, Entry, Problem, Table
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a grid: its text, and of the entry that it shows the status and whether it is the best or degenerate."""
+    """A cell of a grid: its text, and of the entry that it shows the status, whether it is in the best group or degenerate.
+
+    `letters` are those of the entry's groups.
+    """
 
     text: str
     status: str = ""
     best: bool = False
     degenerate: bool = False
+    letters: str = ""
 
 
 @dataclass(frozen=True)
@@ -30,25 +35,32 @@ class Grid:
     labels: int
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
+    rules: tuple[int, ...] = ()  # the rows above which there is a line
+
+
+def groups(board: Board) -> list[list[Table]]:
+    """Return the tables of a board, grouped by benchmark and architecture."""
+    found: dict[tuple[str, str], list[Table]] = {}
+    for table in board.tables:
+        found.setdefault((table.benchmark, table.architecture), []).append(table)
+    return list(found.values())
 
 
 def grids(board: Board) -> list[Grid]:
     """Return the grids of a board. An overview precedes the tables of data sets that share benchmark and architecture."""
-    groups: dict[tuple[str, str], list[Table]] = {}
-    for table in board.tables:
-        groups.setdefault((table.benchmark, table.architecture), []).append(table)
     grids = []
-    for tables in groups.values():
+    for tables in groups(board):
         if len(tables) > 1:
             grids.append(_overview(tables))
         for table in tables:
-            grids.append(_board_grid(table))
+            grids.append(board_grid(table))
             if table.comparisons:
-                grids.append(_comparison_grid(table))
+                grids.append(comparison_grid(table))
     return grids
 
 
-def _board_grid(table: Table) -> Grid:
+def board_grid(table: Table, *, std: bool = True) -> Grid:
+    """Return the grid of one table: methods down, metrics across. Without `std`, its caption has no standard deviations."""
     header = ["method"] + [_heading(column) for column in table.columns]
     rows = []
     is_nan, is_degenerate = False, False
@@ -65,7 +77,7 @@ def _board_grid(table: Table) -> Grid:
     if is_degenerate:
         notes += [_DEGENERATE, *_notes(table.warnings)]
     title = f"{table.benchmark}: {table.dataset}, {table.architecture}"
-    return Grid("board", title, _caption(table), tuple(header), 1, tuple(rows), tuple(notes))
+    return Grid("board", title, _caption(table, std), tuple(header), 1, tuple(rows), tuple(notes))
 
 
 _DEGENERATE = "‡ of a degenerate ensemble: the number says little and is never the best"
@@ -91,12 +103,13 @@ def _overview(tables: Sequence[Table]) -> Grid:
                 is_degenerate = is_degenerate or cell.degenerate
             rows.append(tuple(cells))
     title = f"{tables[0].benchmark}: all data sets, {tables[0].architecture}"
-    caption = "From the tables below, their first two metrics at most; best of a line in bold."
+    caption = "From the tables below, their first two metrics at most; marked as there."
     notes = (_DEGENERATE_ELSEWHERE,) if is_degenerate else ()
     return Grid("overview", title, caption, ("dataset", "metric", *methods), 2, tuple(rows), notes)
 
 
-def _comparison_grid(table: Table) -> Grid:
+def comparison_grid(table: Table) -> Grid:
+    """Return the grid of a table's numbers beside published ones."""
     units = {column.metric: column.unit for column in table.columns}
     rows = []
     notes = []
@@ -135,12 +148,16 @@ _COMPARISON_CAPTION = (
 
 
 def _cell(entry: Entry, column: Column) -> Cell:
-    return Cell(entry_text(entry, column.unit), entry.status, entry.best, bool(entry.warnings))
+    return Cell(entry_text(entry, column.unit), entry.status, entry.best, bool(entry.warnings), entry.letters)
 
 
 def _heading(column: Column) -> str:
-    """Return the name of a metric with its unit and an arrow in its direction."""
-    heading = column.metric
+    return described(column.metric, column)
+
+
+def described(name: str, column: Column) -> str:
+    """Return a name of a metric with its unit and an arrow in its direction."""
+    heading = name
     if column.unit:
         unit = "%" if column.unit == "percent" else column.unit
         heading += f" ({unit})"
@@ -162,19 +179,37 @@ def _notes(problems: Iterable[Problem]) -> list[str]:
     return notes
 
 
-def _caption(table: Table) -> str:
+def _caption(table: Table, std: bool) -> str:
     """Return the sizes of the ensembles, the seeds and the meaning of the numbers."""
     seeds = ", ".join(map(str, table.seeds))
     total = len(table.seeds)
     caption = f"M = {_sizes(table)}. One seed ({seeds}), so no spread."
     if total > 1:
-        caption = f"M = {_sizes(table)}. Mean ± standard deviation over {total} seeds ({seeds}), ddof = 1."
+        numbers = "Mean ± standard deviation (ddof = 1)" if std else "Mean"
+        caption = f"M = {_sizes(table)}. {numbers} over {total} seeds ({seeds})."
     entries = [entry for line in table.entries for entry in line]
-    if any(entry.best for entry in entries):
-        caption += " Best of a column in bold."
+    caption += _marks(table, entries)
     if any(0 < entry.n < total for entry in entries):
         caption += f" (k/{total}): k of {total} seeds; such an entry is never the best."
     return caption
+
+
+def _marks(table: Table, entries: Sequence[Entry]) -> str:
+    """Return what bold and letters mean, or why there are none."""
+    if len(table.methods) < 2:
+        return ""
+    if len(table.seeds) < MIN_SEEDS:
+        return f" No best is marked below {MIN_SEEDS} seeds."
+    text = ""
+    if any(entry.best for entry in entries):
+        text = f" Bold: not told apart from the best of its column; {_TESTS}."
+    if any(entry.letters for entry in entries):
+        text += " Letters: entries of a column that share none are told apart"
+        text += "." if " Bold" in text else f"; {_TESTS}."
+    return text
+
+
+_TESTS = f"paired t-tests over seeds on these test images, Holm over all pairs of a column, {100 * LEVEL:.0f} %"
 
 
 def _sizes(table: Table) -> str:

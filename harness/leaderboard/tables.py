@@ -19,12 +19,17 @@ class Method:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: a metric, its direction, and the version of the plugin that measured it."""
+    """A column of a table: a metric, its direction, and the version of the plugin that measured it.
+
+    `title` and `symbol` are short names of the metric for papers; empty if the rows have none.
+    """
 
     metric: str
     unit: str
     better: Better
     version: str
+    title: str = ""
+    symbol: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class Entry:
 
     `n` of `expected` seeds are done. `status` is "done" (all of them), "incomplete" (some), "failed" or "missing" (none), "nan"
     (a value is NaN, and so is the mean) or "absent" (the method has no row of this metric). `warnings` say why the measured
-    ensembles are degenerate, if any is; such an entry is never the best.
+    ensembles are degenerate, if any is; such an entry is never the best. `best` marks an entry that cannot be told apart from
+    the best of its column, itself included. Entries of a column that share one of their `letters` cannot be told apart.
     """
 
     method: str
@@ -45,6 +51,7 @@ class Entry:
     status: Literal["done", "incomplete", "failed", "missing", "nan", "absent"]
     best: bool = False
     warnings: tuple[str, ...] = ()
+    letters: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from rich.cells import cell_len, chop_cells
 
 from harness.leaderboard.escaping import markdown
-from harness.leaderboard.formats import emphasize, markdown_grid, render
+from harness.leaderboard.formats import emphasize, markdown_document, markdown_grid
 from harness.leaderboard.layout import Cell, Grid, closing, grids, map_text
 from harness.leaderboard.tables import Board
 
@@ -19,14 +19,21 @@ _PIECE = re.compile(r"[^ _/-]*[ _/-]?")  # what is not broken: up to the end of 
 
 def render_fitted(board: Board, width: int) -> str:
     """Return a board as markdown if no line is wider than `width` columns, else in a form close to it that fits."""
+    return fit_grids(grids(board), closing(board), width)
+
+
+def fit_grids(grids: Sequence[Grid], ending: str, width: int) -> str:
+    """Return grids as markdown if no line is wider than `width` columns, else in a form close to it that fits.
+
+    The line `ending` comes last.
+    """
     width = max(width, _MIN_WIDTH)
-    text = render(board, "markdown")
+    text = markdown_document(grids, ending)
     if all(cell_len(line) <= width for line in text.splitlines()):
         return text
     parts = []
-    for grid in grids(board):
+    for grid in grids:
         parts += _fitted_grid(map_text(grid, markdown), width)
-    ending = closing(board)
     if ending:
         parts.append(_wrapped(ending, width))
     return "\n\n".join(parts) + "\n"

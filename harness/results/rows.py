@@ -46,7 +46,8 @@ class Row:
     A failed or missing row has no value, and `message` gives the reason. The value of a done row is NaN if the metric's value
     was NaN. `cell` is the key of the ensemble and `key` that of the measurement; only a row that is not done may lack them.
     `setting` is the key of data set × architecture × recipe, empty if unknown. `warning` says why the ensemble is degenerate,
-    and is empty for a sound one. Raise `ValueError` for fields that contradict each other.
+    and is empty for a sound one. `title` and `symbol` are what the metric's class declares for tables; details have none.
+    Raise `ValueError` for fields that contradict each other.
     """
 
     benchmark: str
@@ -71,6 +72,8 @@ class Row:
     method_version: str = ""
     objective: str = ""
     warning: str = ""
+    title: str = ""
+    symbol: str = ""
 
     def __post_init__(self) -> None:
         if self.status not in _STATUSES:
@@ -96,7 +99,13 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
-_OPTIONAL_COLUMNS = ("method_version", "objective", "warning")  # files of older runs lack them; empty means unknown
+_OPTIONAL_COLUMNS = (
+    "method_version",
+    "objective",
+    "warning",
+    "title",
+    "symbol",
+)  # files of older runs lack them; empty means unknown
 
 _NUMBER_POSITIONS = [(name, COLUMNS.index(name)) for name in _NUMBERS]
 _INTEGER_POSITIONS = [(name, COLUMNS.index(name)) for name in _INTEGERS]

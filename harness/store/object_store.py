@@ -14,7 +14,7 @@ from harness.store.layout import Folder, Layout, key_of
 from harness.store.writer import StoreWriter
 
 if TYPE_CHECKING:
-    from harness.store.objects import Parts, Tensors
+    from harness.store.objects import Arrays, Parts, Tensors
 
 _READ = "cannot be read"
 
@@ -47,6 +47,12 @@ class ObjectStore:
         folder = self._layout.object_folder(key)
         with explained(self._layout.root, _READ):
             return objects.read_part(folder, key, objects.read_meta(folder, key), part)
+
+    def arrays(self, key: str, part: str) -> Arrays:
+        """Return the tensors of one part as NumPy arrays, checked."""
+        folder = self._layout.object_folder(key)
+        with explained(self._layout.root, _READ):
+            return objects.read_arrays(folder, key, objects.read_meta(folder, key), part)
 
     def verify(self, key: str) -> None:
         """Check a whole object against its digests."""

@@ -20,8 +20,10 @@ from harness.api.task import canonical_json
 from harness.errors import DamagedObject
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
+    Arrays = dict[str, np.ndarray]
     Tensors = dict[str, Tensor]
     Parts = Mapping[str, Mapping[str, Tensor]]
 
@@ -124,6 +126,18 @@ def read_part(folder: Path, key: str, meta: Mapping[str, Any], part: str) -> Ten
     try:
         return safetensors.torch.load(data)
     except Exception as error:  # the digest is right, but it is no safetensors file: any error may come
+        reason = f"{part_file(part)} is not safetensors ({type(error).__name__})"
+        raise DamagedObject(key, reason) from None
+
+
+def read_arrays(folder: Path, key: str, meta: Mapping[str, Any], part: str) -> Arrays:
+    """Return the tensors of a part as NumPy arrays, without importing torch. Raise `DamagedObject` as `read_part` does."""
+    import safetensors.numpy
+
+    data = _read_bytes(folder, key, meta, part)
+    try:
+        return safetensors.numpy.load(data)
+    except Exception as error:  # as in `read_part`
         reason = f"{part_file(part)} is not safetensors ({type(error).__name__})"
         raise DamagedObject(key, reason) from None
 

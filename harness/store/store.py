@@ -20,7 +20,7 @@ from harness.store.trajectory_index import TrajectoryIndex
 from harness.store.writer import StoreWriter
 
 if TYPE_CHECKING:
-    from harness.store.objects import Parts, Tensors
+    from harness.store.objects import Arrays, Parts, Tensors
 
 
 class Store:
@@ -73,6 +73,10 @@ class Store:
     def tensors(self, key: str, part: str = "weights") -> Tensors:
         """Return the tensors of one part. Raise `DamagedObject` if a byte of it has changed."""
         return self._objects.tensors(key, part)
+
+    def arrays(self, key: str, part: str) -> Arrays:
+        """Return the tensors of one part as NumPy arrays, without importing torch. Raise `DamagedObject`."""
+        return self._objects.arrays(key, part)
 
     def path(self, key: str, part: str = "weights") -> Path:
         """Return the path of a part's safetensors file. Raise `ValueError` for a malformed name."""

@@ -135,10 +135,11 @@ def _check_registered(builder: EnsembleBuilder, members: Sequence[Weights], cata
 def check_metric(metric: Metric, members: int = 3) -> list[MetricValue]:
     """Check that a metric's values can become rows, its main one first, and that measuring is deterministic.
 
-    Names are unique, numbers are numbers, `better` is higher, lower or empty; the ensemble is not changed. Return the values
-    for `evaluated_ensemble(members)`.
+    Names are unique, numbers are numbers, `better` is higher, lower or empty and what the class declares; the ensemble is not
+    changed. The mean of a value's examples is the value. Title and symbol are short and printable. Return the values for
+    `evaluated_ensemble(members)`.
     """
-    from harness.execution.plugin_results import check_values
+    from harness.execution.plugin_results import check_direction, check_examples, check_values
 
     name = metric.full_name
     ensemble = evaluated_ensemble(members)
@@ -147,8 +148,14 @@ def check_metric(metric: Metric, members: int = 3) -> list[MetricValue]:
     values = list(metric.measure(ensemble))
     try:
         check_values(f"{name}: measure gave", values, metric.name)
+        check_direction(f"{name}: measure gave", metric, values[0])
+        check_examples(f"{name}: measure gave", values, len(ensemble.labels))
     except PluginFailed as error:
         raise AssertionError(str(error)) from None
+    for word, text, longest in (("title", metric.title, 40), ("symbol", metric.symbol, 12)):
+        assert isinstance(text, str), f"{name}: {word} is {text!r}; a text is expected"
+        assert text.isprintable(), f"{name}: {word} {text!r} has characters that cannot be printed"
+        assert len(text) <= longest, f"{name}: {word} {text!r} has {len(text)} characters; at most {longest}"
     assert values == list(metric.measure(evaluated_ensemble(members))), f"{name}: measuring twice gives other values"
     assert (ensemble.logits == before).all(), f"{name}: it changes the predictions"
     return values

@@ -41,6 +41,7 @@ class EnsembleAccuracy(Metric):
     """Test accuracy of the averaged members, in percent; the two averages that were not chosen are extra values."""
 
     name, version = "ensemble_accuracy", 1
+    title, symbol, better = "Accuracy", "Acc", "higher"
     default = True
     Options = EnsembleAccuracyOptions
 
@@ -62,6 +63,7 @@ class MeanMemberAccuracy(Metric):
     """Test accuracy of single members, in percent: the mean over members, the worst and the best."""
 
     name, version = "mean_member_accuracy", 1
+    title, symbol, better = "Member accuracy", "Acc₁", "higher"
     default = True
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:

@@ -54,6 +54,7 @@ class NegativeLogLikelihood(Metric):
     """Negative log-likelihood of the test labels under the averaged probabilities, in nats."""
 
     name, version = "negative_log_likelihood", 1
+    title, symbol, better = "Log-likelihood loss", "NLL", "lower"
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
         """Return one value."""
@@ -72,6 +73,7 @@ class ExpectedCalibrationError(Metric):
     """Gap between confidence and accuracy of the averaged probabilities, in [0, 1]."""
 
     name, version = "expected_calibration_error", 1
+    title, symbol, better = "Calibration error", "ECE", "lower"
     Options = ExpectedCalibrationErrorOptions
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
@@ -85,6 +87,7 @@ class BrierScore(Metric):
     """Squared error of the averaged probabilities, summed over classes, in [0, 2]."""
 
     name, version = "brier_score", 1
+    title, symbol, better = "Brier score", "Brier", "lower"
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
         """Return one value."""

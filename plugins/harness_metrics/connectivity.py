@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from harness import Metric, MetricValue, Options
+from harness import Metric, MetricValue, Options, statistics
 from harness_metrics.finite import refuse_non_finite
-from harness_metrics.sampling import CrossedMean, crossed_mean, mean_over_examples
+from harness_metrics.sampling import mean_over_examples
 
 if TYPE_CHECKING:
     from harness import EvaluatedEnsemble
@@ -137,6 +137,7 @@ class JointConnectivity(Metric):
     """
 
     name, version = "joint_connectivity", 1
+    title, symbol, better = "Connectivity", "q̄", "higher"
     default = True
     Options = JointConnectivityOptions
 
@@ -144,12 +145,12 @@ class JointConnectivity(Metric):
         """Return q̄ with its standard error over draws, the worst draw, the standard errors by source, and the interval."""
         refuse_non_finite(ensemble.logits)
         draws = dirichlet(ensemble.uniform(DRAWS, self.options.draws, ensemble.size))
-        estimate = crossed_mean(excess_blocks(ensemble, draws, self.options.batchnorm))
-        yield MetricValue(self.name, estimate.mean, estimate.se_rows, "percent", "higher")
+        estimate = statistics.crossed_mean(excess_blocks(ensemble, draws, self.options.batchnorm))
+        yield MetricValue(self.name, estimate.mean, estimate.se_rows, "percent", "higher", estimate.columns)
         yield MetricValue(f"{self.name}_worst_draw", float(estimate.rows.min()), None, "percent", "higher")
         yield from self._uncertainty(estimate)
 
-    def _uncertainty(self, estimate: CrossedMean) -> Iterator[MetricValue]:
+    def _uncertainty(self, estimate: statistics.CrossedMean) -> Iterator[MetricValue]:
         """Yield the standard errors by source, their total and the 95 % interval, without those that the sample cannot give."""
         values = {"se_draws": estimate.se_rows, "se_examples": estimate.se_columns, "se": estimate.se}
         interval = estimate.interval(0.95)
@@ -178,12 +179,14 @@ class WorstConnectivity(Metric):
     """
 
     name, version = "worst_connectivity", 1
+    title, symbol, better = "Worst connectivity", "min q", "higher"
     Options = WorstConnectivityOptions
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
         """Return the lowest q, then λ at that point, one value per member.
 
-        The standard error is over examples at that point, and ignores the search.
+        The standard error is over examples at that point, and ignores the search. The value has no examples: the point was
+        chosen by means of the same images, so it is no mean over images.
         """
         refuse_non_finite(ensemble.logits)
         options: WorstConnectivityOptions = self.options
@@ -195,7 +198,8 @@ class WorstConnectivity(Metric):
 
         point = worst_point(q, search_starts(draws), options.evaluations)
         (table,) = excess_blocks(ensemble, point[None], options.batchnorm)
-        yield mean_over_examples(self.name, table[0], "percent", "higher")
+        error = statistics.standard_error(table[0])
+        yield MetricValue(self.name, float(table[0].mean()), error, "percent", "higher")
         for member, share in enumerate(point):
             yield MetricValue(f"{self.name}_lambda/{member}", float(share))
 
@@ -214,6 +218,7 @@ class PairwiseConnectivity(Metric):
     """
 
     name, version = "pairwise_connectivity", 1
+    title, symbol, better = "Pairwise connectivity", "q̄₂", "higher"
     Options = PairwiseConnectivityOptions
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:

@@ -67,6 +67,7 @@ class PredictiveVariance(Metric):
     """Variance over members of the probability of the true class, mean over examples."""
 
     name, version = "predictive_variance", 1
+    title, symbol, better = "Predictive variance", "Var", ""
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
         """Return one value."""
@@ -78,6 +79,7 @@ class JensenShannonDivergence(Metric):
     """Divergence of each member from the mean of the others, mean over members and examples, in nats."""
 
     name, version = "jensen_shannon_divergence", 1
+    title, symbol, better = "Jensen–Shannon divergence", "JSD", ""
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
         """Return one value."""
@@ -89,6 +91,7 @@ class Disagreement(Metric):
     """Share of test examples on which two members predict different classes, mean over pairs, in percent."""
 
     name, version = "disagreement", 1
+    title, symbol, better = "Disagreement", "Dis", ""
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
         """Return one value."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.toy_catalogue import KNOWN_AT_TOP, SEEDS, file_text, problems
+from benchmark.toy_catalogue import KNOWN_AT_TOP, SEEDS, file_text, load, problems
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,27 @@ def test_missing_required_keys(tmp_path: Path) -> None:
         "b.yaml:1:1: methods is missing; a list of at least 1, such as ['deep']",
         f"b.yaml:1:1: seeds is missing; {SEEDS}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("margins", "line"),
+    [
+        ("{ensemble_acuracy: 1}", "b.yaml:5:15: 'ensemble_acuracy' is none of this benchmark's metrics; did you mean 'ensemble_accuracy'? known: ensemble_accuracy, joint_connectivity, mean_member_accuracy"),
+        ("{ensemble_accuracy: 0}", "b.yaml:5:34: equivalence.ensemble_accuracy: 0 is out of range; a number above 0"),
+        ("{ensemble_accuracy: -1}", "b.yaml:5:34: equivalence.ensemble_accuracy: -1 is out of range; a number above 0"),
+        ("{ensemble_accuracy: 25%}", "b.yaml:5:34: equivalence.ensemble_accuracy: '25%' is not a number; a number above 0"),
+        ("{ensemble_accuracy: true}", "b.yaml:5:34: equivalence.ensemble_accuracy: true is not a number; a number above 0"),
+        ("{ensemble_accuracy: .inf}", "b.yaml:5:34: .inf is not a finite number; every number in a benchmark file is finite"),
+        ("{3: 1}", "b.yaml:5:15: key 3 is not a text; keys are texts, quote it"),
+    ],
+)  # fmt: skip
+def test_wrong_margin_of_equivalence(tmp_path: Path, margins: str, line: str) -> None:
+    """Margins are positive numbers for metrics of the benchmark."""
+    assert problems(tmp_path, file_text(f"equivalence: {margins}")) == [line]
+
+
+def test_margins_of_equivalence(tmp_path: Path) -> None:
+    """They are in the benchmark and in its resolved form."""
+    benchmark = load(tmp_path, file_text("equivalence: {ensemble_accuracy: 0.25, joint_connectivity: 1}"))
+    assert benchmark.equivalence == {"ensemble_accuracy": 0.25, "joint_connectivity": 1.0}
+    assert benchmark.resolved()["equivalence"] == {"ensemble_accuracy": 0.25, "joint_connectivity": 1.0}

@@ -64,7 +64,7 @@ def test_no_default_objective_or_metric(tmp_path: Path) -> None:
 
 def test_empty_sections(tmp_path: Path) -> None:
     """An optional key without a value counts as missing."""
-    keys = ("name", "description", "members", "metrics", "objective", "recipe", "settings")
+    keys = ("name", "description", "members", "metrics", "equivalence", "objective", "recipe", "settings")
     assert load(tmp_path, file_text("\n".join(f"{key}:" for key in keys))).resolved() == load(tmp_path, file_text()).resolved()
 
 

@@ -36,7 +36,7 @@ def test_resolved(tmp_path: Path) -> None:
     ).resolved()
     assert json.loads(json.dumps(resolved, allow_nan=False)) == resolved
     assert list(resolved) == [
-        "name", "description", "seeds", "members", "datasets", "architectures", "metrics", "objective", "pairs"
+        "name", "description", "seeds", "members", "datasets", "architectures", "metrics", "equivalence", "objective", "pairs"
     ]  # fmt: skip
     assert resolved["architectures"] == [
         {"label": "timm/vit_base", "name": "timm/<name>", "version": 1, "options": {"pretrained": False}, "variant": "vit_base"}

@@ -36,9 +36,9 @@ def seed_rows(method: str, *values: float | None, **changes: Any) -> list[Row]:
     return [row(method, seed, value, **changes) for seed, value in enumerate(values)]
 
 
-def board_of(rows: list[Row], metrics: str = "main") -> Board:
+def board_of(rows: list[Row], metrics: str = "main", *, letters: bool = False) -> Board:
     """Return the board of one run."""
-    return board({"runs/a": frame(rows)}, metrics)
+    return board({"runs/a": frame(rows)}, metrics, letters=letters)
 
 
 def entry_of(board: Board, method: str, metric: str = ACCURACY) -> Entry:

@@ -32,7 +32,7 @@ def runs(tmp_path):
 
 def test_two_folders(runs):
     """The command prints markdown with the rows of both folders in one table."""
-    assert "| mine     |          **96.00 ± 1.00** |" in run_leaderboard(*runs)
+    assert "| mine     |              96.00 ± 1.00 |" in run_leaderboard(*runs)
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -61,3 +61,36 @@ def test_no_folder_and_a_folder_without_rows(tmp_path):
     assert CliRunner().invoke(leaderboard, []).exit_code == 2
     with pytest.raises(UserError, match=r"no results\.csv; name a folder that `harness run FILE --out DIR` has written$"):
         run_leaderboard(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "more"), [("--no-std", ()), ("--digits", ("1",)), ("--caption", ("x",)), ("--label", ("x",)), ("--wide", ())]
+)
+def test_options_of_papers_beside_another_format(runs, option, more):
+    """They are refused."""
+    expected = rf"^{option}: for --format latex alone, not markdown; leave it out, or choose that format$"
+    with pytest.raises(UserError, match=expected):
+        run_leaderboard(*runs, option, *more)
+
+
+def test_options_of_papers(runs):
+    """Digits, caption, label and environment are those asked for, and columns are chosen by name."""
+    options = ("--no-std", "--digits", "1", "--caption", r"Ours \cite{us}.", "--label", "tab:ours", "--wide")
+    text = run_leaderboard(*runs, "--format", "latex", "--columns", "ensemble_accuracy", *options)
+    assert "\\begin{table*}\n" in text
+    assert "\\caption{Ours \\cite{us}.}\n\\label{tab:ours}\n" in text
+    assert "deep & 94.4 \\\\\nmine & 96.0 \\\\\n" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--label", "a b"), r"^label 'a b': a LaTeX label has letters, digits, colons, dots, hyphens and underscores$"),
+        (("--digits", "7"), r"^digits: 7; from 0 to 6$"),
+        (("--digits", "-1"), r"^digits: -1; from 0 to 6$"),
+    ],
+)
+def test_wrong_options_of_papers(runs, options, message):
+    """The error says what is allowed."""
+    with pytest.raises(UserError, match=message):
+        run_leaderboard(*runs, "--format", "latex", *options)

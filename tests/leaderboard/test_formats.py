@@ -15,11 +15,17 @@ from leaderboard.rows_and_boards import board_of, row, seed_rows
 
 def test_html_classes():
     """Cells have classes for the best, failed and incomplete entries; the best is `<strong>`."""
-    rows = [*seed_rows("deep", 94.0, 95.0), *seed_rows("swe", None, None), row("mine", value=99.0)]
-    text = render(board_of(rows), "html")
-    assert '<td class="done best"><strong>94.50 ± 0.71</strong></td>' in text
+    rows = [
+        *seed_rows("deep", 94.0, 95.0, 94.0, 95.0, 94.0, 95.0),
+        *seed_rows("swe", 84.0, 84.0, 84.0, 85.0, 85.0, 85.0),
+        *seed_rows("lost", None, None),
+        row("mine", value=99.0),
+    ]
+    text = render(board_of(rows, letters=True), "html")
+    assert '<td class="done best"><strong>94.50 ± 0.55</strong> <sup>a</sup></td>' in text
+    assert '<td class="done">84.50 ± 0.55 <sup>b</sup></td>' in text
     assert '<td class="failed">failed</td>' in text
-    assert '<td class="incomplete">99.00 (1/2)</td>' in text
+    assert '<td class="incomplete">99.00 (1/6)</td>' in text
     assert '<th scope="row">deep</th>' in text
     assert parse_html(text).classes[:2] == ["leaderboard", "board"]
 
@@ -31,16 +37,18 @@ def test_the_whole_latex_of_a_small_board():
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        r"\caption{paper: cifar10, resnet20. M = 5. One seed (0), so no spread. Best of a column in bold.}",
-        r"\begin{tabular}{lr}",
+        r"\sloppy",
+        r"\caption{paper: cifar10, resnet20. M = 5. One seed (0), so no spread. No best is marked below 6 seeds.}",
+        r"\smallskip",
+        r"\begin{tabular}{@{}lr@{}}",
         r"\toprule",
-        r"method & q (\%) $\uparrow$ \\",
+        r"Method & q (\%) $\uparrow$ \\",
         r"\midrule",
-        r"deep & \textbf{$-$71.74} \\",
+        r"deep & $-$71.74 \\",
         r"swe & failed \\",
         r"\bottomrule",
         r"\end{tabular}",
-        r"\par\footnotesize seed 0 of swe: failed: out of memory",
+        r"\par\smallskip{\footnotesize\raggedright seed 0 of swe: failed: out of memory\par}",
         r"\end{table}",
         "",
     ]
@@ -51,7 +59,7 @@ def test_the_tidy_csv():
     rows = [*seed_rows("deep", 94.0, 95.0), row("swe", 0, 0.1 + 0.2), row("swe", 1, None), *seed_rows("permuted", None, None)]
     assert render(board_of(rows), "csv").split("\n") == [
         "benchmark,dataset,architecture,method,metric,mean,std,n,expected,best,status,warning",
-        "paper,cifar10,resnet20,deep,ensemble_accuracy,94.5,0.7071067811865476,2,2,true,done,",
+        "paper,cifar10,resnet20,deep,ensemble_accuracy,94.5,0.7071067811865476,2,2,false,done,",
         "paper,cifar10,resnet20,swe,ensemble_accuracy,0.30000000000000004,,1,2,false,incomplete,",
         "paper,cifar10,resnet20,permuted,ensemble_accuracy,,,0,2,false,failed,",
         "",
@@ -70,7 +78,14 @@ def test_the_nested_json():
                 "seeds": [0, 1],
                 "ddof": 1,
                 "columns": [
-                    {"metric": "ensemble_accuracy", "unit": "percent", "better": "higher", "version": "ensemble_accuracy@1"}
+                    {
+                        "metric": "ensemble_accuracy",
+                        "unit": "percent",
+                        "better": "higher",
+                        "version": "ensemble_accuracy@1",
+                        "title": "",
+                        "symbol": "",
+                    }
                 ],
                 "methods": [
                     {
@@ -88,6 +103,7 @@ def test_the_nested_json():
                                 "status": "nan",
                                 "best": False,
                                 "warnings": [],
+                                "letters": "",
                                 "text": "nan †",
                             }
                         ],
@@ -107,6 +123,7 @@ def test_the_nested_json():
                                 "status": "incomplete",
                                 "best": False,
                                 "warnings": [],
+                                "letters": "",
                                 "text": "1.00 (1/2)",
                             }
                         ],

@@ -49,7 +49,7 @@ def test_hostile_names_in_html(name):
     rows = [row(name, metric=name), row("deep", metric=name, value=None, message=name)]
     cells = parse_html(render(board_of(rows), "html"))
     assert cells.texts[2] == name
-    known = {"div", "section", "h3", "table", "caption", "thead", "tbody", "tr", "th", "td", "strong", "ul", "li", "wbr"}
+    known = {"div", "section", "h3", "table", "caption", "thead", "tbody", "tr", "th", "td", "strong", "sup", "ul", "li", "wbr"}
     assert set(cells.tags) <= known
 
 
@@ -75,7 +75,7 @@ def test_control_characters():
     for form in ("markdown", "html", "latex"):
         text = render(board_of(rows), form)
         assert not set(text) & set("\x1b\r\u202e\u2028\x00")
-        assert "b\ufffdc d" in text
+        assert ("b?c d" if form == "latex" else "b\ufffdc d") in text
 
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=6)

@@ -8,17 +8,19 @@ import time
 import torch
 
 from harness.api.ensemble import EvaluatedEnsemble
-from harness.api.interfaces import Metric
+from harness.api.interfaces import Metric, MetricValue
 from harness.api.specs import MeasureSpec
 from harness.api.task import Task
 from harness.errors import attribute_errors
 from harness.execution.environment import TaskEnvironment
-from harness.execution.measured_values import values_json
+from harness.execution.measured_values import EXAMPLES, values_json
 from harness.execution.plugin_calls import plugin_label
-from harness.execution.plugin_results import MAX_VALUES, check_values
+from harness.execution.plugin_results import MAX_VALUES, check_direction, check_examples, check_values
 from harness.execution.tasks.resources import TaskResources
+from harness.networks.flat_network import StateDict
 from harness.networks.interpolation import InterpolatedNetwork
 from harness.results.ensemble_warnings import ensemble_warnings
+from harness.results.examples import encode_examples
 from harness.telemetry.events import RunWarning
 
 
@@ -31,9 +33,22 @@ def measure(task: Task, spec: MeasureSpec, resources: TaskResources) -> None:
     ensemble = _ensemble(spec, environment, resources)
     with attribute_errors(label, "measure"):
         values = list(itertools.islice(metric.measure(ensemble), MAX_VALUES + 1))
-    check_values(f"{label}: measure gave", values, metric.name)
+    what = f"{label}: measure gave"
+    check_values(what, values, metric.name)
+    check_direction(what, metric, values[0])
+    check_examples(what, values, len(ensemble.labels))
     warnings = ensemble_warnings(ensemble.logits, ensemble.labels)
-    resources.put(task, began, {}, {"values": values_json(values), "warnings": warnings})
+    resources.put(task, began, _parts(values[0]), {"values": values_json(values), "warnings": warnings})
+
+
+def _parts(value: MetricValue) -> dict[str, StateDict]:
+    """Return the parts of a measurement's object: the main value's examples, if it has any."""
+    if value.examples is None:
+        return {}
+    encoded = encode_examples(value.examples, value.unit)
+    if encoded is None:
+        return {}
+    return {EXAMPLES: {EXAMPLES: torch.from_numpy(encoded)}}
 
 
 def _ensemble(spec: MeasureSpec, environment: TaskEnvironment, resources: TaskResources) -> EvaluatedEnsemble:
