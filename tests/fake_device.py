@@ -8,6 +8,9 @@ and its kernels compute them, so results equal those of the CPU to the bit. What
 - Where the host reads a value of the device, or where a size depends on values, a GPU's host waits. The function of this
   project that does so is recorded, and within `no_waiting` it raises `HostWaits`.
 - A copy between host and device is recorded, and raises `HostWaits`, in the same way.
+
+Where another dispatch mode handles an operation, or a function of torch is written in Python, a call's device cannot be seen.
+What is made there counts as being where it is used.
 """
 
 from __future__ import annotations
@@ -37,6 +40,10 @@ _CODE = (str(_PROJECT / "harness"), str(_PROJECT / "plugins"))
 _INDEXING = {torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.ops.aten.index_put_.default}
 
 
+_FACTORIES = {"tensor", "as_tensor", "ones", "zeros", "full", "eye", "linspace", "rand", "randn", "randint", "randperm"}
+"""Functions that make tensors, and of which torch may call others that do."""
+
+
 class DevicesMixed(RuntimeError):
     """An operation has tensors of the device and of the host."""
 
@@ -60,6 +67,8 @@ class FakeDevice:
         self.to_device: set[str] = set()
         self._waiting_forbidden = False
         self._storages: dict[int, StorageWeakRef] = {}
+        self._unseen: dict[int, StorageWeakRef] = {}
+        self.calls: list[str] = []
         self._modes = (_Operations(self), _Calls(self))
 
     def __enter__(self) -> Self:
@@ -82,15 +91,18 @@ class FakeDevice:
 
     def has(self, tensor: Tensor) -> bool:
         """Return whether a tensor is on the device."""
-        with torch._C.DisableTorchFunction():
-            reference = self._storages.get(tensor.untyped_storage()._cdata)
-        return reference is not None and not reference.expired()
+        return _is_among(self._storages, tensor)
 
-    def take(self, tensor: Tensor) -> None:
-        """Let a tensor's memory belong to the device."""
+    def is_unseen(self, tensor: Tensor) -> bool:
+        """Return whether a tensor was made where its device cannot be seen."""
+        return _is_among(self._unseen, tensor)
+
+    def take(self, tensor: Tensor, *, unseen: bool = False) -> None:
+        """Let a tensor's memory belong to the device; with `unseen`, to where it is used."""
         with torch._C.DisableTorchFunction():
             reference = StorageWeakRef(tensor.untyped_storage())
-        self._storages[reference.cdata] = reference  # which keeps the address from being used for another storage
+        storages = self._unseen if unseen else self._storages
+        storages[reference.cdata] = reference  # which keeps the address from being used for another storage
 
     def note(self, functions: set[str], what: str) -> None:
         """Add the project's function that is running to a set of functions; `what` it does is for the error."""
@@ -155,7 +167,11 @@ class _Calls(TorchFunctionMode):
     def _made(self, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
         """Call a function; what it makes is on the device if its argument `device` says so."""
         if kwargs.get("device") is None or torch.device(kwargs["device"]).type != DEVICE.type:
-            return func(*args, **kwargs)
+            self._device.calls.append(getattr(func, "__name__", ""))
+            try:
+                return func(*args, **kwargs)
+            finally:
+                self._device.calls.pop()
         if func is torch.tensor:
             self._device.note(self._device.to_device, "numbers are copied to the device")
         result = func(*args, **{**kwargs, "device": HOST})
@@ -175,26 +191,46 @@ class _Operations(TorchDispatchMode):
         kwargs = kwargs or {}
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if not any(self._device.has(tensor) for tensor in tensors):
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
+            if self._is_unseen(func, tensors):
+                self._take(result, unseen=True)
+            return result
         if func is torch.ops.aten.copy_.default:
             return self._copy(*tensors)
         for tensor in tensors:
-            if tensor.dim() and not self._device.has(tensor):
+            if tensor.dim() and not (self._device.has(tensor) or self._device.is_unseen(tensor)):
                 raise DevicesMixed(f"{_running_function()}: {func} has tensors of the device and of the host")
         if _waits(func, tensors):
             self._device.note(self._device.reads, f"{func} needs values of the device")
         result = func(*args, **kwargs)
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._device.take(leaf)
+        self._take(result)
         return result
 
+    def _take(self, result: Any, *, unseen: bool = False) -> None:
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._device.take(leaf, unseen=unseen)
+
+    def _is_unseen(self, func: Any, tensors: list[Tensor]) -> bool:
+        """Return whether the results of an operation without tensors of the device are where they are used."""
+        if tensors:
+            return all(self._device.is_unseen(tensor) for tensor in tensors)
+        called = self._device.calls[-1] if self._device.calls else ""
+        name = func.overloadpacket.__name__
+        return bool(called) and called != name and called not in _FACTORIES
+
     def _copy(self, target: Tensor, source: Tensor) -> Tensor:
-        if not self._device.has(source):
+        if not (self._device.has(source) or self._device.is_unseen(source)):
             self._device.note(self._device.to_device, "a tensor is copied to the device")
-        if not self._device.has(target):
+        if not (self._device.has(target) or self._device.is_unseen(target)):
             self._device.note(self._device.to_host, "a tensor is copied to the host")
         return target.copy_(source)
+
+
+def _is_among(storages: dict[int, StorageWeakRef], tensor: Tensor) -> bool:
+    with torch._C.DisableTorchFunction():
+        reference = storages.get(tensor.untyped_storage()._cdata)
+    return reference is not None and not reference.expired()
 
 
 @contextmanager

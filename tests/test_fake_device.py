@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fake_device import DEVICE, DevicesMixed, FakeDevice, HostWaits
 from harness import streams
@@ -92,6 +93,23 @@ def test_waiting(read: Callable[[Tensor], object]) -> None:
         ones = torch.ones(2, device=DEVICE)
         with device.no_waiting(), pytest.raises(HostWaits, match="a test: "):
             read(ones)
+
+
+def test_tensor_made_within_another_dispatch_mode() -> None:
+    """Its device cannot be seen there, so it may be used with tensors of the device, and the result is on the device."""
+
+    class Drawing(TorchDispatchMode):
+        """Replaces random numbers by a range that it makes."""
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if func is torch.ops.aten.bernoulli_.float:
+                return args[0].copy_(torch.arange(4, device=args[0].device) * 2)
+            return func(*args, **(kwargs or {}))
+
+    with FakeDevice() as device, Drawing(), device.no_waiting():
+        drawn = torch.zeros(4, device=DEVICE).bernoulli_(0.5)
+        assert drawn.device == DEVICE
+    assert drawn.tolist() == [0, 2, 4, 6]
 
 
 def test_function_of_the_project_is_named() -> None:
