@@ -91,8 +91,10 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
     b = tl.load(bias + channel, mask=channel_mask, other=0.0).to(tl.float32)
     weight_sum = tl.zeros([ROWS, BLOCK], dtype=tl.float32)
     bias_sum = tl.zeros([ROWS, BLOCK], dtype=tl.float32)
-    for tile in range(program, tiles, tl.num_programs(0)):
-        row = tl.cast(tile, tl.int64) * ROWS + tl.arange(0, ROWS)
+    tile = program
+    # Not `range`, which the interpreter of Triton 3.2 refuses together with recent versions of NumPy.
+    while tile < tiles:
+        row = tile.to(tl.int64) * ROWS + tl.arange(0, ROWS)
         row_mask = row < rows
         mask = row_mask[:, None] & channel_mask[None, :]
         offsets = row[:, None] * CHANNELS + channel[None, :]
@@ -116,6 +118,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
         mean_product = tl.sum(scaled * normalized, axis=1) / CHANNELS
         in_grad = (scaled - mean_scaled[:, None] - normalized * mean_product[:, None]) * row_rstd[:, None]
         tl.store(grad_x + offsets, in_grad.to(grad_x.dtype.element_ty), mask=mask)
+        tile += tl.num_programs(0)
     own = sums + program * CHANNELS + channel
     tl.store(own, tl.sum(weight_sum, axis=0), mask=channel_mask)
     tl.store(own + tl.num_programs(0) * CHANNELS, tl.sum(bias_sum, axis=0), mask=channel_mask)
