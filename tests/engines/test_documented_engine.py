@@ -30,9 +30,11 @@ def documented_engine() -> type[Engine]:
 @pytest.mark.slow
 def test_engine_over_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drive: Callable[[Engine], Driver]) -> None:
     """Both hosts do tasks, and end when the engine is closed."""
-    (tmp_path / "ssh").write_text('#!/bin/sh\nshift\nexec "$@"\n')
-    (tmp_path / "ssh").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "ssh").write_text('#!/bin/sh\nshift\nexec "$@"\n')
+    (programs / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     cls = documented_engine()
     with drive(cls(cls.Options(hosts=("node1", "node2")))) as driver:
         outcomes = driver.run([1, 1])

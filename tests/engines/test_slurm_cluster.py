@@ -108,8 +108,8 @@ def test_results_of_jobs(tmp_path: Path) -> None:
     check_same(there, here)
     assert "slurm engine: up to 2 Slurm jobs, logs in out/slurm" in done.stderr
     places = {event["place"] for event in events(there, "worker_started")}
-    assert places == {f"Slurm job {log.stem}" for log in (there / "out" / "slurm").glob("*.log")}
-    assert len(places) in (1, 2)
+    assert places <= {f"Slurm job {log.stem}" for log in (there / "out" / "slurm").glob("*.log")}
+    assert len(places) in (1, 2)  # the first may have done all before the second has started
     assert {event["code"] for event in events(there, "worker_ended")} == {0}
     assert re.search(r"profile: .* in [12] worker", done.stderr)
 
