@@ -31,10 +31,11 @@ def weights(folder: str, cwd: Path) -> list[tuple[str, bytes]]:
     return [(member["key"], Path(member["path"]).read_bytes()) for member in members]
 
 
-def test_run_writes_four_files(home: Path) -> None:
-    """The run's folder holds rows, board, provenance and events."""
+def test_files_of_a_run(home: Path) -> None:
+    """The run's folder holds rows, contributions of test images, board, provenance and events."""
     assert {p.name for p in (home / "runs" / "small").iterdir()} == {
         "results.csv",
+        "examples.npz",
         "leaderboard.md",
         "run.json",
         "events.jsonl",
@@ -252,7 +253,7 @@ def test_schema(tmp_path: Path) -> None:
 def test_doctor(home: Path) -> None:
     """The command reports packages, plugins, device, store and data."""
     text = run_harness("doctor", cwd=home).stdout
-    assert all(word in text for word in ("packages", "plugins", "device", "kernels", "store", "data"))
+    assert all(word in text for word in ("packages", "plugins", "device", "store", "data"))
 
 
 def test_plugin_that_cannot_be_imported(tmp_path: Path) -> None:

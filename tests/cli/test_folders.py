@@ -39,6 +39,7 @@ def test_jobs_of_one_seed_each_in_one_folder(folder: Path) -> None:
     assert (seeds_in(out), seeds_in(out / "earlier-1")) == ({1}, {0})
     assert {path.name for path in (out / "earlier-1").iterdir()} == {
         "results.csv",
+        "examples.npz",
         "leaderboard.md",
         "run.json",
         "events.jsonl",
