@@ -99,7 +99,7 @@ def test_identity() -> None:
     """It has name, version, options and variant."""
     assert backbone("resnet18").identity == {
         "name": "timm/<name>",
-        "version": 1,
+        "version": 2,
         "options": {"pretrained": False, "model_options": {}},
         "variant": "resnet18",
     }
