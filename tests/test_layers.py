@@ -242,7 +242,7 @@ def test_light_commands_do_not_import_torch(command: list[str]) -> None:
 @pytest.mark.parametrize("command", ["leaderboard", "report"])
 def test_boards_and_reports_do_not_import_torch(command: str, tmp_path: Path) -> None:
     """They read rows, with pandas, and draw, with Matplotlib; neither needs torch."""
-    shutil.copy(ROOT / "benchmarks" / "results" / "cifar10_small" / "results.csv", tmp_path)
+    shutil.copy(ROOT / "benchmarks" / "results" / "cifar10_cpu" / "results.csv", tmp_path)
     code = (
         "import sys\nfrom harness.cli import cli\n"
         "cli.main(sys.argv[1:], standalone_mode=False)\n"
