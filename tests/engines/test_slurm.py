@@ -167,7 +167,7 @@ def test_contract(fake_slurm: FakeSlurm, tmp_path: Path) -> None:
     check_engine(SlurmEngine, tmp_path, {"jobs": 2, "status_every": 0.2}, kill)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_jobs_that_have_to_leave(fake_slurm: FakeSlurm, drive: Drive) -> None:
     """A job near its time limit saves and ends, then a node is lost: other jobs go on, and no task counts as crashed."""
     started: list[int] = []
