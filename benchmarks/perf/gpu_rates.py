@@ -21,7 +21,7 @@ class _Group:
     objective: str
 
     def overlaps(self, event: Line) -> bool:
-        """Return whether an epoch lies in this group's time for more than half of its own."""
+        """Return whether more than half of an epoch's time overlaps with this group's."""
         common = min(self.end, event["time"]) - max(self.start, event["time"] - event["seconds"])
         return self.objective == event["objective"] and common > event["seconds"] / 2
 

@@ -105,7 +105,7 @@ def capture_until_failure(recording: CudaCapture, fails: str) -> None:
 @pytest.mark.parametrize(("release_on_reset", "end_routing_on_error"), VERSIONS)
 @pytest.mark.parametrize("fails", ["begin", "block", "end", "instantiate"])
 def test_failed_capture_gives_the_pool_back(fails: str, release_on_reset: bool, end_routing_on_error: bool) -> None:
-    """Whatever a version of torch undoes by itself, afterwards nothing is routed and the pool has no user but its owner."""
+    """After `undo`, no memory is routed to the pool, and only its owner uses it, whatever torch has already undone."""
     device = Device(release_on_reset=release_on_reset, end_routing_on_error=end_routing_on_error)
     recording = run(fails, device)
     assert not device.routed

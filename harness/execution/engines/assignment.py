@@ -96,7 +96,7 @@ class Assignment:
         return self._retrying is not None and bool(self._retrying.tasks)
 
     def _start_workers(self, wanted: int) -> None:
-        """Start workers until as many are starting as are wanted, or the limit is reached."""
+        """Start workers until `wanted` of them are starting, or the limit is reached."""
         starting = sum(worker.starting for worker in self.workers)
         while starting < wanted:
             index = self._slots.free({worker.index for worker in self.workers})

@@ -94,7 +94,7 @@ class WorkerExits:
         return failed, retried
 
     def _handle_broken_device(self, worker: PooledWorker, broken: BrokenDevice) -> list[Outcome]:
-        """Retry the tasks during which a device failed, each by itself, next. Leave the device out if it keeps failing."""
+        """Retry each task during which a device failed, alone and before all others. Leave a device out that keeps failing."""
         begun = worker.begun or list(worker.tasks.values())  # it may fail while siblings are prepared, before any has begun
         self._requeue_others(worker, begun)
         device = worker.device or f"the device of {worker.place}"
