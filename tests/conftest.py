@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 import toys
+from harness.api.engine import Engine
 from harness.benchmark import Benchmark, load_benchmark
 from harness.execution.annotator import EventAnnotator
 from harness.execution.context import RunContext
@@ -105,6 +106,7 @@ class Lab:
         observe: Callable[[Event], None] = lambda event: None,
         device: str = "cpu",
         siblings: SiblingPolicy | None = None,
+        engine: Engine | None = None,
     ) -> RunState:
         """Run a graph in this process, on the lab's own store unless another is given."""
         plan_of_run = RunPlan(graph)
@@ -121,7 +123,7 @@ class Lab:
             siblings=siblings or SiblingPolicy(),
         )
         try:
-            engine = LocalEngine(LocalEngine.Options(workers=1))
+            engine = engine or LocalEngine(LocalEngine.Options(workers=1))
             return Runner(plan_of_run, store, engine, context, self.out).run()
         finally:
             log.close()

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from harness.networks.evaluation import full_precision
-from harness.training.graph_backend import CudaGraphs, capture
+from harness.training.graph_backend import CudaGraphs, capture, verify_after
 
 MAX_DISTANCE = 0.01
 """How far siblings in one graph may end from where each ends alone, beyond ten times what two equal runs differ."""
@@ -65,7 +65,7 @@ def profile_eager_step(network: Network, device: str) -> None:
 def replays(sizes: Sizes, tiny: bool) -> None:
     """Train siblings in one graph, twice, and each alone, in float32; raise if they end too far apart."""
     network = sizes.resnet20(sizes.pixels) if tiny else narrow(sizes)
-    steps = 5 if tiny else 2000
+    steps = 5 if tiny else 500
     with full_precision():
         start, together = outcomes(network, sizes, steps, alone=False)
         _, again = outcomes(network, sizes, steps, alone=False)
@@ -139,6 +139,7 @@ def check_failed_fork() -> None:
         numbers.add_(1)
 
     expect_out_of_memory(lambda: capture(graphs, fork_and_fail))
+    verify_after(graphs, "out of memory")
     check(torch.cuda.current_stream() == caller_stream, "the capture's stream is still the current one")
     check(bool(torch.rand(8, device="cuda").isfinite().all()), "the generator does not draw")
     check(torch.nn.functional.dropout(numbers + 1, 0.5).shape == (8,), "dropout does not draw")

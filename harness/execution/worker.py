@@ -29,7 +29,7 @@ from harness.text import describe_error, single_line
 _POLL_SECONDS = 0.2  # between two checks of a task that another run is doing
 
 _PHASES = {
-    "check": "starting",
+    "check": "checking",
     "train": "other",
     "derive": "derivation",
     "predict": "evaluation",

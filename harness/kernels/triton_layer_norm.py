@@ -19,7 +19,7 @@ from torch import Tensor
 
 _TILE = 2048  # elements of a tile: 16 per thread
 _WARPS = 4
-_BACKWARD_PROGRAMS = 512  # about what an H100 runs at once; each writes its part of the gradients of weight and bias
+_BACKWARD_PROGRAMS = 264  # two for each multiprocessor of an H100; more make the sum of their parts slower than they save
 
 
 # Triton compiles a kernel anew for arguments of another alignment or divisibility. These vary between layers and batches; all

@@ -22,6 +22,10 @@ Layout = Literal["channels_last", "contiguous"]
 
 StateDict = dict[str, Tensor]
 
+ALIGNMENT = 64
+"""Bytes to which the address of every tensor in the vector is aligned. Kernels for vectorized loads assume 16 without a check:
+cuDNN's BatchNorm reads misaligned weights and breaks the CUDA context. PyTorch aligns tensors on the CPU to 64."""
+
 EXTRA_STATE = "_extra_state"
 """The name of a module's extra state in a state dict (`nn.Module.get_extra_state`)."""
 
@@ -35,9 +39,14 @@ class Slot:
     shape: torch.Size
     channels_last: bool
 
+    @property
+    def end(self) -> int:
+        """The position after the tensor's last element."""
+        return self.offset + self.shape.numel()
+
     def view(self, vector: Tensor) -> Tensor:
         """Return the tensor as a view of a vector."""
-        flat = vector[self.offset : self.offset + self.shape.numel()]
+        flat = vector[self.offset : self.end]
         if not self.channels_last:
             return flat.view(self.shape)
         out, channels, height, width = self.shape
@@ -73,10 +82,11 @@ class NamedTensor:
 
 
 class FlatNetwork:
-    """A module whose parameters and floating-point buffers are views of `vector`, (trained + frozen + buffers,).
+    """A module whose parameters and floating-point buffers are views of `vector`, (size,).
 
     The vector holds the parameters that are trained, then those that are frozen (`requires_grad=False`), then the persistent
-    buffers of the parameters' dtype (`buffers`). With `gradient=True`, `gradient` is a vector (trained,), and the `.grad` of
+    buffers of the parameters' dtype (`buffers`). Each tensor starts at a multiple of `ALIGNMENT` bytes; gaps between tensors
+    are 0, also in the gradient. With `gradient=True`, `gradient` is a vector (trained,), and the `.grad` of
     every trained parameter is a view of it. `layout` is that of convolution weights.
 
     Persistent buffers of another dtype (`fixed_buffers`: integers, masks, BatchNorm's batch counter) stay with the module. They
@@ -104,11 +114,10 @@ class FlatNetwork:
         self._trained = [named.tensor for named in trained]
         self.unreached: tuple[Slot, ...] = ()
         in_vector = [*trained, *frozen, *self.buffers]
-        self.slots = tuple(_slots(in_vector, layout))
+        self.slots = tuple(_slots(in_vector, layout, ALIGNMENT // dtype.itemsize))
         self.trained_slots = self.slots[: len(trained)]
-        self.trained_size = sum(slot.shape.numel() for slot in self.trained_slots)
-        size = sum(slot.shape.numel() for slot in self.slots)
-        self.vector = torch.empty(size, device=device, dtype=dtype)
+        self.trained_size = self.trained_slots[-1].end if trained else 0
+        self.vector = torch.zeros(self.slots[-1].end if self.slots else 0, device=device, dtype=dtype)
         self.gradient = torch.zeros(self.trained_size, device=device, dtype=dtype) if gradient else None
         for slot, named in zip(self.slots, in_vector, strict=True):
             slot.view(self.vector).copy_(named.tensor.detach())
@@ -167,7 +176,13 @@ class FlatNetwork:
                 raise ValueError(f"parameter '{slot.name}' changes its requires_grad during training; set it in build")
         parts = torch.autograd.grad(loss, self._trained, allow_unused=True)
         self.unreached = tuple(slot for slot, part in zip(self.trained_slots, parts, strict=True) if part is None)
-        flat = [self._flat_part(slot, part) for slot, part in zip(self.trained_slots, parts, strict=True)]
+        flat: list[Tensor] = []
+        end = 0
+        for slot, part in zip(self.trained_slots, parts, strict=True):
+            if slot.offset > end:
+                flat.append(self.vector.new_zeros(slot.offset - end))
+            flat.append(self._flat_part(slot, part))
+            end = slot.end
         return torch.cat(flat, out=self.gradient)
 
     def _flat_part(self, slot: Slot, part: Tensor | None) -> Tensor:
@@ -185,13 +200,13 @@ class FlatNetwork:
 
     def flatten(self, state: StateDict) -> Tensor:
         """Return the parameters and floating-point buffers of a state as a vector in the order of `vector`, on the CPU."""
-        vector = torch.empty(len(self.vector), dtype=self.vector.dtype)
+        vector = torch.zeros(len(self.vector), dtype=self.vector.dtype)
         _fill(vector, self.slots, state)
         return vector
 
     def flatten_trained(self, named: StateDict) -> Tensor:
         """Return tensors that are named like the trained parameters (gradients, momenta) as a vector (trained,), on the CPU."""
-        vector = torch.empty(self.trained_size, dtype=self.vector.dtype)
+        vector = torch.zeros(self.trained_size, dtype=self.vector.dtype)
         _fill(vector, self.trained_slots, named)
         return vector
 
@@ -260,13 +275,15 @@ def _join(prefix: str, attribute: str) -> str:
     return f"{prefix}.{attribute}" if prefix else attribute
 
 
-def _slots(tensors: Sequence[NamedTensor], layout: Layout) -> Iterator[Slot]:
+def _slots(tensors: Sequence[NamedTensor], layout: Layout, alignment: int) -> Iterator[Slot]:
+    """Yield the slots of tensors in order; each offset is a multiple of `alignment` elements."""
     offset = 0
     for named in tensors:
         shape = named.tensor.shape
         channels_last = layout == "channels_last" and isinstance(named.owner, _ConvNd) and len(shape) == 4
-        yield Slot(named.name, offset, shape, channels_last)
-        offset += shape.numel()
+        slot = Slot(named.name, offset, shape, channels_last)
+        yield slot
+        offset = -(-slot.end // alignment) * alignment
 
 
 def _fill(vector: Tensor, slots: Iterable[Slot], state: StateDict) -> None:

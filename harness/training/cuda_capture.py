@@ -18,7 +18,8 @@ import torch
 _END_ROUTING = ("_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool")  # torch >= 2.8; 2.6 and 2.7
 
 _ABANDONED: list[Any] = []
-"""Graphs whose capture could not be ended. The allocator of pinned memory may keep a pointer to such a graph."""
+"""Graphs whose capture could not be ended: the allocator of pinned memory may keep a pointer to such a graph. Pools that
+something else still uses: torch ends the process if such a pool is freed."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class CudaCapture:
             for _ in range(self._pool.use_count() - 1):
                 if self._allocator.release is not None:
                     self._allocator.release(self._device, self._pool.id)
+        self._free_pool()
 
     def _free_graph(self) -> None:
         """End the capture and free the graph. Keep one whose capture cannot be ended, after it was told to free all it has."""
@@ -107,5 +109,14 @@ class CudaCapture:
             with contextlib.suppress(Exception):
                 graph.capture_end()
                 return
-        _ABANDONED.append((graph, self._pool))
+        _ABANDONED.append(graph)
         graph.reset()
+
+    def _free_pool(self) -> None:
+        """Free the pool, and with it its memory, unless something else uses it. The caller's frame may outlive the capture."""
+        pool, self._pool = self._pool, None
+        is_ours = False
+        with contextlib.suppress(Exception):
+            is_ours = pool.use_count() == 1
+        if not is_ours:
+            _ABANDONED.append(pool)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from harness import streams
 from harness.errors import DeviceBroken, is_out_of_memory, without_frames
+from harness.kernels import uses_kernels
 from harness.telemetry.stopwatch import Stopwatch
 from harness.text import describe_error
 from harness.training.compiler import WatchedForward, many_variants
@@ -42,11 +43,13 @@ class CapturePolicy:
 
     `capture_from` is the least number of steps ahead for which a graph is tried, which takes some ten steps and a second.
     `compile_from` is the least number of steps ahead, summed over the siblings, for which kernels are compiled too, which takes
-    about a minute. Networks of a shape that this process has compiled before are compiled for any number of steps. Both
-    defaults are predicted, not measured. `backend` returns what records graphs on a device, or None.
+    about a minute. Networks of a shape that this process has compiled before are compiled for any number of steps, those that
+    use the project's kernels never. `backend` returns what records graphs on a device, or None.
+
+    On an H200 a graph of a ResNet20×4 has paid for itself after 75 steps. When compiling pays has not been measured.
     """
 
-    capture_from: int = 300
+    capture_from: int = 100
     compile_from: int = 20_000
     backend: Callable[[torch.device], GraphBackend | None] = graph_backend
 
@@ -99,7 +102,7 @@ def _eager_stepping(states: Sequence[TrainState]) -> Stepping:
 def _attempts(states: Sequence[TrainState], steps: int, policy: CapturePolicy, *, compiled_before: bool) -> list[Manner]:
     """Return which captures to attempt, the best first."""
     # Buffers (running statistics) change in the vector that holds the parameters too; the compiler refuses that.
-    compilable = not any(state.network.buffers for state in states)
+    compilable = not any(state.network.buffers or uses_kernels(state.network.module, state.device) for state in states)
     if compilable and (compiled_before or steps * len(states) >= policy.compile_from):
         return ["compiled", "captured"]
     return ["captured"]

@@ -120,8 +120,8 @@ class CudaGraphs(GraphBackend):
     def verify(self) -> None:
         """Allocate, compute and draw on the device.
 
-        Up to torch 2.10 a capture that was not ended leaves the default generator capturing, so that every later draw raises. A
-        clone of its state is not capturing.
+        A capture that was not ended leaves the default generator capturing (seen with torch 2.11), so that every later draw
+        raises. A clone of its state is not capturing.
         """
         generator = torch.cuda.default_generators[torch.cuda.current_device()]
         generator.graphsafe_set_state(generator.clone_state())

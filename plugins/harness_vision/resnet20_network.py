@@ -86,6 +86,8 @@ class LayerNorm2d(nn.Module):
     Elsewhere a channels-last tensor permuted to (batch, height, width, channels) is contiguous, so no copy is made.
     """
 
+    uses_kernels = True
+
     def __init__(self, channels: int, eps: float = 1e-6, *, relu: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))

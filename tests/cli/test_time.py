@@ -75,7 +75,9 @@ def test_profile(tmp_path: Path, workers: int) -> None:
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(FILE))
     done = run_harness("run", "small.yaml", "--profile", "--workers", workers, cwd=tmp_path)
     profile: dict[str, Any] = json.loads((tmp_path / "runs" / "small" / "profile.json").read_text())
-    assert {"data", "forward/backward", "optimizer", "evaluation", "store", "starting", "waiting"} <= set(profile["phases"])
+    assert {"data", "forward/backward", "optimizer", "evaluation", "store", "starting", "checking", "waiting"} <= set(
+        profile["phases"]
+    )
     assert all(seconds >= 0 for seconds in profile["phases"].values())
     assert profile["explained"] > 90
     assert len(profile["processes"]) == (1 if workers == 1 else 3)

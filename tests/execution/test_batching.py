@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from conftest import RECIPE, Lab, stop_after
+from harness.api.engine import EngineContext
 from harness.api.task import Task
 from harness.errors import DeviceBroken, Interrupted
+from harness.execution.engines.local import InProcess, LocalEngine
 from harness.execution.siblings import SiblingPolicy, TrainTogether
 from harness.plan.graph import Graph
 from harness.results.rows import read_rows
@@ -32,6 +34,13 @@ def always(group: Sequence[Task], device: torch.device) -> bool:
 def never(group: Sequence[Task], device: torch.device) -> bool:
     """Train siblings one by one."""
     return False
+
+
+class InThisProcess(LocalEngine):
+    """Trains in this process on a GPU too, so that its data sets and its `train` functions are the test's."""
+
+    def start(self, context: EngineContext) -> InProcess:
+        return InProcess(context)
 
 
 def counting(sizes: list[int], **options: Any) -> TrainTogether:
@@ -172,7 +181,7 @@ def test_runs_on_a_gpu(graph_of: GraphOf, lab: Lab, precision: str, monkeypatch:
             assert max(sizes) == 3
             monkeypatch.setenv("HARNESS_EAGER", "1")
         siblings = SiblingPolicy(train=counting(sizes, capture_policy=CapturePolicy(capture_from=0)))
-        state = lab.run(graph, store=Store(lab.folder / name), device=device, siblings=siblings)
+        state = lab.run(graph, store=Store(lab.folder / name), device=device, siblings=siblings, engine=InThisProcess())
         assert state.failures == {}
         rows_of_run = read_rows(lab.out)
         accuracies = rows_of_run[rows_of_run["metric"] == "ensemble_accuracy"]

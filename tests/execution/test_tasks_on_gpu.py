@@ -15,7 +15,7 @@ from siblings import equal
 
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 LAST_DEVICE = f"cuda:{max(0, torch.cuda.device_count() - 1)}"
-DEVICES = ["cpu", pytest.param("cuda", marks=GPU), pytest.param(LAST_DEVICE, marks=GPU)]
+DEVICES = ["cpu", pytest.param("cuda:0", marks=GPU), pytest.param(LAST_DEVICE, marks=GPU)]
 
 TEST_IMAGES = 64
 HANDFUL = 2 / TEST_IMAGES * 100

@@ -19,6 +19,7 @@ from torch import Tensor
 from harness import kernels
 from harness.kernels.layer_norm_function import KernelMismatch, Variant, check_layer_norm, plain_layer_norm, variant_of
 from harness.kernels.selection import KernelUnavailable, Selection, check_variant
+from harness_vision.resnet20_network import ResNet20Network
 
 CPU = torch.device("cpu")
 WIDE = Variant(torch.float32, torch.float32, 64, residual=True, relu=True)
@@ -300,3 +301,13 @@ def test_description_of_a_device() -> None:
     import triton
 
     assert selection.describe(CPU) == f"fused LayerNorm (Triton {triton.__version__})"
+
+
+@pytest.mark.parametrize(
+    ("device", "switch", "expected"), [("cuda:0", True, True), ("cuda:0", False, False), ("cpu", True, False)]
+)
+def test_networks_that_use_kernels(device: str, switch: bool, expected: bool) -> None:
+    """A network uses kernels where they are used at all, if one of its modules asks for them."""
+    with kernels.enabled(switch):
+        assert kernels.uses_kernels(ResNet20Network(4, (3, 8, 8), 10), torch.device(device)) is expected
+        assert not kernels.uses_kernels(torch.nn.Linear(2, 2), torch.device(device))

@@ -41,12 +41,12 @@ def test_steps_on_the_cpu_are_eager() -> None:
     assert isinstance(make(started(Family("perceptron", Recipe(batch_size=16))), 10**6), EagerStep)
 
 
-@pytest.mark.parametrize(("steps", "kind"), [(299, EagerStep), (300, CudaGraphStep)])
+@pytest.mark.parametrize(("steps", "kind"), [(99, EagerStep), (100, CudaGraphStep)])
 def test_few_steps_are_eager(steps: int, kind: type) -> None:
-    """Steps are captured if as many are ahead as the policy asks for, 300 by default."""
+    """Steps are captured if as many are ahead as the policy asks for, 100 by default."""
     trainers = started(Family("perceptron", Recipe(batch_size=16)))
-    assert CapturePolicy().capture_from == 300
-    assert isinstance(make(trainers, steps, policy(RecordedGraphs(), 300)), kind)
+    assert CapturePolicy().capture_from == 100
+    assert isinstance(make(trainers, steps, policy(RecordedGraphs(), 100)), kind)
 
 
 @pytest.mark.parametrize(("steps", "options", "graphs_compiled"), [(499, {}, 0), (500, {}, 1), (500, {"batchnorm": True}, 0)])

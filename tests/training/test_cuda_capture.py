@@ -15,15 +15,11 @@ class Device:
     """What torch's allocator knows of one pool: how many use it, and whether memory is routed to it."""
 
     def __init__(self, *, release_on_reset: bool, end_routing_on_error: bool) -> None:
-        self.id = POOL_ID
+        self.pools = 1
         self.users = 1
         self.routed = False
         self.release_on_reset = release_on_reset
         self.end_routing_on_error = end_routing_on_error
-
-    def use_count(self) -> int:
-        """Return how many use the pool, its owner included."""
-        return self.users
 
     def end_routing(self, device: int, pool: tuple[int, int]) -> None:
         """End the routing; torch raises if there is none."""
@@ -37,6 +33,24 @@ class Device:
         assert (device, pool) == (3, POOL_ID)
         self.users -= 1
         assert self.users >= 1
+
+
+class FakePool:
+    """A `torch.cuda.MemPool`, which must have no other user when it is freed."""
+
+    id = POOL_ID
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    def use_count(self) -> int:
+        """Return how many use the pool, its owner included."""
+        return self._device.users
+
+    def __del__(self) -> None:
+        self._device.pools -= 1
+        if self._device.users != 1:
+            self._device.pools = -1
 
 
 class FakeGraph:
@@ -87,7 +101,7 @@ VERSIONS = [(False, False), (False, True), (True, True)]
 def run(fails: str, device: Device) -> CudaCapture:
     """Capture until something fails, and undo it."""
     allocator = Allocator(device.end_routing, device.release)
-    recording = CudaCapture(3, FakeGraph(device, fails), device, allocator)
+    recording = CudaCapture(3, FakeGraph(device, fails), FakePool(device), allocator)
     with pytest.raises(RuntimeError, match=r"CUDA error|in the block"):
         capture_until_failure(recording, fails)
     recording.undo()
@@ -105,11 +119,12 @@ def capture_until_failure(recording: CudaCapture, fails: str) -> None:
 @pytest.mark.parametrize(("release_on_reset", "end_routing_on_error"), VERSIONS)
 @pytest.mark.parametrize("fails", ["begin", "block", "end", "instantiate"])
 def test_failed_capture_gives_the_pool_back(fails: str, release_on_reset: bool, end_routing_on_error: bool) -> None:
-    """After `undo`, no memory is routed to the pool, and only its owner uses it, whatever torch has already undone."""
+    """After `undo`, no memory is routed to the pool, and it is freed without users, whatever torch has already undone."""
     device = Device(release_on_reset=release_on_reset, end_routing_on_error=end_routing_on_error)
     recording = run(fails, device)
     assert not device.routed
     assert device.users == 1
+    assert device.pools == 0
     del recording
     assert device.users == 1
 
@@ -117,7 +132,7 @@ def test_failed_capture_gives_the_pool_back(fails: str, release_on_reset: bool, 
 def test_captured_graph_uses_its_pool_until_it_is_freed() -> None:
     """The graph is freed before its pool."""
     device = Device(release_on_reset=True, end_routing_on_error=True)
-    recording = CudaCapture(3, FakeGraph(device), device, Allocator(device.end_routing, device.release))
+    recording = CudaCapture(3, FakeGraph(device), FakePool(device), Allocator(device.end_routing, device.release))
     recording.begin()
     graph = recording.end()
     assert isinstance(graph, CudaGraph)
@@ -136,11 +151,23 @@ def test_functions_of_the_allocator_by_version() -> None:
     assert Allocator.of(new) == Allocator("new", "release")
     assert Allocator.of(SimpleNamespace()) == Allocator(None, None)
     device = Device(release_on_reset=True, end_routing_on_error=True)
-    recording = CudaCapture(3, FakeGraph(device, "end"), device, Allocator.of(SimpleNamespace()))
+    recording = CudaCapture(3, FakeGraph(device, "end"), FakePool(device), Allocator.of(SimpleNamespace()))
     with pytest.raises(RuntimeError, match="unjoined"):
         capture_until_failure(recording, "end")
     recording.undo()
     assert device.users == 1
+    assert device.pools == 0
+
+
+def test_pool_that_cannot_be_released_is_kept() -> None:
+    """torch ends the process if a pool is freed that a graph still uses."""
+    device = Device(release_on_reset=False, end_routing_on_error=True)
+    recording = CudaCapture(3, FakeGraph(device, "end"), FakePool(device), Allocator.of(SimpleNamespace()))
+    with pytest.raises(RuntimeError, match="unjoined"):
+        capture_until_failure(recording, "end")
+    recording.undo()
+    del recording
+    assert (device.users, device.pools) == (2, 1)
 
 
 def test_installed_torch_has_the_functions() -> None:

@@ -66,12 +66,12 @@ class LocalEngine(PoolEngine):
             )
         )
         if in_process:
-            return _InProcess(context)
+            return InProcess(context)
         policy = PoolPolicy(workers, whole_groups=device != "cpu", task_timeout=timeout)
         return WorkerPool(context, ProcessLauncher(context, worker_devices(device, workers)), policy)
 
 
-class _InProcess:
+class InProcess:
     """Does one group at a time in this process."""
 
     def __init__(self, context: EngineContext) -> None:
