@@ -1,4 +1,4 @@
-"""`harness report`: one HTML page of a run, and its figures as files. Trains nothing."""
+"""`harness report`: one HTML page of one or several runs, and their figures as files. Trains nothing."""
 
 from __future__ import annotations
 
@@ -18,24 +18,26 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=UserPath())
-@click.option("--out", metavar="FILE", type=UserPath(), help="Where to write the page; default: DIR/report.html.")
+@click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=UserPath())
+@click.option("--out", metavar="FILE", type=UserPath(), help="Where to write the page; default: report.html in the first DIR.")
 @click.option("--figures", metavar="FOLDER", type=UserPath(), help="Also write every figure as PNG, SVG and CSV.")
-def report(folder: Path, out: Path | None, figures: Path | None) -> None:
-    """Make one HTML page of the run in DIR: board, figures, training curves, provenance.
+def report(folders: tuple[Path, ...], out: Path | None, figures: Path | None) -> None:
+    """Make one HTML page of the runs in DIR...: board, differences, figures, training curves, provenance.
 
-    The page needs no other file and no network. It is made from DIR's results.csv, run.json and events.jsonl; installed plugins
-    draw the figures.
+    The page needs no other file and no network. It is made from each DIR's results.csv, run.json, events.jsonl and
+    examples.npz; installed plugins draw the figures. The rows of several runs make one board.
     """
-    from harness.report import make_figures, make_page, read_run, write_figures
+    from harness.comparison import compare_methods, read_compared_run
+    from harness.report import make_figures, make_page, read_runs, write_figures
 
-    run = read_run(folder)
-    tables = board({str(folder): run.rows})
+    run = read_runs(folders)
+    tables = board(run.frames)
+    comparisons = compare_methods([read_compared_run(Path(folder)) for folder in run.frames])
     drawn = make_figures(run, tables, figure_plugins(open_catalogue()))
     for problem in drawn.problems:
         click.echo(f"warning: {problem}", err=True)
-    target = out or folder / "report.html"
-    write_atomically(target, make_page(run, tables, drawn))
+    target = out or run.folder / "report.html"
+    write_atomically(target, make_page(run, tables, drawn, comparisons))
     click.echo(f"page: {target}")
     if figures is not None:
         write_figures(drawn.figures, figures)

@@ -1,16 +1,18 @@
-"""Read a run's folder for the report: `results.csv`, `run.json` and `events.jsonl`."""
+"""Read the folders of runs for the report: `results.csv`, `run.json` and `events.jsonl`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from harness.api.figure import Epoch, Training
 from harness.errors import UserError
-from harness.results.rows import read_rows
+from harness.leaderboard import Table
+from harness.leaderboard.merging import check_settings, merge_rows, sourced_rows
+from harness.results.rows import frame, read_rows
 from harness.results.run_json import load_run_json
 
 if TYPE_CHECKING:
@@ -45,23 +47,60 @@ class Log:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder. `facts` is the content of `run.json`, `log` of `events.jsonl`; None if the file is missing."""
+    """A run's folder. `facts` is the content of `run.json`, `log` of `events.jsonl`; None if the file is missing.
+
+    A run that was joined from several has these as `parts`. Its `rows` and `log` are those of all parts, and its `folder` and
+    `facts` those of the first.
+    """
 
     folder: Path
     rows: pd.DataFrame
     facts: Mapping[str, Any] | None
     log: Log | None
+    parts: tuple[Run, ...] = ()
+
+    @property
+    def named_parts(self) -> dict[str, Run]:
+        """The runs that this one was joined from, by the name of their folder. A number distinguishes equal names."""
+        named: dict[str, Run] = {}
+        for part in self.parts:
+            stem = part.folder.resolve().name
+            name = stem
+            number = 1
+            while name in named:
+                number += 1
+                name = f"{stem} ({number})"
+            named[name] = part
+        return named
+
+    @property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """The rows of each part, or of this run alone, by folder: the input of `harness.leaderboard.board`."""
+        return {str(part.folder): part.rows for part in self.parts or (self,)}
 
     @property
     def incomplete(self) -> tuple[str, ...]:
         """Why the run is not complete, one sentence per reason; empty if it is complete."""
         main = self.rows[self.rows["main"]]
-        reasons = [self._state()]
+        reasons = []
+        for name, part in self.named_parts.items():
+            state = part._state()
+            if state:
+                reasons.append(f"{name}: {state}")
+        if not self.parts:
+            reasons.append(self._state())
         for status, description in _MISSING_VALUES.items():
             count = int((main["status"] == status).sum())
             if count:
                 reasons.append(f"{count} of {len(main)} numbers {description}.")
         return tuple(filter(None, reasons))
+
+    def facts_of(self, table: Table) -> tuple[Mapping[str, Any], Path]:
+        """Return the facts and the folder of the first part that has rows of a table."""
+        for part in self.parts or (self,):
+            if not rows_of_table(part.rows, table).empty:
+                return part.facts or {}, part.folder
+        return self.facts or {}, self.folder
 
     def _state(self) -> str:
         """Return a sentence about the run's status; "" if the run is done."""
@@ -83,6 +122,50 @@ def read_run(folder: str | Path) -> Run:
     return Run(folder, rows, facts, _read_log(folder / "events.jsonl"))
 
 
+def read_runs(folders: Sequence[str | Path]) -> Run:
+    """Return the content of one folder, or of several joined: the rows as one board has them, trainings and times of all.
+
+    Raise `UserError` for a damaged file, and for rows that one table cannot hold.
+    """
+    runs = [read_run(folder) for folder in dict.fromkeys(map(Path, folders))]
+    if len(runs) == 1:
+        return runs[0]
+    sourced = sourced_rows({str(run.folder): run.rows for run in runs})
+    check_settings(sourced)
+    rows = frame([item.row for item in merge_rows(sourced, ())])
+    return Run(runs[0].folder, rows, runs[0].facts, _joined_log(runs), tuple(runs))
+
+
+def _joined_log(runs: Sequence[Run]) -> Log | None:
+    """Return the events of all runs; of a training that several have, the longest. None if no run has events."""
+    logs = [run.log for run in runs if run.log is not None]
+    if not logs:
+        return None
+    trainings: dict[str, Training] = {}
+    for log in logs:
+        for training in log.trainings:
+            known = trainings.setdefault(training.task, training)
+            if len(training.epochs) > len(known.epochs):
+                trainings[training.task] = training
+    return Log(
+        trainings=tuple(trainings.values()),
+        began=tuple(time for log in logs for time in log.began),
+        ended=tuple(time for log in logs for time in log.ended),
+        under_way=any(log.under_way for log in logs),
+        unreadable=sum(log.unreadable for log in logs),
+    )
+
+
+def rows_of_table(rows: pd.DataFrame, table: Table) -> pd.DataFrame:
+    """Return the rows of a table's benchmark, data set and architecture."""
+    selected = (
+        (rows["benchmark"] == table.benchmark)
+        & (rows["dataset"] == table.dataset)
+        & (rows["architecture"] == table.architecture)
+    )
+    return rows[selected].reset_index(drop=True)
+
+
 def place(dataset: object, architecture: object) -> str:
     """Return the heading for a data set and an architecture."""
     return f"{dataset}, {architecture}"
@@ -90,11 +173,12 @@ def place(dataset: object, architecture: object) -> str:
 
 def builders(run: Run) -> dict[str, str]:
     """Return the registered name of each method by its label, for the methods listed in `run.json`."""
-    found = {}
-    for pair in entries(mapping(mapping(run.facts).get("benchmark")).get("pairs")):
-        for method in entries(pair.get("methods")):
-            if "name" in method:
-                found[str(method.get("label"))] = str(method["name"])
+    found: dict[str, str] = {}
+    for part in run.parts or (run,):
+        for pair in entries(mapping(mapping(part.facts).get("benchmark")).get("pairs")):
+            for method in entries(pair.get("methods")):
+                if "name" in method:
+                    found.setdefault(str(method.get("label")), str(method["name"]))
     return found
 
 
@@ -109,8 +193,9 @@ def trainings_by_place(run: Run) -> dict[str, tuple[Training, ...]]:
     places = {place(row.dataset, row.architecture) for row in run.rows[["dataset", "architecture"]].itertuples()}
     only = places.pop() if len(places) == 1 else None
     known: dict[str, str] = {}
-    for member in entries(mapping(run.facts).get("members")):
-        known[str(member.get("object"))] = place(member.get("dataset"), member.get("architecture"))
+    for part in run.parts or (run,):
+        for member in entries(mapping(part.facts).get("members")):
+            known[str(member.get("object"))] = place(member.get("dataset"), member.get("architecture"))
     found: dict[str, list[Training]] = {}
     for training in run.log.trainings:
         section = only or known.get(training.task, SHARED_TRAININGS)
