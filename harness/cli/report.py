@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +11,14 @@ import click
 
 from harness.cli.arguments import open_catalogue
 from harness.cli.paths import UserPath
+from harness.errors import UserError
 from harness.files import write_atomically
 from harness.leaderboard import board
+from harness.text import single_line
 
 if TYPE_CHECKING:
     from harness.api.figure import Figure
+    from harness.comparison import TableComparison
     from harness.registry.catalogue import Catalogue
 
 
@@ -27,13 +32,13 @@ def report(folders: tuple[Path, ...], out: Path | None, figures: Path | None) ->
     The page needs no other file and no network. It is made from each DIR's results.csv, run.json, events.jsonl and
     examples.npz; installed plugins draw the figures. The rows of several runs make one board.
     """
-    from harness.comparison import compare_methods, read_compared_run
     from harness.report import make_figures, make_page, read_runs, write_figures
 
     run = read_runs(folders)
     tables = board(run.frames)
-    comparisons = compare_methods([read_compared_run(Path(folder)) for folder in run.frames])
+    comparisons, problems = _comparisons(folders)
     drawn = make_figures(run, tables, figure_plugins(open_catalogue()))
+    drawn = replace(drawn, problems=(*problems, *drawn.problems))
     for problem in drawn.problems:
         click.echo(f"warning: {problem}", err=True)
     target = out or run.folder / "report.html"
@@ -42,6 +47,16 @@ def report(folders: tuple[Path, ...], out: Path | None, figures: Path | None) ->
     if figures is not None:
         write_figures(drawn.figures, figures)
         click.echo(f"figures: {len(drawn.figures)} in {figures}, each as PNG, SVG and CSV")
+
+
+def _comparisons(folders: Iterable[Path]) -> tuple[tuple[TableComparison, ...], tuple[str, ...]]:
+    """Return the differences from the first method of each table, or none and the reason if the runs contradict each other."""
+    from harness.comparison import compare_methods, read_compared_run
+
+    try:
+        return compare_methods([read_compared_run(folder) for folder in dict.fromkeys(folders)]), ()
+    except UserError as error:
+        return (), (f"the differences between methods are left out: {single_line(str(error))}",)
 
 
 def figure_plugins(catalogue: Catalogue) -> dict[str, type[Figure]]:

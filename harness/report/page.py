@@ -86,15 +86,24 @@ def _field(value: object) -> str:
 
 
 def _differences(comparisons: Sequence[TableComparison]) -> tuple[list[Grid], list[str]]:
-    """Return the tables of differences, and a remark about each that is too long for the page."""
+    """Return the tables of differences with intervals, and a remark about each that is too long for the page."""
     shown = []
     remarks = []
-    for grid in comparison_grids(comparisons):
+    for grid in comparison_grids([table for table in comparisons if _has_intervals(table)]):
         if len(grid.rows) <= _MAX_DIFFERENCES:
             shown.append(grid)
         else:
             remarks.append(f"{grid.title}: {len(grid.rows)} lines are too many for this page; `harness compare` prints them.")
     return shown, remarks
+
+
+def _has_intervals(table: TableComparison) -> bool:
+    """Return whether any difference of a table has an interval: that takes two seeds."""
+    for metric in table.metrics:
+        for item in metric.differences:
+            if item.difference is not None and item.difference.interval() is not None:
+                return True
+    return False
 
 
 def _name(run: Run) -> str:

@@ -35,10 +35,32 @@
       const isLabel = index < labels;
       const higherIsBetter = head.textContent.includes("↑");
       return {
+        ariaTitle: head.textContent,
         type: isLabel ? "name" : "entry",
         searchable: isLabel,
         orderSequence: higherIsBetter ? ["desc", "asc", ""] : ["asc", "desc", ""],
       };
+    });
+  }
+
+  // Sort by a head's column, each time in its next order. DataTables' own listener would sort after the event, not in it.
+  function sortOnHeads(table, shown, columns) {
+    let sorted = -1;
+    let turn = -1;
+    const sort = (index) => {
+      turn = index === sorted ? turn + 1 : 0;
+      sorted = index;
+      const sequence = columns[index].orderSequence;
+      const direction = sequence[turn % sequence.length];
+      shown.order(direction ? [[index, direction]] : []).draw();
+    };
+    [...table.tHead.rows[0].cells].forEach((head, index) => {
+      head.addEventListener("click", () => sort(index));
+      head.addEventListener("keydown", (event) => {
+        if (event.key !== "Enter" && event.key !== " ") return;
+        event.preventDefault();
+        sort(index);
+      });
     });
   }
 
@@ -90,8 +112,9 @@
     const tools = element("div", { class: "tools" });
     scroll.before(tools);
     const shown = new DataTable(table, {
-      columns, layout: bare, order: [], paging: false, info: false, autoWidth: false, deferRender: true,
+      columns, layout: bare, order: [], ordering: { handler: false }, paging: false, info: false, autoWidth: false,
     });
+    sortOnHeads(table, shown, columns);
     tools.append(...chooser(shown));
     if (table.tBodies[0].rows.length > 1) tools.prepend(...filterOf(table, shown));
   }
