@@ -26,10 +26,10 @@
 
   // What a point says, line by line: its series, its two coordinates, and the value of a cell.
   function linesOf(marks, [panel, series, , , x, y, value]) {
-    const { x: nameX, y: nameY, title } = marks.panels[panel];
+    const { x: nameX, y: nameY, value: nameValue } = marks.panels[panel];
     const name = series < 0 ? "" : marks.series[series].name;
     const lines = [name, `${nameY || "y"}: ${y}`, `${nameX || "x"}: ${x}`];
-    if (value !== undefined) lines.push(`${title || "value"}: ${value}`);
+    if (value !== undefined) lines.push(`${nameValue || "value"}: ${value}`);
     return lines.filter(Boolean);
   }
 
