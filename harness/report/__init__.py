@@ -1,7 +1,7 @@
-"""The report: the folders of runs → one HTML page, and figures as files. It reads rows and events and trains nothing.
+"""The report: folders of runs → one HTML page, and figures as files. It reads rows and events and trains nothing.
 
-`read_run` reads a folder, `read_runs` joins several, `make_figures` draws the figures of all plugins, `make_page` returns the HTML page, and
-`write_figures` writes the figures as PNG, SVG and CSV.
+`read_run` reads a folder, `read_runs` joins several, `make_figures` draws the figures of all plugins, `make_page` returns the
+HTML page, and `write_figures` writes the figures as PNG, SVG and CSV.
 """
 
 from harness.report.figures import DrawnFigure, DrawnFigures, make_figures

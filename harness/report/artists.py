@@ -101,7 +101,7 @@ def _of_collections(axes: Axes) -> Iterator[DrawnData]:
             offsets = _floats(collection.get_offsets())
             yield DrawnData(axes, (collection,), str(collection.get_label()), style_of(collection), offsets)
         elif isinstance(collection, QuadMesh):
-            yield from _of_cells(axes, collection, collection.get_coordinates())
+            yield from _of_cells(axes, collection, np.asarray(collection.get_coordinates()))
 
 
 def _of_image(axes: Axes, image: Any) -> Iterator[DrawnData]:
@@ -112,13 +112,15 @@ def _of_image(axes: Axes, image: Any) -> Iterator[DrawnData]:
     left, right, bottom, top = image.get_extent()
     first, last = (top, bottom) if image.origin == "upper" else (bottom, top)
     rows, columns = values.shape
-    corners = np.meshgrid(np.linspace(left, right, columns + 1), np.linspace(first, last, rows + 1))
-    yield from _of_cells(axes, image, np.stack(corners, axis=-1))
+    corners = np.empty((rows + 1, columns + 1, 2))
+    corners[..., 0] = np.linspace(left, right, columns + 1)
+    corners[..., 1] = np.linspace(first, last, rows + 1)[:, np.newaxis]
+    yield from _of_cells(axes, image, corners)
 
 
 def _of_cells(axes: Axes, artist: Any, corners: np.ndarray) -> Iterator[DrawnData]:
     """Yield the centers of cells with their values; `corners` are (rows + 1, columns + 1, 2)."""
-    values = artist.get_array()
+    values: Any = artist.get_array()
     cells = (corners.shape[0] - 1) * (corners.shape[1] - 1)
     if values is None or values.size != cells or not 0 < cells <= _MAX_CELLS:
         return

@@ -1,7 +1,7 @@
 """Where a drawn figure shows which values: what the page needs to show them on hover and to hide a series.
 
-The marks are read from the artists that `Plot.paint` has drawn. So a figure need not say anything for it, and what the page says
-agrees with the picture. Artists belong to a series by their label, by the legend, or by a color that one series alone has.
+The marks are read from the artists that `Plot.paint` has drawn. So a figure need not declare them, and they agree with the
+picture. Artists belong to a series by their label, by the legend, or by a color that one series alone has.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from harness.report.artists import DrawnData, Style, drawn_data, format_value, i
 from harness.text import plain_line
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
     from matplotlib.legend import Legend
@@ -79,15 +78,18 @@ class FigureMarks:
                 self._points.append([panel, series, left, top, *texts])
 
     def to_json(self) -> str:
-        """Return panels, series and points. A point is [panel, series or -1, left, top, x, y] and, of an image, the value."""
+        """Return panels, series and data as JSON.
+
+        A point of the data is [panel, series or -1, left, top, x, y] and, of an image, the value.
+        """
         series = [asdict(item) for item in self._series.values()]
-        content = {"panels": self._panels, "series": series, "points": self._points}
+        content = {"panels": self._panels, "series": series, "data": self._points}
         return json.dumps(content, separators=(",", ":"))
 
     def _add(self, label: str, style: Style) -> None:
         self._series.setdefault(label, _Series(plain_line(label), style.color))
 
-    def _tag(self, artist: Artist) -> str:
+    def _tag(self, artist: Any) -> str:
         """Give an artist an id of its own, and return it."""
         self._tags += 1
         name = f"mark-{self._tags}"
@@ -112,7 +114,7 @@ class FigureMarks:
                 self._series[by_color[style.color]].ids.append(self._tag(artist))
 
 
-def _all_axes(axes: Iterable[Axes]) -> Iterator[Axes]:
+def _all_axes(axes: Iterable[Any]) -> Iterator[Axes]:
     """Yield axes, each followed by its insets."""
     for one in axes:
         yield one
@@ -147,9 +149,19 @@ def _series_of(item: DrawnData, by_style: Mapping[Style, str], by_color: Mapping
 def _panel(axes: Axes) -> dict[str, str]:
     """Return the names of an axes' directions and of its images' values. The title names what has no label."""
     title = plain_line(axes.get_title(loc="left") or axes.get_title())
-    bars = [image.colorbar for image in (*axes.images, *axes.collections) if getattr(image, "colorbar", None)]
-    value = bars[0].ax.get_ylabel() or bars[0].ax.get_xlabel() if bars else ""
-    return {"x": plain_line(axes.get_xlabel()), "y": plain_line(axes.get_ylabel()) or title, "value": plain_line(value) or title}
+    return {
+        "x": plain_line(axes.get_xlabel()),
+        "y": plain_line(axes.get_ylabel()) or title,
+        "value": _color_bar_label(axes) or title,
+    }
+
+
+def _color_bar_label(axes: Axes) -> str:
+    """Return the label of the first color bar of an axes' images, or ""."""
+    for image in (*axes.images, *axes.collections):
+        if image.colorbar is not None:
+            return plain_line(image.colorbar.ax.get_ylabel() or image.colorbar.ax.get_xlabel())
+    return ""
 
 
 def _points(canvas: Canvas, item: DrawnData, step: int) -> Iterator[list[Any]]:

@@ -16,7 +16,7 @@ from harness.text import plain_lines
 
 @dataclass(frozen=True)
 class Provenance:
-    """The provenance of one run. `name` is "" for the only run of a page; `failures` are (cell, reason), `benchmark` is YAML."""
+    """The provenance of one run: `name` is "" for the only run of a page, `failures` (cell, reason), `benchmark` YAML."""
 
     name: str
     facts: tuple[tuple[str, str], ...]

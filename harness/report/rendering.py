@@ -67,7 +67,8 @@ def inline_svg(plot: Plot, name: str) -> str:
     text = _render(plot, "svg", {"svg.fonttype": "none"}, marks).decode()
     text = text[text.index("<svg") :].replace('<style type="text/css">*{', f'<style type="text/css">#{name} *{{')
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    return text.replace("<svg ", f'<svg id="{name}" role="img" aria-label="{_attribute(plot.title)}" {_marks_attribute(marks)} ', 1)
+    attributes = f'id="{name}" role="img" aria-label="{_attribute(plot.title)}" {_marks_attribute(marks)}'
+    return text.replace("<svg ", f"<svg {attributes} ", 1)
 
 
 def png(plot: Plot) -> bytes:

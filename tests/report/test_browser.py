@@ -138,6 +138,13 @@ def test_filter(opened: Opened) -> None:
     assert len(opened.column(0)) == 4
 
 
+@pytest.mark.parametrize(("text", "found"), [("bdi", 0), ("strong", 0), ("DEEP", 1), ("e f", 1), ("93", 0)])
+def test_filter_reads_names_alone(opened: Opened, text: str, found: int) -> None:
+    """Neither the markup of a cell nor a number of another column counts; case and the order of words do not matter."""
+    opened.page.get_by_label("Filter methods").first.fill(text)
+    assert opened.page.locator("output.count").first.inner_text() == f"{found} of 4 methods"
+
+
 def test_choice_of_columns(opened: Opened) -> None:
     """A metric can be left out and brought back; the name of the method stays."""
     count = opened.heads().count()
@@ -210,6 +217,16 @@ def test_dark_mode(browser: Any, path: Path) -> None:
     shown.page.emulate_media(media="print")
     assert shown.page.evaluate("getComputedStyle(document.body).color") == "rgb(34, 34, 34)"
     shown.context.close()
+
+
+def test_reduced_motion(browser: Any, path: Path) -> None:
+    """Nothing moves for readers who want less motion."""
+    durations = []
+    for motion in ("no-preference", "reduce"):
+        shown = Opened(browser, path, reduced_motion=motion)
+        durations.append(shown.page.locator(".tip").evaluate("tip => getComputedStyle(tip).transitionDuration.split(', ')[0]"))
+        shown.context.close()
+    assert durations == ["0.06s", "0s"]
 
 
 def test_phone(browser: Any, path: Path) -> None:
@@ -286,8 +303,9 @@ def test_hostile_names(browser: Any, tmp_path: Path) -> None:
     assert shown.overflow() == 0
     shown.page.get_by_label("Filter methods").first.fill("script")
     assert shown.column(0) == [NAMES[0]]
-    shown.page.get_by_label("Filter methods").first.fill("&lt;c&gt;")
-    assert shown.column(0) == [NAMES[5]]
+    for part in ("&lt;c&gt;", "a & b"):
+        shown.page.get_by_label("Filter methods").first.fill(part)
+        assert shown.column(0) == [NAMES[5]]
     shown.page.get_by_label("Filter methods").first.fill("")
     shown.heads().first.click()
     shown.page.get_by_text("Columns", exact=True).first.click()
@@ -323,6 +341,22 @@ def test_runs_with_little_to_show(browser: Any, tmp_path: Path, rows: list[Row])
     assert shown.overflow() == 0
     assert shown.messages == []
     shown.context.close()
+
+
+def test_many_methods(browser: Any, tmp_path: Path) -> None:
+    """200 methods with 20 seeds open within a second, and the file is below 2 MB."""
+    rows = []
+    for number in range(200):
+        for metric in ("ensemble_accuracy", "joint_connectivity", "brier_score"):
+            rows += [row(f"method_{number}", seed, number % 17 + 0.1 * seed, metric) for seed in range(20)]
+    path = written(tmp_path, rows)
+    assert path.stat().st_size < 2_000_000
+    times = []
+    for _ in range(3):
+        shown = Opened(browser, path)
+        times.append(shown.page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd"))
+        shown.context.close()
+    assert min(times) < 1000
 
 
 @pytest.mark.skipif("AXE_CORE" not in os.environ, reason="AXE_CORE names no axe.min.js (npm pack axe-core)")

@@ -24,7 +24,7 @@ def drawn(paint: Callable[[Any], object]) -> tuple[dict[str, Any], str]:
 
 def texts(marks: dict[str, Any]) -> list[list[str]]:
     """Return the texts of each point: x, y and, for images, the value."""
-    return [point[4:] for point in marks["points"]]
+    return [point[4:] for point in marks["data"]]
 
 
 def test_labeled_lines() -> None:
@@ -39,7 +39,7 @@ def test_labeled_lines() -> None:
 
     marks, svg = drawn(paint)
     assert [(series["name"], series["color"]) for series in marks["series"]] == [("deep", "#33658a"), ("swe", "#c8553d")]
-    assert [point[:2] for point in marks["points"]] == [[0, 0], [0, 0], [0, 1]]
+    assert [point[:2] for point in marks["data"]] == [[0, 0], [0, 0], [0, 1]]
     assert texts(marks) == [["1", "3.142"], ["2", "−2e−05"], ["1", "1"]]
     assert marks["panels"] == [{"x": "epoch", "y": "loss", "value": ""}]
     for series in marks["series"]:
@@ -62,7 +62,7 @@ def test_positions() -> None:
     for series in marks["series"]:
         (group,) = re.findall(rf'<g id="name-{series["ids"][0]}">(.*?)</g>\s*</g>', svg, re.DOTALL)
         markers = [(float(x), float(y)) for x, y in re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', group)]
-        points = [point for point in marks["points"] if marks["series"][point[1]] is series]
+        points = [point for point in marks["data"] if marks["series"][point[1]] is series]
         assert [(point[2] * width, point[3] * height) for point in points] == [pytest.approx(m, abs=0.01) for m in markers]
         assert len(points) == 3
 
@@ -91,7 +91,7 @@ def test_legend_of_unlabeled_artists() -> None:
         axes.legend([*first, *second], ["deep", "swe"])
 
     marks, svg = drawn(paint)
-    assert [point[1] for point in marks["points"]] == [0, 1, 1]
+    assert [point[1] for point in marks["data"]] == [0, 1, 1]
     for series in marks["series"]:
         assert len(series["keys"]) == 2
         for name in series["keys"]:
@@ -141,7 +141,7 @@ def test_images(kind: str) -> None:
 def test_large_image() -> None:
     """It has no values on hover."""
     marks, _ = drawn(lambda canvas: canvas.subplots().imshow(np.zeros((51, 50))))
-    assert marks["points"] == []
+    assert marks["data"] == []
 
 
 def test_inset() -> None:
@@ -154,8 +154,8 @@ def test_inset() -> None:
         inset.plot([0, 10], [0, 10], label="deep")
 
     marks, _ = drawn(paint)
-    assert [point[0] for point in marks["points"]] == [0, 0, 1, 1]
-    assert marks["points"][2][2] > 0.5
+    assert [point[0] for point in marks["data"]] == [0, 0, 1, 1]
+    assert marks["data"][2][2] > 0.5
     assert len(marks["series"]) == 1
 
 
@@ -177,7 +177,7 @@ def test_values_that_are_not_shown() -> None:
 def test_many_points() -> None:
     """Of more than 4,000, every second, third, … is kept."""
     marks, _ = drawn(lambda canvas: canvas.subplots().plot(np.arange(9000), np.zeros(9000)))
-    assert len(marks["points"]) == 3000
+    assert len(marks["data"]) == 3000
     assert marks["series"] == []
 
 
@@ -196,4 +196,4 @@ def test_labels_of_matplotlib_and_of_strangers() -> None:
 
 def test_figure_without_data() -> None:
     """It has no marks."""
-    assert drawn(lambda canvas: None)[0] == {"panels": [], "series": [], "points": []}
+    assert drawn(lambda canvas: None)[0] == {"panels": [], "series": [], "data": []}

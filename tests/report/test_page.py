@@ -17,7 +17,21 @@ from harness.report.rendering import svg
 from harness.report.scripts import page_scripts
 from harness.results.rows import Row
 from harness.text import plain_line
-from run_folder import EVENTS, FACTS, PLAIN, Facts, Page, epochs, figures_of, forked, made, page_of, row, text_of, without_scripts
+from run_folder import (
+    EVENTS,
+    FACTS,
+    PLAIN,
+    Facts,
+    Page,
+    epochs,
+    figures_of,
+    forked,
+    made,
+    page_of,
+    row,
+    text_of,
+    without_scripts,
+)
 
 
 @pytest.fixture

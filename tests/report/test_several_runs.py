@@ -103,8 +103,20 @@ def test_run_without_events_among_several(baseline: Path, mine: Path) -> None:
 def test_runs_that_contradict_each_other(baseline: Path, tmp_path: Path) -> None:
     """The error names both folders and the number."""
     other = made(tmp_path / "other", rows_of_method("deep", 1.0))
-    with pytest.raises(UserError, match="baseline and .*other: joint_connectivity of deep, seed 0 .* is both 0.0 and 1.0; "):
+    with pytest.raises(UserError, match=r"baseline and .*other: joint_connectivity of deep, seed 0 .* is both 0\.0 and 1\.0; "):
         page_of_runs(baseline, other)
+
+
+def test_damaged_contributions_of_images(baseline: Path, mine: Path) -> None:
+    """The page is made without differences, and it and standard error say why."""
+    (mine / "examples.npz").write_bytes(b"no archive")
+    result = CliRunner().invoke(report, [str(baseline), str(mine)], catch_exceptions=False)
+    reason = "the differences between methods are left out: "
+    assert result.exit_code == 0
+    assert f"warning: {reason}" in result.output
+    page = Page((baseline / "report.html").read_text(encoding="utf-8"))
+    assert reason in page.text
+    assert "differences from" not in page.text
 
 
 def test_data_of_a_figure_of_several_runs(baseline: Path, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@
       this.current = -1;
       this.spoken = element("output", { class: "spoken", "aria-live": "polite" });
       this.plot.after(this.spoken);
-      if (this.marks.points.length) this.listen();
+      if (this.marks.data.length) this.listen();
       if (this.marks.series.length) this.addButtons();
     }
 
@@ -75,7 +75,7 @@
       const box = this.svg.getBoundingClientRect();
       let nearest = -1;
       let least = REACH;
-      this.marks.points.forEach((point, index) => {
+      this.marks.data.forEach((point, index) => {
         const away = Math.hypot(box.left + point[2] * box.width - event.clientX, box.top + point[3] * box.height - event.clientY);
         if (away < least && this.isShown(point)) {
           nearest = index;
@@ -89,7 +89,7 @@
 
     show() {
       active = this;
-      const point = this.marks.points[this.current];
+      const point = this.marks.data[this.current];
       const box = this.svg.getBoundingClientRect();
       const lines = linesOf(this.marks, point);
       showTip(lines, box.left + point[2] * box.width, box.top + point[3] * box.height);
@@ -97,7 +97,7 @@
     }
 
     press(event) {
-      const count = this.marks.points.length;
+      const count = this.marks.data.length;
       const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
       if (event.key === "Escape") hideTip();
       if (event.key === "Home") this.walk(-1, 1);
@@ -109,7 +109,7 @@
 
     // Go to the next point that is shown, from `start` in the direction of `step`.
     walk(start, step) {
-      const { points } = this.marks;
+      const points = this.marks.data;
       let index = start + step;
       if (start < 0 && step < 0) index = points.length - 1;
       while (index >= 0 && index < points.length && !this.isShown(points[index])) index += step;

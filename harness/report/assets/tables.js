@@ -3,7 +3,12 @@
 (() => {
   const NUMBER = /^(?:< )?([-+−]?(?:[\d.]+(?:e[-+]?\d+)?|inf))/;
 
-  const plain = (html) => String(html).replace(/<[^>]*>/g, "").trim();
+  // The text of a cell. What a template holds is inert: nothing of it is loaded or executed.
+  function plain(html) {
+    const template = document.createElement("template");
+    template.innerHTML = html;
+    return template.content.textContent.trim();
+  }
 
   // The number that an entry begins with; NaN for "failed", "—" and the like.
   function leadingNumber(html) {
@@ -122,7 +127,7 @@
   function start() {
     DataTable.ext.errMode = "throw";
     DataTable.type("entry", { order: { pre: leadingNumber, asc: byNumber(1), desc: byNumber(-1) } });
-    DataTable.type("name", { order: { pre: plain, asc: byWords(1), desc: byWords(-1) } });
+    DataTable.type("name", { order: { pre: plain, asc: byWords(1), desc: byWords(-1) }, search: plain });
     for (const table of document.querySelectorAll("table[data-labels]")) enhance(table);
   }
 
