@@ -3,6 +3,9 @@
 (() => {
   const NUMBER = /^(?:< )?([-+−]?(?:[\d.]+(?:e[-+]?\d+)?|inf))/;
 
+  // The text of a cell, still escaped. DataTables itself unescapes what it searches.
+  const withoutTags = (html) => String(html).replace(/<[^>]*>/g, "");
+
   // The text of a cell. What a template holds is inert: nothing of it is loaded or executed.
   function plain(html) {
     const template = document.createElement("template");
@@ -117,7 +120,7 @@
     const tools = element("div", { class: "tools" });
     scroll.before(tools);
     const shown = new DataTable(table, {
-      columns, layout: bare, order: [], ordering: { handler: false }, paging: false, info: false, autoWidth: false,
+      columns, layout: bare, language: { zeroRecords: `no such ${table.dataset.noun}`, emptyTable: "empty" }, order: [], ordering: { handler: false }, paging: false, info: false, autoWidth: false,
     });
     sortOnHeads(table, shown, columns);
     tools.append(...chooser(shown));
@@ -127,7 +130,7 @@
   function start() {
     DataTable.ext.errMode = "throw";
     DataTable.type("entry", { order: { pre: leadingNumber, asc: byNumber(1), desc: byNumber(-1) } });
-    DataTable.type("name", { order: { pre: plain, asc: byWords(1), desc: byWords(-1) }, search: plain });
+    DataTable.type("name", { order: { pre: plain, asc: byWords(1), desc: byWords(-1) }, search: withoutTags });
     for (const table of document.querySelectorAll("table[data-labels]")) enhance(table);
   }
 
