@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=UserPath())
 @click.option("--out", metavar="FILE", type=UserPath(), help="Where to write the page; default: report.html in the first DIR.")
+@click.option("--letters", is_flag=True, help="Mark all groups that cannot be told apart with letters, from six seeds on.")
 @click.option("--figures", metavar="FOLDER", type=UserPath(), help="Also write every figure as PNG, SVG and CSV.")
-def report(folders: tuple[Path, ...], out: Path | None, figures: Path | None) -> None:
+def report(folders: tuple[Path, ...], out: Path | None, letters: bool, figures: Path | None) -> None:
     """Make one HTML page of the runs in DIR...: board, differences, figures, training curves, provenance.
 
     The page needs no other file and no network. It is made from each DIR's results.csv, run.json, events.jsonl and
@@ -35,7 +36,7 @@ def report(folders: tuple[Path, ...], out: Path | None, figures: Path | None) ->
     from harness.report import make_figures, make_page, read_runs, write_figures
 
     run = read_runs(folders)
-    tables = board(run.frames)
+    tables = board(run.frames, letters=letters)
     comparisons, problems = _comparisons(folders)
     drawn = make_figures(run, tables, figure_plugins(open_catalogue()))
     drawn = replace(drawn, problems=(*problems, *drawn.problems))

@@ -48,7 +48,9 @@ class FigureMarks:
 
     def tag(self, canvas: Canvas) -> None:
         """Find the series of a painted figure, and give their artists ids, which become those of the SVG's elements."""
-        self._axes = [axes for axes in _all_axes(canvas.axes) if not hasattr(axes, "_colorbar")]
+        every = list(_all_axes(canvas.axes))
+        color_bars = {bar.ax for axes in every for bar in _color_bars(axes)}
+        self._axes = [axes for axes in every if axes not in color_bars]
         found = [item for axes in self._axes for item in drawn_data(axes)]
         by_style: dict[Style, str] = {}
         for item in found:
@@ -158,10 +160,15 @@ def _panel(axes: Axes) -> dict[str, str]:
 
 def _color_bar_label(axes: Axes) -> str:
     """Return the label of the first color bar of an axes' images, or ""."""
-    for image in (*axes.images, *axes.collections):
-        if image.colorbar is not None:
-            return plain_line(image.colorbar.ax.get_ylabel() or image.colorbar.ax.get_xlabel())
+    for bar in _color_bars(axes):
+        return plain_line(bar.ax.get_ylabel() or bar.ax.get_xlabel())
     return ""
+
+
+def _color_bars(axes: Axes) -> list[Any]:
+    """Return the color bars of an axes' images."""
+    images = (*axes.images, *axes.collections)
+    return [image.colorbar for image in images if image.colorbar is not None]
 
 
 def _points(canvas: Canvas, item: DrawnData, step: int) -> Iterator[list[Any]]:

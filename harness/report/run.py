@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
-from harness.api.figure import Epoch, Training
+from harness.api.figure import Training
 from harness.errors import UserError
 from harness.leaderboard import Table
 from harness.leaderboard.merging import check_settings, merge_rows, sourced_rows
+from harness.report.event_log import Log, joined_log, read_log
 from harness.results.rows import frame, read_rows
 from harness.results.run_json import load_run_json
 
@@ -28,21 +28,6 @@ _STATUS = {
 }
 
 _MISSING_VALUES = {"failed": "could not be computed", "missing": "have not been computed yet"}
-
-
-@dataclass(frozen=True)
-class Log:
-    """The content of `events.jsonl`.
-
-    `began` and `ended` are the times at which runs in this folder began and ended, in seconds since 1970. `under_way` is
-    True if the latest run has not ended. `unreadable` is the number of lines that are no events.
-    """
-
-    trainings: tuple[Training, ...]
-    began: tuple[float, ...]
-    ended: tuple[float, ...]
-    under_way: bool
-    unreadable: int
 
 
 @dataclass(frozen=True)
@@ -119,7 +104,7 @@ def read_run(folder: str | Path) -> Run:
     if not folder.is_dir():
         raise UserError(f"{folder}: not a folder; name the one that `harness run FILE --out DIR` has written")
     facts = load_run_json(folder, "remove it to make a report without it")
-    return Run(folder, rows, facts, _read_log(folder / "events.jsonl"))
+    return Run(folder, rows, facts, read_log(folder / "events.jsonl"))
 
 
 def read_runs(folders: Sequence[str | Path]) -> Run:
@@ -133,27 +118,7 @@ def read_runs(folders: Sequence[str | Path]) -> Run:
     sourced = sourced_rows({str(run.folder): run.rows for run in runs})
     check_settings(sourced)
     rows = frame([item.row for item in merge_rows(sourced, ())])
-    return Run(runs[0].folder, rows, runs[0].facts, _joined_log(runs), tuple(runs))
-
-
-def _joined_log(runs: Sequence[Run]) -> Log | None:
-    """Return the events of all runs; of a training that several have, the longest. None if no run has events."""
-    logs = [run.log for run in runs if run.log is not None]
-    if not logs:
-        return None
-    trainings: dict[str, Training] = {}
-    for log in logs:
-        for training in log.trainings:
-            known = trainings.setdefault(training.task, training)
-            if len(training.epochs) > len(known.epochs):
-                trainings[training.task] = training
-    return Log(
-        trainings=tuple(trainings.values()),
-        began=tuple(time for log in logs for time in log.began),
-        ended=tuple(time for log in logs for time in log.ended),
-        under_way=any(log.under_way for log in logs),
-        unreadable=sum(log.unreadable for log in logs),
-    )
+    return Run(runs[0].folder, rows, runs[0].facts, joined_log([run.log for run in runs]), tuple(runs))
 
 
 def rows_of_table(rows: pd.DataFrame, table: Table) -> pd.DataFrame:
@@ -213,69 +178,3 @@ def entries(value: Any) -> list[Mapping[str, Any]]:
     if not isinstance(value, list):
         return []
     return [entry for entry in value if isinstance(entry, dict)]
-
-
-def _read_log(path: Path) -> Log | None:
-    """Return the content of an event log; of an epoch that was trained several times, the last one."""
-    if not path.exists():
-        return None
-    epochs_by_task: dict[str, dict[int, Epoch]] = {}
-    times: dict[str, list[float]] = {"run_started": [], "run_ended": []}
-    latest = "run_ended"
-    unreadable = 0
-    for event in _events(path):
-        kind = event.get("event")
-        if kind is None:
-            unreadable += 1
-        elif kind in times:
-            latest = kind
-            if _is_number(event.get("time")):
-                times[kind].append(float(event["time"]))
-        elif kind == "epoch":
-            epoch = _epoch(event)
-            if epoch is None:
-                unreadable += 1
-            else:
-                epochs_by_task.setdefault(str(event["task"]), {})[epoch.epoch] = epoch
-    return Log(
-        trainings=_trainings(epochs_by_task),
-        began=tuple(times["run_started"]),
-        ended=tuple(times["run_ended"]),
-        under_way=latest == "run_started",
-        unreadable=unreadable,
-    )
-
-
-def _trainings(epochs_by_task: Mapping[str, Mapping[int, Epoch]]) -> tuple[Training, ...]:
-    trainings = []
-    for task, epochs in epochs_by_task.items():
-        in_order = tuple(epochs[number] for number in sorted(epochs))
-        trainings.append(Training(task, in_order))
-    return tuple(trainings)
-
-
-def _events(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the events of a file, and an empty mapping for a line that is no event, such as a partly written last line."""
-    try:
-        with path.open("rb") as lines:
-            for line in lines:
-                try:
-                    yield mapping(json.loads(line))
-                except (ValueError, RecursionError):
-                    yield {}
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def _epoch(event: Mapping[str, Any]) -> Epoch | None:
-    """Return the epoch that an event reports; None if a field is missing or of a wrong type."""
-    number, loss, accuracy = event.get("epoch"), event.get("loss"), event.get("accuracy")
-    if "task" not in event or type(number) is not int:
-        return None
-    if not _is_number(loss) or not _is_number(accuracy):
-        return None
-    return Epoch(number, float(loss), float(accuracy))
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return type(value) in (int, float)

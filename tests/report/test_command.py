@@ -48,6 +48,17 @@ def test_figures(folder: Path, tmp_path: Path) -> None:
     assert not (folder / "report.html").exists()
 
 
+def test_letters(tmp_path: Path) -> None:
+    """With the option, entries have the letters of their groups, as on the board."""
+    rows = []
+    for seed in range(6):
+        rows += [row("deep", seed, 90 + 0.1 * seed), row("swe", seed, 95 - 0.1 * seed)]
+    folder = made(tmp_path / "run", rows)
+    run(folder, "--letters")
+    page = Page((folder / "report.html").read_text(encoding="utf-8"))
+    assert [line[1] for line in page.tables[0][1:]] == ["90.25 ± 0.19 b", "94.75 ± 0.19 a"]
+
+
 def test_paths_that_cannot_be_written(folder: Path) -> None:
     """The error names the path."""
     with pytest.raises(UserError, match=r"page\.html: cannot be written: "):
