@@ -13,9 +13,11 @@ from typing import Any
 import pandas as pd
 
 from harness.cli.report import figure_plugins
+from harness.comparison import compare_methods, read_compared_run
 from harness.leaderboard import board
 from harness.registry.catalogue import load_catalogue
 from harness.report import DrawnFigure, DrawnFigures, make_figures, make_page, read_run
+from harness.report.scripts import page_scripts
 from harness.results.rows import Row, write_rows
 
 PLUGINS = figure_plugins(load_catalogue())
@@ -127,16 +129,25 @@ def figures_of(folder: Path) -> tuple[DrawnFigure, ...]:
     return drawn.figures
 
 
-def page_of(folder: Path) -> str:
+def page_of(folder: Path, *, with_differences: bool = False) -> str:
     """Return the HTML page of a run, with its figures."""
     run = read_run(folder)
-    return make_page(run, board({"run": run.rows}), DrawnFigures(figures_of(folder)))
+    comparisons = compare_methods([read_compared_run(folder)]) if with_differences else ()
+    return make_page(run, board({"run": run.rows}), DrawnFigures(figures_of(folder)), comparisons)
 
 
 def text_of(folder: Path) -> Page:
     """Return the parsed page of a run, without its figures, which are slow to draw."""
     run = read_run(folder)
     return Page(make_page(run, board({"run": run.rows}), DrawnFigures()))
+
+
+def without_scripts(text: str) -> str:
+    """Return a page without its own scripts; assert that each is there once and as it is shipped."""
+    for script in page_scripts():
+        assert text.count(f"<script>{script}</script>") == 1
+        text = text.replace(f"<script>{script}</script>", "")
+    return text
 
 
 def table(figures: Iterable[DrawnFigure], start: str) -> pd.DataFrame:
@@ -146,32 +157,49 @@ def table(figures: Iterable[DrawnFigure], start: str) -> pd.DataFrame:
 
 
 class Page(HTMLParser):
-    """A parsed page: its tags with their attributes, and its text outside of `<style>`."""
+    """A parsed page: its tags with their attributes, its text outside of `<style>` and `<script>`, and its tables' cells."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
-        self._style = False
+        self.tables: list[list[list[str]]] = []
+        self._is_hidden = False
+        self._is_in_cell = False
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        self._style = tag == "style"
+        self._is_hidden = tag in ("style", "script")
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("th", "td"):
+            self.tables[-1][-1].append("")
+            self._is_in_cell = True
 
     def handle_endtag(self, tag: str) -> None:
-        self._style = False
+        self._is_hidden = False
+        if tag in ("th", "td"):
+            self._is_in_cell = False
 
     def handle_data(self, data: str) -> None:
-        if not self._style:
+        if not self._is_hidden:
             self.text += data
+        if self._is_in_cell:
+            self.tables[-1][-1][-1] += data
 
     def values(self, name: str) -> Iterator[str]:
         """Yield every value of an attribute."""
         for _, attributes in self.tags:
             if attributes.get(name) is not None:
                 yield str(attributes[name])
+
+    def pictures(self) -> list[str]:
+        """Return the accessible name of each figure's picture."""
+        return [str(attributes["aria-label"]) for tag, attributes in self.tags if tag == "svg"]
 
     def banner(self) -> str:
         """Return the text above the board."""

@@ -27,8 +27,8 @@ LAYERS = [
     ["files"],
     ["telemetry", "results", "kernels"],
     ["leaderboard"],
-    ["api"],
-    ["registry", "networks", "store", "report", "comparison"],
+    ["api", "comparison"],
+    ["registry", "networks", "store", "report"],
     ["training", "benchmark"],
     ["plan"],
     ["execution"],
@@ -198,7 +198,7 @@ def test_plugins_use_public_names_only(path: Path) -> None:
     ("package", "allowed"),
     [
         ("leaderboard", {"results", "files", "errors", "text", "statistics"}),
-        ("report", {"leaderboard", "api", "results", "files", "errors", "text"}),
+        ("report", {"comparison", "leaderboard", "api", "results", "files", "errors", "text"}),
         ("comparison", {"leaderboard", "results", "files", "errors", "text", "statistics"}),
     ],
 )

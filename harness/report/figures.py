@@ -17,7 +17,7 @@ from harness.api.figure import Figure, FigureData, Plot
 from harness.errors import PluginError
 from harness.leaderboard import Board, Table
 from harness.report import rendering
-from harness.report.run import Run, builders, place, trainings_by_place
+from harness.report.run import Run, builders, place, rows_of_table, trainings_by_place
 from harness.report.training_curves import training_curves
 from harness.text import describe_error, single_line
 
@@ -81,19 +81,14 @@ def make_figures(run: Run, board: Board, plugins: Mapping[str, Callable[[], Figu
 
 def _data(run: Run, table: Table, trainings: Mapping[str, tuple]) -> FigureData:
     """Return copies of a table's data, so that a figure that changes them does not affect the others."""
-    rows = run.rows
-    in_table = (
-        (rows["benchmark"] == table.benchmark)
-        & (rows["dataset"] == table.dataset)
-        & (rows["architecture"] == table.architecture)
-    )
+    facts, folder = run.facts_of(table)
     return FigureData(
         table=table,
-        rows=rows[in_table].reset_index(drop=True),
+        rows=rows_of_table(run.rows, table),
         builders=builders(run),
         trainings=trainings.get(place(table.dataset, table.architecture), ()),
-        facts=copy.deepcopy(dict(run.facts or {})),
-        folder=run.folder,
+        facts=copy.deepcopy(dict(facts)),
+        folder=folder,
     )
 
 

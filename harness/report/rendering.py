@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape
 
 from harness.api.drawing import FAINT, GREY, INK
 from harness.api.figure import Plot
+from harness.report.marks import FigureMarks
 from harness.results.rows import csv_line
 from harness.text import plain_line
 
@@ -58,11 +59,16 @@ def svg(plot: Plot) -> str:
 
 
 def inline_svg(plot: Plot, name: str) -> str:
-    """Return a plot as an `<svg>` element for the page, with letters in the page's font and every id prefixed with `name`."""
-    text = _render(plot, "svg", {"svg.fonttype": "none"}).decode()
+    """Return a plot as an `<svg>` element for the page, with letters in the page's font and every id prefixed with `name`.
+
+    Its attribute `data-marks` holds the figure's marks (`FigureMarks.to_json`) for the page's script.
+    """
+    marks = FigureMarks()
+    text = _render(plot, "svg", {"svg.fonttype": "none"}, marks).decode()
     text = text[text.index("<svg") :].replace('<style type="text/css">*{', f'<style type="text/css">#{name} *{{')
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    return text.replace("<svg ", f'<svg id="{name}" role="img" aria-label="{_attribute(plot.title)}" ', 1)
+    attributes = f'id="{name}" role="img" aria-label="{_attribute(plot.title)}" {_marks_attribute(marks)}'
+    return text.replace("<svg ", f"<svg {attributes} ", 1)
 
 
 def png(plot: Plot) -> bytes:
@@ -76,17 +82,25 @@ def csv(plot: Plot) -> str:
     return "".join(csv_line(map(_field, line)) for line in lines)
 
 
-def _render(plot: Plot, file_format: str, changes: dict[str, Any]) -> bytes:
+def _marks_attribute(marks: FigureMarks) -> str:
+    return f'data-marks="{escape(marks.to_json(), {chr(34): "&quot;"})}"'
+
+
+def _render(plot: Plot, file_format: str, changes: dict[str, Any], marks: FigureMarks | None = None) -> bytes:
     from matplotlib.figure import Figure as Canvas
 
     with _style(changes):
         canvas = Canvas(figsize=plot.size)
         plot.paint(canvas)
+        if marks is not None:
+            marks.tag(canvas)
         stream = io.BytesIO()
         metadata: dict[str, None] = {"Software": None}
         if file_format == "svg":
             metadata = {"Date": None, "Creator": None}
         canvas.savefig(stream, format=file_format, metadata=metadata)
+        if marks is not None:
+            marks.locate(canvas)
     return stream.getvalue()
 
 

@@ -1,16 +1,18 @@
-"""Read a run's folder for the report: `results.csv`, `run.json` and `events.jsonl`."""
+"""Read the folders of runs for the report: `results.csv`, `run.json` and `events.jsonl`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
-from harness.api.figure import Epoch, Training
+from harness.api.figure import Training
 from harness.errors import UserError
-from harness.results.rows import read_rows
+from harness.leaderboard import Table
+from harness.leaderboard.merging import check_settings, merge_rows, sourced_rows
+from harness.report.event_log import Log, joined_log, read_log
+from harness.results.rows import frame, read_rows
 from harness.results.run_json import load_run_json
 
 if TYPE_CHECKING:
@@ -29,39 +31,61 @@ _MISSING_VALUES = {"failed": "could not be computed", "missing": "have not been 
 
 
 @dataclass(frozen=True)
-class Log:
-    """The content of `events.jsonl`.
-
-    `began` and `ended` are the times at which runs in this folder began and ended, in seconds since 1970. `under_way` is
-    True if the latest run has not ended. `unreadable` is the number of lines that are no events.
-    """
-
-    trainings: tuple[Training, ...]
-    began: tuple[float, ...]
-    ended: tuple[float, ...]
-    under_way: bool
-    unreadable: int
-
-
-@dataclass(frozen=True)
 class Run:
-    """A run's folder. `facts` is the content of `run.json`, `log` of `events.jsonl`; None if the file is missing."""
+    """A run's folder. `facts` is the content of `run.json`, `log` of `events.jsonl`; None if the file is missing.
+
+    A run that was joined from several has these as `parts`. Its `rows` and `log` are those of all parts, and its `folder` and
+    `facts` those of the first.
+    """
 
     folder: Path
     rows: pd.DataFrame
     facts: Mapping[str, Any] | None
     log: Log | None
+    parts: tuple[Run, ...] = ()
+
+    @property
+    def named_parts(self) -> dict[str, Run]:
+        """The runs that this one was joined from, by the name of their folder. A number distinguishes equal names."""
+        named: dict[str, Run] = {}
+        for part in self.parts:
+            stem = part.folder.resolve().name
+            name = stem
+            number = 1
+            while name in named:
+                number += 1
+                name = f"{stem} ({number})"
+            named[name] = part
+        return named
+
+    @property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """The rows of each part, or of this run alone, by folder: the input of `harness.leaderboard.board`."""
+        return {str(part.folder): part.rows for part in self.parts or (self,)}
 
     @property
     def incomplete(self) -> tuple[str, ...]:
         """Why the run is not complete, one sentence per reason; empty if it is complete."""
         main = self.rows[self.rows["main"]]
-        reasons = [self._state()]
+        reasons = []
+        for name, part in self.named_parts.items():
+            state = part._state()
+            if state:
+                reasons.append(f"{name}: {state}")
+        if not self.parts:
+            reasons.append(self._state())
         for status, description in _MISSING_VALUES.items():
             count = int((main["status"] == status).sum())
             if count:
                 reasons.append(f"{count} of {len(main)} numbers {description}.")
         return tuple(filter(None, reasons))
+
+    def facts_of(self, table: Table) -> tuple[Mapping[str, Any], Path]:
+        """Return the facts and the folder of the first part that has rows of a table."""
+        for part in self.parts or (self,):
+            if not rows_of_table(part.rows, table).empty:
+                return part.facts or {}, part.folder
+        return self.facts or {}, self.folder
 
     def _state(self) -> str:
         """Return a sentence about the run's status; "" if the run is done."""
@@ -80,7 +104,31 @@ def read_run(folder: str | Path) -> Run:
     if not folder.is_dir():
         raise UserError(f"{folder}: not a folder; name the one that `harness run FILE --out DIR` has written")
     facts = load_run_json(folder, "remove it to make a report without it")
-    return Run(folder, rows, facts, _read_log(folder / "events.jsonl"))
+    return Run(folder, rows, facts, read_log(folder / "events.jsonl"))
+
+
+def read_runs(folders: Sequence[str | Path]) -> Run:
+    """Return the content of one folder, or of several joined: the rows as one board has them, trainings and times of all.
+
+    Raise `UserError` for a damaged file, and for rows that one table cannot hold.
+    """
+    runs = [read_run(folder) for folder in dict.fromkeys(map(Path, folders))]
+    if len(runs) == 1:
+        return runs[0]
+    sourced = sourced_rows({str(run.folder): run.rows for run in runs})
+    check_settings(sourced)
+    rows = frame([item.row for item in merge_rows(sourced, ())])
+    return Run(runs[0].folder, rows, runs[0].facts, joined_log([run.log for run in runs]), tuple(runs))
+
+
+def rows_of_table(rows: pd.DataFrame, table: Table) -> pd.DataFrame:
+    """Return the rows of a table's benchmark, data set and architecture."""
+    selected = (
+        (rows["benchmark"] == table.benchmark)
+        & (rows["dataset"] == table.dataset)
+        & (rows["architecture"] == table.architecture)
+    )
+    return rows[selected].reset_index(drop=True)
 
 
 def place(dataset: object, architecture: object) -> str:
@@ -90,11 +138,12 @@ def place(dataset: object, architecture: object) -> str:
 
 def builders(run: Run) -> dict[str, str]:
     """Return the registered name of each method by its label, for the methods listed in `run.json`."""
-    found = {}
-    for pair in entries(mapping(mapping(run.facts).get("benchmark")).get("pairs")):
-        for method in entries(pair.get("methods")):
-            if "name" in method:
-                found[str(method.get("label"))] = str(method["name"])
+    found: dict[str, str] = {}
+    for part in run.parts or (run,):
+        for pair in entries(mapping(mapping(part.facts).get("benchmark")).get("pairs")):
+            for method in entries(pair.get("methods")):
+                if "name" in method:
+                    found.setdefault(str(method.get("label")), str(method["name"]))
     return found
 
 
@@ -109,8 +158,9 @@ def trainings_by_place(run: Run) -> dict[str, tuple[Training, ...]]:
     places = {place(row.dataset, row.architecture) for row in run.rows[["dataset", "architecture"]].itertuples()}
     only = places.pop() if len(places) == 1 else None
     known: dict[str, str] = {}
-    for member in entries(mapping(run.facts).get("members")):
-        known[str(member.get("object"))] = place(member.get("dataset"), member.get("architecture"))
+    for part in run.parts or (run,):
+        for member in entries(mapping(part.facts).get("members")):
+            known[str(member.get("object"))] = place(member.get("dataset"), member.get("architecture"))
     found: dict[str, list[Training]] = {}
     for training in run.log.trainings:
         section = only or known.get(training.task, SHARED_TRAININGS)
@@ -128,69 +178,3 @@ def entries(value: Any) -> list[Mapping[str, Any]]:
     if not isinstance(value, list):
         return []
     return [entry for entry in value if isinstance(entry, dict)]
-
-
-def _read_log(path: Path) -> Log | None:
-    """Return the content of an event log; of an epoch that was trained several times, the last one."""
-    if not path.exists():
-        return None
-    epochs_by_task: dict[str, dict[int, Epoch]] = {}
-    times: dict[str, list[float]] = {"run_started": [], "run_ended": []}
-    latest = "run_ended"
-    unreadable = 0
-    for event in _events(path):
-        kind = event.get("event")
-        if kind is None:
-            unreadable += 1
-        elif kind in times:
-            latest = kind
-            if _is_number(event.get("time")):
-                times[kind].append(float(event["time"]))
-        elif kind == "epoch":
-            epoch = _epoch(event)
-            if epoch is None:
-                unreadable += 1
-            else:
-                epochs_by_task.setdefault(str(event["task"]), {})[epoch.epoch] = epoch
-    return Log(
-        trainings=_trainings(epochs_by_task),
-        began=tuple(times["run_started"]),
-        ended=tuple(times["run_ended"]),
-        under_way=latest == "run_started",
-        unreadable=unreadable,
-    )
-
-
-def _trainings(epochs_by_task: Mapping[str, Mapping[int, Epoch]]) -> tuple[Training, ...]:
-    trainings = []
-    for task, epochs in epochs_by_task.items():
-        in_order = tuple(epochs[number] for number in sorted(epochs))
-        trainings.append(Training(task, in_order))
-    return tuple(trainings)
-
-
-def _events(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the events of a file, and an empty mapping for a line that is no event, such as a partly written last line."""
-    try:
-        with path.open("rb") as lines:
-            for line in lines:
-                try:
-                    yield mapping(json.loads(line))
-                except (ValueError, RecursionError):
-                    yield {}
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def _epoch(event: Mapping[str, Any]) -> Epoch | None:
-    """Return the epoch that an event reports; None if a field is missing or of a wrong type."""
-    number, loss, accuracy = event.get("epoch"), event.get("loss"), event.get("accuracy")
-    if "task" not in event or type(number) is not int:
-        return None
-    if not _is_number(loss) or not _is_number(accuracy):
-        return None
-    return Epoch(number, float(loss), float(accuracy))
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return type(value) in (int, float)

@@ -16,6 +16,7 @@ from harness.leaderboard import FORMATS, board, render
 from harness.plan.graph import Graph
 from harness.report import make_figures, make_page, read_run
 from harness.results.rows import read_rows
+from run_folder import without_scripts
 
 HOSTILE = "<img src=x onerror=alert(1)> ${7*7} {{7*7}} [x](javascript:alert(1)) `x` \\input{x} \x1b[31m \u202e & \"'"
 PRINTABLE = HOSTILE.replace("\x1b", "").replace("\u202e", "")[:90]
@@ -70,7 +71,8 @@ def texts(graph_of: Callable[..., Graph], lab: Lab) -> dict[str, str]:
     shown = board({str(lab.out): read_rows(lab.out)}, "all")
     run = read_run(lab.out)
     found = {form: render(shown, form) for form in FORMATS}
-    found["page"] = make_page(run, shown, make_figures(run, shown, figure_plugins(catalogue)))
+    page = make_page(run, shown, make_figures(run, shown, figure_plugins(catalogue)))
+    found["page"] = without_scripts(page)
     return found
 
 

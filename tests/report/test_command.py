@@ -33,7 +33,7 @@ def run(*arguments: str | Path) -> str:
 def test_page(folder: Path) -> None:
     """The command writes the page to the run's folder and prints its path."""
     assert run(folder) == f"page: {folder / 'report.html'}\n"
-    assert (folder / "report.html").read_text(encoding="utf-8") == page_of(folder)
+    assert (folder / "report.html").read_text(encoding="utf-8") == page_of(folder, with_differences=True)
 
 
 def test_figures(folder: Path, tmp_path: Path) -> None:
@@ -46,6 +46,17 @@ def test_figures(folder: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in figures.iterdir()) == [f"{n}.{e}" for n in names for e in ("csv", "png", "svg")]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in figures.glob("*.png"))
     assert not (folder / "report.html").exists()
+
+
+def test_letters(tmp_path: Path) -> None:
+    """With the option, entries have the letters of their groups, as on the board."""
+    rows = []
+    for seed in range(6):
+        rows += [row("deep", seed, 90 + 0.1 * seed), row("swe", seed, 95 - 0.1 * seed)]
+    folder = made(tmp_path / "run", rows)
+    run(folder, "--letters")
+    page = Page((folder / "report.html").read_text(encoding="utf-8"))
+    assert [line[1] for line in page.tables[0][1:]] == ["90.25 ± 0.19 b", "94.75 ± 0.19 a"]
 
 
 def test_paths_that_cannot_be_written(folder: Path) -> None:
@@ -127,8 +138,8 @@ def test_figure_of_a_third_party(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
     assert "Spread by method. Mean over seeds." in page.text
-    assert "method,weight_spread\ndeep,5.0\n" in page.text
-    assert list(page.values("aria-label")) == [
+    assert [["method", "weight_spread"], ["deep", "5"]] in page.tables
+    assert page.pictures() == [
         "Accuracy between two members",
         "Accuracy against connectivity",
         "Spread by method",
@@ -158,4 +169,4 @@ def test_figures_of_a_disabled_plugin(folder: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
-    assert list(page.values("aria-label")) == ["2 trainings"]
+    assert page.pictures() == ["2 trainings"]

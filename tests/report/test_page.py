@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+import harness.report
 from harness.leaderboard import board
 from harness.report import DrawnFigures, make_page, read_run
 from harness.report.rendering import svg
+from harness.report.scripts import page_scripts
 from harness.results.rows import Row
 from harness.text import plain_line
-from run_folder import EVENTS, FACTS, PLAIN, Facts, Page, figures_of, forked, made, page_of, row, text_of
+from run_folder import (
+    EVENTS,
+    FACTS,
+    PLAIN,
+    Facts,
+    Page,
+    epochs,
+    figures_of,
+    forked,
+    made,
+    page_of,
+    row,
+    text_of,
+    without_scripts,
+)
 
 
 @pytest.fixture
@@ -48,23 +66,81 @@ def test_plugins_of_a_run(tmp_path: Path) -> None:
 
 
 def test_page_is_self_contained(folder: Path) -> None:
-    """It has no script, no external link and no external resource, and its content security policy forbids them."""
-    text = page_of(folder)
+    """It has no scripts but its own, and no external link or resource; its content security policy forbids them."""
+    text = without_scripts(page_of(folder))
     page = Page(text)
-    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "img", "iframe", "object", "embed", "base", "form"})
+    forbidden = {"script", "link", "img", "iframe", "object", "embed", "base", "form"}
+    assert {tag for tag, _ in page.tags}.isdisjoint(forbidden)
     for name in ("href", "xlink:href", "src"):
-        assert all(value.startswith("#") for value in page.values(name)), name
+        assert all(value.startswith(("#", "data:image/png;base64,")) for value in page.values(name)), name
     assert set(re.findall(r"url\((.)", text)) <= {"#"}
     assert "@import" not in text
-    assert any(value.startswith("default-src 'none'") for value in page.values("content"))
 
 
-def test_ids_on_the_page(folder: Path) -> None:
-    """They are unique across figures, and every reference has its target."""
+def test_content_security_policy(folder: Path) -> None:
+    """It allows the page's scripts by their digests, and no others, no network and no evaluation of text."""
+    text = page_of(folder)
+    [policy] = [value for value in Page(text).values("content") if value.startswith("default-src 'none'")]
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert len(scripts) == 3
+    assert policy.partition("script-src ")[2] == " ".join(f"'sha256-{digest}'" for digest in digests)
+    assert "unsafe-eval" not in policy
+
+
+def test_scripts_cannot_end_early() -> None:
+    """No script holds what would end its element or begin a comment."""
+    for script in page_scripts():
+        assert "</script" not in script.lower()
+        assert "<!--" not in script
+        assert "\r" not in script
+
+
+def test_vendored_scripts() -> None:
+    """They are the files of the recorded digests, each with its licence, which is on the page too."""
+    folder = Path(harness.report.__file__).parent / "vendor"
+    digests = {}
+    for line in (folder / "SHA256SUMS").read_text().splitlines():
+        digest, name = line.split()
+        digests[name] = digest
+    scripts = {path.name for path in folder.glob("*.js")}
+    assert scripts == {"dataTables.min.js"}
+    assert set(digests) == scripts | {name.replace(".min.js", ".LICENSE.txt") for name in scripts}
+    for name, digest in digests.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+    assert "Permission is hereby granted, free of charge" in page_scripts()[0]
+    assert "DataTables 3.1.5" in page_scripts()[0]
+
+
+def test_board_is_the_first_table(folder: Path) -> None:
+    """The page's first table is the board: heads with a scope, the number of name columns, a title and a caption."""
     page = Page(page_of(folder))
-    ids = list(page.values("id"))
-    assert len(ids) == len(set(ids))
-    assert {value[1:] for name in ("href", "xlink:href") for value in page.values(name)} <= set(ids)
+    tables = [attributes for tag, attributes in page.tags if tag == "table"]
+    assert tables[0]["class"] == "board"
+    assert tables[0]["data-labels"] == "1"
+    ids = set(page.values("id"))
+    for name in ("aria-labelledby", "aria-describedby"):
+        assert tables[0][name] in ids
+
+
+def test_data_behind_a_figure(folder: Path) -> None:
+    """Each figure has a table of its data."""
+    board_table, curves, accuracy, trainings, _ = Page(page_of(folder)).tables
+    assert board_table[0][0] == "method"
+    assert curves[0] == ["method", "lambda", "accuracy", "accuracy_std", "n"]
+    assert curves[1][:3] == ["deep", "0", "71"]
+    assert [line[1] for line in accuracy] == ["method", "deep", "swe"]
+    assert trainings[:2] == [["task", "epoch", "loss", "accuracy"], ["t1", "1", "2", "10"]]
+
+
+def test_long_data_behind_a_figure(tmp_path: Path) -> None:
+    """The table has the first 400 lines, and the page says how many more there are."""
+    events = []
+    for task in range(21):
+        events += epochs(f"t{task}", 20)
+    page = Page(page_of(made(tmp_path / "run", events=events)))
+    assert len(page.tables[-2]) == 401
+    assert "20 more lines: harness report --figures writes all." in page.text
 
 
 HOSTILE = [
@@ -111,6 +187,7 @@ def test_hostile_names(tmp_path: Path, usual_tags: set[str], name: str) -> None:
     text = make_page(run, board({"run": run.rows}), DrawnFigures(figures))
     page = Page(text)
     assert {tag for tag, _ in page.tags} <= usual_tags | {"ul", "li", "strong"}
+    assert "<script" not in without_scripts(text)
     assert page.text.count(plain_line(name)) > 9
     assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
     assert not set(text) & set("\x00\x1b\u202e")
