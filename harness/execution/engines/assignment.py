@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,9 @@ class PoolPolicy:
     """How a pool uses its workers.
 
     `limit` is the largest number of workers at a time. With `whole_groups`, a group of siblings goes to one worker, which
-    trains them side by side on its device; else each of its tasks goes to the next idle worker. `isolated` workers have memory
-    of their own: a task whose worker ended is tried again at once, not when all others are idle. After `start_attempts` workers
-    in a row that ended before they were ready, the run ends. A task fails after `task_timeout` seconds without a sign of life,
+    trains them side by side on its device, unless other workers have nothing to do; else each of its tasks goes to the next
+    idle worker. `isolated` workers have memory of their own: a task whose worker ended is tried again at once, not when all
+    others are idle. After `start_attempts` workers in a row that ended before they were ready, the run ends. A task fails after `task_timeout` seconds without a sign of life,
     a worker ends after `idle_timeout` seconds without a task; None: never.
     """
 
@@ -50,6 +51,17 @@ class Assignment:
         """Whether there is a worker, or can be one, for another group."""
         busy = sum(bool(worker.tasks) and self._slots.is_usable(worker.index) for worker in self.workers)
         return not self._retry_is_running and len(self._waiting) + busy < self._slots.limit
+
+    def group_size(self, ready: int, groups: int) -> int:
+        """Return how many of a group's ready tasks one worker should get.
+
+        That is 1 where siblings are done one by one anyway. Else all workers are divided among the groups that are ready, also
+        those that are busy at the moment: a group is split if there are more workers than groups.
+        """
+        if not self._policy.whole_groups:
+            return 1
+        parts = max(1, self._slots.limit // groups)
+        return math.ceil(ready / parts)
 
     @property
     def has_retries(self) -> bool:
