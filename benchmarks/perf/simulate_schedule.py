@@ -1,8 +1,8 @@
 """Simulate the schedule of a large benchmark on 1 to 1,000 workers: scheduling overhead per task, and utilization.
 
-The graph, the queue of tasks, the pool and its assignment are the real ones. Workers are stand-ins, and time is that of a virtual
-clock: a task ends when the clock reaches its end, and the clock goes on when nothing else is to be done. Processor time is that
-of everything except planning, the stand-ins included.
+The graph, the queue of tasks, the pool and its assignment are the real ones. Workers are stand-ins, and time is that of a
+virtual clock: a task ends when the clock reaches its end, and the clock goes on when nothing else is to be done. Processor time
+is that of everything except planning, the stand-ins included.
 
     python benchmarks/perf/simulate_schedule.py                      # 10,000 cells: 5 methods, 2,000 seeds
     python benchmarks/perf/simulate_schedule.py --seeds 5 --workers 8 32

@@ -8,6 +8,7 @@ has rows to show.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
@@ -28,6 +29,16 @@ GroupSize = Callable[[int, int], int]
 def whole_group(ready: int, groups: int) -> int:
     """Return the number of all ready tasks of a group."""
     return ready
+
+
+def side_by_side(ready: int, groups: int, workers: int) -> int:
+    """Return how many siblings of a group one worker gets if it trains them side by side.
+
+    All workers, the busy ones too, are divided among the groups that are ready: a group is split if there are more workers than
+    groups.
+    """
+    parts = max(1, workers // groups)
+    return math.ceil(ready / parts)
 
 
 class TaskQueue:

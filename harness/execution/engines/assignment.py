@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from harness.api.task import Task
 from harness.execution.engines.device_slots import DeviceSlots
 from harness.execution.engines.pooled_worker import PooledWorker
+from harness.execution.queue import side_by_side
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class PoolPolicy:
     `limit` is the largest number of workers at a time. With `whole_groups`, a group of siblings goes to one worker, which
     trains them side by side on its device, unless other workers have nothing to do; else each of its tasks goes to the next
     idle worker. `isolated` workers have memory of their own: a task whose worker ended is tried again at once, not when all
-    others are idle. After `start_attempts` workers in a row that ended before they were ready, the run ends. A task fails after `task_timeout` seconds without a sign of life,
-    a worker ends after `idle_timeout` seconds without a task; None: never.
+    others are idle. After `start_attempts` workers in a row that ended before they were ready, the run ends. A task fails after
+    `task_timeout` seconds without a sign of life, a worker ends after `idle_timeout` seconds without a task; None: never.
     """
 
     limit: int
@@ -55,13 +55,11 @@ class Assignment:
     def group_size(self, ready: int, groups: int) -> int:
         """Return how many of a group's ready tasks one worker should get.
 
-        That is 1 where siblings are done one by one anyway. Else all workers are divided among the groups that are ready, also
-        those that are busy at the moment: a group is split if there are more workers than groups.
+        That is 1 where siblings are done one by one anyway.
         """
         if not self._policy.whole_groups:
             return 1
-        parts = max(1, self._slots.limit // groups)
-        return math.ceil(ready / parts)
+        return side_by_side(ready, groups, self._slots.limit)
 
     @property
     def has_retries(self) -> bool:
