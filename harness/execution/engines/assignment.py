@@ -87,7 +87,7 @@ class Assignment:
 
     def hand_out(self) -> None:
         """Give groups to idle workers, and start workers for the others. A task that is retried alone is waited for."""
-        if self._retry_is_running:
+        if not (self._waiting or self._retries) or self._retry_is_running:
             return
         idle = [worker for worker in self.workers if worker.idle]
         while self._waiting and idle:
@@ -107,6 +107,8 @@ class Assignment:
 
     def _start_workers(self, wanted: int) -> None:
         """Start workers until `wanted` of them are starting, or the limit is reached."""
+        if not wanted:
+            return
         starting = sum(worker.starting for worker in self.workers)
         while starting < wanted:
             index = self._slots.free({worker.index for worker in self.workers})

@@ -17,11 +17,8 @@ class DeviceSlots:
         self.devices = tuple(devices)
         self._failures: dict[str, list[frozenset[str]]] = defaultdict(list)
         self._left_out: set[str] = set()
-
-    @property
-    def limit(self) -> int:
+        self.limit = len(self.devices)
         """The number of workers that can run at once."""
-        return sum(self.is_usable(index) for index in range(len(self.devices)))
 
     def is_usable(self, index: int) -> bool:
         """Return whether the device of a worker is not left out."""
@@ -39,5 +36,6 @@ class DeviceSlots:
         earlier = self._failures[device]
         if any(failure.isdisjoint(tasks) for failure in earlier):
             self._left_out.add(device)
+            self.limit = sum(self.is_usable(index) for index in range(len(self.devices)))
         earlier.append(frozenset(tasks))
         return device in self._left_out
