@@ -69,7 +69,8 @@ def plan(
     from harness.startup.garbage import garbage_collection_paused
 
     precision: Literal["fp32", "bf16"] = "fp32"
-    if benchmark.leaves_precision_open:
+    on_cpu = device is not None and parse_device(device).kind == "cpu"
+    if benchmark.leaves_precision_open and not on_cpu:
         precision = automatic_precision()
     with garbage_collection_paused():
         graph = make_graph(benchmark, precision)
