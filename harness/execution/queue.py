@@ -31,13 +31,13 @@ def whole_group(ready: int, groups: int) -> int:
     return ready
 
 
-def side_by_side(ready: int, groups: int, workers: int) -> int:
+def side_by_side(ready: int, groups: int, devices: int) -> int:
     """Return how many siblings of a group one worker gets if it trains them side by side.
 
-    All workers, the busy ones too, are divided among the groups that are ready: a group is split if there are more workers than
+    All devices, the busy ones too, are divided among the groups that are ready: a group is split if there are more devices than
     groups.
     """
-    parts = max(1, workers // groups)
+    parts = max(1, devices // groups)
     return math.ceil(ready / parts)
 
 

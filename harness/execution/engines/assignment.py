@@ -55,11 +55,11 @@ class Assignment:
     def group_size(self, ready: int, groups: int) -> int:
         """Return how many of a group's ready tasks one worker should get.
 
-        That is 1 where siblings are done one by one anyway.
+        That is 1 where siblings are done one by one anyway. Workers that share a device do not divide a group.
         """
         if not self._policy.whole_groups:
             return 1
-        return side_by_side(ready, groups, self._slots.limit)
+        return side_by_side(ready, groups, self._slots.device_count)
 
     @property
     def has_retries(self) -> bool:
