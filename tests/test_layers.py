@@ -220,6 +220,7 @@ def test_boards_and_reports_depend_on_rows_only(package: str, allowed: set[str])
         ["run", "--help"],
         ["check", "benchmarks/paper.yaml"],
         ["plan", "benchmarks/paper.yaml"],
+        ["plan", "benchmarks/quickstart.yaml", "--workers", "4", "--store", "tests"],
         ["plan", "benchmarks/figures.yaml", "--set", "recipe.precision=auto", "--json"],
         ["schema"],
         ["explain", "0123456789"],

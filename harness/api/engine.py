@@ -85,6 +85,14 @@ class Engine(Plugin):
     def has_capacity(self) -> bool:
         """Whether another group can be submitted now."""
 
+    def group_size(self, ready: int, groups: int) -> int:
+        """Return how many of a group's tasks to submit at once. `ready` of them are ready, and so are tasks of `groups` groups.
+
+        Fewer than `ready` leave the others to other workers, and let more urgent tasks come before them. Measurements of one
+        ensemble are always submitted together.
+        """
+        return ready
+
     @abstractmethod
     def submit(self, group: Sequence[Task]) -> None:
         """Accept a group of ready tasks.

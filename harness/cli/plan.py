@@ -19,12 +19,16 @@ from harness.cli.arguments import (
     set_option,
     store_option,
 )
+from harness.cli.plan_estimate import Calibration, estimate_json, estimate_text, estimate_wall_time
+from harness.errors import UserError
+from harness.execution.device import parse_device
 from harness.runs.places import data_folder, store_folder
 
 if TYPE_CHECKING:
     from harness.api.task import Task
     from harness.plan.graph import Graph
     from harness.plan.store_view import StoreView
+    from harness.runs.wall_time_estimate import WallTimeEstimate
 
 
 @click.command()
@@ -33,12 +37,31 @@ if TYPE_CHECKING:
 @store_option
 @data_option
 @json_option
-def plan(file: Path, overrides: tuple[str, ...], store: Path | None, data: Path | None, as_json: bool) -> None:
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(1, 1_000_000),
+    help="Also estimate the wall time on N workers, from the store.",
+)
+@click.option("--calibrate", is_flag=True, help="With --workers: measure an epoch of each kind here, for the estimate.")
+@click.option("--device", metavar="auto|cpu|cuda|cuda:INDEX", help="With --calibrate: where to measure; default: auto.")
+def plan(
+    file: Path,
+    overrides: tuple[str, ...],
+    store: Path | None,
+    data: Path | None,
+    as_json: bool,
+    workers: int | None,
+    calibrate: bool,
+    device: str | None,
+) -> None:
     """Print what a run would train, what its cells share, what the store already holds, and the cost.
 
-    Costs are in epochs of plain training; a distilled epoch counts 4/3, for the teacher's forward pass.
+    Costs are in epochs of plain training; a distilled epoch counts 4/3, for the teacher's forward pass. With --workers, the
+    expected wall time and the critical path are printed, too.
     """
-    benchmark, _ = open_benchmark(file, overrides)
+    _check_options(workers, calibrate, device)
+    benchmark, catalogue = open_benchmark(file, overrides)
     benchmark = benchmark.located(data_folder(data))
 
     from harness.execution.cuda_driver import automatic_precision
@@ -46,16 +69,36 @@ def plan(file: Path, overrides: tuple[str, ...], store: Path | None, data: Path 
     from harness.startup.garbage import garbage_collection_paused
 
     precision: Literal["fp32", "bf16"] = "fp32"
-    if benchmark.leaves_precision_open:
+    on_cpu = device is not None and parse_device(device).kind == "cpu"
+    if benchmark.leaves_precision_open and not on_cpu:
         precision = automatic_precision()
     with garbage_collection_paused():
         graph = make_graph(benchmark, precision)
         pending = graph.pending(_store_view(store_folder(store)))
+    estimate: WallTimeEstimate | None = None
+    if workers is not None:
+        place = Calibration(catalogue, data_folder(data), device or "auto") if calibrate else None
+        estimate = estimate_wall_time(graph, pending, workers, store_folder(store), place)
+    with garbage_collection_paused():
         facts = _facts(graph, pending)
         if as_json:
+            if estimate is not None:
+                facts["estimate"] = estimate_json(estimate)
             _print_json({**facts, "tasks": _tasks(graph, pending)})
-        else:
-            click.echo(_text(facts, _stored_by_kind(graph, pending)))
+            return
+        click.echo(_text(facts, _stored_by_kind(graph, pending)))
+    if estimate is not None:
+        click.echo(estimate_text(estimate))
+
+
+def _check_options(workers: int | None, calibrate: bool, device: str | None) -> None:
+    if calibrate and workers is None:
+        raise UserError("--calibrate: measures for the estimate of --workers; add --workers N")
+    if device is None:
+        return
+    if not calibrate:
+        raise UserError(f"--device {device}: says where --calibrate measures; add --calibrate")
+    parse_device(device)
 
 
 class _EmptyStore:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from harness.execution.batching import GroupRunner
 
 _ROWS_EVERY_SECONDS = 5.0  # the rows are written at most this often during a run
+_SHARE_OF_ROWS = 0.05  # of the runner's time at most: the rows of 10,000 cells take seconds
 
 
 def engine_context(context: RunContext, folder: Path) -> EngineContext:
@@ -71,7 +72,7 @@ class Runner:
         self.out = out
         self.state = RunState()
         self._collector = ResultCollector(store, self.state, context)
-        self._rows_written = 0.0
+        self._rows_due = 0.0
         self._begun = False
         # created once: all workers of a run must use the code that it began with
         self._engine_context = engine_context(context, out)
@@ -130,7 +131,7 @@ class Runner:
         try:
             while running or (queue and intact):
                 while queue and intact and self.engine.has_capacity:
-                    running += self._submit(queue.take())
+                    running += self._submit(queue.take(self.engine.group_size))
                 if self.context.stopping():
                     raise Interrupted
                 with watch("waiting"):
@@ -172,7 +173,7 @@ class Runner:
         queue.finish(task.key)
         with self.context.watch("store"):
             self._collector.collect([task])
-        if time.monotonic() - self._rows_written > _ROWS_EVERY_SECONDS:
+        if time.monotonic() > self._rows_due:
             self.write_rows()
 
     def _settle_check(self, outcome: Outcome, queue: TaskQueue) -> None:
@@ -196,6 +197,8 @@ class Runner:
 
     def write_rows(self) -> None:
         """Write `results.csv` with rows for every cell and metric of the benchmark, done or not."""
+        began = time.monotonic()
         with self.context.watch("board"):
             write_rows(self.out / "results.csv", rows(self.graph, self.state))
-        self._rows_written = time.monotonic()
+        ended = time.monotonic()
+        self._rows_due = ended + max(_ROWS_EVERY_SECONDS, (ended - began) / _SHARE_OF_ROWS)

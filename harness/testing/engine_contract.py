@@ -95,6 +95,8 @@ def _check_outcomes(engine: Engine, trial: _Trial) -> None:
     keys = [task.key for group in groups for task in group]
     trial.open(engine)
     try:
+        size = engine.group_size(3, 1)
+        assert size in (1, 2, 3), f"{engine.name}: group_size(3, 1) is {size!r}; 1 to 3 is expected"
         ended = _run(engine, groups)
     finally:
         engine.close()

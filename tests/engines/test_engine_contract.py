@@ -23,6 +23,19 @@ def test_in_process(tmp_path: Path) -> None:
     check_engine(LocalEngine, tmp_path, {"workers": 1})
 
 
+def test_size_of_groups(tmp_path: Path) -> None:
+    """An engine takes at least one task of a group, and at most those that are ready."""
+
+    class Greedy(LocalEngine):
+        name = "greedy"
+
+        def group_size(self, ready: int, groups: int) -> int:
+            return ready + 1
+
+    with pytest.raises(AssertionError, match=r"^greedy: group_size\(3, 1\) is 4; 1 to 3 is expected"):
+        check_engine(Greedy, tmp_path, {"workers": 1})
+
+
 @pytest.mark.slow
 def test_worker_processes(tmp_path: Path) -> None:
     """Worker processes may be killed."""

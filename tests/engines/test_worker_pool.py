@@ -141,6 +141,16 @@ def test_siblings_on_a_device() -> None:
     assert len(scene.workers) == 1
 
 
+@pytest.mark.parametrize(
+    ("workers", "ready", "groups", "size"),
+    [(1, 25, 1, 25), (8, 25, 1, 4), (8, 25, 3, 13), (8, 25, 8, 25), (8, 25, 100, 25), (1000, 25, 1, 1), (3, 1, 1, 1)],
+)
+def test_siblings_on_several_devices(workers: int, ready: int, groups: int, size: int) -> None:
+    """They are divided among the workers that no other group has; on CPUs each is handed out alone."""
+    assert Scene(limit=workers, whole_groups=True).pool.group_size(ready, groups) == size
+    assert Scene(limit=workers, whole_groups=False).pool.group_size(ready, groups) == 1
+
+
 def test_capacity() -> None:
     """There is capacity for as many groups as there can be workers, though none is ready yet."""
     scene = Scene(limit=2, whole_groups=True)

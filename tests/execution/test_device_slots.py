@@ -42,3 +42,14 @@ def test_last_device_is_left_out() -> None:
     slots.record_failure("cuda:0", ["b"])
     assert slots.limit == 0
     assert slots.free([]) is None
+
+
+def test_number_of_devices() -> None:
+    """Workers share devices of one name; without a name each has its own. A device that is left out does not count."""
+    assert DeviceSlots(["cuda:0", "cuda:1", "cuda:0", "cuda:1"]).device_count == 2
+    assert DeviceSlots(["", "", ""]).device_count == 3
+    slots = DeviceSlots(["cuda:0", "cuda:1", "cuda:0"])
+    slots.record_failure("cuda:0", {"a"})
+    assert (slots.device_count, slots.limit) == (2, 3)
+    slots.record_failure("cuda:0", {"b"})
+    assert (slots.device_count, slots.limit) == (1, 1)

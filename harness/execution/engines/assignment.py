@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from harness.api.task import Task
 from harness.execution.engines.device_slots import DeviceSlots
 from harness.execution.engines.pooled_worker import PooledWorker
+from harness.execution.queue import side_by_side
 
 
 @dataclass(frozen=True)
@@ -16,10 +17,10 @@ class PoolPolicy:
     """How a pool uses its workers.
 
     `limit` is the largest number of workers at a time. With `whole_groups`, a group of siblings goes to one worker, which
-    trains them side by side on its device; else each of its tasks goes to the next idle worker. `isolated` workers have memory
-    of their own: a task whose worker ended is tried again at once, not when all others are idle. After `start_attempts` workers
-    in a row that ended before they were ready, the run ends. A task fails after `task_timeout` seconds without a sign of life,
-    a worker ends after `idle_timeout` seconds without a task; None: never.
+    trains them side by side on its device, unless other workers have nothing to do; else each of its tasks goes to the next
+    idle worker. `isolated` workers have memory of their own: a task whose worker ended is tried again at once, not when all
+    others are idle. After `start_attempts` workers in a row that ended before they were ready, the run ends. A task fails after
+    `task_timeout` seconds without a sign of life, a worker ends after `idle_timeout` seconds without a task; None: never.
     """
 
     limit: int
@@ -51,6 +52,15 @@ class Assignment:
         busy = sum(bool(worker.tasks) and self._slots.is_usable(worker.index) for worker in self.workers)
         return not self._retry_is_running and len(self._waiting) + busy < self._slots.limit
 
+    def group_size(self, ready: int, groups: int) -> int:
+        """Return how many of a group's ready tasks one worker should get.
+
+        That is 1 where siblings are done one by one anyway. Workers that share a device do not divide a group.
+        """
+        if not self._policy.whole_groups:
+            return 1
+        return side_by_side(ready, groups, self._slots.device_count)
+
     @property
     def has_retries(self) -> bool:
         """Whether tasks wait to be tried alone."""
@@ -77,7 +87,7 @@ class Assignment:
 
     def hand_out(self) -> None:
         """Give groups to idle workers, and start workers for the others. A task that is retried alone is waited for."""
-        if self._retry_is_running:
+        if not (self._waiting or self._retries) or self._retry_is_running:
             return
         idle = [worker for worker in self.workers if worker.idle]
         while self._waiting and idle:
@@ -97,6 +107,8 @@ class Assignment:
 
     def _start_workers(self, wanted: int) -> None:
         """Start workers until `wanted` of them are starting, or the limit is reached."""
+        if not wanted:
+            return
         starting = sum(worker.starting for worker in self.workers)
         while starting < wanted:
             index = self._slots.free({worker.index for worker in self.workers})

@@ -17,11 +17,11 @@ class DeviceSlots:
         self.devices = tuple(devices)
         self._failures: dict[str, list[frozenset[str]]] = defaultdict(list)
         self._left_out: set[str] = set()
-
-    @property
-    def limit(self) -> int:
+        self.limit = 0
         """The number of workers that can run at once."""
-        return sum(self.is_usable(index) for index in range(len(self.devices)))
+        self.device_count = 0
+        """The number of their devices. Workers whose device has no name have one each."""
+        self._count()
 
     def is_usable(self, index: int) -> bool:
         """Return whether the device of a worker is not left out."""
@@ -39,5 +39,12 @@ class DeviceSlots:
         earlier = self._failures[device]
         if any(failure.isdisjoint(tasks) for failure in earlier):
             self._left_out.add(device)
+            self._count()
         earlier.append(frozenset(tasks))
         return device in self._left_out
+
+    def _count(self) -> None:
+        usable = [device for device in self.devices if device not in self._left_out]
+        named = [device for device in usable if device]
+        self.limit = len(usable)
+        self.device_count = len(usable) - len(named) + len(set(named))

@@ -82,6 +82,9 @@ class InProcess:
     def has_capacity(self) -> bool:
         return not self._groups
 
+    def group_size(self, ready: int, groups: int) -> int:
+        return ready
+
     def submit(self, group: Sequence[Task]) -> None:
         self._groups.append(group)
 

@@ -17,6 +17,9 @@ class Backend(Protocol):
     def has_capacity(self) -> bool:
         """Whether another group can be submitted now."""
 
+    def group_size(self, ready: int, groups: int) -> int:
+        """Return how many of a group's tasks to submit at once."""
+
     def submit(self, group: Sequence[Task]) -> None:
         """Accept a group of ready tasks."""
 
@@ -44,6 +47,10 @@ class PoolEngine(Engine):
     def has_capacity(self) -> bool:
         """Whether a worker is idle or can be started."""
         return self._opened.has_capacity
+
+    def group_size(self, ready: int, groups: int) -> int:
+        """Return how many of a group's tasks to submit at once."""
+        return self._opened.group_size(ready, groups)
 
     def submit(self, group: Sequence[Task]) -> None:
         """Accept a group of ready tasks."""

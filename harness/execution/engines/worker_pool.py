@@ -45,6 +45,10 @@ class WorkerPool:
         """Whether there is a worker, or can be one, for another group."""
         return self._assignment.has_capacity
 
+    def group_size(self, ready: int, groups: int) -> int:
+        """Return how many of a group's ready tasks to submit at once."""
+        return self._assignment.group_size(ready, groups)
+
     def submit(self, group: Sequence[Task]) -> None:
         """Accept a group of ready tasks."""
         self._assignment.add(group)

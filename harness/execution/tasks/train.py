@@ -42,19 +42,9 @@ class TrainTaskRun:
         self._environment = resources.environment(spec.setting)
         self._steps_per_epoch = self._environment.recipe.steps_per_epoch(len(self._environment.train))
         self._segments: list[Any] = []  # JSON: how the steps were taken, by each process that continued the training
-        self.trainer = self._trainer()
+        self.trainer = make_trainer(spec, self._environment, resources.catalogue, self._teacher())
         with self._watch("store"):
             self.start = self._saved_state() or self._first_point(self.trainer.network)
-
-    def _trainer(self) -> Trainer:
-        environment, trajectory = self._environment, self._spec.trajectory
-        objective, _ = make_objective(self._resources.catalogue, trajectory.objective)
-        schedule = None if trajectory.schedule is None else schedule_from_json(trajectory.schedule)
-        rate = learning_rate(environment.recipe, self._steps_per_epoch, schedule, trajectory.schedule_start)
-        rules = Rules(environment.recipe, objective, rate, trajectory.order)
-        stream = 0 if trajectory.init is None else streams.key(*trajectory.init)
-        network = environment.network(stream, gradient=True)
-        return Trainer(network, environment.augmenter, environment.labels, rules, self._teacher())
 
     def begin(self) -> None:
         """Report that the training begins or is resumed."""
@@ -179,6 +169,19 @@ class TrainTaskRun:
         }
         with self._watch("store"):
             self._store.save_training_state(self._spec.trajectory_key, point.step, meta, _parts(point))
+
+
+def make_trainer(spec: TrainSpec, environment: TaskEnvironment, catalogue: Catalogue, teacher: FlatNetwork | None) -> Trainer:
+    """Return the trainer of a training, with a newly initialized network."""
+    trajectory, recipe = spec.trajectory, environment.recipe
+    objective, _ = make_objective(catalogue, trajectory.objective)
+    schedule = None if trajectory.schedule is None else schedule_from_json(trajectory.schedule)
+    steps_per_epoch = recipe.steps_per_epoch(len(environment.train))
+    rate = learning_rate(recipe, steps_per_epoch, schedule, trajectory.schedule_start)
+    rules = Rules(recipe, objective, rate, trajectory.order)
+    stream = 0 if trajectory.init is None else streams.key(*trajectory.init)
+    network = environment.network(stream, gradient=True)
+    return Trainer(network, environment.augmenter, environment.labels, rules, teacher)
 
 
 def train(task: Task, spec: TrainSpec, resources: TaskResources) -> None:
