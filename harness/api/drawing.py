@@ -1,4 +1,4 @@
-"""Colors, curve styles, labels and legends for authors of figures: `from harness import drawing`.
+"""Colors, curve styles, labels, legends and panels for authors of figures: `from harness import drawing`.
 
 Importing this module does not import matplotlib.
 """
@@ -7,58 +7,76 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from harness.api.label_placement import label_curves, label_points
+from harness.api.palette import (
+    ACCENT,
+    COLORS,
+    FAINT,
+    GREY,
+    INK,
+    SEQUENTIAL,
+    CurveStyle,
+    curve_style,
+    method_style,
+    stepped_style,
+)
 from harness.text import plain_line
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
 
-INK, GREY, FAINT, ACCENT = "#222222", "#6b6b6b", "#d9d9d9", "#33658a"
-"""Colors of text, of secondary elements, of grid lines, and of the most important line."""
+__all__ = [
+    "ACCENT",
+    "COLORS",
+    "FAINT",
+    "GREY",
+    "INK",
+    "MOST_LABELS",
+    "SEQUENTIAL",
+    "CurveStyle",
+    "curve_style",
+    "fits_an_axis",
+    "height",
+    "is_narrow",
+    "label",
+    "label_curves",
+    "label_points",
+    "legend",
+    "method_style",
+    "panels",
+    "stepped_style",
+    "whole_number_ticks",
+]
 
-_COLORS = (ACCENT, "#c8553d", "#2a9d6f", "#8e5ea2", "#d19c1d", "#3fa7b5", "#7a5c3e", "#d4709f", "#7f8c3a", "#555555")
-_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
-_LINES = ("-", "--", "-.", ":")
+MOST_LABELS = 40
+"""Most entries of a legend, and most labels in a picture; the others are counted."""
+
 _LONGEST_LABEL = 48
+_LONGEST_NARROW_LABEL = 26
 _LARGEST = 1e100
+_NARROW = 5.0  # inches: a column of a two-column page
+_PANEL_WIDTH, _PANEL_HEIGHT = 2.1, 1.9  # inches: the narrowest panel, and the height of panels that stand below each other
+_LEGEND_LINE = 0.18  # inches
 
 
-class CurveStyle(NamedTuple):
-    """Color, marker and line style of a curve, as matplotlib's `plot` accepts them."""
-
-    color: str
-    marker: str
-    line: str
-
-
-def curve_style(index: int, step: int = 0) -> CurveStyle:
-    """Return the style of a curve. Indices 0 to 9 have 10 colors; higher ones repeat the colors with other line styles.
-
-    Markers differ between neighboring indices. Use the same index for a method in every figure. If a method has several
-    curves, number them with `step`: each is lighter than the one before and has another line style and marker.
-    """
-    lap, color = divmod(index, len(_COLORS))
-    marker = _MARKERS[(index + lap + step) % len(_MARKERS)]
-    line = _LINES[(lap + step) % len(_LINES)]
-    return CurveStyle(_lighter(_COLORS[color], min(0.6, 0.13 * step)), marker, line)
-
-
-def label(text: str) -> str:
+def label(text: str, longest: int = _LONGEST_LABEL) -> str:
     """Return a name for a figure: one line of at most 48 characters without control characters.
 
     A leading underscore gets a space before it, since matplotlib omits labels with a leading underscore from legends.
     """
     clean = plain_line(text)
-    if len(clean) > _LONGEST_LABEL:
-        clean = f"{clean[: _LONGEST_LABEL - 1]}…"
+    if len(clean) > longest:
+        clean = f"{clean[: longest - 1]}…"
     return f" {clean}" if clean.startswith("_") else clean
 
 
 def height(least: float, labels: int) -> float:
     """Return the height in inches of a plot with a legend of `labels` lines at its right; at least `least`."""
-    return max(least, 0.75 + 0.18 * labels)
+    return max(least, 0.75 + _LEGEND_LINE * min(labels, MOST_LABELS + 1))
 
 
 def fits_an_axis(value: float) -> bool:
@@ -66,9 +84,47 @@ def fits_an_axis(value: float) -> bool:
     return math.isfinite(value) and abs(value) < _LARGEST
 
 
+def is_narrow(canvas: Canvas) -> bool:
+    """Return whether a picture is as narrow as a column of a two-column page: below 5 inches."""
+    return bool(canvas.get_figwidth() < _NARROW)
+
+
 def legend(axes: Axes, handles: Sequence[Artist], labels: Sequence[str]) -> None:
-    """Put a legend at the right of the axes."""
-    axes.legend(handles, list(labels), loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0.0, handlelength=1.8)
+    """Put a legend at the right of the axes, or below them in a narrow picture, which becomes higher by the legend.
+
+    After 40 entries, a line tells how many there are beyond them.
+    """
+    canvas = axes.get_figure(root=True)
+    assert canvas is not None
+    shown = list(handles[:MOST_LABELS])
+    names = list(labels[:MOST_LABELS])
+    beyond = len(labels) - len(names)
+    if beyond > 0:
+        shown.append(handles[MOST_LABELS])
+        names.append(f"and {beyond} more, in the data")
+    if not is_narrow(canvas):
+        axes.legend(shown, names, loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0.0, handlelength=1.8)
+        return
+    names = [label(name, _LONGEST_NARROW_LABEL) for name in names]
+    columns = 1
+    if canvas.get_figwidth() >= 2.5 and max(map(len, names), default=0) <= 20:
+        columns = 2
+    rows = -(-len(names) // columns)
+    canvas.set_figheight(canvas.get_figheight() + _LEGEND_LINE * (rows + 1))
+    canvas.legend(shown, names, loc="outside lower center", ncols=columns, handlelength=1.8)
+
+
+def panels(canvas: Canvas, count: int) -> list[Axes]:
+    """Return the axes of panels side by side, or in rows as wide as the picture allows, which then becomes higher."""
+    columns = max(1, min(count, int(canvas.get_figwidth() // _PANEL_WIDTH)))
+    rows = -(-count // columns)
+    if rows > 1:
+        canvas.set_figheight(max(canvas.get_figheight(), _PANEL_HEIGHT * rows))
+    grid = canvas.subplots(rows, columns, squeeze=False)
+    every = list(grid.flat)
+    for axes in every[count:]:
+        axes.remove()
+    return every[:count]
 
 
 def whole_number_ticks(axes: Axes) -> None:
@@ -76,12 +132,3 @@ def whole_number_ticks(axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-
-
-def _lighter(color: str, share: float) -> str:
-    """Return a color (`#rrggbb`) mixed with white; `share` of white is from 0 to 1."""
-    mixed = "#"
-    for start in (1, 3, 5):
-        part = int(color[start : start + 2], 16)
-        mixed += f"{round(part + share * (255 - part)):02x}"
-    return mixed

@@ -12,6 +12,8 @@ from harness_metrics.accuracy import EnsembleAccuracy, MeanMemberAccuracy
 from harness_metrics.calibration import BrierScore, ExpectedCalibrationError, NegativeLogLikelihood
 from harness_metrics.connectivity import JointConnectivity, PairwiseConnectivity, WorstConnectivity
 from harness_metrics.diversity import Disagreement, JensenShannonDivergence, PredictiveVariance
+from harness_metrics.loss_plane import LossPlane
+from harness_metrics.simplex_map import SimplexMap
 
 
 @hookimpl
@@ -28,3 +30,5 @@ def register_metrics(register: Callable[[type[Metric]], None]) -> None:
     register(NegativeLogLikelihood)
     register(ExpectedCalibrationError)
     register(BrierScore)
+    register(LossPlane)
+    register(SimplexMap)
