@@ -93,7 +93,7 @@ class LossPlaneOptions(Options):
         None,
         min_length=3,
         max_length=3,
-        description="the three members, counted from 0; default: the first three (of fewer, the last one stands for the others)",
+        description="the three members, counted from 0; default: the first three; the last one stands for missing ones",
     )
     points: int = Field(15, ge=2, le=201, description="points along each side of the grid: points² networks are evaluated")
     margin: float = Field(

@@ -53,7 +53,7 @@ class TestLossPlane:
         ensemble = evaluated_ensemble(4)
         values = values_of(ensemble, members=[3, 0, 2], points=3)
         for index, member in enumerate((3, 0, 2)):
-            accuracy = 100 * ensemble.correct[member].mean()
+            accuracy = (100.0 * ensemble.correct[member]).mean()
             loss = -ensemble.log_probabilities[member][np.arange(len(ensemble.labels)), ensemble.labels].mean()
             assert values[f"loss_plane_member_accuracy/{index}"] == accuracy
             assert values[f"loss_plane_member_loss/{index}"] == pytest.approx(loss, abs=1e-12)
@@ -112,7 +112,7 @@ class TestLossPlane:
         ensemble = evaluated_ensemble(members)
         values = values_of(ensemble, points=5)
         accuracies = [values[f"loss_plane_member_accuracy/{index}"] for index in range(3)]
-        assert accuracies == [100 * ensemble.correct[min(index, members - 1)].mean() for index in range(3)]
+        assert accuracies == [(100.0 * ensemble.correct[min(index, members - 1)]).mean() for index in range(3)]
         assert values["loss_plane"] == pytest.approx(0.0, abs=1e-6)
 
     def test_network_that_overflows_between_members(self, toy):
