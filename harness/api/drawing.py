@@ -114,14 +114,18 @@ def legend(axes: Axes, handles: Sequence[Artist], labels: Sequence[str]) -> None
     canvas.legend(shown, names, loc="outside lower center", ncols=columns, handlelength=1.8)
 
 
-def panels(canvas: Canvas, count: int) -> list[Axes]:
-    """Return the axes of panels side by side, or in rows as wide as the picture allows, which then becomes higher."""
-    columns = max(1, min(count, int(canvas.get_figwidth() // _PANEL_WIDTH)))
-    rows = -(-count // columns)
-    if rows > 1:
+def panels(canvas: Canvas, count: int, columns: int = 0) -> list[Axes]:
+    """Return the axes of panels, row by row, at most `columns` side by side (0: all of them).
+
+    Panels are at least 2.1 inches wide. If the picture is too narrow for that, there are more rows, and it becomes higher.
+    """
+    fitting = max(1, int(canvas.get_figwidth() // _PANEL_WIDTH))
+    wanted = columns or count
+    across = max(1, min(wanted, count, fitting))
+    rows = -(-count // across)
+    if across < wanted:
         canvas.set_figheight(max(canvas.get_figheight(), _PANEL_HEIGHT * rows))
-    grid = canvas.subplots(rows, columns, squeeze=False)
-    every = list(grid.flat)
+    every = list(canvas.subplots(rows, across, squeeze=False).flat)
     for axes in every[count:]:
         axes.remove()
     return every[:count]

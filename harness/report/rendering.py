@@ -1,4 +1,4 @@
-"""A plot as SVG, PNG and CSV, in the report's style.
+"""A plot as SVG, PNG, PDF and CSV, in the report's style.
 
 matplotlib is imported when a plot is drawn. The bytes do not depend on the user's matplotlibrc, the time or random ids.
 """
@@ -15,10 +15,18 @@ from xml.sax.saxutils import escape
 
 from harness.api.drawing import FAINT, GREY, INK
 from harness.api.figure import Plot
+from harness.report.print_style import SCREEN, PrintStyle
 from harness.results.rows import csv_line
 from harness.text import plain_line
 
 DOTS_PER_INCH = 200
+_METADATA = {
+    "png": ("Software",),
+    "svg": ("Date", "Creator"),
+    "pdf": ("CreationDate", "Creator", "Producer"),
+}
+"""What a file format says of its making by default. It is left out: the same plot gives the same bytes."""
+
 _STYLE: dict[str, Any] = {
     "font.size": 9.0,
     "axes.titlesize": 9.5,
@@ -52,9 +60,9 @@ _STYLE: dict[str, Any] = {
 }
 
 
-def svg(plot: Plot) -> str:
+def svg(plot: Plot, print_style: PrintStyle = SCREEN) -> str:
     """Return a plot as an SVG file. Letters are outlines, so it looks the same in every program."""
-    return _render(plot, "svg", {"svg.fonttype": "path"}).decode()
+    return _render(plot, "svg", {"svg.fonttype": "path"}, print_style).decode()
 
 
 def inline_svg(plot: Plot, name: str) -> str:
@@ -65,9 +73,14 @@ def inline_svg(plot: Plot, name: str) -> str:
     return text.replace("<svg ", f'<svg id="{name}" role="img" aria-label="{_attribute(plot.title)}" ', 1)
 
 
-def png(plot: Plot) -> bytes:
+def png(plot: Plot, print_style: PrintStyle = SCREEN) -> bytes:
     """Return a plot as a PNG file."""
-    return _render(plot, "png", {"savefig.dpi": DOTS_PER_INCH})
+    return _render(plot, "png", {"savefig.dpi": DOTS_PER_INCH}, print_style)
+
+
+def pdf(plot: Plot, print_style: PrintStyle = SCREEN) -> bytes:
+    """Return a plot as a PDF file. Its fonts are embedded as TrueType (type 42), as publishers demand."""
+    return _render(plot, "pdf", {"pdf.fonttype": 42}, print_style)
 
 
 def csv(plot: Plot) -> str:
@@ -76,17 +89,14 @@ def csv(plot: Plot) -> str:
     return "".join(csv_line(map(_field, line)) for line in lines)
 
 
-def _render(plot: Plot, file_format: str, changes: dict[str, Any]) -> bytes:
+def _render(plot: Plot, file_format: str, changes: dict[str, Any], print_style: PrintStyle = SCREEN) -> bytes:
     from matplotlib.figure import Figure as Canvas
 
-    with _style(changes):
-        canvas = Canvas(figsize=plot.size)
+    with _style({**print_style.parameters, **changes}):
+        canvas = Canvas(figsize=print_style.size(plot.size))
         plot.paint(canvas)
         stream = io.BytesIO()
-        metadata: dict[str, None] = {"Software": None}
-        if file_format == "svg":
-            metadata = {"Date": None, "Creator": None}
-        canvas.savefig(stream, format=file_format, metadata=metadata)
+        canvas.savefig(stream, format=file_format, metadata=dict.fromkeys(_METADATA[file_format]))
     return stream.getvalue()
 
 

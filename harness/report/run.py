@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -33,7 +33,8 @@ class Log:
     """The content of `events.jsonl`.
 
     `began` and `ended` are the times at which runs in this folder began and ended, in seconds since 1970. `under_way` is
-    True if the latest run has not ended. `unreadable` is the number of lines that are no events.
+    True if the latest run has not ended. `unreadable` is the number of lines that are no events. `places` are the headings of
+    the trainings' sections by task, as far as the events name data set and architecture.
     """
 
     trainings: tuple[Training, ...]
@@ -41,6 +42,7 @@ class Log:
     ended: tuple[float, ...]
     under_way: bool
     unreadable: int
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,19 +103,21 @@ def builders(run: Run) -> dict[str, str]:
 def trainings_by_place(run: Run) -> dict[str, tuple[Training, ...]]:
     """Return the trainings by data set and architecture, in order of first appearance.
 
-    `run.json` lists the trainings of the members. All other trainings, such as shared ones, are in a section named
-    `SHARED_TRAININGS`, unless the run has a single data set and architecture.
+    The events name data set and architecture. Those of older runs do not: then `run.json` lists the trainings of the members,
+    and all others are in a section named `SHARED_TRAININGS`, unless the run has a single data set and architecture.
     """
     if run.log is None:
         return {}
     places = {place(row.dataset, row.architecture) for row in run.rows[["dataset", "architecture"]].itertuples()}
-    only = places.pop() if len(places) == 1 else None
+    only = next(iter(places)) if len(places) == 1 else None
     known: dict[str, str] = {}
     for member in entries(mapping(run.facts).get("members")):
         known[str(member.get("object"))] = place(member.get("dataset"), member.get("architecture"))
     found: dict[str, list[Training]] = {}
     for training in run.log.trainings:
         section = only or known.get(training.task, SHARED_TRAININGS)
+        if run.log.places.get(training.task) in places:
+            section = run.log.places[training.task]
         found.setdefault(section, []).append(training)
     return {section: tuple(trainings) for section, trainings in found.items()}
 
@@ -135,6 +139,7 @@ def _read_log(path: Path) -> Log | None:
     if not path.exists():
         return None
     epochs_by_task: dict[str, dict[int, Epoch]] = {}
+    latest_by_task: dict[str, Mapping[str, Any]] = {}
     times: dict[str, list[float]] = {"run_started": [], "run_ended": []}
     latest = "run_ended"
     unreadable = 0
@@ -152,21 +157,53 @@ def _read_log(path: Path) -> Log | None:
                 unreadable += 1
             else:
                 epochs_by_task.setdefault(str(event["task"]), {})[epoch.epoch] = epoch
+                latest_by_task[str(event["task"])] = event
     return Log(
-        trainings=_trainings(epochs_by_task),
+        trainings=_trainings(epochs_by_task, latest_by_task),
         began=tuple(times["run_started"]),
         ended=tuple(times["run_ended"]),
         under_way=latest == "run_started",
         unreadable=unreadable,
+        places=_places(latest_by_task),
     )
 
 
-def _trainings(epochs_by_task: Mapping[str, Mapping[int, Epoch]]) -> tuple[Training, ...]:
+def _trainings(
+    epochs_by_task: Mapping[str, Mapping[int, Epoch]], events: Mapping[str, Mapping[str, Any]]
+) -> tuple[Training, ...]:
+    """Return the trainings. `events` has an event of each, whose fields that are missing or of a wrong type do not count."""
     trainings = []
     for task, epochs in epochs_by_task.items():
-        in_order = tuple(epochs[number] for number in sorted(epochs))
-        trainings.append(Training(task, in_order))
+        event = events[task]
+        methods = event.get("methods")
+        if not isinstance(methods, list):
+            methods = []
+        objective = event.get("objective")
+        trainings.append(
+            Training(
+                task=task,
+                epochs=tuple(epochs[number] for number in sorted(epochs)),
+                methods=tuple(method for method in methods if isinstance(method, str)),
+                seed=_integer(event.get("seed")),
+                member=_integer(event.get("member")),
+                objective=objective if isinstance(objective, str) else "",
+                until=_integer(event.get("until")),
+            )
+        )
     return tuple(trainings)
+
+
+def _places(events: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the heading of each training whose event names data set and architecture."""
+    places = {}
+    for task, event in events.items():
+        if event.get("dataset") and event.get("architecture"):
+            places[task] = place(event["dataset"], event["architecture"])
+    return places
+
+
+def _integer(value: Any) -> int | None:
+    return value if type(value) is int else None
 
 
 def _events(path: Path) -> Iterator[Mapping[str, Any]]:
