@@ -22,12 +22,16 @@ from harness.api.palette import (
     method_style,
     stepped_style,
 )
+from harness.leaderboard.paper import title_of
 from harness.text import plain_line
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
+    from matplotlib.lines import Line2D
+
+    from harness.leaderboard import Table
 
 __all__ = [
     "ACCENT",
@@ -47,6 +51,9 @@ __all__ = [
     "label_points",
     "legend",
     "method_style",
+    "metric_label",
+    "name_curves",
+    "name_points",
     "panels",
     "stepped_style",
     "whole_number_ticks",
@@ -55,11 +62,12 @@ __all__ = [
 MOST_LABELS = 40
 """Most entries of a legend, and most labels in a picture; the others are counted."""
 
+_MOST_DIRECT_LABELS, _MOST_CURVE_LABELS = 12, 10
 _LONGEST_LABEL = 48
 _LONGEST_NARROW_LABEL = 26
 _LARGEST = 1e100
 _NARROW = 5.0  # inches: a column of a two-column page
-_PANEL_WIDTH, _PANEL_HEIGHT = 2.1, 1.9  # inches: the narrowest panel, and the height of panels that stand below each other
+_PANEL_WIDTH, _PANEL_HEIGHT = 1.55, 1.6  # inches: the narrowest panel, and the least height of one in a narrow picture
 _LEGEND_LINE = 0.18  # inches
 
 
@@ -77,6 +85,25 @@ def label(text: str, longest: int = _LONGEST_LABEL) -> str:
 def height(least: float, labels: int) -> float:
     """Return the height in inches of a plot with a legend of `labels` lines at its right; at least `least`."""
     return max(least, 0.75 + _LEGEND_LINE * min(labels, MOST_LABELS + 1))
+
+
+def metric_label(table: Table, metric: str) -> str:
+    """Return the label of an axis that shows a metric of the table, in words and with its unit: `Connectivity q̄ (%)`.
+
+    It is made of the title, the symbol (unless that is an abbreviation) and the unit that the metric declares.
+    """
+    for column in table.columns:
+        if column.metric == metric:
+            symbol = "" if column.symbol.isascii() or column.symbol == column.title else f" {label(column.symbol)}"
+            return f"{label(title_of(column))}{symbol}{_unit(column.unit)}"
+    return label(metric.replace("_", " "))
+
+
+def _unit(unit: str) -> str:
+    """Return a unit in brackets; none for a number without one."""
+    if not unit:
+        return ""
+    return " (%)" if unit == "percent" else f" ({label(unit)})"
 
 
 def fits_an_axis(value: float) -> bool:
@@ -114,16 +141,55 @@ def legend(axes: Axes, handles: Sequence[Artist], labels: Sequence[str]) -> None
     canvas.legend(shown, names, loc="outside lower center", ncols=columns, handlelength=1.8)
 
 
+def name_curves(axes: Axes, handles: Sequence[Line2D], ends: Sequence[float], names: Sequence[str]) -> None:
+    """Name curves at their right ends, `ends` being their last values, or in a legend.
+
+    A legend is for more than ten curves, for two of one color, and for narrow pictures. Call this last.
+    """
+    from matplotlib.colors import to_hex
+
+    canvas = axes.get_figure(root=True)
+    assert canvas is not None
+    colors = [to_hex(handle.get_color()) for handle in handles]
+    shown = [label(name) for name in names]
+    if len(names) > _MOST_CURVE_LABELS or len(set(colors)) < len(colors) or is_narrow(canvas):
+        legend(axes, handles, shown)
+    else:
+        label_curves(axes, ends, shown, colors)
+
+
+def name_points(
+    axes: Axes,
+    handles: Sequence[Artist],
+    points: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    colors: Sequence[str],
+    obstacles: Sequence[tuple[float, float]] = (),
+) -> None:
+    """Name points beside them, or in a legend if they are more than twelve, or if a name finds no room beside its point.
+
+    `obstacles` are positions that names leave free, in data coordinates. Call this last.
+    """
+    shown = [label(name) for name in names]
+    if len(points) <= _MOST_DIRECT_LABELS:
+        placed = label_points(axes, points, [label(name, _LONGEST_NARROW_LABEL) for name in names], colors, obstacles=obstacles)
+        if len(placed) == len(points):
+            return
+        for text in placed:
+            text.remove()
+    legend(axes, handles, shown)
+
+
 def panels(canvas: Canvas, count: int, columns: int = 0) -> list[Axes]:
     """Return the axes of panels, row by row, at most `columns` side by side (0: all of them).
 
-    Panels are at least 2.1 inches wide. If the picture is too narrow for that, there are more rows, and it becomes higher.
+    Panels are at least 1.55 inches wide. If the picture is too narrow for that, there are more rows, and it becomes higher.
     """
     fitting = max(1, int(canvas.get_figwidth() // _PANEL_WIDTH))
     wanted = columns or count
     across = max(1, min(wanted, count, fitting))
     rows = -(-count // across)
-    if across < wanted:
+    if across < wanted or is_narrow(canvas):
         canvas.set_figheight(max(canvas.get_figheight(), _PANEL_HEIGHT * rows))
     every = list(canvas.subplots(rows, across, squeeze=False).flat)
     for axes in every[count:]:

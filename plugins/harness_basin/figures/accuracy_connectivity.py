@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness import Figure, FigureData, Plot, drawing, leaderboard
 from harness_basin.figures.method_curves import (
@@ -27,13 +27,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 _METRICS = ("joint_connectivity", "ensemble_accuracy", "mean_member_accuracy")
-_LARGEST_LINEAR = 15.0
-"""Percent of connectivity beyond which the axis is logarithmic, so that points near 0 can be distinguished."""
+_NEAR = 2.0
+"""Percent of connectivity around 0 in which points crowd, if others are ten times as far away."""
 
-_LINEAR_RANGE = 2.0
-"""Percent on either side of 0 in which a logarithmic axis is linear."""
+_INSET_SIZE = (0.42, 0.46)
+"""Width and height of the inset that shows the crowd, in fractions of the axes."""
 
-_TICKS = (-100, -50, -20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20)
+
+class Crowd(NamedTuple):
+    """The range of points: lowest and highest connectivity, lowest and highest accuracy."""
+
+    left: float
+    right: float
+    bottom: float
+    top: float
 
 
 @dataclass(frozen=True)
@@ -79,35 +86,25 @@ class AccuracyConnectivity(Figure):
         connected = False
         for curve in method_curves(data):
             points = tuple(_point(forked, known) for forked in curve.methods)
-            curves.append(_Curve(curve.label, drawing.curve_style(curve.index), points))
+            curves.append(_Curve(curve.label, curve.style, points))
             connected = connected or curve.has_several_fork_epochs
-        connectivities = _connectivities(curves)
-        if not connectivities:
+        positions = _positions(curves)
+        if not positions:
             return
-        logarithmic = max(map(abs, connectivities)) > _LARGEST_LINEAR
+        labels = (drawing.metric_label(data.table, _METRICS[0]), drawing.metric_label(data.table, _METRICS[1]))
         baseline = _point(ForkedMethod(None, data.table.methods[0].name), known)
         yield Plot(
             title="Accuracy against connectivity",
-            caption=_caption(seeds_shown(data.table), logarithmic, baseline, connected),
+            caption=_caption(seeds_shown(data.table), crowded(positions) is not None, baseline, connected),
             columns=("curve", "method", FORK_EPOCH, *_metric_columns()),
             records=_records(curves),
-            paint=partial(_paint, curves, baseline, logarithmic),
+            paint=partial(_paint, curves, baseline, labels),
             size=(7.6, drawing.height(3.7, len(curves))),
         )
 
 
 def _point(forked: ForkedMethod, known: Mapping[tuple[str, str], leaderboard.Entry]) -> _Point:
     return _Point(forked, tuple(known.get((forked.method, metric)) for metric in _METRICS))
-
-
-def _connectivities(curves: Sequence[_Curve]) -> list[float]:
-    """Return the connectivity of every point that has a position."""
-    found = []
-    for curve in curves:
-        for point in curve.points:
-            if point.position:
-                found.append(point.position[0])
-    return found
 
 
 def _metric_columns() -> Iterable[str]:
@@ -131,15 +128,15 @@ def _records(curves: Sequence[_Curve]) -> tuple[tuple[object, ...], ...]:
     return tuple(records)
 
 
-def _caption(seeds: str, logarithmic: bool, baseline: _Point, connected: bool) -> str:
-    """Describe the error bars, the axis of connectivity, the horizontal lines, and the lines between points."""
+def _caption(seeds: str, magnified: bool, baseline: _Point, connected: bool) -> str:
+    """Describe the error bars, the inset, the horizontal lines, and the lines between points."""
     sentences = [seeds]
-    if logarithmic:
-        sentences.append(f"Connectivity is on a logarithmic axis beyond ±{_LINEAR_RANGE:g} %.")
+    if magnified:
+        sentences.append(f"The inset shows the points within ±{_NEAR:g} % of connectivity larger.")
     sentences += _horizontal_lines(baseline)
     if connected:
         sentences.append("A line joins one method at several fork epochs t, written beside its points.")
-    sentences.append(f"As figure 2c of {SOURCE}.")
+    sentences.append(f"From the rows {', '.join(_METRICS)}. As figure 2c of {SOURCE}.")
     return " ".join(sentences)
 
 
@@ -156,20 +153,85 @@ def _horizontal_lines(baseline: _Point) -> list[str]:
     return [f"Lines across, {'; '.join(described)}."]
 
 
-def _paint(curves: Sequence[_Curve], baseline: _Point, logarithmic: bool, canvas: Canvas) -> None:
+def _paint(curves: Sequence[_Curve], baseline: _Point, labels: tuple[str, str], canvas: Canvas) -> None:
     axes = canvas.subplots()
+    shown = [curve for curve in curves if curve.drawable]
+    handles = _draw_curves(axes, shown, baseline)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.margins(0.08, 0.14)
+    crowd = crowded(_positions(shown))
+    if crowd is None:
+        _name(axes, shown, handles)
+        return
+    drawing.legend(axes, handles, [drawing.label(curve.label) for curve in shown])
+    _inset(axes, shown, baseline, crowd)
+
+
+def _positions(curves: Sequence[_Curve]) -> list[tuple[float, float]]:
+    """Return connectivity and accuracy of all points that can be drawn."""
+    found = []
+    for curve in curves:
+        found += [point.position[:2] for point in curve.drawable if point.position]
+    return found
+
+
+def crowded(points: Sequence[tuple[float, float]]) -> Crowd | None:
+    """Return the range of the points that crowd near a connectivity of 0; None if they can be told apart as they are.
+
+    A crowd is of at least two points within ±`_NEAR` percent, if others are more than ten times as far away.
+    """
+    near = [point for point in points if abs(point[0]) <= _NEAR]
+    if len(near) < 2 or max(abs(x) for x, _ in points) < 10 * _NEAR:
+        return None
+    x, y = zip(*near)
+    return Crowd(min(x), max(x), min(y), max(y))
+
+
+def _draw_curves(axes: Axes, curves: Sequence[_Curve], baseline: _Point) -> list[Artist]:
+    """Draw all curves and the horizontal lines; return the curves' handles."""
     for entry, line in zip(baseline.entries[1:], ("--", ":")):
         level = drawable(entry)
         if level:
             axes.axhline(level[0], color=drawing.GREY, linestyle=line, linewidth=0.9, zorder=1)
-    shown = [curve for curve in curves if curve.drawable]
-    handles = [_line(axes, curve) for curve in shown]
-    if logarithmic:
-        _set_logarithmic(axes)
-    axes.set_xlabel("joint connectivity (%)")
-    axes.set_ylabel("ensemble accuracy (%)")
-    axes.margins(0.06, 0.1)
-    drawing.legend(axes, handles, [drawing.label(curve.label) for curve in shown])
+    return [_line(axes, curve) for curve in curves]
+
+
+def _name(axes: Axes, curves: Sequence[_Curve], handles: Sequence[Artist]) -> None:
+    """Name single points beside them, and curves of several points in a legend."""
+    if any(len(curve.drawable) > 1 for curve in curves):
+        drawing.legend(axes, handles, [drawing.label(curve.label) for curve in curves])
+        return
+    names = [curve.label for curve in curves]
+    colors = [curve.style.color for curve in curves]
+    drawing.name_points(axes, handles, _positions(curves), names, colors)
+
+
+def _inset(axes: Axes, curves: Sequence[_Curve], baseline: _Point, crowd: Crowd) -> None:
+    """Show the points that crowd near 0 larger, where the picture is emptiest."""
+    left, bottom = _emptiest(axes, _positions(curves))
+    inset = axes.inset_axes((left, bottom, *_INSET_SIZE))
+    _draw_curves(inset, curves, baseline)
+    for low, high, set_limits in ((*crowd[:2], inset.set_xlim), (*crowd[2:], inset.set_ylim)):
+        margin = max(0.25 * (high - low), 0.15)
+        set_limits(low - margin, high + margin)
+    inset.tick_params(labelsize=7.0)
+    inset.patch.set_alpha(0.92)
+    axes.indicate_inset_zoom(inset, edgecolor=drawing.GREY)
+
+
+def _emptiest(axes: Axes, points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the lower left corner of the inset that covers the fewest points, in fractions of the axes."""
+    inside = [axes.transAxes.inverted().transform(axes.transData.transform(point)) for point in points]
+    best = (len(points) + 1, 0.0, 0.0)
+    for bottom in (0.1, 0.28, 0.44):
+        for left in (0.28, 0.16, 0.4, 0.08, 0.5):
+            covered = 0
+            for x, y in inside:
+                wide = left - 0.08 < x < left + _INSET_SIZE[0] + 0.03
+                covered += wide and bottom - 0.12 < y < bottom + _INSET_SIZE[1] + 0.05
+            best = min(best, (covered, left, bottom), key=lambda found: found[0])
+    return best[1], best[2]
 
 
 def _line(axes: Axes, curve: _Curve) -> Artist:
@@ -183,15 +245,15 @@ def _line(axes: Axes, curve: _Curve) -> Artist:
     drawn = axes.errorbar(x, y, y_std, x_std, color=style.color, marker=style.marker, linestyle=line, linewidth=0.9)
     if several:
         for point, position in zip(points, zip(x, y)):
-            text = str(point.forked.fork_epoch)
-            axes.annotate(text, position, xytext=(4, 4), textcoords="offset points", fontsize=7.0, color=style.color)
+            text = axes.annotate(
+                str(point.forked.fork_epoch),
+                position,
+                xytext=(4, 4),
+                textcoords="offset points",
+                fontsize=7.0,
+                color=style.color,
+                annotation_clip=True,
+                clip_on=True,
+            )
+            text.set_in_layout(False)
     return drawn[0]
-
-
-def _set_logarithmic(axes: Axes) -> None:
-    """Make the axis of connectivity logarithmic outside the linear range, with round ticks."""
-    axes.set_xscale("symlog", linthresh=_LINEAR_RANGE, linscale=0.8)
-    low, high = axes.get_xlim()
-    axes.set_xticks([x for x in _TICKS if low <= x <= high], minor=False)
-    axes.set_xticks([], minor=True)
-    axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}".replace("-", "−"))
