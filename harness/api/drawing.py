@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.api.label_placement import label_curves, label_points
+from harness.api.label_placement import along, box_of, label_curves, label_points
 from harness.api.palette import (
     ACCENT,
     COLORS,
@@ -42,6 +42,8 @@ __all__ = [
     "MOST_LABELS",
     "SEQUENTIAL",
     "CurveStyle",
+    "along",
+    "box_of",
     "curve_style",
     "fits_an_axis",
     "height",

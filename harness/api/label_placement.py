@@ -17,6 +17,7 @@ _DISTANCES = (6.0, 14.0, 26.0, 42.0, 62.0)  # of a label from its point, in poin
 _DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.8, 0.8), (-0.8, 0.8), (0.8, -0.8), (-0.8, -0.8))
 _WITH_LINE = 20.0  # points beyond which a line joins a label to its point
 _GAP = 1.5  # points between labels
+_STEPS = 40  # along a line
 _MARKER = 4.0  # points around a marker that labels leave free
 
 
@@ -33,6 +34,27 @@ class Box(NamedTuple):
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.top, other.top) - max(self.bottom, other.bottom)
         return max(width, 0.0) * max(height, 0.0)
+
+
+def box_of(axes: Axes) -> Box:
+    """Return the rectangle that axes take with the numbers at their ticks."""
+    canvas = axes.get_figure(root=True)
+    assert canvas is not None
+    canvas.draw_without_rendering()
+    box = axes.get_tightbbox()
+    assert box is not None
+    return Box(*box.extents)
+
+
+def along(start: tuple[float, float], end: tuple[float, float]) -> list[tuple[float, float]]:
+    """Return positions on a line that are close enough to each other to keep labels from it; one if it has no length."""
+    if start == end:
+        return [start]
+    positions = []
+    for step in range(_STEPS + 1):
+        share = step / _STEPS
+        positions.append((start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])))
+    return positions
 
 
 class _Place(NamedTuple):
@@ -71,12 +93,13 @@ def label_points(
         return []
     for x, y in axes.transData.transform(marked):
         taken.append(Box(x - _MARKER * pixel, y - _MARKER * pixel, x + _MARKER * pixel, y + _MARKER * pixel))
+    markers = len(taken)
     placed = []
     for point, text, color in zip(points, texts, colors, strict=True):
         center = tuple(axes.transData.transform(point))
-        found = _position(center, _size(axes, text, size), pixel, frame, taken)
+        found = _position(center, _size(axes, text, size), pixel, frame, taken, taken[markers:])
         if found is not None:
-            taken.append(found.box)
+            taken += [found.box, *_leader(center, found)]
             placed.append(_annotate(axes, text, point, found, color, size))
     return placed
 
@@ -148,19 +171,35 @@ def _size(axes: Axes, text: str, size: float) -> tuple[float, float]:
 
 
 def _position(
-    center: tuple[float, ...], size: tuple[float, float], pixel: float, frame: Box, taken: Sequence[Box]
+    center: tuple[float, ...],
+    size: tuple[float, float],
+    pixel: float,
+    frame: Box,
+    taken: Sequence[Box],
+    labels: Sequence[Box],
 ) -> _Place | None:
-    """Return the first free position of a label."""
+    """Return the first free position of a label. A line to its point may cross markers, but none of the labels."""
     width, height = size
+    gap = _GAP * pixel
     for distance, (right, up) in itertools.product(_DISTANCES, _DIRECTIONS):
         x = center[0] + right * (distance * pixel + width / 2)
         y = center[1] + up * (distance * pixel + height / 2)
-        gap = _GAP * pixel
         box = Box(x - width / 2 - gap, y - height / 2 - gap, x + width / 2 + gap, y + height / 2 + gap)
         inside = box.left >= frame.left and box.right <= frame.right and box.bottom >= frame.bottom and box.top <= frame.top
-        if inside and not any(box.overlap(other) for other in taken):
-            return _Place((x - center[0]) / pixel, (y - center[1]) / pixel, distance > _WITH_LINE, box)
+        if not inside or any(box.overlap(other) for other in taken):
+            continue
+        place = _Place((x - center[0]) / pixel, (y - center[1]) / pixel, distance > _WITH_LINE, box)
+        if not any(part.overlap(other) for part in _leader(center, place) for other in labels):
+            return place
     return None
+
+
+def _leader(center: tuple[float, ...], place: _Place) -> list[Box]:
+    """Return small rectangles along the line from a point to its label; none if they are not joined."""
+    if not place.joined:
+        return []
+    x, y = (place.box.left + place.box.right) / 2, (place.box.bottom + place.box.top) / 2
+    return [Box(a - 1, b - 1, a + 1, b + 1) for a, b in along((center[0], center[1]), (x, y))]
 
 
 def _annotate(axes: Axes, text: str, point: tuple[float, float], place: _Place, color: str, size: float) -> Annotation:

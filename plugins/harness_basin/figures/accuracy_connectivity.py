@@ -5,6 +5,7 @@ The figure shows how much accuracy an ensemble loses if its members are in one b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +31,9 @@ _METRICS = ("joint_connectivity", "ensemble_accuracy", "mean_member_accuracy")
 _NEAR = 2.0
 """Percent of connectivity around 0 in which points crowd, if others are ten times as far away."""
 
-_INSET_SIZE = (0.42, 0.46)
+_MOST_NAMES = 12
+
+_INSET_SIZE = (0.4, 0.44)
 """Width and height of the inset that shows the crowd, in fractions of the axes."""
 
 
@@ -161,11 +164,11 @@ def _paint(curves: Sequence[_Curve], baseline: _Point, labels: tuple[str, str], 
     axes.set_ylabel(labels[1])
     axes.margins(0.08, 0.14)
     crowd = crowded(_positions(shown))
-    if crowd is None:
-        _name(axes, shown, handles)
-        return
-    drawing.legend(axes, handles, [drawing.label(curve.label) for curve in shown])
-    _inset(axes, shown, baseline, crowd)
+    inset = None
+    if crowd is not None:
+        inset = _inset(axes, shown, baseline, crowd)
+    if not _name_points(axes, inset, shown, baseline):
+        drawing.legend(axes, handles, [drawing.label(curve.label) for curve in shown])
 
 
 def _positions(curves: Sequence[_Curve]) -> list[tuple[float, float]]:
@@ -197,40 +200,83 @@ def _draw_curves(axes: Axes, curves: Sequence[_Curve], baseline: _Point) -> list
     return [_line(axes, curve) for curve in curves]
 
 
-def _name(axes: Axes, curves: Sequence[_Curve], handles: Sequence[Artist]) -> None:
-    """Name single points beside them, and curves of several points in a legend."""
-    if any(len(curve.drawable) > 1 for curve in curves):
-        drawing.legend(axes, handles, [drawing.label(curve.label) for curve in curves])
-        return
-    names = [curve.label for curve in curves]
-    colors = [curve.style.color for curve in curves]
-    drawing.name_points(axes, handles, _positions(curves), names, colors)
+def _name_points(axes: Axes, inset: Axes | None, curves: Sequence[_Curve], baseline: _Point) -> bool:
+    """Name single points beside them, those of the crowd in the inset. Return whether all of them have a name.
+
+    Curves of several points, and more points than can be named, get none.
+    """
+    if len(curves) > _MOST_NAMES or any(len(curve.drawable) > 1 for curve in curves):
+        return False
+    inside = []
+    outside = []
+    for curve in curves:
+        if inset is not None and abs(_positions([curve])[0][0]) <= _NEAR:
+            inside.append(curve)
+        else:
+            outside.append(curve)
+    placed = []
+    for where, named in ((axes, outside), (inset, inside)):
+        if where is None or not named:
+            continue
+        boxes = [] if inset is None or where is inset else [drawing.box_of(inset)]
+        placed += drawing.label_points(
+            where,
+            _positions(named),
+            [drawing.label(curve.label) for curve in named],
+            [curve.style.color for curve in named],
+            obstacles=_obstacles(where, curves, baseline),
+            boxes=boxes,
+        )
+    if len(placed) == len(curves):
+        return True
+    for text in placed:
+        text.remove()
+    return False
 
 
-def _inset(axes: Axes, curves: Sequence[_Curve], baseline: _Point, crowd: Crowd) -> None:
-    """Show the points that crowd near 0 larger, where the picture is emptiest."""
-    left, bottom = _emptiest(axes, _positions(curves))
+def _obstacles(axes: Axes, curves: Sequence[_Curve], baseline: _Point) -> list[tuple[float, float]]:
+    """Return positions along error bars and horizontal lines inside the axes, which names and the inset leave free."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    found: list[tuple[float, float]] = []
+    for curve in curves:
+        for point in curve.drawable:
+            assert point.position is not None
+            x, y, x_std, y_std = point.position
+            found += drawing.along((x - x_std, y), (x + x_std, y))
+            found += drawing.along((x, y - y_std), (x, y + y_std))
+    for entry in baseline.entries[1:]:
+        level = drawable(entry)
+        if level:
+            found += drawing.along((left, level[0]), (right, level[0]))
+    return [(x, y) for x, y in found if left <= x <= right and bottom <= y <= top]
+
+
+def _inset(axes: Axes, curves: Sequence[_Curve], baseline: _Point, crowd: Crowd) -> Axes:
+    """Show the points that crowd near 0 larger, where the picture is emptiest; return the axes of the inset."""
+    left, bottom = _emptiest(axes, curves, baseline)
     inset = axes.inset_axes((left, bottom, *_INSET_SIZE))
     _draw_curves(inset, curves, baseline)
     for low, high, set_limits in ((*crowd[:2], inset.set_xlim), (*crowd[2:], inset.set_ylim)):
-        margin = max(0.25 * (high - low), 0.15)
+        margin = max(0.3 * (high - low), 0.15)
         set_limits(low - margin, high + margin)
     inset.tick_params(labelsize=7.0)
-    inset.patch.set_alpha(0.92)
     axes.indicate_inset_zoom(inset, edgecolor=drawing.GREY)
+    return inset
 
 
-def _emptiest(axes: Axes, points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Return the lower left corner of the inset that covers the fewest points, in fractions of the axes."""
-    inside = [axes.transAxes.inverted().transform(axes.transData.transform(point)) for point in points]
-    best = (len(points) + 1, 0.0, 0.0)
-    for bottom in (0.1, 0.28, 0.44):
-        for left in (0.28, 0.16, 0.4, 0.08, 0.5):
-            covered = 0
-            for x, y in inside:
-                wide = left - 0.08 < x < left + _INSET_SIZE[0] + 0.03
-                covered += wide and bottom - 0.12 < y < bottom + _INSET_SIZE[1] + 0.05
-            best = min(best, (covered, left, bottom), key=lambda found: found[0])
+def _emptiest(axes: Axes, curves: Sequence[_Curve], baseline: _Point) -> tuple[float, float]:
+    """Return the lower left corner of the inset that covers the least, in fractions of the axes."""
+    shown = _obstacles(axes, curves, baseline)  # sets the limits of the axes, which the transform needs
+    shown += 10 * _positions(curves)  # a point counts more than a part of a line
+    to_fraction = axes.transData + axes.transAxes.inverted()
+    fractions = to_fraction.transform(shown)
+    width, height = _INSET_SIZE
+    best = (math.inf, 0.0, 0.0)
+    for bottom in (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5):
+        for left in (0.3, 0.35, 0.4, 0.45, 0.25, 0.2, 0.5, 0.15, 0.1):
+            across = (fractions[:, 0] > left - 0.08) & (fractions[:, 0] < left + width + 0.02)
+            up = (fractions[:, 1] > bottom - 0.1) & (fractions[:, 1] < bottom + height + 0.03)
+            best = min(best, (float((across & up).sum()), left, bottom), key=lambda found: found[0])
     return best[1], best[2]
 
 

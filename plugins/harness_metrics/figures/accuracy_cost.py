@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 _ACCURACY, _ALONE, _NEW = "ensemble_accuracy", "training_epochs", "new_epochs"
-_STEPS = 24  # along a line
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,8 @@ def _paint(points: Sequence[_Point], accuracy: str, canvas: Canvas) -> None:
         if point.new is not None and point.new < point.alone:
             axes.plot([point.new, point.alone], [point.accuracy] * 2, color=style.color, linewidth=0.6, alpha=0.6)
             axes.plot(point.new, point.accuracy, color=style.color, marker=style.marker, markerfacecolor="white", linestyle="")
-            marked += _along((point.new, point.accuracy), (point.alone, point.accuracy))
-        marked += _along((point.alone, point.accuracy - std), (point.alone, point.accuracy + std))
+            marked += drawing.along((point.new, point.accuracy), (point.alone, point.accuracy))
+        marked += drawing.along((point.alone, point.accuracy - std), (point.alone, point.accuracy + std))
     axes.set_xlabel("Cost (epochs of training)")
     axes.set_ylabel(accuracy)
     axes.margins(0.1, 0.15)
@@ -106,12 +105,3 @@ def _paint(points: Sequence[_Point], accuracy: str, canvas: Canvas) -> None:
         [drawing.method_style(point.method).color for point in points],
         obstacles=marked,
     )
-
-
-def _along(start: tuple[float, float], end: tuple[float, float]) -> list[tuple[float, float]]:
-    """Return points on a line, so that no name is written across it."""
-    points = []
-    for step in range(_STEPS + 1):
-        share = step / _STEPS
-        points.append((start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])))
-    return points
