@@ -45,6 +45,7 @@ __all__ = [
     "along",
     "box_of",
     "curve_style",
+    "first_of",
     "fits_an_axis",
     "height",
     "is_narrow",
@@ -62,7 +63,7 @@ __all__ = [
 ]
 
 MOST_LABELS = 40
-"""Most entries of a legend, and most labels in a picture; the others are counted."""
+"""Most curves of a picture and entries of a legend. A legend counts the others."""
 
 _MOST_DIRECT_LABELS, _MOST_CURVE_LABELS = 12, 10
 _LONGEST_LABEL = 48
@@ -87,6 +88,13 @@ def label(text: str, longest: int = _LONGEST_LABEL) -> str:
 def height(least: float, labels: int) -> float:
     """Return the height in inches of a plot with a legend of `labels` lines at its right; at least `least`."""
     return max(least, 0.75 + _LEGEND_LINE * min(labels, MOST_LABELS + 1))
+
+
+def first_of(shown: int, every: int, things: str = "methods") -> str:
+    """Return the sentence of a caption about what a picture leaves out; empty if it shows everything."""
+    if shown >= every:
+        return ""
+    return f"The picture shows the first {shown} of {every} {things}; the data have all."
 
 
 def metric_label(table: Table, metric: str) -> str:

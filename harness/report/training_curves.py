@@ -65,6 +65,7 @@ def training_curves(trainings: Sequence[Training]) -> Plot:
     n = len(trainings)
     noun = "training" if n == 1 else "trainings"
     groups = _groups(trainings)
+    shown = _first(groups)
     rows = len({group.objective for group in groups})
     records = []
     for training in trainings:
@@ -73,11 +74,11 @@ def training_curves(trainings: Sequence[Training]) -> Plot:
             records.append((training.task, *epoch, methods, training.seed, training.member, training.objective))
     return Plot(
         title=f"{n} {noun}",
-        caption=_caption(trainings, groups),
+        caption=_caption(trainings, groups, len(shown)),
         columns=("task", *Epoch._fields, "methods", "seed", "member", "objective"),
         records=tuple(records),
-        paint=partial(_paint, groups),
-        size=(9.6, max(2.9 * rows, drawing.height(0.0, len(groups)))),
+        paint=partial(_paint, shown),
+        size=(9.6, max(2.9 * rows, drawing.height(0.0, len(shown)))),
     )
 
 
@@ -100,7 +101,19 @@ def _groups(trainings: Sequence[Training]) -> tuple[_Group, ...]:
     return tuple(sorted(groups, key=lambda group: order.index(group.objective)))
 
 
-def _caption(trainings: Sequence[Training], groups: Sequence[_Group]) -> str:
+def _first(groups: Sequence[_Group]) -> list[_Group]:
+    """Return as many groups as one picture shows, the first ones of each objective."""
+    counts: dict[str, int] = {}
+    objectives = len({group.objective for group in groups})
+    found = []
+    for group in groups:
+        counts[group.objective] = counts.get(group.objective, 0) + 1
+        if counts[group.objective] <= max(1, drawing.MOST_LABELS // objectives):
+            found.append(group)
+    return found
+
+
+def _caption(trainings: Sequence[Training], groups: Sequence[_Group], shown: int) -> str:
     seeds = {training.seed for training in trainings} - {None}
     sentences = []
     if len(seeds) > 1:
@@ -114,6 +127,8 @@ def _caption(trainings: Sequence[Training], groups: Sequence[_Group]) -> str:
             "A seed's value is the mean over the trainings that the method needs, with shared ones and teachers. "
             "Methods with the same trainings share a curve."
         )
+    if shown < len(groups):
+        sentences.append(drawing.first_of(shown, len(groups), "curves"))
     sentences.append("An epoch is drawn once every seed and every training under way has reached it.")
     sentences.append(
         "On training images as augmented; losses of different objectives do not compare. What the store already held was not "

@@ -98,7 +98,7 @@ class AccuracyConnectivity(Figure):
         baseline = _point(ForkedMethod(None, data.table.methods[0].name), known)
         yield Plot(
             title="Accuracy against connectivity",
-            caption=_caption(seeds_shown(data.table), crowded(positions) is not None, baseline, connected),
+            caption=_caption(_seeds(data.table, len(curves)), crowded(positions) is not None, baseline, connected),
             columns=("curve", "method", FORK_EPOCH, *_metric_columns()),
             records=_records(curves),
             paint=partial(_paint, curves, baseline, labels),
@@ -129,6 +129,13 @@ def _records(curves: Sequence[_Curve]) -> tuple[tuple[object, ...], ...]:
                     fields += [entry.mean, entry.std, entry.n]
             records.append(tuple(fields))
     return tuple(records)
+
+
+def _seeds(table: leaderboard.Table, curves: int) -> str:
+    """Return the sentences that describe the error bars."""
+    if curves > drawing.MOST_LABELS:
+        return f"{seeds_shown(table)} With more than {drawing.MOST_LABELS} curves, only the data have the error bars."
+    return seeds_shown(table)
 
 
 def _caption(seeds: str, magnified: bool, baseline: _Point, connected: bool) -> str:
@@ -197,7 +204,7 @@ def _draw_curves(axes: Axes, curves: Sequence[_Curve], baseline: _Point) -> list
         level = drawable(entry)
         if level:
             axes.axhline(level[0], color=drawing.GREY, linestyle=line, linewidth=0.9, zorder=1)
-    return [_line(axes, curve) for curve in curves]
+    return [_line(axes, curve, bars=len(curves) <= drawing.MOST_LABELS) for curve in curves]
 
 
 def _name_points(axes: Axes, inset: Axes | None, curves: Sequence[_Curve], baseline: _Point) -> bool:
@@ -280,15 +287,18 @@ def _emptiest(axes: Axes, curves: Sequence[_Curve], baseline: _Point) -> tuple[f
     return best[1], best[2]
 
 
-def _line(axes: Axes, curve: _Curve) -> Artist:
-    """Draw the points of a curve; return its handle for the legend."""
+def _line(axes: Axes, curve: _Curve, *, bars: bool) -> Artist:
+    """Draw the points of a curve, with or without error bars; return its handle for the legend."""
     style = curve.style
     points = curve.drawable
     positions = [point.position for point in points if point.position]
     x, y, x_std, y_std = (list(values) for values in zip(*positions))
+    errors: tuple[list[float] | None, list[float] | None] = (y_std, x_std)
+    if not bars or not any(y_std + x_std):
+        errors = (None, None)
     several = len(points) > 1
     line = style.line if several else ""
-    drawn = axes.errorbar(x, y, y_std, x_std, color=style.color, marker=style.marker, linestyle=line, linewidth=0.9)
+    drawn = axes.errorbar(x, y, *errors, color=style.color, marker=style.marker, linestyle=line, linewidth=0.9)
     if several:
         for point, position in zip(points, zip(x, y)):
             text = axes.annotate(

@@ -56,14 +56,18 @@ class PairwiseCurves(Figure):
         band = "One segment"
         if segments > 1:
             band = f"Mean and standard deviation over pairs and seeds, {segments} segments at most"
+        shown = curves[: drawing.MOST_LABELS]
+        omitted = drawing.first_of(len(shown), len(curves))
+        if omitted:
+            omitted += " "
         yield Plot(
             title="Accuracy between two members",
-            caption=f"Test accuracy of (1 − λ) θᵢ + λ θⱼ. {band}. From the rows pairwise_curve. "
-            f"As figures 2a and 2b of {SOURCE}.",
+            caption=f"Test accuracy of (1 − λ) θᵢ + λ θⱼ. {band}. {omitted}"
+            f"From the rows pairwise_curve. As figures 2a and 2b of {SOURCE}.",
             columns=("method", "lambda", "accuracy", "accuracy_std", "n"),
             records=_records(curves),
-            paint=partial(_paint, curves),
-            size=(7.6, drawing.height(3.5, len(curves))),
+            paint=partial(_paint, shown),
+            size=(7.6, drawing.height(3.5, len(shown))),
         )
 
 

@@ -39,6 +39,8 @@ class AccuracyCost(Figure):
             return
         seeds = len(data.table.seeds)
         spread = "One seed, so no spread." if seeds == 1 else f"Mean and standard deviation over {seeds} seeds."
+        if len(points) > drawing.MOST_LABELS:
+            spread += f" With more than {drawing.MOST_LABELS} methods, only the data have the error bars."
         new = ""
         if any(point.new is not None and point.new < point.alone for point in points):
             new = " A hollow marker is the cost after the methods above it on the board, whose trainings it shares."
@@ -83,10 +85,10 @@ def _paint(points: Sequence[_Point], accuracy: str, canvas: Canvas) -> None:
     for point in points:
         style = drawing.method_style(point.method)
         std = point.std or 0.0
-        if not drawing.fits_an_axis(std):
+        if not drawing.fits_an_axis(std) or len(points) > drawing.MOST_LABELS:
             std = 0.0
         drawn = axes.errorbar(
-            point.alone, point.accuracy, std, color=style.color, marker=style.marker, linestyle="", elinewidth=0.9
+            point.alone, point.accuracy, std or None, color=style.color, marker=style.marker, linestyle="", elinewidth=0.9
         )
         handles.append(drawn[0])
         if point.new is not None and point.new < point.alone:

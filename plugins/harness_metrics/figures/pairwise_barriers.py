@@ -10,7 +10,7 @@ import numpy as np
 
 from harness import Figure, FigureData, Plot, drawing
 from harness_metrics.figures.heat import color_bar, panel_grid, scale
-from harness_metrics.figures.places import MOST_PANELS, BySeed, Place, panels_sentence, seeds_sentence, values_by_place
+from harness_metrics.figures.places import MOST_PANELS, BySeed, Place, seeds_sentence, values_by_place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ class PairwiseBarriers(Figure):
         sentences = [
             "The barrier of a pair is the largest drop of the test accuracy on the segment between two members below the line "
             f"between their accuracies. {seeds}",
-            panels_sentence(shown, list(matrices)),
+            drawing.first_of(len(shown), len(matrices)),
             "From the rows pairwise_curve.",
         ]
         yield Plot(
@@ -85,7 +85,7 @@ def _paint(matrices: Mapping[str, Mapping[Pair, list[float]]], canvas: Canvas) -
     drawn = None
     for axes, method, table in zip(every, matrices, tables):
         drawn = axes.imshow(np.ma.masked_invalid(table), cmap=f"{drawing.SEQUENTIAL}_r", norm=scale(values), aspect="equal")
-        _numbers(axes, table, scale(values))
+        _numbers(axes, table, scale(values), 0 if drawing.is_narrow(canvas) else 1)
         axes.set_title(drawing.label(method, 24))
         axes.grid(visible=False)
         ticks = list(range(0, len(table), 1 + len(table) // 10))
@@ -105,7 +105,7 @@ def _table(found: Mapping[Pair, list[float]]) -> np.ndarray:
     return table
 
 
-def _numbers(axes: Axes, table: np.ndarray, norm: object) -> None:
+def _numbers(axes: Axes, table: np.ndarray, norm: object, decimals: int) -> None:
     """Write the barriers of a small matrix in its cells, white on dark colors."""
     if len(table) > _MOST_NUMBERS:
         return
@@ -113,4 +113,4 @@ def _numbers(axes: Axes, table: np.ndarray, norm: object) -> None:
         if np.isfinite(value):
             share = float(norm(value)) / 255  # type: ignore[operator]  # a matplotlib norm
             color = "white" if share > 0.5 else drawing.INK
-            axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=7.5, color=color)
+            axes.text(column, row, f"{value:.{decimals}f}", ha="center", va="center", fontsize=7.5, color=color)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from harness import FigureData, drawing
 
@@ -66,11 +66,3 @@ def seeds_sentence(by_method: Mapping[str, Mapping[int, object]]) -> str:
     if len(seeds) == 1:
         return "One seed."
     return f"Mean over {len(seeds)} seeds."
-
-
-def panels_sentence(shown: Sequence[str], every: Sequence[str]) -> str:
-    """Return the sentence of a caption about methods without a panel; empty if there are none."""
-    beyond = len(every) - len(shown)
-    if beyond < 1:
-        return ""
-    return f"The first {len(shown)} of {len(every)} methods; the data have all."

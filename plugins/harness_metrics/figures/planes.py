@@ -11,7 +11,7 @@ import numpy as np
 
 from harness import Figure, FigureData, Plot, drawing
 from harness_metrics.figures.heat import color_bar, filled_contours, panel_grid
-from harness_metrics.figures.places import MOST_PANELS, Place, panels_sentence, values_by_place
+from harness_metrics.figures.places import MOST_PANELS, Place, values_by_place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,8 +122,7 @@ def _caption(quantity: str, shown: Sequence[_Plane], every: Sequence[_Plane]) ->
     ]
     if quantity == "loss":
         sentences.append("Colors are on a logarithmic scale.")
-    names = [plane.method for plane in every]
-    sentences.append(panels_sentence(names[: len(shown)], names))
+    sentences.append(drawing.first_of(len(shown), len(every)))
     sentences.append(f"From the rows loss_plane_{quantity}. After figure 1 of Garipov et al. 2018.")
     return " ".join(filter(None, sentences))
 

@@ -39,17 +39,21 @@ class ReliabilityDiagram(Figure):
         records = []
         for method, bins in curves.items():
             records += [(method, *found) for found in bins]
+        shown = dict(list(curves.items())[: drawing.MOST_LABELS])
+        omitted = drawing.first_of(len(shown), len(curves))
+        if omitted:
+            omitted += " "
         seeds = len(data.table.seeds)
         spread = "One seed, so no spread." if seeds == 1 else f"Mean and standard deviation over {seeds} seeds."
         yield Plot(
             title="Reliability diagram",
             caption="Accuracy of the test images in each bin of confidence, the largest averaged probability, against "
             "their mean confidence. On the diagonal an ensemble is calibrated, below it is too confident. "
-            f"{spread} From the rows calibration_accuracy, calibration_confidence and calibration_count.",
+            f"{spread} {omitted}From the rows calibration_accuracy, calibration_confidence and calibration_count.",
             columns=("method", "bin", "confidence", "accuracy", "accuracy_std", "examples", "seeds"),
             records=tuple(records),
-            paint=partial(_paint, curves),
-            size=(6.4, drawing.height(3.9, len(curves))),
+            paint=partial(_paint, shown),
+            size=(6.4, drawing.height(3.9, len(shown))),
         )
 
 

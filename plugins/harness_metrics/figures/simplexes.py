@@ -16,7 +16,6 @@ from harness_metrics.figures.places import (
     BySeed,
     Place,
     mean_over_seeds,
-    panels_sentence,
     seeds_sentence,
     values_by_place,
 )
@@ -60,7 +59,7 @@ def _ternary_plot(maps: Mapping[str, Mapping[Place, float]], by_method: Mapping[
     for method, values in maps.items():
         records += [(method, *place, value, len(by_method[method])) for place, value in values.items()]
     seeds = seeds_sentence({method: by_method[method] for method in maps})
-    sentences = [_DEFINITION, f"A corner is a member, an edge a pair. {seeds}", panels_sentence(shown, list(maps))]
+    sentences = [_DEFINITION, f"A corner is a member, an edge a pair. {seeds}", drawing.first_of(len(shown), len(maps))]
     sentences.append("From the rows simplex_map_q.")
     return Plot(
         title="Connectivity over the simplex of three members",
@@ -77,16 +76,20 @@ def _draws_plot(draws: Mapping[str, BySeed]) -> Plot:
     for method, by_seed in draws.items():
         for seed, places in by_seed.items():
             records += [(method, seed, max(place), q) for place, q in places.items()]
+    shown = dict(list(draws.items())[: drawing.MOST_LABELS])
+    omitted = drawing.first_of(len(shown), len(draws))
+    if omitted:
+        omitted += " "
     seeds = len({seed for by_seed in draws.values() for seed in by_seed})
     noun = "one seed" if seeds == 1 else f"{seeds} seeds"
     return Plot(
         title="Connectivity against the largest weight",
         caption=f"{_DEFINITION} A dot per draw λ, of {noun}; at the left all members have a similar weight, at the right "
-        "one member has nearly all of it. From the rows simplex_map_q.",
+        f"one member has nearly all of it. {omitted}From the rows simplex_map_q.",
         columns=("method", "seed", "largest_weight", "q"),
         records=tuple(records),
-        paint=partial(_paint_draws, draws),
-        size=(7.6, drawing.height(3.5, len(draws))),
+        paint=partial(_paint_draws, shown),
+        size=(7.6, drawing.height(3.5, len(shown))),
     )
 
 
