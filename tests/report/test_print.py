@@ -96,7 +96,9 @@ def test_width_without_a_unit_or_number(text: str) -> None:
         parse_width(text)
 
 
-@pytest.mark.parametrize(("text", "inches"), [("0in", "0"), ("1mm", "0.03937"), ("1000in", "1000"), ("99999999cm", "3.937e\\+07")])
+@pytest.mark.parametrize(
+    ("text", "inches"), [("0in", "0"), ("1mm", "0.03937"), ("1000in", "1000"), ("99999999cm", "3.937e\\+07")]
+)
 def test_width_out_of_range(text: str, inches: str) -> None:
     """The message has the limits."""
     with pytest.raises(UserError, match=rf"^--width: {text} is {inches} inches; from 1.5 to 60 are allowed$"):
@@ -105,7 +107,9 @@ def test_width_out_of_range(text: str, inches: str) -> None:
 
 def test_font_that_is_not_installed() -> None:
     """The message suggests one, and lists known ones."""
-    with pytest.raises(UserError, match=r"^--font: no font 'DejaVu Serrif' is installed; did you mean 'DejaVu Serif'\? known: "):
+    with pytest.raises(
+        UserError, match=r"^--font: no font 'DejaVu Serrif' is installed; did you mean 'DejaVu Serif'\? known: "
+    ):
         check_font("DejaVu Serrif")
     with pytest.raises(UserError, match=r"^--font: no font '\$\{x\} y' is installed; (did you mean .*\? )?known: .*serif"):
         check_font("${x}\ny")

@@ -84,7 +84,11 @@ def _paint(matrices: Mapping[str, Mapping[Pair, list[float]]], canvas: Canvas) -
     values = np.concatenate([table[np.isfinite(table)] for table in tables] + [np.zeros(1)])
     drawn = None
     for axes, method, table in zip(every, matrices, tables):
-        drawn = axes.imshow(np.ma.masked_invalid(table), cmap=f"{drawing.SEQUENTIAL}_r", norm=scale(values), aspect="equal")
+        edges = np.arange(len(table) + 1) - 0.5
+        cells = np.ma.masked_invalid(table)  # drawn as paths: pages allow no images
+        drawn = axes.pcolormesh(edges, edges, cells, cmap=f"{drawing.SEQUENTIAL}_r", norm=scale(values))
+        axes.set_aspect("equal")
+        axes.invert_yaxis()
         _numbers(axes, table, scale(values), 0 if drawing.is_narrow(canvas) else 1)
         axes.set_title(drawing.label(method, 24))
         axes.grid(visible=False)
