@@ -69,9 +69,9 @@ def triangle(weights: np.ndarray) -> Triangle:
     return Triangle(1.0, 0.5, math.sqrt(3) / 2)
 
 
-def grid(points: int, margin: float) -> np.ndarray:
-    """Return `points` fractions of a side of the triangle's bounding box, from −margin to 1 + margin."""
-    return np.linspace(-margin, 1 + margin, points).round(9) + 0.0  # no 5e-17 for 0, and no −0
+def grid(points: int, border: float) -> np.ndarray:
+    """Return `points` fractions of a side of the triangle's bounding box, from −border to 1 + border."""
+    return np.linspace(-border, 1 + border, points).round(9) + 0.0  # no 5e-17 for 0, and no −0
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -96,7 +96,7 @@ class LossPlaneOptions(Options):
         description="the three members, counted from 0; default: the first three; the last one stands for missing ones",
     )
     points: int = Field(15, ge=2, le=201, description="points along each side of the grid: points² networks are evaluated")
-    margin: float = Field(
+    border: float = Field(
         0.2, ge=0.0, le=2.0, description="how far the grid reaches beyond the triangle, as a fraction of the triangle's extent"
     )
     batchnorm: BatchNorm = Field("recompute", description="as for joint_connectivity")
@@ -179,7 +179,7 @@ def _positions(shape: Triangle, options: LossPlaneOptions) -> Iterator[tuple[str
     corners = shape.corners
     low = corners.min(axis=0)
     extent = corners.max(axis=0) - low
-    fractions = grid(options.points, options.margin)
+    fractions = grid(options.points, options.border)
     for vertical in fractions:
         for horizontal in fractions:
             yield f"{horizontal:.4g}/{vertical:.4g}", low + extent * (horizontal, vertical)

@@ -73,7 +73,7 @@ class TestLossPlane:
     def test_points_outside_the_triangle(self):
         """Each grid point is the network at its affine combination, with negative weights outside the triangle."""
         ensemble = evaluated_ensemble(3)
-        values = values_of(ensemble, points=4, margin=0.5)
+        values = values_of(ensemble, points=4, border=0.5)
         members = np.stack([ensemble.state_dict(member)["weight"].double().numpy().ravel() for member in range(3)])
         shape = triangle(members)
         low, high = shape.corners.min(axis=0), shape.corners.max(axis=0)
