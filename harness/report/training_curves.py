@@ -181,6 +181,9 @@ def _logarithmic_if_wide(axes: Axes, values: Sequence[float]) -> None:
     """Make the axis of the loss logarithmic if its curves differ by more than a factor of five and are above 0."""
     if not values or min(values) <= 0 or max(values) < 5 * min(values):
         return
+    from matplotlib.ticker import LogLocator
+
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
     axes.yaxis.set_minor_formatter(lambda y, _: "")
