@@ -20,7 +20,6 @@ from harness.api.palette import (
     CurveStyle,
     curve_style,
     method_style,
-    stepped_style,
 )
 from harness.leaderboard.paper import title_of
 from harness.text import plain_line
@@ -58,7 +57,6 @@ __all__ = [
     "name_curves",
     "name_points",
     "panels",
-    "stepped_style",
     "whole_number_ticks",
 ]
 

@@ -50,10 +50,10 @@ def curve_style(index: int, step: int = 0) -> CurveStyle:
     Higher ones repeat the colors with other line styles. Markers differ between neighboring indices. If a thing has several
     curves, number them with `step`: each is lighter than the one before and has another line style and marker.
     """
-    return stepped_style(CurveStyle(COLORS[index % len(COLORS)], _MARKERS[0], _LINES[0]), step, *_shift(index))
+    return _stepped(CurveStyle(COLORS[index % len(COLORS)], _MARKERS[0], _LINES[0]), step, *_shift(index))
 
 
-def stepped_style(style: CurveStyle, step: int, marker: int = 0, line: int = 0) -> CurveStyle:
+def _stepped(style: CurveStyle, step: int, marker: int = 0, line: int = 0) -> CurveStyle:
     """Return the style of the curve `step` (from 0) of a method that has several: lighter, with another line and marker."""
     marker += _MARKERS.index(style.marker) + step
     line += _LINES.index(style.line) + step
