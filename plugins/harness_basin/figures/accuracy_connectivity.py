@@ -5,13 +5,13 @@ The figure shows how much accuracy an ensemble loses if its members are in one b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from harness import Figure, FigureData, Plot, drawing, leaderboard
+from harness_basin.figures.crowd import NEAR, Crowd, crowded, magnify
 from harness_basin.figures.method_curves import (
     FORK_EPOCH,
     SOURCE,
@@ -28,22 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 _METRICS = ("joint_connectivity", "ensemble_accuracy", "mean_member_accuracy")
-_NEAR = 2.0
-"""Percent of connectivity around 0 in which points crowd, if others are ten times as far away."""
-
 _MOST_NAMES = 12
-
-_INSET_SIZE = (0.4, 0.44)
-"""Width and height of the inset that shows the crowd, in fractions of the axes."""
-
-
-class Crowd(NamedTuple):
-    """The range of points: lowest and highest connectivity, lowest and highest accuracy."""
-
-    left: float
-    right: float
-    bottom: float
-    top: float
 
 
 @dataclass(frozen=True)
@@ -142,7 +127,7 @@ def _caption(seeds: str, magnified: bool, baseline: _Point, connected: bool) -> 
     """Describe the error bars, the inset, the horizontal lines, and the lines between points."""
     sentences = [seeds]
     if magnified:
-        sentences.append(f"The inset shows the points within ±{_NEAR:g} % of connectivity larger.")
+        sentences.append(f"The inset shows the points within ±{NEAR:g} % of connectivity larger.")
     sentences += _horizontal_lines(baseline)
     if connected:
         sentences.append("A line joins one method at several fork epochs t, written beside its points.")
@@ -186,18 +171,6 @@ def _positions(curves: Sequence[_Curve]) -> list[tuple[float, float]]:
     return found
 
 
-def crowded(points: Sequence[tuple[float, float]]) -> Crowd | None:
-    """Return the range of the points that crowd near a connectivity of 0; None if they can be told apart as they are.
-
-    A crowd is of at least two points within ±`_NEAR` percent, if others are more than ten times as far away.
-    """
-    near = [point for point in points if abs(point[0]) <= _NEAR]
-    if len(near) < 2 or max(abs(x) for x, _ in points) < 10 * _NEAR:
-        return None
-    x, y = zip(*near)
-    return Crowd(min(x), max(x), min(y), max(y))
-
-
 def _draw_curves(axes: Axes, curves: Sequence[_Curve], baseline: _Point) -> list[Artist]:
     """Draw all curves and the horizontal lines; return the curves' handles."""
     for entry, line in zip(baseline.entries[1:], ("--", ":")):
@@ -217,7 +190,7 @@ def _name_points(axes: Axes, inset: Axes | None, curves: Sequence[_Curve], basel
     inside = []
     outside = []
     for curve in curves:
-        if inset is not None and abs(_positions([curve])[0][0]) <= _NEAR:
+        if inset is not None and abs(_positions([curve])[0][0]) <= NEAR:
             inside.append(curve)
         else:
             outside.append(curve)
@@ -260,31 +233,11 @@ def _obstacles(axes: Axes, curves: Sequence[_Curve], baseline: _Point) -> list[t
 
 def _inset(axes: Axes, curves: Sequence[_Curve], baseline: _Point, crowd: Crowd) -> Axes:
     """Show the points that crowd near 0 larger, where the picture is emptiest; return the axes of the inset."""
-    left, bottom = _emptiest(axes, curves, baseline)
-    inset = axes.inset_axes((left, bottom, *_INSET_SIZE))
+    covered = _obstacles(axes, curves, baseline)
+    covered += 10 * _positions(curves)  # a point counts more than a part of a line
+    inset = magnify(axes, crowd, covered)
     _draw_curves(inset, curves, baseline)
-    for low, high, set_limits in ((*crowd[:2], inset.set_xlim), (*crowd[2:], inset.set_ylim)):
-        margin = max(0.3 * (high - low), 0.15)
-        set_limits(low - margin, high + margin)
-    inset.tick_params(labelsize=7.0)
-    axes.indicate_inset_zoom(inset, edgecolor=drawing.GREY)
     return inset
-
-
-def _emptiest(axes: Axes, curves: Sequence[_Curve], baseline: _Point) -> tuple[float, float]:
-    """Return the lower left corner of the inset that covers the least, in fractions of the axes."""
-    shown = _obstacles(axes, curves, baseline)  # sets the limits of the axes, which the transform needs
-    shown += 10 * _positions(curves)  # a point counts more than a part of a line
-    to_fraction = axes.transData + axes.transAxes.inverted()
-    fractions = to_fraction.transform(shown)
-    width, height = _INSET_SIZE
-    best = (math.inf, 0.0, 0.0)
-    for bottom in (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5):
-        for left in (0.3, 0.35, 0.4, 0.45, 0.25, 0.2, 0.5, 0.15, 0.1):
-            across = (fractions[:, 0] > left - 0.08) & (fractions[:, 0] < left + width + 0.02)
-            up = (fractions[:, 1] > bottom - 0.1) & (fractions[:, 1] < bottom + height + 0.03)
-            best = min(best, (float((across & up).sum()), left, bottom), key=lambda found: found[0])
-    return best[1], best[2]
 
 
 def _line(axes: Axes, curve: _Curve, *, bars: bool) -> Artist:

@@ -14,7 +14,7 @@ from harness.report import write_figures
 from harness.results.rows import frame
 from harness.testing import check_figure, figure_data
 from harness_basin.figures import AccuracyConnectivity
-from harness_basin.figures.accuracy_connectivity import crowded
+from harness_basin.figures.crowd import crowded
 from harness_basin.figures.method_curves import method_curves
 from run_folder import FACTS, PLAIN, figures_of, made, row, rows_of_method, table
 
