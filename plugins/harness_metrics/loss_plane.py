@@ -119,10 +119,10 @@ class LossPlane(Metric):
         if named is None:
             return
         if len(set(named)) < len(named):
-            raise ValueError(f"loss_plane: members is {named}; name three different ones")
+            raise ValueError(f"members is {named}; name three different ones")
         for member in named:
             if not 0 <= member < members:
-                raise ValueError(f"loss_plane: there is no member {member}; the ensemble has {members}, counted from 0")
+                raise ValueError(f"there is no member {member}; the ensemble has {members}, counted from 0")
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
         """Return the barrier, the members' positions, accuracies and losses, then accuracy and loss at all grid points."""

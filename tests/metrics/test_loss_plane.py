@@ -127,12 +127,12 @@ class TestLossPlane:
     @pytest.mark.parametrize("chosen", [[0, 1, 3], [-1, 0, 1]])
     def test_member_that_does_not_exist(self, chosen):
         """The message names it and the size."""
-        with pytest.raises(ValueError, match=r"loss_plane: there is no member -?\d; the ensemble has 3, counted from 0"):
+        with pytest.raises(ValueError, match=r"^there is no member -?\d; the ensemble has 3, counted from 0"):
             LossPlane(LossPlane.Options(members=chosen)).check(3)
 
     def test_member_named_twice(self):
         """The message asks for three different ones."""
-        with pytest.raises(ValueError, match=r"loss_plane: members is \[0, 1, 1\]; name three different ones"):
+        with pytest.raises(ValueError, match=r"^members is \[0, 1, 1\]; name three different ones"):
             LossPlane(LossPlane.Options(members=[0, 1, 1])).check(3)
 
     def test_contract(self):
