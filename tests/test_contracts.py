@@ -73,8 +73,16 @@ def test_metrics(registration: Registration, members: int) -> None:
 
 FIGURE_ROWS = {
     "accuracy_connectivity": ["ensemble_accuracy", "joint_connectivity"],
+    "accuracy_cost": ["ensemble_accuracy", "training_epochs"],
     "fork_epochs": ["predictive_variance"],
+    "loss_plane": [
+        *["loss_plane_x/0", "loss_plane_x/1", "loss_plane_x/2", "loss_plane_y/0", "loss_plane_y/1", "loss_plane_y/2"],
+        *["loss_plane_accuracy/0/0", "loss_plane_accuracy/1/0", "loss_plane_accuracy/0/1", "loss_plane_accuracy/1/1"],
+    ],
+    "pairwise_barriers": ["pairwise_curve/0-1/0", "pairwise_curve/0-1/0.5", "pairwise_curve/0-1/1"],
     "pairwise_curves": ["pairwise_curve/0-1/0.0", "pairwise_curve/0-1/0.5"],
+    "reliability_diagram": ["calibration_accuracy/3", "calibration_confidence/3", "calibration_count/3"],
+    "simplex_map": ["simplex_map_q/1/0/0", "simplex_map_q/0/1/0", "simplex_map_q/0/0/1", "simplex_map_q/0.4/0.3/0.3"],
 }
 """By figure: the metrics that it shows."""
 

@@ -30,10 +30,25 @@ class Epoch(NamedTuple):
 
 @dataclass(frozen=True)
 class Training:
-    """The epochs that a training task reported, in order. `task` is the task's key."""
+    """The epochs that a training task reported, in order. `task` is the task's key.
+
+    `methods` are the labels of the methods that need the training: a deep member is also an input of every alignment. `seed`
+    and `member` are those of its order of batches, `objective` is the name of its loss, and `until` its last epoch when it is
+    complete. Events of older runs lack them: then they are empty, or None.
+    """
 
     task: str
     epochs: tuple[Epoch, ...]
+    methods: tuple[str, ...] = ()
+    seed: int | None = None
+    member: int | None = None
+    objective: str = ""
+    until: int | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last epoch was reported, as far as it is known."""
+        return self.until is None or (bool(self.epochs) and self.epochs[-1].epoch >= self.until)
 
 
 @dataclass(frozen=True)

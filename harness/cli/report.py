@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,21 +20,48 @@ if TYPE_CHECKING:
     from harness.api.figure import Figure
     from harness.comparison import TableComparison
     from harness.registry.catalogue import Catalogue
+    from harness.report import PrintStyle
 
 
 @click.command()
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=UserPath())
 @click.option("--out", metavar="FILE", type=UserPath(), help="Where to write the page; default: report.html in the first DIR.")
 @click.option("--letters", is_flag=True, help="Mark all groups that cannot be told apart with letters, from six seeds on.")
-@click.option("--figures", metavar="FOLDER", type=UserPath(), help="Also write every figure as PNG, SVG and CSV.")
-def report(folders: tuple[Path, ...], out: Path | None, letters: bool, figures: Path | None) -> None:
+@click.option(
+    "--figures", metavar="FOLDER", type=UserPath(), help="Also write every figure as a file, by default PNG, SVG and CSV."
+)
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["pdf", "svg", "png"]),
+    help="With --figures: the format of the files; may be given several times.",
+)
+@click.option(
+    "--width", metavar="WIDTH", help="With --figures: the width, such as 3.25in, 82mm or 234pt; default: each figure's own."
+)
+@click.option(
+    "--font", metavar="FAMILY", help="With --figures: serif, sans-serif, monospace, or an installed font; default: sans-serif."
+)
+def report(
+    folders: tuple[Path, ...],
+    out: Path | None,
+    letters: bool,
+    figures: Path | None,
+    formats: tuple[str, ...],
+    width: str | None,
+    font: str | None,
+) -> None:
     """Make one HTML page of the runs in DIR...: board, differences, figures, training curves, provenance.
 
     The page needs no other file and no network. It is made from each DIR's results.csv, run.json, events.jsonl and
     examples.npz; installed plugins draw the figures. The rows of several runs make one board.
     """
-    from harness.report import make_figures, make_page, read_runs, write_figures
+    from harness.report import DEFAULT_FORMATS, make_figures, make_page, read_runs, write_figures
 
+    if figures is None:
+        _require_figures({"--format": formats, "--width": width, "--font": font})
+    print_style = _print_style(width, font)
     run = read_runs(folders)
     tables = board(run.frames, letters=letters)
     comparisons, problems = _comparisons(folders)
@@ -46,8 +73,33 @@ def report(folders: tuple[Path, ...], out: Path | None, letters: bool, figures: 
     write_atomically(target, make_page(run, tables, drawn, comparisons))
     click.echo(f"page: {target}")
     if figures is not None:
-        write_figures(drawn.figures, figures)
-        click.echo(f"figures: {len(drawn.figures)} in {figures}, each as PNG, SVG and CSV")
+        chosen = tuple(dict.fromkeys(formats)) or DEFAULT_FORMATS
+        write_figures(drawn.figures, figures, chosen, print_style)
+        click.echo(f"figures: {len(drawn.figures)} in {figures}, each as {_listed(chosen)}")
+
+
+def _require_figures(options: Mapping[str, object]) -> None:
+    """Raise `UserError` for an option that has no effect without `--figures`."""
+    for name, value in options.items():
+        if value:
+            raise UserError(f"{name}: it is for figures as files; add --figures FOLDER")
+
+
+def _print_style(width: str | None, font: str | None) -> PrintStyle:
+    """Return how figures are printed. Raise `UserError` for a bad width or font."""
+    from harness.report import PrintStyle, check_font, parse_width
+
+    inches = None if width is None else parse_width(width)
+    family = "" if font is None else check_font(font)
+    return PrintStyle(inches, family)
+
+
+def _listed(formats: Sequence[str]) -> str:
+    """Return the formats as a part of a sentence: PNG, SVG and CSV."""
+    *others, last = [name.upper() for name in formats]
+    if not others:
+        return last
+    return f"{', '.join(others)} and {last}"
 
 
 def _comparisons(folders: Iterable[Path]) -> tuple[tuple[TableComparison, ...], tuple[str, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -17,7 +17,8 @@ class Log:
     """The content of `events.jsonl`.
 
     `began` and `ended` are the times at which runs in this folder began and ended, in seconds since 1970. `under_way` is
-    True if the latest run has not ended. `unreadable` is the number of lines that are no events.
+    True if the latest run has not ended. `unreadable` is the number of lines that are no events. `places` are the headings of
+    the trainings' sections by task, as far as the events name data set and architecture.
     """
 
     trainings: tuple[Training, ...]
@@ -25,6 +26,7 @@ class Log:
     ended: tuple[float, ...]
     under_way: bool
     unreadable: int
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_log(path: Path) -> Log | None:
@@ -32,6 +34,7 @@ def read_log(path: Path) -> Log | None:
     if not path.exists():
         return None
     epochs_by_task: dict[str, dict[int, Epoch]] = {}
+    latest_by_task: dict[str, Mapping[str, Any]] = {}
     times: dict[str, list[float]] = {"run_started": [], "run_ended": []}
     latest = "run_ended"
     unreadable = 0
@@ -49,12 +52,14 @@ def read_log(path: Path) -> Log | None:
                 unreadable += 1
             else:
                 epochs_by_task.setdefault(str(event["task"]), {})[epoch.epoch] = epoch
+                latest_by_task[str(event["task"])] = event
     return Log(
-        trainings=_trainings(epochs_by_task),
+        trainings=_trainings(epochs_by_task, latest_by_task),
         began=tuple(times["run_started"]),
         ended=tuple(times["run_ended"]),
         under_way=latest == "run_started",
         unreadable=unreadable,
+        places=_places(latest_by_task),
     )
 
 
@@ -64,7 +69,9 @@ def joined_log(given: Iterable[Log | None]) -> Log | None:
     if not logs:
         return None
     trainings: dict[str, Training] = {}
+    places: dict[str, str] = {}
     for log in logs:
+        places.update(log.places)
         for training in log.trainings:
             known = trainings.setdefault(training.task, training)
             if len(training.epochs) > len(known.epochs):
@@ -75,15 +82,51 @@ def joined_log(given: Iterable[Log | None]) -> Log | None:
         ended=tuple(time for log in logs for time in log.ended),
         under_way=any(log.under_way for log in logs),
         unreadable=sum(log.unreadable for log in logs),
+        places=places,
     )
 
 
-def _trainings(epochs_by_task: Mapping[str, Mapping[int, Epoch]]) -> tuple[Training, ...]:
+def place(dataset: object, architecture: object) -> str:
+    """Return the heading for a data set and an architecture."""
+    return f"{dataset}, {architecture}"
+
+
+def _trainings(
+    epochs_by_task: Mapping[str, Mapping[int, Epoch]], events: Mapping[str, Mapping[str, Any]]
+) -> tuple[Training, ...]:
+    """Return the trainings. `events` has an event of each, whose fields that are missing or of a wrong type do not count."""
     trainings = []
     for task, epochs in epochs_by_task.items():
-        in_order = tuple(epochs[number] for number in sorted(epochs))
-        trainings.append(Training(task, in_order))
+        event = events[task]
+        methods = event.get("methods")
+        if not isinstance(methods, list):
+            methods = []
+        objective = event.get("objective")
+        trainings.append(
+            Training(
+                task=task,
+                epochs=tuple(epochs[number] for number in sorted(epochs)),
+                methods=tuple(method for method in methods if isinstance(method, str)),
+                seed=_integer(event.get("seed")),
+                member=_integer(event.get("member")),
+                objective=objective if isinstance(objective, str) else "",
+                until=_integer(event.get("until")),
+            )
+        )
     return tuple(trainings)
+
+
+def _places(events: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the heading of each training whose event names data set and architecture."""
+    places = {}
+    for task, event in events.items():
+        if event.get("dataset") and event.get("architecture"):
+            places[task] = place(event["dataset"], event["architecture"])
+    return places
+
+
+def _integer(value: Any) -> int | None:
+    return value if type(value) is int else None
 
 
 def _events(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -1,4 +1,4 @@
-"""A plot as SVG, PNG and CSV, in the report's style.
+"""A plot as SVG, PNG, PDF and CSV, in the report's style.
 
 matplotlib is imported when a plot is drawn. The bytes do not depend on the user's matplotlibrc, the time or random ids.
 """
@@ -16,10 +16,18 @@ from xml.sax.saxutils import escape
 from harness.api.drawing import FAINT, GREY, INK
 from harness.api.figure import Plot
 from harness.report.marks import FigureMarks
+from harness.report.print_style import SCREEN, PrintStyle
 from harness.results.rows import csv_line
 from harness.text import plain_line
 
 DOTS_PER_INCH = 200
+_METADATA = {
+    "png": ("Software",),
+    "svg": ("Date", "Creator"),
+    "pdf": ("CreationDate", "Creator", "Producer"),
+}
+"""What a file format says of its making by default. It is left out: the same plot gives the same bytes."""
+
 _STYLE: dict[str, Any] = {
     "font.size": 9.0,
     "axes.titlesize": 9.5,
@@ -53,9 +61,9 @@ _STYLE: dict[str, Any] = {
 }
 
 
-def svg(plot: Plot) -> str:
+def svg(plot: Plot, print_style: PrintStyle = SCREEN) -> str:
     """Return a plot as an SVG file. Letters are outlines, so it looks the same in every program."""
-    return _render(plot, "svg", {"svg.fonttype": "path"}).decode()
+    return _render(plot, "svg", {"svg.fonttype": "path"}, print_style).decode()
 
 
 def inline_svg(plot: Plot, name: str) -> str:
@@ -64,16 +72,21 @@ def inline_svg(plot: Plot, name: str) -> str:
     Its attribute `data-marks` holds the figure's marks (`FigureMarks.to_json`) for the page's script.
     """
     marks = FigureMarks()
-    text = _render(plot, "svg", {"svg.fonttype": "none"}, marks).decode()
+    text = _render(plot, "svg", {"svg.fonttype": "none"}, marks=marks).decode()
     text = text[text.index("<svg") :].replace('<style type="text/css">*{', f'<style type="text/css">#{name} *{{')
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
     attributes = f'id="{name}" role="img" aria-label="{_attribute(plot.title)}" {_marks_attribute(marks)}'
     return text.replace("<svg ", f"<svg {attributes} ", 1)
 
 
-def png(plot: Plot) -> bytes:
+def png(plot: Plot, print_style: PrintStyle = SCREEN) -> bytes:
     """Return a plot as a PNG file."""
-    return _render(plot, "png", {"savefig.dpi": DOTS_PER_INCH})
+    return _render(plot, "png", {"savefig.dpi": DOTS_PER_INCH}, print_style)
+
+
+def pdf(plot: Plot, print_style: PrintStyle = SCREEN) -> bytes:
+    """Return a plot as a PDF file. Its fonts are embedded as TrueType (type 42), as publishers demand."""
+    return _render(plot, "pdf", {"pdf.fonttype": 42}, print_style)
 
 
 def csv(plot: Plot) -> str:
@@ -86,19 +99,22 @@ def _marks_attribute(marks: FigureMarks) -> str:
     return f'data-marks="{escape(marks.to_json(), {chr(34): "&quot;"})}"'
 
 
-def _render(plot: Plot, file_format: str, changes: dict[str, Any], marks: FigureMarks | None = None) -> bytes:
+def _render(
+    plot: Plot,
+    file_format: str,
+    changes: dict[str, Any],
+    print_style: PrintStyle = SCREEN,
+    marks: FigureMarks | None = None,
+) -> bytes:
     from matplotlib.figure import Figure as Canvas
 
-    with _style(changes):
-        canvas = Canvas(figsize=plot.size)
+    with _style({**print_style.parameters, **changes}):
+        canvas = Canvas(figsize=print_style.size(plot.size))
         plot.paint(canvas)
         if marks is not None:
             marks.tag(canvas)
         stream = io.BytesIO()
-        metadata: dict[str, None] = {"Software": None}
-        if file_format == "svg":
-            metadata = {"Date": None, "Creator": None}
-        canvas.savefig(stream, format=file_format, metadata=metadata)
+        canvas.savefig(stream, format=file_format, metadata=dict.fromkeys(_METADATA[file_format]))
         if marks is not None:
             marks.locate(canvas)
     return stream.getvalue()

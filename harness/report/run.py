@@ -11,7 +11,7 @@ from harness.api.figure import Training
 from harness.errors import UserError
 from harness.leaderboard import Table
 from harness.leaderboard.merging import check_settings, merge_rows, sourced_rows
-from harness.report.event_log import Log, joined_log, read_log
+from harness.report.event_log import Log, joined_log, place, read_log
 from harness.results.rows import frame, read_rows
 from harness.results.run_json import load_run_json
 
@@ -131,11 +131,6 @@ def rows_of_table(rows: pd.DataFrame, table: Table) -> pd.DataFrame:
     return rows[selected].reset_index(drop=True)
 
 
-def place(dataset: object, architecture: object) -> str:
-    """Return the heading for a data set and an architecture."""
-    return f"{dataset}, {architecture}"
-
-
 def builders(run: Run) -> dict[str, str]:
     """Return the registered name of each method by its label, for the methods listed in `run.json`."""
     found: dict[str, str] = {}
@@ -150,13 +145,13 @@ def builders(run: Run) -> dict[str, str]:
 def trainings_by_place(run: Run) -> dict[str, tuple[Training, ...]]:
     """Return the trainings by data set and architecture, in order of first appearance.
 
-    `run.json` lists the trainings of the members. All other trainings, such as shared ones, are in a section named
-    `SHARED_TRAININGS`, unless the run has a single data set and architecture.
+    The events name data set and architecture. Those of older runs do not: then `run.json` lists the trainings of the members,
+    and all others are in a section named `SHARED_TRAININGS`, unless the run has a single data set and architecture.
     """
     if run.log is None:
         return {}
     places = {place(row.dataset, row.architecture) for row in run.rows[["dataset", "architecture"]].itertuples()}
-    only = places.pop() if len(places) == 1 else None
+    only = next(iter(places)) if len(places) == 1 else None
     known: dict[str, str] = {}
     for part in run.parts or (run,):
         for member in entries(mapping(part.facts).get("members")):
@@ -164,6 +159,8 @@ def trainings_by_place(run: Run) -> dict[str, tuple[Training, ...]]:
     found: dict[str, list[Training]] = {}
     for training in run.log.trainings:
         section = only or known.get(training.task, SHARED_TRAININGS)
+        if run.log.places.get(training.task) in places:
+            section = run.log.places[training.task]
         found.setdefault(section, []).append(training)
     return {section: tuple(trainings) for section, trainings in found.items()}
 

@@ -1,4 +1,4 @@
-"""The metrics that come with the harness: accuracy, connectivity, diversity and calibration of an ensemble.
+"""The metrics that come with the harness: accuracy, connectivity, diversity and calibration of an ensemble, and their figures.
 
 All metrics compute with NumPy; importing this package imports neither torch nor SciPy.
 """
@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness import Metric, hookimpl
+from harness import Figure, Metric, hookimpl
 from harness_metrics.accuracy import EnsembleAccuracy, MeanMemberAccuracy
 from harness_metrics.calibration import BrierScore, ExpectedCalibrationError, NegativeLogLikelihood
 from harness_metrics.connectivity import JointConnectivity, PairwiseConnectivity, WorstConnectivity
 from harness_metrics.diversity import Disagreement, JensenShannonDivergence, PredictiveVariance
+from harness_metrics.figures import AccuracyCost, LossPlaneFigure, PairwiseBarriers, ReliabilityDiagram, SimplexMapFigure
+from harness_metrics.loss_plane import LossPlane
+from harness_metrics.simplex_map import SimplexMap
 
 
 @hookimpl
@@ -28,3 +31,15 @@ def register_metrics(register: Callable[[type[Metric]], None]) -> None:
     register(NegativeLogLikelihood)
     register(ExpectedCalibrationError)
     register(BrierScore)
+    register(LossPlane)
+    register(SimplexMap)
+
+
+@hookimpl
+def register_figures(register: Callable[[type[Figure]], None]) -> None:
+    """Register the figures of these metrics' rows that `docs/figures.md` describes."""
+    register(AccuracyCost)
+    register(PairwiseBarriers)
+    register(SimplexMapFigure)
+    register(LossPlaneFigure)
+    register(ReliabilityDiagram)

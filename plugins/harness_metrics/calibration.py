@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,18 +27,44 @@ def negative_log_likelihood(log_probabilities: np.ndarray, labels: np.ndarray) -
     return np.maximum(np.log(len(own)) - np.logaddexp.reduce(own, axis=0), 0.0)  # rounding may leave −1e-16
 
 
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Return Σ_b (n_b / n) |accuracy_b − confidence_b| in [0, 1], over bins ((b − 1) / B, b / B] of the confidence.
+@dataclass(frozen=True)
+class CalibrationBins:
+    """Examples by confidence: their number in each bin, and the mean confidence and accuracy there, in [0, 1], all (bins,).
 
-    The confidence is the largest of an example's probabilities (examples, classes). Source: Guo et al. 2017, equation 3.
+    Both means are 0 in an empty bin. Bin b of B (from 1) has the confidences in ((b − 1) / B, b / B].
+    """
+
+    counts: np.ndarray
+    confidences: np.ndarray
+    accuracies: np.ndarray
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """Σ_b (n_b / n) |accuracy_b − confidence_b|, in [0, 1]. Source: Guo et al. 2017, equation 3."""
+        gaps = np.abs(self.accuracies - self.confidences)
+        return float((self.counts * gaps).sum() / self.counts.sum())
+
+
+def calibration_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> CalibrationBins:
+    """Return the bins of probabilities (examples, classes): the confidence is the largest of an example's probabilities.
+
     The bins of torchmetrics are closed on the left: the two differ only if a confidence is on an edge of a bin, such as
     exactly 1.
     """
     confidence = probabilities.max(axis=1)
-    gap = (probabilities.argmax(axis=1) == labels) - confidence
+    right = probabilities.argmax(axis=1) == labels
     edges = np.arange(1, bins) / bins  # inner edges only: a confidence rounded to above 1 is in the last bin
-    totals = np.bincount(edges.searchsorted(confidence, side="left"), weights=gap, minlength=bins)
-    return float(np.abs(totals).sum() / len(labels))
+    index = edges.searchsorted(confidence, side="left")
+    counts = np.bincount(index, minlength=bins)
+    filled = np.maximum(counts, 1)
+    confidences = np.bincount(index, weights=confidence, minlength=bins) / filled
+    accuracies = np.bincount(index, weights=right, minlength=bins) / filled
+    return CalibrationBins(counts, confidences, accuracies)
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Return Σ_b (n_b / n) |accuracy_b − confidence_b| in [0, 1], from probabilities (examples, classes)."""
+    return calibration_bins(probabilities, labels, bins).expected_calibration_error
 
 
 def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -77,10 +104,17 @@ class ExpectedCalibrationError(Metric):
     Options = ExpectedCalibrationErrorOptions
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
-        """Return one value; it has no standard error, since it is not a mean over examples."""
+        """Return the error, then number of examples, mean confidence and accuracy of each bin that has examples.
+
+        The error has no standard error, since it is not a mean over examples.
+        """
         refuse_non_finite(ensemble.logits)
-        value = expected_calibration_error(ensemble.probabilities.mean(axis=0), ensemble.labels, self.options.bins)
-        return [MetricValue(self.name, value, better="lower")]
+        bins = calibration_bins(ensemble.probabilities.mean(axis=0), ensemble.labels, self.options.bins)
+        yield MetricValue(self.name, bins.expected_calibration_error, better="lower")
+        for index in np.flatnonzero(bins.counts):
+            yield MetricValue(f"calibration_count/{index + 1}", float(bins.counts[index]))
+            yield MetricValue(f"calibration_confidence/{index + 1}", 100 * float(bins.confidences[index]), unit="percent")
+            yield MetricValue(f"calibration_accuracy/{index + 1}", 100 * float(bins.accuracies[index]), unit="percent")
 
 
 class BrierScore(Metric):

@@ -7,8 +7,19 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 Accuracy = Callable[[np.ndarray], np.ndarray]
+
+
+class LinearNetwork:
+    """A network whose weights are its logits: those at an affine combination are the combination of the members' logits."""
+
+    def __init__(self, weights: np.ndarray) -> None:
+        self.weights = weights
+
+    def parameters(self) -> list[torch.Tensor]:
+        return [torch.tensor(self.weights)]
 
 
 class ToyEnsemble:
@@ -51,6 +62,13 @@ class ToyEnsemble:
         self.evaluated += list(points)
         self.batchnorm.add(batchnorm)
         return self._right(points)
+
+    def logits_at(self, points: np.ndarray, split: str = "test", batchnorm: str = "recompute") -> np.ndarray:
+        assert np.abs(points.sum(axis=1) - 1).max() < 1e-9
+        return np.tensordot(points, self.logits, axes=1).astype(np.float32)
+
+    def network_at(self, point: np.ndarray) -> LinearNetwork:
+        return LinearNetwork(point @ self.logits.reshape(self.size, -1))
 
     def uniform(self, purpose: str, *shape: int) -> np.ndarray:
         key = hashlib.sha256(f"{self.seed} {purpose}".encode()).digest()

@@ -41,7 +41,26 @@ def test_expected_calibration_error_agrees_with_torchmetrics(bins, random_toy, m
     probabilities, labels = torch_average(ensemble)
     expected = float(multiclass_calibration_error(probabilities, labels, 4, n_bins=bins, norm="l1"))
     values = measure(ExpectedCalibrationError, ensemble, bins=bins)
-    assert values == {"expected_calibration_error": pytest.approx(expected, abs=1e-6)}
+    assert values["expected_calibration_error"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_bins_of_a_reliability_diagram(random_toy, measure):
+    """Each bin with examples has their number, mean confidence and accuracy in percent, as a loop over bins finds them."""
+    ensemble = random_toy(2, members=3, examples=400)
+    probabilities = ensemble.probabilities.mean(axis=0)
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == ensemble.labels
+    expected = {}
+    for number in range(1, 11):
+        inside = (confidence > (number - 1) / 10) & (confidence <= number / 10)
+        if inside.any():
+            expected[f"calibration_count/{number}"] = inside.sum()
+            expected[f"calibration_confidence/{number}"] = 100 * confidence[inside].mean()
+            expected[f"calibration_accuracy/{number}"] = 100 * right[inside].mean()
+    values = measure(ExpectedCalibrationError, ensemble, bins=10)
+    del values["expected_calibration_error"]
+    assert values == pytest.approx(expected)
+    assert sum(value for name, value in values.items() if "count" in name) == 400
 
 
 def test_confidence_on_an_edge_belongs_to_the_bin_below():

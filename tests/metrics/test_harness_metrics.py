@@ -30,10 +30,12 @@ def test_hook_registers_every_metric():
         "expected_calibration_error",
         "jensen_shannon_divergence",
         "joint_connectivity",
+        "loss_plane",
         "mean_member_accuracy",
         "negative_log_likelihood",
         "pairwise_connectivity",
         "predictive_variance",
+        "simplex_map",
         "worst_connectivity",
     ]
 
@@ -87,9 +89,18 @@ def test_measuring_changes_nothing(metric, random_toy):
 
 
 class HalfRight:
-    """A network between the members that is right on every second example at every point."""
+    """A network between the members that is right on every second example at every point, with the logits of a toy ensemble."""
 
     has_running_statistics = False
+
+    def __init__(self, toy=None):
+        self.toy = toy
+
+    def logits(self, point, split, batchnorm):
+        return self.toy.logits_at(point[None])[0]
+
+    def module(self, point, batchnorm):
+        return self.toy.network_at(point)
 
     def correct(self, point, labels, batchnorm="recompute"):
         return np.arange(len(labels)) % 2 == 0
@@ -101,7 +112,7 @@ def test_evaluated_ensemble_of_the_harness(metric, random_toy):
     toy = random_toy(3, members=3, examples=40)
     right = np.arange(40) % 2 == 0
     toy.correct_at = lambda points, batchnorm: np.tile(right, (len(points), 1))
-    ensemble = EvaluatedEnsemble(toy.logits, toy.labels, 0, HalfRight)
+    ensemble = EvaluatedEnsemble(toy.logits, toy.labels, 0, lambda: HalfRight(toy))
     toy.uniform = ensemble.uniform
     expected = {value.metric: value.value for value in metric().measure(toy)}
     assert {value.metric: value.value for value in metric().measure(ensemble)} == pytest.approx(expected, abs=1e-12)

@@ -27,9 +27,12 @@ def test_names_that_benchmark_files_use() -> None:
         "negative_log_likelihood",
         "expected_calibration_error",
         "brier_score",
+        "loss_plane",
+        "simplex_map",
     } <= set(CATALOGUE.names("metric"))
     assert "local" in CATALOGUE.names("engine")
     figures = ["pairwise_curves", "accuracy_connectivity", "fork_epochs"]
+    figures += ["accuracy_cost", "pairwise_barriers", "simplex_map", "loss_plane", "reliability_diagram"]
     assert [registration.name for registration in CATALOGUE.in_order("figure")] == figures
     assert CATALOGUE.problems == ()
 

@@ -23,6 +23,7 @@ def runs(draw: st.DrawFn) -> list[Row]:
     """Rows with any methods, options and values."""
     found = {}
     metrics = ["ensemble_accuracy", "joint_connectivity", "predictive_variance", "pairwise_curve/0-1/0.5", "pairwise_curve/x"]
+    metrics += ["training_epochs", "simplex_map_q/0.5/0.5", "simplex_map_q/", "loss_plane_x/0"]
     for method in draw(st.lists(any_text, min_size=1, max_size=3, unique=True)):
         t = draw(st.none() | st.integers(0, 5) | st.floats(0, 1) | any_text)
         for metric in metrics:

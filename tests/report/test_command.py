@@ -41,9 +41,10 @@ def test_figures(folder: Path, tmp_path: Path) -> None:
     figures = tmp_path / "new" / "figures"
     page = tmp_path / "page.html"
     output = run(folder, "--out", page, "--figures", figures)
-    assert output == f"page: {page}\nfigures: 3 in {figures}, each as PNG, SVG and CSV\n"
-    names = ["accuracy_connectivity-cifar10-resnet20", "pairwise_curves-cifar10-resnet20", "training_curves-cifar10-resnet20"]
-    assert sorted(path.name for path in figures.iterdir()) == [f"{n}.{e}" for n in names for e in ("csv", "png", "svg")]
+    assert output == f"page: {page}\nfigures: 4 in {figures}, each as PNG, SVG and CSV\n"
+    names = ["accuracy_connectivity", "pairwise_barriers", "pairwise_curves", "training_curves"]
+    expected = [f"{name}-cifar10-resnet20.{ending}" for name in names for ending in ("csv", "png", "svg")]
+    assert sorted(path.name for path in figures.iterdir()) == expected
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in figures.glob("*.png"))
     assert not (folder / "report.html").exists()
 
@@ -81,7 +82,7 @@ def test_same_files_in_two_processes(folder: Path, tmp_path: Path) -> None:
             [sys.executable, "-c", code], env={**os.environ, **extra, "TZ": f"UTC{turn}"}, check=True, capture_output=True
         )
         outputs.append({path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*.*"))})
-    assert len(outputs[0]) == 10
+    assert len(outputs[0]) == 13
     assert outputs[0] == outputs[1]
 
 
@@ -143,6 +144,7 @@ def test_figure_of_a_third_party(tmp_path: Path) -> None:
         "Accuracy between two members",
         "Accuracy against connectivity",
         "Spread by method",
+        "Barriers between pairs of members",
         "2 trainings",
     ]
 
@@ -159,14 +161,14 @@ def test_figure_that_fails(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, f"warning: {message}\n")
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
     assert message in page.text
-    assert [tag for tag, _ in page.tags].count("svg") == 3
+    assert [tag for tag, _ in page.tags].count("svg") == 4
 
 
 def test_figures_of_a_disabled_plugin(folder: Path) -> None:
-    """The page has board, training curves and provenance only."""
+    """The page has board, training curves, provenance and figures of other plugins."""
     command = [sys.executable, "-m", "harness", "report", str(folder)]
     environment = {**os.environ, "HARNESS_DISABLED_PLUGINS": "basin"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
-    assert page.pictures() == ["2 trainings"]
+    assert page.pictures() == ["Barriers between pairs of members", "2 trainings"]

@@ -68,10 +68,13 @@ def test_figures_of_several_data_sets(tmp_path: Path) -> None:
     assert names == [
         "pairwise_curves-cifar10-resnet20",
         "accuracy_connectivity-cifar10-resnet20",
+        "pairwise_barriers-cifar10-resnet20",
         "pairwise_curves-a-b-resnet20",
         "accuracy_connectivity-a-b-resnet20",
+        "pairwise_barriers-a-b-resnet20",
         "pairwise_curves-a-b-resnet20-2",
         "accuracy_connectivity-a-b-resnet20-2",
+        "pairwise_barriers-a-b-resnet20-2",
     ]
 
 

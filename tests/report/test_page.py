@@ -49,7 +49,7 @@ def test_page_of_a_complete_run(folder: Path) -> None:
     for text in ("torch 2.6.0", "Testium (x86_64)", "c0ffee, with changes that were not committed", "1970-01-01 00:00"):
         assert text in page.text
     assert "harness run 'benchmarks/my paper.yaml'" in page.text
-    assert [tag for tag, _ in page.tags].count("svg") == 3
+    assert [tag for tag, _ in page.tags].count("svg") == 4
     assert "description: Tables of the paper" in page.text
 
 

@@ -23,12 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-_METRICS = {
-    "predictive_variance": "predictive variance",
-    "jensen_shannon_divergence": "Jensen–Shannon divergence (nats)",
-    "joint_connectivity": "joint connectivity (%)",
-}
-"""Titles of the panels by metric."""
+_METRICS = ("predictive_variance", "jensen_shannon_divergence", "joint_connectivity")
+"""The metrics of the panels."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +61,11 @@ class ForkEpochs(Figure):
         labels = len({curve.label for curve in curves})
         yield Plot(
             title="Diversity and connectivity against the fork epoch",
-            caption=f"t is the number of epochs that the members share. {seeds_shown(data.table)} As figure 3 of {SOURCE}.",
+            caption=f"t is the number of epochs that the members share. {seeds_shown(data.table)} "
+            f"From the rows {', '.join(_METRICS)}. As figure 3 of {SOURCE}.",
             columns=("metric", "curve", "method", FORK_EPOCH, "mean", "std", "n"),
             records=_records(curves),
-            paint=partial(_paint, curves),
+            paint=partial(_paint, curves, {metric: drawing.metric_label(data.table, metric) for metric in _METRICS}),
             size=(2.9 * panels + 1.1, drawing.height(2.9, labels)),
         )
 
@@ -92,7 +89,7 @@ def _curve(metric: str, curve: MethodCurve, known: Mapping[tuple[str, str], lead
         entry = known.get((method, metric))
         if t is not None and entry is not None:
             points.append((t, method, entry))
-    return _Curve(metric, curve.label, drawing.curve_style(curve.index), tuple(points))
+    return _Curve(metric, curve.label, curve.style, tuple(points))
 
 
 def _records(curves: Sequence[_Curve]) -> tuple[tuple[object, ...], ...]:
@@ -103,16 +100,16 @@ def _records(curves: Sequence[_Curve]) -> tuple[tuple[object, ...], ...]:
     return tuple(records)
 
 
-def _paint(curves: Sequence[_Curve], canvas: Canvas) -> None:
+def _paint(curves: Sequence[_Curve], titles: Mapping[str, str], canvas: Canvas) -> None:
     panels = list(dict.fromkeys(curve.metric for curve in curves))
-    all_axes = canvas.subplots(1, len(panels), squeeze=False)[0]
+    all_axes = drawing.panels(canvas, len(panels))
     handles: dict[str, Artist] = {}
     for axes, metric in zip(all_axes, panels):
         for curve in curves:
             if curve.metric == metric:
                 handles.setdefault(curve.label, _line(axes, curve))
-        axes.set_title(_METRICS[metric])
-        axes.set_xlabel("t (epochs)")
+        axes.set_title(titles[metric])
+        axes.set_xlabel("Fork epoch, t")
         drawing.whole_number_ticks(axes)
     drawing.legend(all_axes[-1], list(handles.values()), [drawing.label(name) for name in handles])
 

@@ -16,6 +16,8 @@ SOURCE = "Lion et al. 2024"
 FORK_EPOCH = "fork_epoch"
 """The option that holds t."""
 
+_SIZE = "M"  # of an ensemble, as if it were an option
+
 
 class ForkedMethod(NamedTuple):
     """A method on a curve. `fork_epoch` is None if the method has none, or if it is not known."""
@@ -28,12 +30,11 @@ class ForkedMethod(NamedTuple):
 class MethodCurve:
     """Methods in order of the fork epoch. A method without one is the only method of its curve.
 
-    `index` is the curve's position among the table's curves. It determines the curve's style, which is the same in every
-    figure.
+    `style` depends on the method's name and options alone, so it is the same in every figure and report.
     """
 
     label: str
-    index: int
+    style: drawing.CurveStyle
     methods: tuple[ForkedMethod, ...]
 
     @property
@@ -60,7 +61,7 @@ def method_curves(data: FigureData) -> tuple[MethodCurve, ...]:
     """
     families: dict[_Family, list[ForkedMethod]] = {}
     for method in data.table.methods:
-        options = {**_options(method), "M": method.members}
+        options = {**_options(method), _SIZE: method.members}
         fork_epoch = options.pop(FORK_EPOCH, None)
         alone = ""
         if type(fork_epoch) is not int:
@@ -70,9 +71,10 @@ def method_curves(data: FigureData) -> tuple[MethodCurve, ...]:
         family = _Family(plugin, json.dumps(options, sort_keys=True), alone)
         families.setdefault(family, []).append(ForkedMethod(fork_epoch, method.name))
     curves = []
-    for index, (family, methods) in enumerate(families.items()):
+    for family, methods in families.items():
         ordered = sorted(methods, key=lambda forked: forked.fork_epoch or 0)
-        curves.append(MethodCurve(_label(family, methods, families), index, tuple(ordered)))
+        style = drawing.method_style(_style_name(family, ordered))
+        curves.append(MethodCurve(_label(family, methods, families), style, tuple(ordered)))
     return tuple(curves)
 
 
@@ -115,6 +117,17 @@ def _options(method: leaderboard.Method) -> dict[str, Any]:
     if not isinstance(options, dict):
         return {}
     return options
+
+
+def _style_name(family: _Family, methods: Sequence[ForkedMethod]) -> str:
+    """Return the name that determines a curve's style: the only method's, or else the plugin's with its options."""
+    if len(methods) == 1:
+        return methods[0].method
+    options = json.loads(family.options)
+    del options[_SIZE]
+    if not options:
+        return family.plugin
+    return f"{family.plugin}({json.dumps(options, sort_keys=True)})"
 
 
 def _label(family: _Family, methods: Sequence[ForkedMethod], families: Mapping[_Family, Sequence[ForkedMethod]]) -> str:

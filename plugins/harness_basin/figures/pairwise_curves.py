@@ -13,9 +13,9 @@ from harness import Figure, FigureData, Plot, drawing, leaderboard
 from harness_basin.figures.method_curves import SOURCE, method_curves
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
+    from matplotlib.lines import Line2D
 
 _METRIC = re.compile(r"pairwise_curve/(\d+)-(\d+)/(\d+(?:\.\d+)?(?:e-?\d+)?)")
 """The metric's names in rows: members i and j, and λ, the weight of member j."""
@@ -56,13 +56,18 @@ class PairwiseCurves(Figure):
         band = "One segment"
         if segments > 1:
             band = f"Mean and standard deviation over pairs and seeds, {segments} segments at most"
+        shown = curves[: drawing.MOST_LABELS]
+        omitted = drawing.first_of(len(shown), len(curves))
+        if omitted:
+            omitted += " "
         yield Plot(
             title="Accuracy between two members",
-            caption=f"Test accuracy of (1 − λ) θᵢ + λ θⱼ. {band}. As figures 2a and 2b of {SOURCE}.",
+            caption=f"Test accuracy of (1 − λ) θᵢ + λ θⱼ. {band}. {omitted}"
+            f"From the rows pairwise_curve. As figures 2a and 2b of {SOURCE}.",
             columns=("method", "lambda", "accuracy", "accuracy_std", "n"),
             records=_records(curves),
-            paint=partial(_paint, curves),
-            size=(7.6, drawing.height(3.5, len(curves))),
+            paint=partial(_paint, shown),
+            size=(7.6, drawing.height(3.5, len(shown))),
         )
 
 
@@ -71,9 +76,9 @@ def _curves(data: FigureData) -> list[_Curve]:
     values = _values(data)
     found = []
     for curve in method_curves(data):
-        for step, forked in enumerate(curve.methods):
+        for forked in curve.methods:
             if forked.method in values:
-                style = drawing.curve_style(curve.index, step)
+                style = drawing.method_style(forked.method)
                 found.append(_Curve(forked.method, style, _points(values[forked.method])))
     return found
 
@@ -108,12 +113,16 @@ def _paint(curves: Sequence[_Curve], canvas: Canvas) -> None:
     axes = canvas.subplots()
     handles = [_line(axes, curve) for curve in curves]
     axes.set_xlim(0, 1)
-    axes.set_xlabel("λ")
-    axes.set_ylabel("test accuracy (%)")
-    drawing.legend(axes, handles, [drawing.label(curve.method) for curve in curves])
+    axes.set_xlabel("Weight of the second member, λ")
+    axes.set_ylabel("Test accuracy (%)")
+    ends = [curve.points[-1].mean for curve in curves]
+    if all(map(drawing.fits_an_axis, ends)):
+        drawing.name_curves(axes, handles, ends, [curve.method for curve in curves])
+    else:
+        drawing.legend(axes, handles, [drawing.label(curve.method) for curve in curves])
 
 
-def _line(axes: Axes, curve: _Curve) -> Artist:
+def _line(axes: Axes, curve: _Curve) -> Line2D:
     """Draw a curve with a band of one standard deviation; return its handle for the legend."""
     style = curve.style
     weights = []
