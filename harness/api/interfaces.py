@@ -292,6 +292,8 @@ class Metric(Plugin):
     """An abbreviation or symbol for narrow tables, at most 12 characters, such as "NLL" or "q̄"; by default the title."""
     better: ClassVar[Literal["higher", "lower", ""] | None] = None
     """The direction of the main value, as in its `MetricValue`; None if the class does not declare it."""
+    tolerance: ClassVar[float | None] = None
+    """How far values of the same weights may differ between kinds of machines, in their unit; None for the unit's default."""
 
     @abstractmethod
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:

@@ -99,7 +99,9 @@ class Bundle:
         folder = self.member_folder(key)
         found = size(folder / WEIGHTS)
         if found != listed.bytes:
-            what = f"has {found} bytes, not {listed.bytes}; was it cut short?" if found else "not there; was the bundle cut short?"
+            what = (
+                f"has {found} bytes, not {listed.bytes}; was it cut short?" if found else "not there; was the bundle cut short?"
+            )
             raise UserError(f"{folder / WEIGHTS}: {what}")
         config = read_config(folder)
         if config.key != key or config.weights != listed:

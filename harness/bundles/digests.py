@@ -60,7 +60,9 @@ def read_digests(folder: Path) -> Digests:
     """Return the content of `digests.json`. Raise `UserError` for a folder that is no complete bundle of a known format."""
     path = folder / DIGESTS
     if not path.is_file():
-        raise UserError(f"{folder}: no {DIGESTS}, so it is no bundle, or publishing was cut short; `harness publish` completes it")
+        raise UserError(
+            f"{folder}: no {DIGESTS}, so it is no bundle, or publishing was cut short; `harness publish` completes it"
+        )
     facts = read_json(path)
     check_format(path, facts)
     listed = facts.get("files")
@@ -78,5 +80,5 @@ def _digest(path: Path, name: str, entry: Any) -> FileDigest:
     size = entry.get("bytes") if isinstance(entry, dict) else None
     sha256 = entry.get("sha256") if isinstance(entry, dict) else None
     if type(size) is not int or size < 0 or not isinstance(sha256, str) or not _DIGEST.fullmatch(sha256):
-        raise UserError(f"{path}: {name}: {entry!r:.60} is no digest; {{\"bytes\": 123, \"sha256\": \"…\"}} is expected")
+        raise UserError(f'{path}: {name}: {entry!r:.60} is no digest; {{"bytes": 123, "sha256": "…"}} is expected')
     return FileDigest(size, sha256)

@@ -21,7 +21,9 @@ def upload(folder: Path, repository: str) -> str:
     try:
         from huggingface_hub import HfApi, constants
     except Exception as error:  # it raises for environment variables that it cannot use
-        raise UserError(f"--repo {repository}: huggingface_hub cannot be imported: {_reason(error)}; {_advice(folder)}") from None
+        raise UserError(
+            f"--repo {repository}: huggingface_hub cannot be imported: {_reason(error)}; {_advice(folder)}"
+        ) from None
     if constants.HF_HUB_OFFLINE:
         raise UserError(f"--repo {repository}: HF_HUB_OFFLINE forbids it; {_advice(folder)}")
     _require_reachable(repository, folder, str(constants.ENDPOINT))
