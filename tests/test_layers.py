@@ -33,6 +33,7 @@ LAYERS = [
     ["plan"],
     ["execution"],
     ["runs"],
+    ["bundles"],
     ["cli", "testing"],
 ]
 LEVEL = {package: level for level, layer in enumerate(LAYERS) for package in layer}
@@ -112,8 +113,9 @@ NAMED_ON_PURPOSE = {
 }
 """By file or folder of the core: why its strings name plugins, and which ones."""
 
-CORE_WORDS = {"members", "teacher", "task_timeout"}
-"""Options of plugins that are also terms of the core: `members`, an objective's `teacher`, `task_timeout` of `harness run`."""
+CORE_WORDS = {"members", "teacher", "task_timeout", "path"}
+"""Options of plugins that are also terms of the core: `members`, an objective's `teacher`, `task_timeout` of `harness run`, and
+`path`."""
 
 
 def strings(path: Path) -> Iterator[str]:

@@ -80,6 +80,10 @@ class Bundle:
         """Return the folder of a member."""
         return self.folder / MEMBERS / key
 
+    def weights_file(self, key: str) -> Path:
+        """Return the file with a member's weights."""
+        return self.member_folder(key) / WEIGHTS
+
     def config(self, key: str) -> MemberConfig:
         """Return what a member is. Raise `UserError` if it was not published, or if its files are not those listed."""
         if key not in self._configs:
@@ -145,7 +149,7 @@ def _ensembles(path: Path, members: Any) -> tuple[EnsembleEntry, ...]:
                 raise ValueError(f"members of {place}")
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: does not list members ({type(error).__name__}: {error}); was it changed?") from None
-    found = []
+    ensembles = []
     for place, by_index in keys.items():
-        found.append(EnsembleEntry(*place, tuple(by_index[index] for index in sorted(by_index))))
-    return tuple(found)
+        ensembles.append(EnsembleEntry(*place, tuple(by_index[index] for index in sorted(by_index))))
+    return tuple(ensembles)

@@ -18,7 +18,6 @@ from harness.api.specs import MeasureSpec
 from harness.api.task import Task, canonical_json
 from harness.benchmark import LabeledPlugin
 from harness.bundles.bundle import Bundle, EnsembleEntry, Place
-from harness.bundles.layout import WEIGHTS
 from harness.bundles.member_source import located_dataset
 from harness.bundles.member_weights import read_weights
 from harness.bundles.stored_weights import StoredWeights
@@ -113,7 +112,7 @@ class _Settings:
         architecture = member.setting.architecture
         label = plugin_label(self._place.catalogue, "architecture", architecture)
         module = build_module(architecture, label, member.setting.dataset, 0)
-        path = self._bundle.member_folder(member.key) / WEIGHTS
+        path = self._bundle.weights_file(member.key)
         state = read_weights(path, config.weights, like=module.state_dict())
         store.put(member.key, {"kind": "member"}, {"weights": state})
 

@@ -23,6 +23,9 @@ from harness.registry.catalogue import Catalogue
 from harness.results.examples import Examples
 from harness.results.rows import Row
 
+RowPlace = tuple[str, str, str, str, int, str]
+"""The place of a row, `Row.place`."""
+
 _MEAN_TOLERANCE = 1e-5  # of the mean size of the contributions, which are float32
 _PLANNED = ("members", "options", "method_version", "metric_version", "objective")
 """The columns that follow from the benchmark file alone, beside the costs."""
@@ -95,7 +98,7 @@ def check_plan(bundle: Bundle, rows: Sequence[Row], catalogue: Catalogue, data: 
     findings.result("plan", different, f"costs, options and versions of {len(compared)} rows are those of the benchmark's plan")
 
 
-def _plan_problems(rows: Sequence[Row], planned: Mapping[tuple[object, ...], Row]) -> Iterator[str]:
+def _plan_problems(rows: Sequence[Row], planned: Mapping[RowPlace, Row]) -> Iterator[str]:
     for row in rows:
         expected = planned[row.place]
         if expected.status == "failed":  # its cell cannot be planned here
@@ -108,7 +111,7 @@ def _plan_problems(rows: Sequence[Row], planned: Mapping[tuple[object, ...], Row
             yield f"{describe(row)}: published {row.value!r}; the plan gives {expected.value!r}"
 
 
-def _missing_rows(rows: Sequence[Row], planned: Mapping[tuple[object, ...], Row]) -> Iterator[str]:
+def _missing_rows(rows: Sequence[Row], planned: Mapping[RowPlace, Row]) -> Iterator[str]:
     """Yield planned main values that the rows lack, and rows of ensembles that are not planned."""
     present = {row.place for row in rows}
     ensembles = {place_of(row) for row in planned.values()}

@@ -14,7 +14,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.bundles.layout import BENCHMARK, BOARD, EXAMPLES, FORMAT, PAGE, PROVENANCE, RESULTS, json_text
+from harness.bundles.layout import BENCHMARK, BOARD, EXAMPLES, FORMAT, PROVENANCE, RESULTS, json_text
 from harness.bundles.scrubbing import scrub, scrub_text
 from harness.leaderboard import board, render
 from harness.results.rows import Row, write_rows
@@ -32,14 +32,9 @@ def published_rows(rows: Sequence[Row]) -> list[Row]:
     """Return rows without absolute paths in their options, messages and warnings."""
     scrubbed = []
     for row in rows:
-        changes = {name: scrub_text(getattr(row, name)) for name in ("message", "warning")}
-        changes["options"] = _scrubbed_options(row.options)
-        scrubbed.append(dataclasses.replace(row, **changes))
+        message, warning, options = map(scrub_text, (row.message, row.warning, row.options))
+        scrubbed.append(dataclasses.replace(row, message=message, warning=warning, options=options))
     return scrubbed
-
-
-def _scrubbed_options(options: str) -> str:
-    return scrub_text(options) if options else ""
 
 
 def board_of(rows: Sequence[Row]) -> str:

@@ -19,7 +19,7 @@ class StoredWeights(Weights):
     epoch: int = 0
 
     @cached_property
-    def key(self) -> str:  # type: ignore[override]
+    def key(self) -> str:
         """The member's key, which was computed where it was trained."""
         return self.member
 

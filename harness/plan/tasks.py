@@ -101,6 +101,7 @@ def derive_task(weights: DerivedWeights) -> Task:
         parents=made_of.parents,
         stream=made_of.stream,
         parent_locations=tuple(parent.location for parent in weights.parents),
+        sources=tuple(str(path) for path in weights.derivation.sources),
     )
     return Task(weights.task_key, spec, _objects(weights.parents), _setting_group("derive", weights.setting.key))
 
