@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness import files
 from harness.bundles.bundle import EnsembleEntry
 from harness.bundles.digests import FileDigest, digest_of, digest_of_bytes, write_digests
-from harness.bundles.layout import CARD, CONFIG, DIGESTS, EXAMPLES, PAGE, RESULTS, WEIGHTS, json_text, member_file
+from harness.bundles.layout import CARD, CONFIG, EXAMPLES, PAGE, RESULTS, WEIGHTS, json_text, member_file
 from harness.bundles.member_source import (
     ConfigMaker,
     StoredMember,
@@ -156,12 +156,3 @@ def _copy_examples(source: Path, target: Path) -> None:
         return
     with source.open("rb") as original, files.replaced_file(target) as copy:
         shutil.copyfileobj(original, copy, 2**20)
-
-
-def complete_digests(folder: Path) -> dict[str, FileDigest]:
-    """Return the digests of all files of a bundle without members, `digests.json` excepted."""
-    found = {}
-    for path in files.list_folder(folder):
-        if path.is_file() and path.name != DIGESTS:
-            found[path.name] = digest_of(path)
-    return found
