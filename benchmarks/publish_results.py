@@ -135,7 +135,8 @@ def _line(bundle: Path) -> str:
     datasets = ", ".join(dict.fromkeys(row.dataset for row in rows))
     networks = ", ".join(dict.fromkeys(row.architecture for row in rows))
     images = ", with contributions of test images" if (bundle / EXAMPLES).exists() else ""
-    what = f"{len(ensembles)} ensembles on {datasets} with {networks}; seeds {', '.join(map(str, seeds))}; {len(rows)} rows{images}"
+    of_seeds = ", ".join(map(str, seeds))
+    what = f"{len(ensembles)} ensembles on {datasets} with {networks}; seeds {of_seeds}; {len(rows)} rows{images}"
     board = f"[{bundle.name}]({bundle.name}/leaderboard.md)"
     return f"| {board} | {markdown(str(benchmark['name']))} | {markdown(what)} | {markdown(_made_with(provenance))} |"
 

@@ -16,13 +16,13 @@ from harness.bundles.layout import (
     RESULTS,
     WEIGHTS,
     check_format,
+    file_size,
     is_key,
     member_file,
     read_json,
 )
 from harness.bundles.member_config import MemberConfig, read_config
 from harness.errors import UserError
-from harness.files import size
 from harness.results.rows import Row, load_rows
 
 Place = tuple[str, str, str, int]
@@ -72,7 +72,7 @@ class Bundle:
     def rows(self) -> list[Row]:
         """Return the rows of `results.csv`. Raise `UserError` for a damaged file."""
         path = self.folder / RESULTS
-        if size(path) > MAX_ROWS:
+        if file_size(path) > MAX_ROWS:
             raise UserError(f"{path}: has more than {MAX_ROWS} bytes; it is not read")
         return load_rows(path)
 
@@ -101,7 +101,7 @@ class Bundle:
     def _read_config(self, key: str) -> MemberConfig:
         listed = self.weights_digest(key)
         folder = self.member_folder(key)
-        found = size(folder / WEIGHTS)
+        found = file_size(folder / WEIGHTS)
         if found != listed.bytes:
             what = (
                 f"has {found} bytes, not {listed.bytes}; was it cut short?" if found else "not there; was the bundle cut short?"

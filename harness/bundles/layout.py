@@ -58,6 +58,14 @@ def is_bundle_file(name: str) -> bool:
     return len(parts) == 3 and parts[0] == MEMBERS and is_key(parts[1]) and parts[2] in (WEIGHTS, CONFIG, CARD)
 
 
+def file_size(path: Path) -> int:
+    """Return the size of a file in bytes, 0 if there is none. Links are followed: downloads of Hugging Face are links."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def json_text(value: Any) -> str:
     """Return JSON as a bundle's files contain it: the same value gives the same text."""
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

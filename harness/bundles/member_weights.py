@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness import files
 from harness.bundles.digests import FileDigest, digest_of_bytes
-from harness.bundles.layout import WEIGHTS
+from harness.bundles.layout import WEIGHTS, file_size
 from harness.bundles.member_config import read_config
 from harness.errors import UserError
 
@@ -59,7 +59,7 @@ def read_weights(path: Path, digest: FileDigest, *, like: StateDict) -> StateDic
     """
     import safetensors.torch
 
-    size = files.size(path)
+    size = file_size(path)
     most = _HEADER + sum(tensor.numel() * tensor.element_size() for tensor in _tensors(like).values())
     if size != digest.bytes:
         raise UserError(f"{path}: has {size} bytes, not {digest.bytes}; was it cut short?" if size else f"{path}: not there")

@@ -13,7 +13,7 @@ from harness.bundles.findings import Findings
 from harness.bundles.layout import BENCHMARK, BOARD, EXAMPLES, MAX_JSON, PROVENANCE, RESULTS
 from harness.bundles.member_source import place_of
 from harness.bundles.run_files import board_of, published_rows
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UserError
 from harness.execution.rows import rows as planned_rows
 from harness.execution.run_state import RunState
 from harness.files import read
@@ -34,7 +34,11 @@ _PLANNED = ("members", "options", "method_version", "metric_version", "objective
 def check_board(bundle: Bundle, rows: Sequence[Row], findings: Findings) -> None:
     """Compare `leaderboard.md` with the board of the rows."""
     found = read(bundle.folder / BOARD, MAX_JSON).decode("utf-8", "replace").splitlines()
-    expected = board_of(rows).splitlines()
+    try:
+        expected = board_of(rows).splitlines()
+    except UserError as error:
+        findings.differs("board", f"the rows make no board: {error}")
+        return
     problems = []
     for number, (given, computed) in enumerate(zip([*found, ""], [*expected, ""]), start=1):
         if given != computed:
@@ -77,7 +81,7 @@ def check_members_listed(bundle: Bundle, rows: Sequence[Row], findings: Findings
     for row in {place_of(row): row for row in rows if row.cell}.values():
         expected = cells.get(place_of(row))
         if expected is not None and expected != row.cell:
-            problems.append(f"{describe(row)}: its ensemble is not that of the members listed in {PROVENANCE}")
+            problems.append(f"{describe_ensemble(row)}: not the ensemble of the members listed in {PROVENANCE}")
     if cells or problems:
         findings.result("ensembles", problems, f"{len(cells)} ensembles have the members listed in {PROVENANCE}")
 
@@ -131,4 +135,9 @@ def _equal(one: float | None, other: float | None) -> bool:
 
 def describe(row: Row) -> str:
     """Return which number a row is, for messages."""
-    return f"{row.dataset} × {row.architecture}, {row.method}, seed {row.seed}, {row.metric}"
+    return f"{describe_ensemble(row)}, {row.metric}"
+
+
+def describe_ensemble(row: Row) -> str:
+    """Return which ensemble a row is about, for messages."""
+    return f"{row.dataset} × {row.architecture}, {row.method}, seed {row.seed}"

@@ -38,8 +38,8 @@ def published_rows(rows: Sequence[Row]) -> list[Row]:
 
 
 def board_of(rows: Sequence[Row]) -> str:
-    """Return the board of a bundle's rows, `leaderboard.md`."""
-    return render(board({"": list(rows)}), "markdown")
+    """Return the board of a bundle's rows, `leaderboard.md`. Raise `UserError` for rows that one board cannot hold."""
+    return render(board({RESULTS: list(rows)}), "markdown")
 
 
 def provenance_of(facts: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def page_of(
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, copy / name)
         run = read_run(copy)
-        tables = board({"": run.rows})
+        tables = board({RESULTS: run.rows})
         with redirect_stdout(sys.stderr):
             drawn = make_figures(run, tables, figures)
             return make_page(run, tables, drawn), tuple(map(scrub_text, drawn.problems))

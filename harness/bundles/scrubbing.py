@@ -13,12 +13,13 @@ _QUOTED = re.compile(r"(['\"`])((?:~[\w.-]*)?/[^'\"`\n]+|[A-Za-z]:[\\/][^'\"`\n]
 _URL = re.compile(r"file://" + _END)
 _WINDOWS = re.compile(_START + r"(?:[A-Za-z]:[\\/]|\\\\)" + _END)
 _POSIX = re.compile(_START + r"(?:~[\w.-]*)?/(?![/\s])" + _END)
+_PATH = re.compile(r"(~[\w.-]*)?/.")
 _PROSE = re.compile(r"[:;,] |\n")
 
 
 def scrub_text(text: str) -> str:
     """Return a text in which only the last part of every absolute path is left: `/home/me/runs/a` becomes `…/a`."""
-    if text.startswith(("/", "~")) and text[1:].strip() and not _PROSE.search(text):
+    if _PATH.match(text) and not _PROSE.search(text):
         return _last_part(text)  # the whole text is a path, perhaps one with spaces
     text = _QUOTED.sub(lambda found: f"{found[1]}{_last_part(found[2])}{found[1]}", text)
     for pattern in (_URL, _WINDOWS, _POSIX):
