@@ -11,6 +11,7 @@ import safetensors.torch
 
 import toys
 from bundles.toy_bundles import publish_toys, run_toys
+from conftest import RECIPE
 from harness import EnsembleBuilder, Recipe, Setting
 from harness.bundles.digests import digest_of
 from harness.registry.catalogue import Catalogue, Registration, load_catalogue
@@ -43,7 +44,7 @@ def builder_of(registration: Registration, folder: Path) -> EnsembleBuilder:
     if registration.cls is not PublishedEnsemble:
         return CATALOGUE.create("ensemble_builder", registration.name)
     content = {"members": 3, "methods": ["deep"], "metrics": ["ensemble_accuracy"]}
-    publish_toys(run_toys(folder, recipe={"epochs": 1, "batch_size": 32}, **content), folder / "bundle")
+    publish_toys(run_toys(folder, recipe={**RECIPE, "epochs": 1}, **content), folder / "bundle")
     return PublishedEnsemble(PublishedEnsemble.Options(path="bundle")).located(folder)
 
 
@@ -119,7 +120,7 @@ def test_derivations(registration: Registration, tmp_path: Path) -> None:
         file = tmp_path / "model.safetensors"
         safetensors.torch.save_file(parents[0], file)
         digest = digest_of(file)
-        options = PublishedWeights.Options(sha256=digest.sha256, bytes=digest.bytes)
+        options = PublishedWeights.Options(weights_sha256=digest.sha256, weights_bytes=digest.bytes)
         context = dataclasses.replace(context, sources=(file,))
     check_derivation(CATALOGUE.create("derivation", registration.name, options), parents, context)
 

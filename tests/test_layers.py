@@ -106,6 +106,10 @@ NAMED_ON_PURPOSE = {
         "the examples of the JSON schema",
         {"ensemble_accuracy", "cifar10", "resnet20", "deep"},
     ),
+    "leaderboard": (
+        "the board of published numbers, beside which a method has the same name",
+        {"published"},
+    ),
     "cli/new_plugin.py": (
         "the template's try.yaml runs on what comes with the distribution",
         {"ensemble_accuracy", "mean_member_accuracy", "joint_connectivity"},

@@ -21,8 +21,8 @@ class PublishedWeights(Derivation):
     class Options(harness.Options):
         """What identifies the file, wherever it lies."""
 
-        sha256: str = Field("", description="digest of the file with the weights, in hexadecimal digits")
-        bytes: int = Field(0, ge=0, description="size of the file")
+        weights_sha256: str = Field("", description="digest of the file with the weights, in hexadecimal digits")
+        weights_bytes: int = Field(0, ge=0, description="size of that file")
 
     def __init__(self, options: Options | None = None, file: Path | None = None) -> None:
         super().__init__(options)
@@ -31,7 +31,7 @@ class PublishedWeights(Derivation):
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the weights. Raise `UserError` if the file is gone, was changed, or holds other tensors than the parent."""
         (file,) = context.sources
-        digest = bundles.FileDigest(self.options.bytes, self.options.sha256)
+        digest = bundles.FileDigest(self.options.weights_bytes, self.options.weights_sha256)
         return [bundles.read_weights(file, digest, like=parents[0])], {"sha256": digest.sha256}
 
 
@@ -77,7 +77,7 @@ class PublishedEnsemble(EnsembleBuilder):
 
 def _weights(bundle: bundles.Bundle, key: str) -> PublishedWeights:
     digest = bundle.weights_digest(key)
-    options = PublishedWeights.Options(sha256=digest.sha256, bytes=digest.bytes)
+    options = PublishedWeights.Options(weights_sha256=digest.sha256, weights_bytes=digest.bytes)
     return PublishedWeights(options, bundle.weights_file(key))
 
 

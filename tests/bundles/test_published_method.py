@@ -96,7 +96,7 @@ def test_seed_of_the_bundle(toy_bundle: Path, tmp_path: Path) -> None:
     graph = planned(tmp_path, toy_bundle, options={"of_seed": 1})
     digests = []
     for cell in graph.cells:
-        digests.append([member.derivation.options.sha256 for member in cell.members])  # type: ignore[attr-defined]
+        digests.append([member.derivation.options.weights_sha256 for member in cell.members])  # type: ignore[attr-defined]
     assert digests[0] == digests[1]
 
 
