@@ -9,8 +9,10 @@ from typing import Any
 from harness.api.options import options_from_json
 from harness.api.recipe import Recipe
 from harness.benchmark import Benchmark, LabeledPlugin
+from harness.benchmark.format import MAX_CELLS
 from harness.benchmark.spec import Setup
 from harness.errors import UserError
+from harness.plan.planner import MAX_MEMBERS
 from harness.registry.catalogue import Catalogue
 
 
@@ -20,6 +22,7 @@ def benchmark_of(facts: Mapping[str, Any], path: Path, catalogue: Catalogue) -> 
     Raise `UserError` if the file describes none, and `PluginError` for a plugin that is not installed or has another version.
     """
     try:
+        _check_size(facts)
         datasets = labeled_plugins(facts["datasets"], "dataset", catalogue)
         architectures = labeled_plugins(facts["architectures"], "architecture", catalogue)
         return Benchmark(
@@ -37,6 +40,13 @@ def benchmark_of(facts: Mapping[str, Any], path: Path, catalogue: Catalogue) -> 
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: describes no benchmark ({type(error).__name__}: {error}); was it changed?") from None
+
+
+def _check_size(facts: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for a benchmark that is larger than a benchmark file may be, so that planning it ends."""
+    cells = len(facts["seeds"]) * sum(len(entry["methods"]) for entry in facts["pairs"])
+    if cells > MAX_CELLS or not 0 < int(facts["members"]) <= MAX_MEMBERS:
+        raise ValueError(f"{cells} cells of {facts['members']} members; at most {MAX_CELLS} of {MAX_MEMBERS}")
 
 
 def labeled_plugins(entries: Sequence[Mapping[str, Any]], kind: str, catalogue: Catalogue) -> tuple[LabeledPlugin, ...]:

@@ -15,6 +15,7 @@ from harness.bundles.layout import (
     PROVENANCE,
     RESULTS,
     WEIGHTS,
+    BundleError,
     check_format,
     file_size,
     is_key,
@@ -85,17 +86,17 @@ class Bundle:
         return self.member_folder(key) / WEIGHTS
 
     def config(self, key: str) -> MemberConfig:
-        """Return what a member is. Raise `UserError` if it was not published, or if its files are not those listed."""
+        """Return what a member is. Raise `BundleError` if it was not published, or if its files are not those listed."""
         if key not in self._configs:
             self._configs[key] = self._read_config(key)
         return self._configs[key]
 
     def weights_digest(self, key: str) -> FileDigest:
-        """Return the digest of a member's weights, as `digests.json` lists it. Raise `UserError` if it lists none."""
+        """Return the digest of a member's weights, as `digests.json` lists it. Raise `BundleError` if it lists none."""
         listed = self.digests.files.get(member_file(key, WEIGHTS))
         if listed is None:
             reason = "was published without members" if not self.has_members else f"has no weights of member {key[:12]}"
-            raise UserError(f"{self.folder}: {reason}; `harness publish` without --no-members publishes them")
+            raise BundleError(f"{self.folder}: {reason}; `harness publish` without --no-members publishes them")
         return listed
 
     def _read_config(self, key: str) -> MemberConfig:
@@ -106,10 +107,10 @@ class Bundle:
             what = (
                 f"has {found} bytes, not {listed.bytes}; was it cut short?" if found else "not there; was the bundle cut short?"
             )
-            raise UserError(f"{folder / WEIGHTS}: {what}")
+            raise BundleError(f"{folder / WEIGHTS}: {what}")
         config = read_config(folder)
         if config.key != key or config.weights != listed:
-            raise UserError(f"{folder}: its config.json is of other weights than digests.json lists; was it changed?")
+            raise BundleError(f"{folder}: its config.json is of other weights than digests.json lists; was it changed?")
         return config
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from harness.api.interfaces import Metric, MetricValue
 from harness.api.task import FORMAT
@@ -16,6 +17,17 @@ from harness.results.examples import Examples
 from harness.results.rows import Row
 
 
+@dataclass
+class Compared:
+    """The result of comparing a metric: the number of values, one line per difference, and of how many ensembles that were
+    measured now no value was published.
+    """
+
+    values: int = 0
+    problems: list[str] = field(default_factory=list)
+    unpublished: int = 0
+
+
 class RowComparison:
     """The rows of a bundle, to be compared metric by metric."""
 
@@ -26,18 +38,18 @@ class RowComparison:
             name = row.metric_version.partition("@")[0]
             self._rows.setdefault((place_of(row), name), {})[row.metric] = row
 
-    def compare(self, metric: Metric, results: Mapping[Place, Remeasured]) -> tuple[int, list[str]]:
-        """Return the number of values that were compared, and one line per difference."""
-        compared = 0
-        problems: list[str] = []
+    def compare(self, metric: Metric, results: Mapping[Place, Remeasured]) -> Compared:
+        """Compare the rows of a metric with what it measured for each ensemble."""
+        compared = Compared()
         for place, result in results.items():
             rows = self._rows.get((place, metric.name), {})
             published = {name: row for name, row in rows.items() if row.status == "done"}
-            if not published:  # this metric failed where it was published
-                continue
-            compared += len(published)
-            problems += self._problems(metric, published, result)
-        return compared, problems
+            if published:
+                compared.values += len(published)
+                compared.problems += self._problems(metric, published, result)
+            elif not result.failure:
+                compared.unpublished += 1
+        return compared
 
     def _problems(self, metric: Metric, published: Mapping[str, Row], result: Remeasured) -> Iterator[str]:
         main = next(iter(published.values()))
@@ -56,6 +68,8 @@ class RowComparison:
                 yield f"{describe(main)}: measured '{name}', of which {RESULTS} has no row"
         if self._keys_are_comparable(main) and main.key != result.key:
             yield f"{describe(main)}: its key is not that of these members, settings and options"
+        if self._exact and main.warning != result.warning:
+            yield f"{describe(main)}: published with the warning {main.warning!r}, measured with {result.warning!r}"
         yield from self._example_differences(metric, main, result, comparison)
 
     def _keys_are_comparable(self, row: Row) -> bool:

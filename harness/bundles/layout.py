@@ -36,6 +36,11 @@ MAX_JSON = 64 * 2**20
 MAX_ROWS = 2**32
 """The largest size, in bytes, of `results.csv`."""
 
+
+class BundleError(UserError):
+    """A bundle whose files contradict each other, or are damaged. The message is one line."""
+
+
 _KEY = re.compile(r"[0-9a-f]{64}")
 _MALFORMED = (ValueError, RecursionError)
 

@@ -56,13 +56,14 @@ class Remeasured:
     """What a metric measured for an ensemble here, or `failure`, the reason why it did not.
 
     `key` is the key of the measurement. `examples` are the contributions of test images to the main value, and `images` is the
-    number of test images.
+    number of test images. `warning` says why the ensemble is degenerate.
     """
 
     key: str
     values: tuple[MetricValue, ...] = ()
     examples: np.ndarray | None = None
     images: int = 1
+    warning: str = ""
     failure: str = ""
 
 
@@ -73,7 +74,7 @@ Results = Mapping[tuple[Place, str], Remeasured]
 def measure_again(bundle: Bundle, metrics: Sequence[LabeledPlugin], place: Workplace) -> Results:
     """Return what each metric measures for each ensemble of a bundle.
 
-    Raise `UserError` if a plugin or a data set is missing, or if weights do not fit their network.
+    Raise `UserError` if a plugin or a data set is missing, and `BundleError` if weights do not fit their network.
     """
     settings = _Settings(bundle, place)
     store = Store(place.folder / "store")
@@ -174,7 +175,7 @@ def _result(task: Task, store: Store, failures: Mapping[str, str]) -> Remeasured
             examples = decode_examples(stored, measured.values[0].unit)
         assert isinstance(task.spec, MeasureSpec)
         images = store.meta(task.spec.predictions[0])["examples"]
-        return Remeasured(task.key, measured.values, examples, images)
+        return Remeasured(task.key, measured.values, examples, images, "; ".join(measured.warnings))
     except DamagedObject:
         return Remeasured(task.key, failure=_reason((task.key, *task.parents), failures))
 

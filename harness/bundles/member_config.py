@@ -11,8 +11,7 @@ from harness.api.normalization import Normalization
 from harness.api.plugin import full_name
 from harness.api.specs import Identity, SettingSpec
 from harness.bundles.digests import FileDigest
-from harness.bundles.layout import CONFIG, FORMAT, MEMBERS, WEIGHTS, check_format, is_key, read_json
-from harness.errors import UserError
+from harness.bundles.layout import CONFIG, FORMAT, MEMBERS, WEIGHTS, BundleError, check_format, is_key, read_json
 
 _MOST = 2**31
 """Upper bound of sizes of images and numbers of classes."""
@@ -63,16 +62,16 @@ class MemberConfig:
 
 
 def read_config(folder: Path) -> MemberConfig:
-    """Return the configuration in a member's folder. Raise `UserError`, one line, if there is none that can be used."""
+    """Return the configuration in a member's folder. Raise `BundleError`, one line, if there is none that can be used."""
     path = folder / CONFIG
     if not path.is_file():
-        raise UserError(f"{folder}: no {CONFIG}; {_advice(folder)}")
+        raise BundleError(f"{folder}: no {CONFIG}; {_advice(folder)}")
     facts = read_json(path)
     check_format(path, facts)
     try:
         return _config(facts)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: describes no member ({type(error).__name__}: {error}); was it changed?") from None
+        raise BundleError(f"{path}: describes no member ({type(error).__name__}: {error}); was it changed?") from None
 
 
 def _advice(folder: Path) -> str:

@@ -13,7 +13,7 @@ from harness.bundles.benchmark_json import labeled_plugins
 from harness.bundles.bundle import Bundle, open_bundle
 from harness.bundles.file_checks import file_problems
 from harness.bundles.findings import Findings
-from harness.bundles.layout import BENCHMARK, EXAMPLES
+from harness.bundles.layout import BENCHMARK, EXAMPLES, BundleError
 from harness.bundles.member_source import place_of
 from harness.bundles.row_checks import check_board, check_examples, check_members_listed, check_plan, describe
 from harness.errors import UserError
@@ -79,14 +79,21 @@ def _measure(bundle: Bundle, rows: Sequence[Row], verification: Verification, fi
             threads=_threads(bundle.provenance),
             say=verification.say,
         )
-        results = measure_again(bundle, metrics, place)
+        try:
+            results = measure_again(bundle, metrics, place)
+        except BundleError as error:
+            findings.differs("members", str(error))
+            return
     findings.note("values", _manner(exact, bundle.provenance, here, device))
     examples = Examples(bundle.folder / EXAMPLES)
     comparison = RowComparison(bundle, rows, examples, exact)
     for labeled in metrics:
         own = {place: result for (place, label), result in results.items() if label == labeled.label}
-        compared, problems = comparison.compare(labeled.plugin, own)
-        findings.result(f"values of {labeled.label}", problems, f"{compared} values agree")
+        compared = comparison.compare(labeled.plugin, own)
+        findings.result(f"values of {labeled.label}", compared.problems, f"{compared.values} values agree")
+        if compared.unpublished:
+            text = f"of {compared.unpublished} ensembles no value was published, though it can be measured"
+            findings.note(f"values of {labeled.label}", text)
     findings.result(
         "rows", _unmeasured(rows, bundle, metrics), "every measured row is of an ensemble and a metric of the bundle"
     )

@@ -179,10 +179,48 @@ def test_swapped_members_without_their_configurations(toy_bundle: Path, tmp_path
     first, *_, last = sorted((bundle / "members").iterdir())
     shutil.copy(last / "model.safetensors", first / "model.safetensors")
     refit(bundle)
-    with pytest.raises(
-        harness.UserError, match=r"its config\.json is of other weights than digests\.json lists; was it changed\?$"
-    ):
-        verify_toys(bundle)
+    [found] = differences(bundle)
+    assert found == f"members: {first}: its config.json is of other weights than digests.json lists; was it changed?"
+
+
+def test_member_that_was_taken_out(toy_bundle: Path, tmp_path: Path) -> None:
+    """A member that an ensemble needs is missed, although no digest lists it."""
+    bundle = copied(toy_bundle, tmp_path / "bundle")
+    shutil.rmtree(first_member(bundle))
+    refit(bundle)
+    [found] = differences(bundle)
+    assert found.startswith(f"members: {bundle}: has no weights of member {first_member(toy_bundle).name[:12]}; ")
+
+
+def test_hidden_value(toy_bundle: Path, tmp_path: Path) -> None:
+    """A row that was made to look failed is noted: it can be measured."""
+    bundle = copied(toy_bundle, tmp_path / "bundle")
+
+    def hide(rows: list[Row]) -> None:
+        row = row_of(rows, "mean_member_accuracy", "deep", "1")
+        rows[:] = [one for one in rows if one["key"] != row["key"] or one is row]
+        row.update(status="failed", value="", standard_error="", message="no memory")
+
+    edit_rows(bundle, hide)
+    [note] = [finding.text for finding in verify_toys(bundle) if finding.subject == "values of mean_member_accuracy"][1:]
+    assert note == "of 1 ensembles no value was published, though it can be measured"
+
+
+def test_forged_warning(toy_bundle: Path, tmp_path: Path) -> None:
+    """A warning about an ensemble is compared, too."""
+    bundle = copied(toy_bundle, tmp_path / "bundle")
+    edit_rows(bundle, lambda rows: [row.update(warning="all alike") for row in rows if row["method"] == "deep"])
+    expected = "blobs × perceptron, deep, seed 0, ensemble_accuracy: published with the warning 'all alike', measured with ''"
+    assert f"values of ensemble_accuracy: {expected}" in differences(bundle)
+
+
+def test_benchmark_that_is_too_large(toy_bundle: Path, tmp_path: Path) -> None:
+    """Planning it would not end; a note says so."""
+    bundle = copied(toy_bundle, tmp_path / "bundle")
+    edit_json(bundle / "benchmark.json", lambda facts: facts.update(members=10**9))
+    refit(bundle)
+    [note] = [finding.text for finding in verify_toys(bundle) if finding.subject == "plan"]
+    assert "4 cells of 1000000000 members; at most 100000 of 10000" in note
 
 
 def test_members_of_other_ensembles(toy_bundle: Path, tmp_path: Path) -> None:
@@ -399,7 +437,9 @@ def test_weights_of_another_network(toy_bundle: Path, tmp_path: Path) -> None:
     weights = json.loads((bundle / "digests.json").read_text())["files"][f"members/{folder.name}/model.safetensors"]
     edit_json(folder / "config.json", lambda facts: facts["weights"].update(weights))
     refit(bundle)
-    assert "'1.weight' is float32 (12, 15), the network's float32 (12, 16); is it of another architecture?" in refusal(bundle)
+    [found] = differences(bundle)
+    assert found.startswith(f"members: {folder / 'model.safetensors'}: ")
+    assert found.endswith("'1.weight' is float32 (12, 15), the network's float32 (12, 16); is it of another architecture?")
 
 
 # Tolerances
