@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from harness.api.interfaces import MetricValue
 from harness.api.options import options_from_json
@@ -24,6 +25,7 @@ from harness.bundles.stored_weights import StoredWeights
 from harness.errors import DamagedObject
 from harness.execution.context import RunContext
 from harness.execution.engines.local import LocalEngine
+from harness.execution.environment import TaskEnvironment
 from harness.execution.measured_values import EXAMPLES, measured_from_json
 from harness.execution.plugin_calls import build_module, make_architecture, plugin_label
 from harness.execution.queue import TaskQueue
@@ -89,6 +91,7 @@ def measure_again(bundle: Bundle, metrics: Sequence[LabeledPlugin], place: Workp
         own = measure_tasks(metrics, members, predictions, entry.seed)
         tasks.update((task.key, task) for task in (*predictions, *own.values()))
         measures.update(((entry.place, label), task) for label, task in own.items())
+    settings.require_data()
     place.say(f"measuring {len(bundle.ensembles)} ensembles of {len(store.keys())} networks again: {len(tasks)} tasks")
     with redirect_stdout(sys.stderr):
         failures = _do(tasks, store, place)
@@ -116,6 +119,15 @@ class _Settings:
         path = self._bundle.weights_file(member.key)
         state = read_weights(path, config.weights, like=module.state_dict())
         store.put(member.key, {"kind": "member"}, {"weights": state})
+
+    def require_data(self) -> None:
+        """Load each data set once. Raise `UserError` if its files are not on this machine: that is no difference."""
+        checked: set[str] = set()
+        for setting in self._known.values():
+            name = canonical_json(setting.spec.dataset)
+            if name not in checked:
+                checked.add(name)
+                TaskEnvironment(self._place.catalogue, setting.spec, self._place.data, torch.device("cpu"))
 
     def _setting(self, key: str) -> Setting:
         spec = self._bundle.config(key).setting

@@ -426,6 +426,19 @@ def test_other_data(toy_bundle: Path) -> None:
     assert message.endswith("is not the published one: its fingerprint differs; name the right data root with --data")
 
 
+def test_data_that_is_not_there(toy_bundle: Path) -> None:
+    """Images that are missing are no difference: the bundle cannot be verified here, as a line says."""
+
+    class Missing(toys.Blobs):
+        """Images that are not on this machine."""
+
+        def load(self, root: Path) -> tuple[harness.Split, harness.Split]:
+            raise harness.DataError(f"blobs: not in {root}; put them there")
+
+    message = refusal(toy_bundle, catalogue=toys.catalogue(("dataset", Missing)))
+    assert message.startswith(f"blobs: not in {toy_bundle}; put them there")
+
+
 def test_weights_of_another_network(toy_bundle: Path, tmp_path: Path) -> None:
     """Tensors that are not the architecture's are refused before they are used."""
     bundle = copied(toy_bundle, tmp_path / "bundle")
