@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness import files
 from harness.bundles.bundle import EnsembleEntry
@@ -26,8 +26,9 @@ from harness.bundles.run_files import facts_of, page_of, provenance_of, publishe
 from harness.bundles.scrubbing import scrub
 from harness.bundles.target_folder import prepare_target, require_space
 from harness.errors import UserError
-from harness.results.rows import load_rows, write_rows
+from harness.results.rows import Row, load_rows, write_rows
 from harness.results.run_json import load_run_json
+from harness.runs.member import Member
 from harness.runs.run import Run
 from harness.store import Store
 from harness.text import byte_count
@@ -52,13 +53,38 @@ class Publication:
     say: Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What a run's folder gives: scrubbed rows, the content of `run.json`, and the members of the ensembles measured."""
+
+    rows: list[Row]
+    facts: Mapping[str, Any]
+    members: list[Member]
+
+
 def publish(publication: Publication) -> None:
     """Write a bundle of a run to a folder. The same command again completes a bundle that was cut short.
 
     Raise `UserError` if the run has no `run.json`, the store lacks members, the folder holds something else, or the disk is
     too small.
     """
-    run, target = publication.run, publication.target
+    target = publication.target
+    source = _read(publication.run)
+    ensembles = ensembles_of(source.members)
+    networks: list[StoredMember] = []
+    if publication.with_members:
+        networks = stored_members(source.members, Store(source.members[0].store))
+    _say_what(publication, ensembles, networks, len(publication.run.members()) - len(source.members))
+    prepare_target(target, {network.member.key for network in networks})
+    require_space(target, [(member_file(network.member.key, WEIGHTS), network.digest.bytes) for network in networks])
+    digests = _write_members(publication, networks, ensembles)
+    for name in _write_run_files(publication, source):
+        digests[name] = digest_of(target / name)
+    write_digests(target, digests)
+    publication.say(f"published {len(digests) + 1} files, {byte_count(files.size(target))}, in {target}")
+
+
+def _read(run: Run) -> _Source:
     rows = published_rows(load_rows(run.folder))
     facts = load_run_json(run.folder, _REMEDY)
     if facts is None:
@@ -67,29 +93,23 @@ def publish(publication: Publication) -> None:
     members = [member for member in run.members() if place_of(member) in places]
     if not members:
         raise UserError(f"{run.folder}: no ensemble was measured yet, so there is nothing to publish; run the benchmark first")
-    ensembles = ensembles_of(members)
-    networks: list[StoredMember] = []
-    if publication.with_members:
-        networks = stored_members(members, Store(members[0].store))
-    _say_what(publication, ensembles, networks, len(run.members()) - len(members))
-    prepare_target(target, {network.member.key for network in networks})
-    require_space(target, [(member_file(network.member.key, WEIGHTS), network.digest.bytes) for network in networks])
-    digests = _write_members(publication, networks, ensembles)
-    provenance = provenance_of(facts, [member_entry(member) for member in members])
-    benchmark = scrub(facts.get("benchmark") or {})
-    write_rows(target / RESULTS, rows)
-    texts = run_texts(benchmark, provenance, rows)
-    page, problems = page_of(run.folder, facts_of(benchmark, provenance), rows, publication.figures)
+    return _Source(rows, facts, members)
+
+
+def _write_run_files(publication: Publication, source: _Source) -> list[str]:
+    """Write the files that belong to no member, and return their names."""
+    target, folder = publication.target, publication.run.folder
+    provenance = provenance_of(source.facts, [member_entry(member) for member in source.members])
+    benchmark = scrub(source.facts.get("benchmark") or {})
+    write_rows(target / RESULTS, source.rows)
+    texts = run_texts(benchmark, provenance, source.rows)
+    page, problems = page_of(folder, facts_of(benchmark, provenance), source.rows, publication.figures)
     for problem in problems:
         publication.say(f"warning: {problem}")
     for name, text in {**texts, PAGE: page}.items():
         files.write_atomically(target / name, text)
-    _copy_examples(run.folder / EXAMPLES, target / EXAMPLES)
-    for name in (RESULTS, *texts, PAGE, EXAMPLES):
-        if (target / name).is_file():
-            digests[name] = digest_of(target / name)
-    write_digests(target, digests)
-    publication.say(f"published {len(digests) + 1} files, {byte_count(files.size(target))}, in {target}")
+    _copy_examples(folder / EXAMPLES, target / EXAMPLES)
+    return [name for name in (RESULTS, *texts, PAGE, EXAMPLES) if (target / name).is_file()]
 
 
 def _say_what(

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.benchmark import LabeledPlugin
 from harness.bundles.benchmark_json import labeled_plugins
@@ -20,6 +20,9 @@ from harness.errors import UserError
 from harness.registry.catalogue import Catalogue
 from harness.results.examples import Examples
 from harness.results.rows import Row
+
+if TYPE_CHECKING:
+    from harness.bundles.comparing import Compared
 
 
 @dataclass(frozen=True)
@@ -85,18 +88,20 @@ def _measure(bundle: Bundle, rows: Sequence[Row], verification: Verification, fi
             findings.differs("members", str(error))
             return
     findings.note("values", _manner(exact, bundle.provenance, here, device))
-    examples = Examples(bundle.folder / EXAMPLES)
-    comparison = RowComparison(bundle, rows, examples, exact)
+    comparison = RowComparison(bundle, rows, Examples(bundle.folder / EXAMPLES), exact)
     for labeled in metrics:
-        own = {place: result for (place, label), result in results.items() if label == labeled.label}
-        compared = comparison.compare(labeled.plugin, own)
-        findings.result(f"values of {labeled.label}", compared.problems, f"{compared.values} values agree")
-        if compared.unpublished:
-            text = f"of {compared.unpublished} ensembles no value was published, though it can be measured"
-            findings.note(f"values of {labeled.label}", text)
+        own = {where: result for (where, label), result in results.items() if label == labeled.label}
+        _report(f"values of {labeled.label}", comparison.compare(labeled.plugin, own), findings)
     findings.result(
         "rows", _unmeasured(rows, bundle, metrics), "every measured row is of an ensemble and a metric of the bundle"
     )
+
+
+def _report(subject: str, compared: Compared, findings: Findings) -> None:
+    """Add what was found for a metric."""
+    findings.result(subject, compared.problems, f"{compared.values} values agree")
+    if compared.unpublished:
+        findings.note(subject, f"of {compared.unpublished} ensembles no value was published, though it can be measured")
 
 
 def _metrics(bundle: Bundle, catalogue: Catalogue) -> tuple[LabeledPlugin, ...]:
