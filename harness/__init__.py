@@ -9,7 +9,7 @@ from harness.startup.safe_path import drop_working_folder
 drop_working_folder()  # before anything else is imported, which a file in the working folder could replace
 quiet_interrupts()
 
-from harness import kernels, leaderboard, statistics, streams
+from harness import bundles, kernels, leaderboard, statistics, streams
 from harness.api import drawing, schedules
 from harness.api.builder import EnsembleBuilder
 from harness.api.cell import Cell
@@ -23,6 +23,7 @@ from harness.api.recipe import Augmentation, Recipe
 from harness.api.setting import Setting
 from harness.api.task import Outcome, Task
 from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
+from harness.bundles import load_member
 from harness.errors import DataError, HarnessError, PluginError, TaskFailed, UserError
 from harness.execution.engines import interface as engines
 from harness.registry.hookspecs import hookimpl
@@ -70,12 +71,14 @@ __all__ = [
     "Trajectory",
     "UserError",
     "Weights",
+    "bundles",
     "drawing",
     "engines",
     "events",
     "hookimpl",
     "kernels",
     "leaderboard",
+    "load_member",
     "open_run",
     "run",
     "schedules",

@@ -83,3 +83,15 @@ def _location(error: BaseException) -> str:
     if not frames:
         return ""
     return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})"
+
+
+def byte_count(count: float) -> str:
+    """Return a number of bytes with a unit: `12 B`, `3.4 MiB`."""
+    if count < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        count /= 1024
+        if count < 1024:
+            return f"{count:.1f} {unit}"
+    count /= 1024
+    return f"{count:.1f} TiB"

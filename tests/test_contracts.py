@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 
 import toys
-from harness import Recipe, Setting
+from bundles.toy_bundles import publish_toys, run_toys
+from conftest import RECIPE
+from harness import EnsembleBuilder, Recipe, Setting
+from harness.bundles.digests import digest_of
 from harness.registry.catalogue import Catalogue, Registration, load_catalogue
 from harness.testing import (
     check_architecture,
@@ -21,6 +26,7 @@ from harness.testing import (
     derivation_context,
 )
 from harness_basin.cross_entropy import CrossEntropy
+from harness_basin.published import PublishedEnsemble, PublishedWeights
 from harness_basin.weight_matching import JointWeightMatching
 
 CATALOGUE = load_catalogue()
@@ -33,12 +39,21 @@ def registered(kind: str) -> list[Registration]:
     return found
 
 
+def builder_of(registration: Registration, folder: Path) -> EnsembleBuilder:
+    """Return a builder with its default options; one that needs a bundle gets a bundle of toys."""
+    if registration.cls is not PublishedEnsemble:
+        return CATALOGUE.create("ensemble_builder", registration.name)
+    content = {"members": 3, "methods": ["deep"], "metrics": ["ensemble_accuracy"]}
+    publish_toys(run_toys(folder, recipe={**RECIPE, "epochs": 1}, **content), folder / "bundle")
+    return PublishedEnsemble(PublishedEnsemble.Options(path="bundle")).located(folder)
+
+
 @pytest.mark.parametrize("registration", registered("ensemble_builder"), ids=lambda r: r.name)
 @pytest.mark.parametrize("members", [1, 3])
-def test_ensemble_builders(registration: Registration, members: int) -> None:
+def test_ensemble_builders(registration: Registration, members: int, tmp_path: Path) -> None:
     """A builder returns the requested number of handles, and the same ones for equal cells."""
     setting = Setting(toys.Blobs(), toys.Perceptron(), Recipe(epochs=10))
-    builder = CATALOGUE.create("ensemble_builder", registration.name)
+    builder = builder_of(registration, tmp_path)
     assert len(check_ensemble_builder(builder, setting, CrossEntropy(), members)) == members
 
 
@@ -106,7 +121,15 @@ def test_derivations(registration: Registration, tmp_path: Path) -> None:
     context = derivation_context(toys.Perceptron(), toys.Blobs(), tmp_path)
     parents = [context.network().state_dict() for _ in range(2)]
     parents[1] = {name: tensor.flip(0) + 0.1 for name, tensor in parents[1].items()}
-    options = JointWeightMatching.Options(members=2) if registration.cls is JointWeightMatching else None
+    options: Any = None
+    if registration.cls is JointWeightMatching:
+        options = JointWeightMatching.Options(members=2)
+    if registration.cls is PublishedWeights:
+        file = tmp_path / "model.safetensors"
+        safetensors.torch.save_file(parents[0], file)
+        digest = digest_of(file)
+        options = PublishedWeights.Options(weights_sha256=digest.sha256, weights_bytes=digest.bytes)
+        context = dataclasses.replace(context, sources=(file,))
     check_derivation(CATALOGUE.create("derivation", registration.name, options), parents, context)
 
 

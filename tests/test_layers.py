@@ -33,6 +33,7 @@ LAYERS = [
     ["plan"],
     ["execution"],
     ["runs"],
+    ["bundles"],
     ["cli", "testing"],
 ]
 LEVEL = {package: level for level, layer in enumerate(LAYERS) for package in layer}
@@ -105,6 +106,10 @@ NAMED_ON_PURPOSE = {
         "the examples of the JSON schema",
         {"ensemble_accuracy", "cifar10", "resnet20", "deep"},
     ),
+    "leaderboard": (
+        "the board of published numbers, beside which a method has the same name",
+        {"published"},
+    ),
     "cli/new_plugin.py": (
         "the template's try.yaml runs on what comes with the distribution",
         {"ensemble_accuracy", "mean_member_accuracy", "joint_connectivity"},
@@ -112,8 +117,9 @@ NAMED_ON_PURPOSE = {
 }
 """By file or folder of the core: why its strings name plugins, and which ones."""
 
-CORE_WORDS = {"members", "teacher", "task_timeout"}
-"""Options of plugins that are also terms of the core: `members`, an objective's `teacher`, `task_timeout` of `harness run`."""
+CORE_WORDS = {"members", "teacher", "task_timeout", "path"}
+"""Options of plugins that are also terms of the core: `members`, an objective's `teacher`, `task_timeout` of `harness run`, and
+`path`."""
 
 
 def strings(path: Path) -> Iterator[str]:

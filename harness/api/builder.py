@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 
 from harness.api.cell import Cell
 from harness.api.plugin import Plugin
@@ -35,6 +36,15 @@ class EnsembleBuilder(Plugin):
 
         The result must be a function of the options and the cell alone. An exception fails the cell, not the run.
         """
+
+    def located(self, folder: Path) -> EnsembleBuilder:
+        """Return an instance that `build` works on; this one by default.
+
+        Override it if an option names a file or a folder: a relative path is relative to `folder`, that of the benchmark file.
+        The handles of the instance must depend on what the file holds, such as its digest, and not on its path. Called for
+        every plan, but not by `harness check`. Raise `UserError` if the file is missing; the message names it.
+        """
+        return self
 
     def check(self, recipe: Recipe, members: int) -> None:
         """Raise `ValueError` if the options, including defaults, do not fit the recipe and the number of members M.

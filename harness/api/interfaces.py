@@ -205,7 +205,7 @@ class DerivationContext:
     them in place. `normalize` maps uint8 images (batch, channels, height, width) to normalized float32 images on `device`.
     `recompute_statistics(state)` returns a copy of a state dict whose running statistics (BatchNorm's) are those of a sample
     of the training images at its weights, which averages and alignments need. `stream` is the key of the derivation's random
-    stream: pass it to functions of `harness.streams`.
+    stream: pass it to functions of `harness.streams`. `sources` are the files that the derivation declared as `sources`.
     """
 
     network: Callable[[], nn.Module]
@@ -216,6 +216,7 @@ class DerivationContext:
     stream: int
     split: Callable[[str], Split]
     recompute_statistics: Callable[[StateDict], StateDict]
+    sources: tuple[Path, ...] = ()
 
 
 class Derivation(Plugin):
@@ -231,10 +232,12 @@ class Derivation(Plugin):
                 average[name] = stacked.double().mean(0).to(tensor.dtype)
             return [average], {"parents": len(parents)}
 
-    `outputs` is the number of state dicts that `derive` returns.
+    `outputs` is the number of state dicts that `derive` returns. `sources` are absolute paths of files that it reads, besides
+    its parents. They are in no key, so the options must hold what identifies the files, such as their digests.
     """
 
     outputs: int = 1
+    sources: tuple[Path, ...] = ()
 
     @abstractmethod
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
@@ -292,6 +295,8 @@ class Metric(Plugin):
     """An abbreviation or symbol for narrow tables, at most 12 characters, such as "NLL" or "q̄"; by default the title."""
     better: ClassVar[Literal["higher", "lower", ""] | None] = None
     """The direction of the main value, as in its `MetricValue`; None if the class does not declare it."""
+    tolerance: ClassVar[float | None] = None
+    """How far values of the same weights may differ between kinds of machines, in their unit; None for the unit's default."""
 
     @abstractmethod
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:

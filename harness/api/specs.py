@@ -177,7 +177,7 @@ class TrainSpec(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeriveSpec(Spec):
-    """Compute all outputs of a derivation from the parents' weights."""
+    """Compute all outputs of a derivation from the parents' weights. `sources` are paths of files, which are in no key."""
 
     nested = ("setting", "parent_locations")
 
@@ -188,6 +188,7 @@ class DeriveSpec(Spec):
     parents: tuple[str, ...]
     stream: StreamName
     parent_locations: tuple[WeightsLocation, ...]
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

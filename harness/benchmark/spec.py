@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,10 +29,10 @@ class LabeledPlugin:
         """Return label, name, version and options (JSON)."""
         return {"label": self.label, **self.plugin.identity}
 
-    def located(self, data: Path) -> LabeledPlugin:
-        """Return a data set or an architecture as defined by the files under the data root `data`."""
+    def located(self, root: Path) -> LabeledPlugin:
+        """Return a data set or an architecture as defined by the files under the data root, or a method by a folder's."""
         try:
-            return replace(self, plugin=self.plugin.located(data))
+            return replace(self, plugin=self.plugin.located(root))
         except HarnessError:
             raise
         except Exception as error:  # a plugin may raise anything
@@ -118,15 +119,21 @@ class Benchmark:
     def located(self, data: Path) -> Benchmark:
         """Return the benchmark with its data sets and architectures located under the data root `data`.
 
-        Their keys depend on files of this machine: which classes and which weights exist. Raise `UserError` for a missing file.
+        Methods are located in the folder of the benchmark file. Keys depend on files of this machine: which classes and which
+        weights exist. Raise `UserError` for a missing file.
         """
         datasets = {id(dataset.plugin): dataset.located(data) for dataset in self.datasets}
         architectures = {id(architecture.plugin): architecture.located(data) for architecture in self.architectures}
+        methods: dict[int, LabeledPlugin] = {}
+        for method in chain.from_iterable(setup.methods for setup in self.setups):
+            if id(method.plugin) not in methods:
+                methods[id(method.plugin)] = method.located(self.path.parent)
 
         def with_located(setup: Setup) -> Setup:
             dataset = datasets[id(setup.dataset.plugin)]
             architecture = architectures[id(setup.architecture.plugin)]
-            return replace(setup, dataset=dataset, architecture=architecture)
+            own = tuple(methods[id(method.plugin)] for method in setup.methods)
+            return replace(setup, dataset=dataset, architecture=architecture, methods=own)
 
         return replace(
             self,

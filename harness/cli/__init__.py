@@ -21,6 +21,8 @@ COMMANDS = {
     "compare": "compare",
     "report": "report",
     "members": "members",
+    "publish": "publish",
+    "verify": "verify",
     "explain": "explain",
     "diff": "diff",
     "store": "store",

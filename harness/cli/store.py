@@ -18,7 +18,7 @@ from harness.cli.paths import UserPath
 from harness.errors import StoreError, UserError
 from harness.runs.places import data_folder, store_folder
 from harness.store import Corruption, Store, Unreferenced, Usage
-from harness.text import escape_unprintable
+from harness.text import byte_count, escape_unprintable
 
 
 @click.group()
@@ -74,7 +74,7 @@ def prune(files: tuple[Path, ...], store: Path | None, data: Path | None, yes: b
         click.echo(json.dumps(report, indent=1))
         return
     click.echo(_table(_by_kind(found)))
-    size = _size(sum(entry.bytes for entry in found))
+    size = byte_count(sum(entry.bytes for entry in found))
     if not found:
         click.echo(f"{opened.root}: nothing to remove")
     elif yes:
@@ -95,7 +95,7 @@ def du(store: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(report, indent=1))
     else:
         click.echo(_table(found))
-        click.echo(f"{opened.root}: {_size(sum(usage.bytes for usage in found))}")
+        click.echo(f"{opened.root}: {byte_count(sum(usage.bytes for usage in found))}")
 
 
 def _open(given: Path | None) -> Store:
@@ -167,19 +167,7 @@ def _by_kind(found: Iterable[Unreferenced]) -> list[Usage]:
 def _table(found: Iterable[Usage]) -> str:
     from tabulate import tabulate
 
-    rows: list[list[Any]] = [[usage.kind, usage.count, _size(usage.bytes)] for usage in found]
+    rows: list[list[Any]] = [[usage.kind, usage.count, byte_count(usage.bytes)] for usage in found]
     if not rows:
         return ""
     return tabulate(rows, headers=["kind", "count", "size"], colalign=("left", "right", "right"))
-
-
-def _size(count: float) -> str:
-    """Return a number of bytes with a unit."""
-    if count < 1024:
-        return f"{count:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        count /= 1024
-        if count < 1024:
-            return f"{count:.1f} {unit}"
-    count /= 1024
-    return f"{count:.1f} TiB"

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from harness import streams
-from harness.api.interfaces import Architecture, Dataset, Objective
+from harness.api.interfaces import Architecture, Objective
 from harness.api.plugin import Plugin
 from harness.api.specs import Identity
 from harness.errors import PluginFailed, attribute_errors
 from harness.registry.catalogue import Catalogue
+
+
+class ImageFormat(Protocol):
+    """What a network is built for: the shape of its images and the number of classes, as a data set declares them."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
 
 
 def plugin_label(catalogue: Catalogue, kind: str, plugin: Plugin) -> str:
@@ -64,10 +76,10 @@ def make_architecture(catalogue: Catalogue, identity: Identity, data: Path) -> A
     return architecture
 
 
-def build_module(architecture: Architecture, label: str, dataset: Dataset, stream: int) -> torch.nn.Module:
+def build_module(architecture: Architecture, label: str, images: ImageFormat, stream: int) -> torch.nn.Module:
     """Return a newly initialized network in training mode. torch's generator is seeded with `stream`."""
     with streams.seeded(stream), attribute_errors(label, "build"):
-        module = architecture.build(dataset.shape, dataset.num_classes)
+        module = architecture.build(images.shape, images.num_classes)
     if not isinstance(module, torch.nn.Module) or next(module.parameters(), None) is None:
         raise PluginFailed(f"{label}: build gave {type(module).__name__}; a module with parameters is expected")
     with attribute_errors(label, "train"):

@@ -184,6 +184,7 @@ def _write(runner: Runner, settings: RunSettings, status: str, stepping: Steppin
         "epochs_trained": state.trained,
         "store": str(runner.store.root.resolve()),
         "device": runner.context.device,
+        "threads": settings.threads,
         "stepping": stepping.to_json(),
         "command": list(settings.command),
         "provenance": {**provenance(), "plugins": plugins},

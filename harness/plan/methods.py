@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from harness.api.builder import EnsembleBuilder
@@ -17,8 +18,8 @@ from harness.errors import PluginError, UserError
 from harness.registry.catalogue import Catalogue
 
 
-def members_of_methods(catalogue: Catalogue) -> MembersOf:
-    """Return the function by which `Cell.build` finds the members of other methods."""
+def members_of_methods(catalogue: Catalogue, folder: Path) -> MembersOf:
+    """Return the function by which `Cell.build` finds the members of other methods. `folder` is that of the benchmark file."""
 
     def members_of(cell: Cell, method: str, options: Mapping[str, Any]) -> tuple[Weights, ...]:
         builder = _find_builder(catalogue, method, options)
@@ -26,7 +27,7 @@ def members_of_methods(catalogue: Catalogue) -> MembersOf:
         if described in cell.asked:
             raise PluginError(f"methods ask for each other's members: {' → '.join((*cell.asked, described))}")
         builder.check(cell.recipe, cell.size)
-        return tuple(builder.build(replace(cell, asked=(*cell.asked, described))))
+        return tuple(builder.located(folder).build(replace(cell, asked=(*cell.asked, described))))
 
     return members_of
 

@@ -17,7 +17,7 @@ from harness.api.setting import Setting
 from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
 from harness.benchmark import Benchmark, CellSpec
 from harness.benchmark.resolver import batch_errors
-from harness.errors import PluginError
+from harness.errors import PluginError, UserError
 from harness.plan.ancestors import ancestors, parents_first
 from harness.plan.cost import epochs_alone
 from harness.plan.graph import Graph, PlannedCell
@@ -58,7 +58,7 @@ class _Planner:
         self.checkpoints: dict[str, dict[int, Checkpoint]] = defaultdict(dict)  # trajectory → epoch → checkpoint
         self.counted: set[str] = set()
         self.method_names: dict[int, str] = {}
-        self.members_of = members_of_methods(graph.benchmark.catalogue)
+        self.members_of = members_of_methods(graph.benchmark.catalogue, graph.benchmark.path.parent)
         self.trajectories: dict[tuple[str, int, int], Trajectory] = {}
 
     def draft(self, spec: CellSpec) -> PlannedCell:
@@ -69,7 +69,7 @@ class _Planner:
             _check_batches(setting)
             members = self._members(spec, self._cell(spec, setting))
             self._collect(members)
-        except PluginError as error:
+        except UserError as error:
             return PlannedCell(spec, setting, problem=f"{where}: {error}")
         except (Exception, SystemExit) as error:  # a plugin's exception fails the cell
             problem = f"{where}: its builder fails: {describe_error(error)}"

@@ -101,6 +101,7 @@ def derive_task(weights: DerivedWeights) -> Task:
         parents=made_of.parents,
         stream=made_of.stream,
         parent_locations=tuple(parent.location for parent in weights.parents),
+        sources=tuple(str(path) for path in weights.derivation.sources),
     )
     return Task(weights.task_key, spec, _objects(weights.parents), _setting_group("derive", weights.setting.key))
 
@@ -154,7 +155,12 @@ def _setting_group(kind: str, setting: str) -> str:
 
 def ensemble_key(members: Sequence[Weights]) -> str:
     """Return the key of an ensemble: the hash of its members' keys, in order."""
-    return key_of({"kind": "ensemble", "members": [member.key for member in members]})
+    return key_of_ensemble([member.key for member in members])
+
+
+def key_of_ensemble(keys: Sequence[str]) -> str:
+    """Return the key of an ensemble whose members have these keys, in order."""
+    return key_of({"kind": "ensemble", "members": list(keys)})
 
 
 def _objects(weights: Iterable[Weights]) -> tuple[str, ...]:

@@ -102,7 +102,7 @@ def check_ensemble_builder(builder: EnsembleBuilder, setting: Setting, objective
     """Check that a builder returns handles that depend on the cell only, and other handles for another seed. Return them."""
     builder.check(setting.recipe, members)
     catalogue = load_catalogue()
-    members_of = members_of_methods(catalogue)
+    members_of = members_of_methods(catalogue, Path())
 
     def build(seed: int) -> list[Weights]:
         try:

@@ -14,13 +14,14 @@ from harness_basin.distilled_deep import DistilledDeepEnsemble
 from harness_basin.figures import AccuracyConnectivity, ForkEpochs, PairwiseCurves
 from harness_basin.multi_permuted import MultiPermutedEnsemble
 from harness_basin.permuted import PermutedEnsemble
+from harness_basin.published import PublishedEnsemble, PublishedWeights
 from harness_basin.swe import StochasticWeightEnsemble
 from harness_basin.weight_matching import JointWeightMatching, WeightMatching
 
 
 @hookimpl
 def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]) -> None:
-    """Register the paper's seven ensembles."""
+    """Register the paper's seven ensembles, and published ones."""
     register(DeepEnsemble)
     register(StochasticWeightEnsemble)
     register(ConstrainedEnsemble)
@@ -28,6 +29,7 @@ def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]
     register(MultiPermutedEnsemble)
     register(DistilledEnsemble)
     register(DistilledDeepEnsemble)
+    register(PublishedEnsemble)
 
 
 @hookimpl
@@ -39,9 +41,10 @@ def register_objectives(register: Callable[[type[Objective]], None]) -> None:
 
 @hookimpl
 def register_derivations(register: Callable[[type[Derivation]], None]) -> None:
-    """Register weight matching of a pair and of an ensemble."""
+    """Register weight matching of a pair and of an ensemble, and the weights of published members."""
     register(WeightMatching)
     register(JointWeightMatching)
+    register(PublishedWeights)
 
 
 @hookimpl

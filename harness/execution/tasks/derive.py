@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -55,6 +56,7 @@ def _context(environment: TaskEnvironment, spec: DeriveSpec) -> DerivationContex
         device=environment.device,
         stream=streams.key(*spec.stream),
         split=lambda name: environment.split(name)[0],
+        sources=tuple(Path(path) for path in spec.sources),
         recompute_statistics=lambda state: recomputed(environment.network(), state, environment.train_images),
     )
 

@@ -1,0 +1,199 @@
+"""Measure the ensembles of a bundle again, from its members, in a store of its own that is removed afterwards."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from harness.api.interfaces import MetricValue
+from harness.api.options import options_from_json
+from harness.api.recipe import Recipe
+from harness.api.setting import Setting
+from harness.api.specs import MeasureSpec
+from harness.api.task import Task, canonical_json
+from harness.benchmark import LabeledPlugin
+from harness.bundles.bundle import Bundle, EnsembleEntry, Place
+from harness.bundles.member_source import located_dataset
+from harness.bundles.member_weights import read_weights
+from harness.bundles.stored_weights import StoredWeights
+from harness.errors import DamagedObject
+from harness.execution.context import RunContext
+from harness.execution.engines.local import LocalEngine
+from harness.execution.environment import TaskEnvironment
+from harness.execution.measured_values import EXAMPLES, measured_from_json
+from harness.execution.plugin_calls import build_module, make_architecture, plugin_label
+from harness.execution.queue import TaskQueue
+from harness.execution.runner import engine_context
+from harness.execution.task_files import task_json
+from harness.plan.tasks import measure_tasks, predict_task
+from harness.registry.catalogue import Catalogue
+from harness.results.examples import decode_examples
+from harness.store import Store
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a bundle is measured again: plugins, a folder for the store, the data root, and the device.
+
+    `workers` is the number of processes, None for as many as a run would have. `threads` is the number of CPU threads per task.
+    """
+
+    catalogue: Catalogue
+    folder: Path
+    data: Path
+    device: str
+    workers: int | None
+    threads: int
+    say: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Remeasured:
+    """What a metric measured for an ensemble here, or `failure`, the reason why it did not.
+
+    `key` is the key of the measurement. `examples` are the contributions of test images to the main value, and `images` is the
+    number of test images. `warning` says why the ensemble is degenerate.
+    """
+
+    key: str
+    values: tuple[MetricValue, ...] = ()
+    examples: np.ndarray | None = None
+    images: int = 1
+    warning: str = ""
+    failure: str = ""
+
+
+Results = Mapping[tuple[Place, str], Remeasured]
+"""Place of an ensemble and label of a metric → what was measured."""
+
+
+def measure_again(bundle: Bundle, metrics: Sequence[LabeledPlugin], place: Workplace) -> Results:
+    """Return what each metric measures for each ensemble of a bundle.
+
+    Raise `UserError` if a plugin or a data set is missing, and `BundleError` if weights do not fit their network.
+    """
+    settings = _Settings(bundle, place)
+    store = Store(place.folder / "store")
+    store.prepare()
+    tasks: dict[str, Task] = {}
+    measures: dict[tuple[Place, str], Task] = {}
+    for entry in bundle.ensembles:
+        members = settings.handles(entry)
+        for member in members:
+            settings.store_weights(store, member)
+        predictions = [predict_task(member) for member in members]
+        own = measure_tasks(metrics, members, predictions, entry.seed)
+        tasks.update((task.key, task) for task in (*predictions, *own.values()))
+        measures.update(((entry.place, label), task) for label, task in own.items())
+    settings.require_data()
+    place.say(f"measuring {len(bundle.ensembles)} ensembles of {len(store.keys())} networks again: {len(tasks)} tasks")
+    with redirect_stdout(sys.stderr):
+        failures = _do(tasks, store, place)
+    return {where: _result(task, store, failures) for where, task in measures.items()}
+
+
+class _Settings:
+    """Handles of members, with the settings that their configurations describe. Equal settings are one value."""
+
+    def __init__(self, bundle: Bundle, place: Workplace) -> None:
+        self._bundle, self._place = bundle, place
+        self._known: dict[str, Setting] = {}
+
+    def handles(self, entry: EnsembleEntry) -> list[StoredWeights]:
+        return [StoredWeights(self._setting(key), key) for key in entry.keys]
+
+    def store_weights(self, store: Store, member: StoredWeights) -> None:
+        """Put a member's weights into the store, unless they are there. Raise `UserError` if they do not fit the network."""
+        if store.present(member.key):
+            return
+        config = self._bundle.config(member.key)
+        architecture = member.setting.architecture
+        label = plugin_label(self._place.catalogue, "architecture", architecture)
+        module = build_module(architecture, label, member.setting.dataset, 0)
+        path = self._bundle.weights_file(member.key)
+        state = read_weights(path, config.weights, like=module.state_dict())
+        store.put(member.key, {"kind": "member"}, {"weights": state})
+
+    def require_data(self) -> None:
+        """Load each data set once. Raise `UserError` if its files are not on this machine: that is no difference."""
+        checked: set[str] = set()
+        for setting in self._known.values():
+            name = canonical_json(setting.spec.dataset)
+            if name not in checked:
+                checked.add(name)
+                TaskEnvironment(self._place.catalogue, setting.spec, self._place.data, torch.device("cpu"))
+
+    def _setting(self, key: str) -> Setting:
+        spec = self._bundle.config(key).setting
+        name = canonical_json(spec.to_json())
+        if name not in self._known:
+            catalogue, data = self._place.catalogue, self._place.data
+            dataset = located_dataset(catalogue, spec.dataset, data)
+            architecture = make_architecture(catalogue, spec.architecture, data)
+            self._known[name] = Setting(dataset, architecture, options_from_json(Recipe, spec.recipe))
+        return self._known[name]
+
+
+def _do(tasks: Mapping[str, Task], store: Store, place: Workplace) -> dict[str, str]:
+    """Do all tasks; return the messages of those that failed, and of those that could not be done for that reason."""
+    context = RunContext(
+        place.catalogue,
+        store.root,
+        place.data,
+        place.device,
+        emit=lambda event: None,
+        stopping=lambda: False,
+        threads=place.threads,
+    )
+    engine = LocalEngine(LocalEngine.Options(workers=place.workers))
+    queue = TaskQueue(dict(tasks))
+    failures: dict[str, str] = {}
+    running = 0
+    engine.open(engine_context(context, place.folder))
+    try:
+        while running or queue:
+            while queue and engine.has_capacity:
+                running += _submit(queue.take(), store, engine)
+            for outcome in engine.wait():
+                running -= 1
+                if outcome.status == "done":
+                    queue.finish(outcome.key)
+                else:
+                    failures[outcome.key] = outcome.message or outcome.status
+    finally:
+        engine.close()
+    return failures
+
+
+def _submit(group: Sequence[Task], store: Store, engine: LocalEngine) -> int:
+    for task in group:
+        store.write_task(task.key, task_json(task))
+    engine.submit(group)
+    return len(group)
+
+
+def _result(task: Task, store: Store, failures: Mapping[str, str]) -> Remeasured:
+    try:
+        measured = measured_from_json(store.meta(task.key))
+        examples = None
+        if measured.has_examples:
+            stored = store.arrays(task.key, EXAMPLES)[EXAMPLES]
+            examples = decode_examples(stored, measured.values[0].unit)
+        assert isinstance(task.spec, MeasureSpec)
+        images = store.meta(task.spec.predictions[0])["examples"]
+        return Remeasured(task.key, measured.values, examples, images, "; ".join(measured.warnings))
+    except DamagedObject:
+        return Remeasured(task.key, failure=_reason((task.key, *task.parents), failures))
+
+
+def _reason(keys: Iterable[str], failures: Mapping[str, str]) -> str:
+    for key in keys:
+        if key in failures:
+            return failures[key]
+    return "it was not measured"
