@@ -195,6 +195,11 @@ def read_from(path: Path, offset: int, at_most: int) -> bytes:
         os.close(descriptor)
 
 
+def modified(path: Path) -> float:
+    """Return when a file or the names in a folder last changed, by the file system's clock. Raise `OSError`."""
+    return os.stat(path).st_mtime
+
+
 def size(path: Path) -> int:
     """Return the size in bytes of a file, or of all files in a folder; missing ones count 0."""
     try:

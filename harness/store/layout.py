@@ -6,6 +6,7 @@ ROOT/trajectories/ab/<key>     which epochs of a trajectory are stored, one per 
 ROOT/tasks/ab/<key>.json       the task for `harness worker` that makes an object
 ROOT/failures/ab/<key>.json    the last failed attempt at a task
 ROOT/leases/<key>.lock         locked while a process works on a task
+ROOT/runs/                     the runs that use the store now
 ROOT/set_aside/                the quarantine: entries that did not match their digests
 ROOT/aside/                    the staging area: one folder per process, for unfinished writes
 """
@@ -32,6 +33,7 @@ class Folder(StrEnum):
     TASKS = "tasks"
     FAILURES = "failures"
     LEASES = "leases"
+    RUNS = "runs"
     QUARANTINE = "set_aside"
     STAGING = "aside"
 
@@ -45,7 +47,7 @@ KEYED = (
 )
 """The folders whose entries are named by keys: FOLDER/ab/<key>."""
 
-FLAT = (Folder.QUARANTINE, Folder.LEASES, Folder.STAGING)
+FLAT = (Folder.QUARANTINE, Folder.LEASES, Folder.RUNS, Folder.STAGING)
 """The folders without such a subdivision."""
 
 _JSON = (Folder.TASKS, Folder.FAILURES)
