@@ -41,7 +41,7 @@ def two_mounts(folder: Path, *, shared_locks: bool) -> Iterator[tuple[Path, Path
     options = ["--enable-lock-forwarding", "--multithreaded"] if shared_locks else []
     mounted = []
     try:
-        for name in ("first", "second"):
+        for name in ("mounted-here", "mounted-there"):
             place = folder / name
             place.mkdir()
             done = subprocess.run([bindfs, *options, source, place], capture_output=True, text=True, check=False)
@@ -54,9 +54,23 @@ def two_mounts(folder: Path, *, shared_locks: bool) -> Iterator[tuple[Path, Path
             subprocess.run([unmount, "-u", "-z", place], check=True)
 
 
-def start_harness(folder: Path, *words: str | Path, faults: dict[str, str]) -> subprocess.Popen[str]:
-    """Start `harness` in a folder, with variables of `preloaded`."""
+HELD_RUN = """
+import sys, time
+from pathlib import Path
+import harness
+
+def hold(event):
+    Path("held").touch()
+    while isinstance(event, harness.events.EpochEnded) and not Path("go").exists():
+        time.sleep(0.05)
+
+harness.run("small.yaml", out=sys.argv[1], store=sys.argv[2], workers=1, progress=False, observers={"hold": hold})
+"""
+"""A run that stops after its first epoch until there is a file `go`."""
+
+
+def start_python(folder: Path, *words: str | Path, faults: dict[str, str]) -> subprocess.Popen[str]:
+    """Start Python in a folder, with variables of `preloaded`."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **faults}
-    command = [sys.executable, "-m", "harness", *map(str, words)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen([sys.executable, *words], cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
