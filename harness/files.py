@@ -216,6 +216,24 @@ def exists(path: Path) -> bool:
     return os.path.lexists(path)
 
 
+def refresh(path: Path, base: Path) -> None:
+    """Make a path below a folder visible that another machine has created since this one looked for it in vain.
+
+    Clients of network file systems remember for up to a minute that a name does not exist (nfs(5): `lookupcache`). Opening a
+    folder makes NFS ask for changes; creating a name that is listed but not found makes any client ask for that name.
+    """
+    if os.path.lexists(path):
+        return
+    for step in (*reversed(path.parents), path):
+        if base not in step.parents or os.path.lexists(step):
+            continue
+        if step not in list_folder(step.parent):
+            return
+        with contextlib.suppress(OSError):
+            os.mkdir(step)
+            os.rmdir(step)  # it was removed in the meantime
+
+
 def list_folder(path: Path) -> list[Path]:
     """Return the sorted entries of a folder; none if it does not exist or is no folder."""
     try:

@@ -171,6 +171,7 @@ class Runner:
         self.state.trained += task.cost
         queue.finish(task.key)
         with self.context.watch("store"):
+            self.store.refresh(task.key)
             self._collector.collect([task])
         if time.monotonic() - self._rows_written > _ROWS_EVERY_SECONDS:
             self.write_rows()

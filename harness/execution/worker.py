@@ -116,6 +116,7 @@ class Worker:
                     raise Interrupted
                 with self._store.lease(lease_key(task)) as acquired:
                     if acquired:
+                        self._store.refresh(task.key)
                         if not self._store.has(task.key):
                             self._execute(task)
                         return

@@ -120,7 +120,7 @@ class Layout:
     def entries(self, folder: Folder) -> list[Path]:
         """Return the entries of a folder that are named by keys, sorted."""
         found = []
-        for shard in files.list_folder(self.base / folder):
+        for shard in self._shards(folder):
             found += [path for path in files.list_folder(shard) if _has_own_name(path, folder)]
         return found
 
@@ -144,8 +144,15 @@ class Layout:
         own = {str(folder) for folder in Folder}
         found = [path for path in files.list_folder(self.base) if path.name not in own]
         for folder in KEYED:
-            for shard in files.list_folder(self.base / folder):
+            for shard in self._shards(folder):
                 found += _foreign_entries_in(shard, folder)
+        return found
+
+    def _shards(self, folder: Folder) -> list[Path]:
+        """Return the entries of a folder, made visible if another machine has created them just now."""
+        found = files.list_folder(self.base / folder)
+        for shard in found:
+            files.refresh(shard, self.base)
         return found
 
     def _keyed(self, folder: Folder, key: str) -> Path:

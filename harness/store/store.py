@@ -69,6 +69,11 @@ class Store:
         """Return whether an object exists, damaged or not."""
         return self._objects.present(key)
 
+    def refresh(self, key: str) -> None:
+        """Make an object visible that another machine has stored since this one looked for it in vain."""
+        with explained(self.root, "cannot be read"):
+            self._objects.refresh(key)
+
     def meta(self, key: str) -> dict[str, Any]:
         """Return an object's metadata. Raise `DamagedObject` if it does not match its digest."""
         return self._objects.meta(key)

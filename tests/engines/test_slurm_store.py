@@ -10,7 +10,7 @@ import yaml
 
 from cli.command_line import run_harness
 from engines.conftest import FakeSlurm
-from faults.bad_system import preloaded
+from faults.bad_system import preloaded, two_mounts
 from faults.rig import DIGITS, contents, events, temporary_files
 from harness.store import Store
 
@@ -78,6 +78,26 @@ def test_store_that_is_full(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
     assert list(Store(folder / "store").maintenance.find_corruption()) == []
     run_harness("run", "small.yaml", *words, cwd=folder)
     check_same(folder)
+
+
+def test_nodes_that_see_new_names_late(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
+    """The run looks for all objects before they exist. It sees those of its jobs as soon as they are done."""
+    folder = write(tmp_path)
+    with two_mounts(tmp_path, shared_locks=True, remember=1000.0) as (here, there):
+        words = (
+            *ENGINE,
+            "--engine-option",
+            f"setup={[f'cd {there}']}",
+            "--out",
+            folder / "out",
+            "--store",
+            "/proc/self/cwd/store",
+        )
+        done = run_harness("run", folder / "small.yaml", *words, cwd=here)
+        assert len(trained(folder)) == 2
+        assert "damaged" not in done.stderr
+        (folder / "store").symlink_to(here / "store")
+        check_same(folder)
 
 
 def test_nodes_whose_locks_are_not_seen(tmp_path: Path, fake_slurm: FakeSlurm) -> None:

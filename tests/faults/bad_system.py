@@ -31,14 +31,19 @@ def preloaded(folder: Path, **faults: str | int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def two_mounts(folder: Path, *, shared_locks: bool) -> Iterator[tuple[Path, Path]]:
-    """Mount a new folder twice within the block; skip the test where that is impossible."""
+def two_mounts(folder: Path, *, shared_locks: bool, remember: float = 0.0) -> Iterator[tuple[Path, Path]]:
+    """Mount a new folder twice within the block; skip the test where that is impossible.
+
+    Each mount remembers for some seconds that a name does not exist, as clients of NFS do.
+    """
     bindfs, unmount = shutil.which("bindfs"), shutil.which("fusermount3") or shutil.which("fusermount")
     if bindfs is None or unmount is None:
         pytest.skip("bindfs is not installed")
     source = folder / "exported"
     source.mkdir()
-    options = ["--enable-lock-forwarding", "--multithreaded"] if shared_locks else []
+    options = ["-o", f"negative_timeout={remember:g}"]
+    if shared_locks:
+        options += ["--enable-lock-forwarding", "--multithreaded"]
     mounted = []
     try:
         for name in ("mounted-here", "mounted-there"):

@@ -96,10 +96,11 @@ def test_file_system_without_locks(tmp_path: Path, error: int) -> None:
 
 
 @pytest.mark.slow
-def test_two_machines_that_share_locks(tmp_path: Path) -> None:
-    """Both runs work at once, and nothing is trained twice."""
+@pytest.mark.parametrize("remember", [100.0, pytest.param(0.0, marks=pytest.mark.faults)])
+def test_two_machines_that_share_locks(tmp_path: Path, remember: float) -> None:
+    """Both runs work at once, and nothing is trained twice, though each looks for the other's objects before they exist."""
     folder = write(tmp_path)
-    with two_mounts(tmp_path, shared_locks=True) as (here, there):
+    with two_mounts(tmp_path, shared_locks=True, remember=remember) as (here, there):
         processes = []
         for out, place in (("first", here), ("second", there)):
             processes.append(start(folder, out, place / "store", preloaded(tmp_path, BAD_HOST=out)))
