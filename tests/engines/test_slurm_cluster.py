@@ -217,7 +217,7 @@ def test_full_disk(tmp_path: Path) -> None:
     folder = write(tmp_path / "run", FILE)
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "none", disk], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "none", disk], check=True)
     try:
         words = ("run", "small.yaml", "--out", "out", "--store", disk / "store", *ENGINE)
         done = run_harness(*words, cwd=folder, code=2)
