@@ -13,6 +13,7 @@ import yaml
 from engines.conftest import wait_for
 from faults.bad_system import HELD_RUN, preloaded, start_python, two_mounts
 from faults.rig import DIGITS, contents, events
+from harness.execution.mailbox import Mailbox
 from harness.store import Store
 
 
@@ -146,3 +147,16 @@ def test_machine_that_is_lost(tmp_path: Path) -> None:
         assert "may be using it; waiting up to 16 seconds for a sign of life" in said
         assert time.monotonic() - begin < 120
         check_same(folder, there / "store", "second")
+
+
+@pytest.mark.slow
+def test_mailbox_on_a_full_disk(tmp_path: Path) -> None:
+    """The worker says why and where, which is the end of its log, and exits."""
+    mailbox = tmp_path / "mailbox"
+    Mailbox(mailbox)
+    faults = preloaded(tmp_path, BAD_FULL="/mailbox/messages")
+    worker = start_python(
+        tmp_path, "-m", "harness", "worker", "--json", "--mailbox", mailbox, "--store", "store", faults=faults
+    )
+    said = finish(worker, code=143)
+    assert said == f"error: {mailbox}: cannot be written: No space left on device; this worker saves and ends\n"
