@@ -195,6 +195,11 @@ def read_from(path: Path, offset: int, at_most: int) -> bytes:
         os.close(descriptor)
 
 
+def modified(path: Path) -> float:
+    """Return when a file or the names in a folder last changed, by the file system's clock. Raise `OSError`."""
+    return os.stat(path).st_mtime
+
+
 def size(path: Path) -> int:
     """Return the size in bytes of a file, or of all files in a folder; missing ones count 0."""
     try:
@@ -209,6 +214,24 @@ def size(path: Path) -> int:
 def exists(path: Path) -> bool:
     """Return whether anything has this name; a dangling link counts."""
     return os.path.lexists(path)
+
+
+def refresh(path: Path, base: Path) -> None:
+    """Make a path below a folder visible that another machine has created since this one looked for it in vain.
+
+    Clients of network file systems remember for up to a minute that a name does not exist (nfs(5): `lookupcache`). Opening a
+    folder makes NFS ask for changes; creating a name that is listed but not found makes any client ask for that name.
+    """
+    if os.path.lexists(path):
+        return
+    for step in (*reversed(path.parents), path):
+        if base not in step.parents or os.path.lexists(step):
+            continue
+        if step not in list_folder(step.parent):
+            return
+        with contextlib.suppress(OSError):
+            os.mkdir(step)
+            os.rmdir(step)  # it was removed in the meantime
 
 
 def list_folder(path: Path) -> list[Path]:

@@ -53,8 +53,8 @@ class Outcome:
     """How a task ended.
 
     `message` says why it was not done. With status `damaged`, the field `damaged` is the key of the parent object that
-    cannot be read. `traceback` is that of a plugin's exception. `ended` is the time at which the task ended, in seconds since
-    1970; an engine may return outcomes later.
+    cannot be read. `traceback` is that of a plugin's exception. `out_of_memory` is True if the task ran out of memory, alone in
+    its worker. `ended` is the time at which the task ended, in seconds since 1970; an engine may return outcomes later.
     """
 
     key: str
@@ -62,4 +62,5 @@ class Outcome:
     message: str = ""
     damaged: str = ""
     traceback: str = ""
+    out_of_memory: bool = False
     ended: float = field(default_factory=time.time, compare=False)

@@ -100,7 +100,18 @@ class _Channel:
 
 def _serve_mailbox(mailbox: WorkerMailbox, settings: _WorkerSettings, stopper: Stopper) -> int:
     """Do what a run orders through a mailbox; return the exit code, which the run is told, too."""
-    emit = _emitter(mailbox.write, True, stopper)
+
+    def write(line: str) -> None:
+        try:
+            mailbox.write(line)
+        except OSError as error:
+            if not stopper.stopping():
+                click.echo(
+                    f"error: {mailbox.folder}: cannot be written: {error.strerror}; this worker saves and ends", err=True
+                )
+            raise
+
+    emit = _emitter(write, True, stopper)
     emit(WorkerStarted(process=os.getpid()))
 
     def close(code: int) -> None:

@@ -124,6 +124,7 @@ class GroupRunner:
         for task in group:
             if self._store.has(task.key) or not leases.enter_context(self._store.lease(lease_key(task))):
                 continue
+            self._store.refresh(task.key)
             if not self._store.present(task.key) and isinstance(task.spec, TrainSpec):
                 run = TrainTaskRun(task, task.spec, self._resources)
                 by_step[run.start.step].append(run)

@@ -137,6 +137,7 @@ class WorkerMailbox:
 
     def __init__(self, folder: Path, stopper: Stopper, run_timeout: float) -> None:
         self._stopper = stopper
+        self.folder = folder
         self._messages = folder / "messages"
         self._groups: queue.Queue[list[str] | None] = queue.Queue()
         self._orders = LineReader(folder / "orders")

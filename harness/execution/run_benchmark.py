@@ -111,12 +111,12 @@ def run_benchmark(
     device, precision = _device_and_precision(benchmark, settings)
     if benchmark.leaves_precision_open and precision != "fp32":
         settings.say(f"precision: {precision}, which this device has; recipe.precision fixes it")
-    with open_folder(settings.folder):
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(open_folder(settings.folder))
         with watch("planning"):
             graph = plan(benchmark.located(settings.data), precision)
         with watch("store"):
-            store = Store(settings.store)
-            store.prepare()
+            store = opened.enter_context(_opened_store(settings))
         moved = keep_earlier_run(settings.folder, rows(graph, RunState()))
         if moved:
             settings.say(moved)
@@ -134,6 +134,17 @@ def run_benchmark(
             finally:
                 log(watch.phases())
     return FinishedRun(settings.folder, graph, runner.state, store, status, stepping)
+
+
+@contextlib.contextmanager
+def _opened_store(settings: RunSettings) -> Iterator[Store]:
+    """Open the store for this run within the block."""
+    store = Store(settings.store)
+    store.prepare()
+    if store.lock_problem:
+        settings.say(f"warning: store {store.root}: {store.lock_problem}; until this run ends no other one may use it")
+    with store.registered(str(settings.folder.absolute()), settings.say):
+        yield store
 
 
 def _device_and_precision(benchmark: Benchmark, settings: RunSettings) -> tuple[str, Literal["fp32", "bf16"]]:

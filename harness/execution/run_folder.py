@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 import filelock
 
 from harness.errors import UserError
+from harness.store.locks import lock_problem
 from harness.text import escape_unprintable
 
 FILES = ("results.csv", "leaderboard.md", "run.json", "events.jsonl", "profile.json", "report.html", "examples.npz")
@@ -147,13 +149,19 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _acquire(lock: filelock.BaseFileLock, folder: Path) -> bool:
-    """Take the lock; return False on a file system without locks. Raise `UserError` if another run holds it."""
+    """Take the lock; return False where locks do not work. Raise `UserError` if another run holds it."""
+    probe = folder / f".{secrets.token_hex(8)}.part"
     try:
+        if lock_problem(probe):
+            return False
         lock.acquire()
     except filelock.Timeout:
         raise UserError(_refusal(folder)) from None
     except (OSError, NotImplementedError):
         return False
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
     return True
 
 

@@ -172,6 +172,7 @@ class Runner:
         self.state.trained += task.cost
         queue.finish(task.key)
         with self.context.watch("store"):
+            self.store.refresh(task.key)
             self._collector.collect([task])
         if time.monotonic() > self._rows_due:
             self.write_rows()

@@ -98,7 +98,7 @@ class Worker:
             "provenance": provenance(),
         }
         self._store.record_failure(task.key, facts)
-        return Outcome(task.key, "failed", message, traceback=details)
+        return Outcome(task.key, "failed", message, traceback=details, out_of_memory=is_out_of_memory(error))
 
     def report_start(self, task: Task) -> None:
         """Report that a task begins."""
@@ -116,6 +116,7 @@ class Worker:
                     raise Interrupted
                 with self._store.lease(lease_key(task)) as acquired:
                     if acquired:
+                        self._store.refresh(task.key)
                         if not self._store.has(task.key):
                             self._execute(task)
                         return

@@ -84,7 +84,7 @@ def try_engine(trial: EngineTrial, say: Callable[[Finding], None]) -> None:
         say(Finding("worker", outcome.message or "it did not describe itself", is_problem=True))
         return
     say(Finding("worker", f"{described.host}: {described.device}; {described.cpus}; same code, plugins included"))
-    say(_lock_finding(described, trial.store))
+    say(_lock_finding(described, store))
     say(_clock_finding(described.host, outcome.ended, submitted, received))
     say(_data_finding(described, trial.data))
 
@@ -108,13 +108,17 @@ def _outcome(trial: EngineTrial, task: Task, report: _Report) -> Outcome:
         trial.engine.close()
 
 
-def _lock_finding(described: WorkerDescribed, store: Path) -> Finding:
-    if described.lease_acquired:
-        problem = f"locks of {store} do not reach {described.host}: it locked what this process had locked"
-        return Finding(
-            "locks", f"{problem}; mount it with locks (NFS: without nolock), or use another --store", is_problem=True
-        )
-    return Finding("locks", f"a lock of this process in {store} is seen on {described.host}")
+def _lock_finding(described: WorkerDescribed, store: Store) -> Finding:
+    """Say whether the worker has seen the lock that this process held, and what it means if not."""
+    if store.lock_problem:
+        problem = f"store {store.root}: {store.lock_problem}"
+    elif described.lease_acquired:
+        problem = f"locks of {store.root} do not reach {described.host}: it locked what this process had locked"
+    else:
+        return Finding("locks", f"a lock of this process in {store.root} is seen on {described.host}")
+    meaning = "one run at a time may use the store, a second one is refused"
+    remedy = "mount it with locks (docs/clusters.md), or use another --store"
+    return Finding("locks", f"{problem}; {meaning}; {remedy}", is_problem=True)
 
 
 def _clock_finding(host: str, ended: float, submitted: float, received: float) -> Finding:

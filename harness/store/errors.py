@@ -21,6 +21,8 @@ _ADVICE = {
     errno.EEXIST: f"a file is in the way; {_ELSEWHERE}",
     errno.ENAMETOOLONG: f"the path is too long for the file system; {_ELSEWHERE}",
     errno.ENOLCK: f"the file system knows no locks; {_ELSEWHERE}",
+    errno.EFBIG: "a file is larger than this process may write; raise the limit with `ulimit -f`",
+    errno.ESTALE: "the file system was mounted anew while in use (stale file handle); run the command again",
     errno.ENOENT: "it was moved or removed while in use; name its new place with --store",
     errno.EMFILE: "too many open files; allow more with `ulimit -n`",
     errno.ENFILE: "too many open files on this machine",

@@ -6,6 +6,7 @@ ROOT/trajectories/ab/<key>     which epochs of a trajectory are stored, one per 
 ROOT/tasks/ab/<key>.json       the task for `harness worker` that makes an object
 ROOT/failures/ab/<key>.json    the last failed attempt at a task
 ROOT/leases/<key>.lock         locked while a process works on a task
+ROOT/runs/                     the runs that use the store now
 ROOT/set_aside/                the quarantine: entries that did not match their digests
 ROOT/aside/                    the staging area: one folder per process, for unfinished writes
 """
@@ -32,6 +33,7 @@ class Folder(StrEnum):
     TASKS = "tasks"
     FAILURES = "failures"
     LEASES = "leases"
+    RUNS = "runs"
     QUARANTINE = "set_aside"
     STAGING = "aside"
 
@@ -45,7 +47,7 @@ KEYED = (
 )
 """The folders whose entries are named by keys: FOLDER/ab/<key>."""
 
-FLAT = (Folder.QUARANTINE, Folder.LEASES, Folder.STAGING)
+FLAT = (Folder.QUARANTINE, Folder.LEASES, Folder.RUNS, Folder.STAGING)
 """The folders without such a subdivision."""
 
 _JSON = (Folder.TASKS, Folder.FAILURES)
@@ -118,7 +120,7 @@ class Layout:
     def entries(self, folder: Folder) -> list[Path]:
         """Return the entries of a folder that are named by keys, sorted."""
         found = []
-        for shard in files.list_folder(self.base / folder):
+        for shard in self._shards(folder):
             found += [path for path in files.list_folder(shard) if _has_own_name(path, folder)]
         return found
 
@@ -142,8 +144,15 @@ class Layout:
         own = {str(folder) for folder in Folder}
         found = [path for path in files.list_folder(self.base) if path.name not in own]
         for folder in KEYED:
-            for shard in files.list_folder(self.base / folder):
+            for shard in self._shards(folder):
                 found += _foreign_entries_in(shard, folder)
+        return found
+
+    def _shards(self, folder: Folder) -> list[Path]:
+        """Return the entries of a folder, made visible if another machine has created them just now."""
+        found = files.list_folder(self.base / folder)
+        for shard in found:
+            files.refresh(shard, self.base)
         return found
 
     def _keyed(self, folder: Folder, key: str) -> Path:

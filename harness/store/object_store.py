@@ -36,27 +36,31 @@ class ObjectStore:
         """Return whether an object exists, damaged or not."""
         return files.exists(self._layout.object_folder(key))
 
+    def refresh(self, key: str) -> None:
+        """Make an object visible that another machine has stored just now."""
+        files.refresh(self._layout.object_folder(key), self._layout.base)
+
     def meta(self, key: str) -> dict[str, Any]:
         """Return an object's metadata, checked."""
-        folder = self._layout.object_folder(key)
+        folder = self._visible(key)
         with explained(self._layout.root, _READ):
             return objects.read_meta(folder, key)
 
     def tensors(self, key: str, part: str) -> Tensors:
         """Return the tensors of one part, checked."""
-        folder = self._layout.object_folder(key)
+        folder = self._visible(key)
         with explained(self._layout.root, _READ):
             return objects.read_part(folder, key, objects.read_meta(folder, key), part)
 
     def arrays(self, key: str, part: str) -> Arrays:
         """Return the tensors of one part as NumPy arrays, checked."""
-        folder = self._layout.object_folder(key)
+        folder = self._visible(key)
         with explained(self._layout.root, _READ):
             return objects.read_arrays(folder, key, objects.read_meta(folder, key), part)
 
     def verify(self, key: str) -> None:
         """Check a whole object against its digests."""
-        folder = self._layout.object_folder(key)
+        folder = self._visible(key)
         with explained(self._layout.root, _READ):
             objects.verify(folder, key)
 
@@ -82,6 +86,12 @@ class ObjectStore:
     def quarantine(self, key: str) -> Path:
         """Move an object to the quarantine."""
         return self._writer.quarantine(self._layout.object_folder(key), key)
+
+    def _visible(self, key: str) -> Path:
+        """Return the folder of an object that should exist."""
+        with explained(self._layout.root, _READ):
+            self.refresh(key)
+        return self._layout.object_folder(key)
 
     def keys(self) -> list[str]:
         """Return the keys of all objects, sorted."""

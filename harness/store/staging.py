@@ -1,8 +1,9 @@
 """The staging area of a store: processes write there, then rename.
 
-Each process that writes has its own folder, `<id>/`, and holds the lock `<id>.lock` as long as it
-lives. A folder whose lock is free was left by a dead process. The creation lock is held while a
-folder is created or the folders of dead processes are removed.
+Each process that writes has its own folder, `<host>-<id>/`, and holds the lock `<host>-<id>.lock`
+as long as it lives. A folder of this machine whose lock is free was left by a dead process. Locks of
+other machines may not be seen here, so their folders must also be untouched for a day. The creation
+lock is held while a folder is created or the folders of dead processes are removed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import threading
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import filelock
@@ -20,10 +21,12 @@ import filelock
 from harness import files
 from harness.errors import StoreError
 from harness.store.errors import explained
+from harness.store.hosts import host_id, named_by_this_host
 from harness.store.layout import Folder, Layout
-from harness.store.locks import try_lock
+from harness.store.locks import LockSupport, try_lock
 
 _CREATION_LOCK = "gate.lock"
+_STALE_SECONDS = 24 * 3600.0
 
 
 class StagingArea:
@@ -37,6 +40,7 @@ class StagingArea:
         self._root = layout.root
         self._area = layout.folder(Folder.STAGING)
         self._timeout = timeout
+        self.locks = LockSupport(self._area / _CREATION_LOCK)
         self._mutex = threading.Lock()
         self._folder: Path | None = None
         self._finalizer: weakref.finalize | None = None
@@ -52,25 +56,46 @@ class StagingArea:
     def exclusive(self) -> Iterator[int]:
         """Keep other processes from beginning to write within the block.
 
-        Yield the number of other processes that have begun and are alive. Raise `StoreError` if
-        another process holds the creation lock for longer than the time-out, or if the file system
-        cannot lock.
+        Yield the number of other processes that have begun and are alive, as far as locks tell. Raise
+        `StoreError` if another process holds the creation lock for longer than the time-out.
         """
         with contextlib.ExitStack() as stack:
             with explained(self._root, "cannot be locked"):
                 stack.enter_context(self._creation_lock())
                 others = [folder for folder in self._folders() if folder != self._folder]
-                alive = sum(map(_is_alive, others))
+                alive = 0 if self.locks.problem else sum(map(_is_alive, others))
             yield alive
 
     def sweep(self) -> None:
         """Remove the folders of dead processes, unless another process is doing so."""
+        if self.locks.problem:
+            others = [folder for folder in self._folders() if folder != self._folder]
+            fresh = self._fresh(others)
+            for folder in others:
+                if folder not in fresh:
+                    _remove_if_possible(folder)
+            return
+        fresh = self._fresh([folder for folder in self._folders() if not named_by_this_host(folder.name)])
         with try_lock(self._new_creation_lock(0)) as acquired:
             if not acquired:
                 return
             for folder in self._folders():
-                if folder != self._folder:
+                if folder != self._folder and folder not in fresh:
                     _remove_if_abandoned(folder)
+
+    def _fresh(self, folders: Collection[Path]) -> set[Path]:
+        """Return the folders that were changed within a day. Times of the file system are compared, not clocks."""
+        fresh = set()
+        if folders:
+            path = self.new_path()
+            files.write_file(path, b"", durable=False)
+            now = files.modified(path)
+            files.remove(path)
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                if now - files.modified(folder) < _STALE_SECONDS:
+                    fresh.add(folder)
+        return fresh
 
     def close(self) -> None:
         """Remove this process's folder; the next path comes from a new one."""
@@ -82,16 +107,21 @@ class StagingArea:
             finalizer()
 
     def _create(self) -> Path:
-        folder = self._area / uuid.uuid4().hex
+        folder = self._area / f"{host_id()}-{uuid.uuid4().hex}"
+        lock = None
         with self._creation_lock():
-            lock = _lock_of(folder)
-            lock.acquire()
+            if not self.locks.problem:
+                lock = _lock_of(folder)
+                lock.acquire()
             files.make_folder(folder, durable=False)
         self._finalizer = weakref.finalize(self, _remove_and_unlock, folder, lock, os.getpid())
         return folder
 
     @contextlib.contextmanager
     def _creation_lock(self) -> Iterator[None]:
+        if self.locks.problem:
+            yield
+            return
         with try_lock(self._new_creation_lock(self._timeout)) as acquired:
             if not acquired:
                 waited = f"{self._timeout:g} seconds"
@@ -124,7 +154,13 @@ def _remove_if_abandoned(folder: Path) -> None:
             _remove(folder)
 
 
-def _remove_and_unlock(folder: Path, lock: filelock.BaseFileLock, owner: int) -> None:
+def _remove_if_possible(folder: Path) -> None:
+    """Remove a folder, unless it belongs to another user."""
+    with contextlib.suppress(OSError):
+        _remove(folder)
+
+
+def _remove_and_unlock(folder: Path, lock: filelock.BaseFileLock | None, owner: int) -> None:
     """Remove a process's folder and release its lock; do nothing in a fork of that process."""
     if os.getpid() != owner:
         return
@@ -132,7 +168,8 @@ def _remove_and_unlock(folder: Path, lock: filelock.BaseFileLock, owner: int) ->
         with contextlib.suppress(OSError):
             _remove(folder)
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
 def _remove(folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from harness.store.leases import Leases
 from harness.store.maintenance import Maintenance
 from harness.store.object_store import ObjectStore
 from harness.store.records import Records
+from harness.store.run_registry import RunRegistry, Say
 from harness.store.staging import StagingArea
 from harness.store.training_state import TrainingStates
 from harness.store.trajectory_index import TrajectoryIndex
@@ -39,7 +41,8 @@ class Store:
         self._states = TrainingStates(self._layout, self._writer)
         self._index = TrajectoryIndex(self._layout, self._writer)
         self._records = Records(self._layout, self._writer)
-        self._leases = Leases(self._layout, self._writer)
+        self._leases = Leases(self._layout, self._writer, self._staging.locks)
+        self._runs = RunRegistry(self._layout, self._writer, self._staging.locks)
         self.root = self._layout.root
         self.base = self._layout.base
         self.maintenance = Maintenance(self._layout, self._writer)
@@ -65,6 +68,11 @@ class Store:
     def present(self, key: str) -> bool:
         """Return whether an object exists, damaged or not."""
         return self._objects.present(key)
+
+    def refresh(self, key: str) -> None:
+        """Make an object visible that another machine has stored since this one looked for it in vain."""
+        with explained(self.root, "cannot be read"):
+            self._objects.refresh(key)
 
     def meta(self, key: str) -> dict[str, Any]:
         """Return an object's metadata. Raise `DamagedObject` if it does not match its digest."""
@@ -166,9 +174,27 @@ class Store:
         """Hold the lease on a task within the block; yield False at once if another run holds it."""
         return self._leases.hold(key)
 
-    def exclusive(self) -> AbstractContextManager[int]:
+    def registered(self, place: str, say: Say) -> AbstractContextManager[None]:
+        """Register a run that writes its results to `place` within the block.
+
+        Raise `StoreError` if another run uses the store and locks do not tell the two apart. `say` gets a line if that takes
+        some seconds.
+        """
+        return self._runs.registered(place, say)
+
+    @property
+    def lock_problem(self) -> str:
+        """Why locks do not work on this machine, or "". Then one run at a time may use the store."""
+        with explained(self.root, "cannot be used"):
+            self._writer.make_folders()
+            return self._staging.locks.problem
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[int]:
         """Keep others from beginning to write within the block; yield how many have begun."""
-        return self._staging.exclusive()
+        unlocked = self._runs.has_unlocked()
+        with self._staging.exclusive() as others:
+            yield others + unlocked
 
     def resolve(self, prefix: str) -> str:
         """Return the only key with a prefix, of an object or a task. Raise `StoreError`."""

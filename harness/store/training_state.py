@@ -39,6 +39,7 @@ class TrainingStates:
     def steps(self, trajectory: str) -> list[int]:
         """Return the steps of the stored states, in descending order."""
         with explained(self._layout.root, _READ):
+            files.refresh(self._layout.states_folder(trajectory), self._layout.base)
             return self._layout.steps(trajectory)
 
     def load(self, trajectory: str, step: int) -> tuple[dict[str, Any], dict[str, Tensors]]:

@@ -36,6 +36,8 @@ class TrajectoryIndex:
     def add(self, trajectory: str, epoch: int, key: str) -> None:
         """Record durably the key under which a checkpoint is or will be stored."""
         path = self._layout.index_file(trajectory)
+        with explained(self._layout.root, "cannot be read"):
+            files.refresh(path, self._layout.base)
         content = self.read(trajectory)
         if content.damaged_lines:
             self._writer.quarantine(path, f"{trajectory}-notes")

@@ -214,7 +214,7 @@ class SiblingsSeparated(TaskEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRetried(TaskEvent):
-    """A worker process ended during a task. The task is retried once, alone."""
+    """A worker process ended during a task, or the task ran out of memory beside other workers. It is retried once, alone."""
 
     event: Literal["tried_again"] = "tried_again"
     message: str

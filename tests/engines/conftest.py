@@ -45,7 +45,9 @@ class FakeSlurm:
 
     def set_state(self, job: int, state: str) -> None:
         """Let squeue print a state."""
-        (self.folder / str(job) / "state").write_text(state)
+        path = self.folder / str(job) / "state"
+        path.with_suffix(".part").write_text(state)
+        path.with_suffix(".part").rename(path)  # squeue may look at any time
 
     def state(self, job: int) -> str:
         """Return the state that squeue prints."""

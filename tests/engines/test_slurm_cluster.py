@@ -212,6 +212,30 @@ def test_real_time_limit(tmp_path: Path, whole: Path) -> None:
 
 
 @pytest.mark.faults
+def test_full_disk(tmp_path: Path) -> None:
+    """A line names the node, the store and what to do; with room the same command goes on, and ends as the local engine."""
+    folder = write(tmp_path / "run", FILE)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "none", disk], check=True)
+    try:
+        words = ("run", "small.yaml", "--out", "out", "--store", disk / "store", *ENGINE)
+        done = run_harness(*words, cwd=folder, code=2)
+        line = done.stderr.split("error: ")[1].splitlines()[0]
+        assert re.match(rf"store {disk / 'store'}: cannot .*: no space left on the device; free some, or move", line), line
+        assert re.search(r"\(Slurm job \d+ on \w+, log out/slurm/\d+\.log\)$", line), line
+        assert "To go on, once that is fixed:\n  harness run small.yaml" in done.stderr
+        assert list(Store(disk / "store").maintenance.find_corruption()) == []
+        subprocess.run(["mount", "-o", "remount,size=100m", disk], check=True)
+        run_harness(*words, cwd=folder)
+        (folder / "store").symlink_to(disk / "store")
+        run(write(tmp_path / "whole", FILE), "--workers", "2")
+        check_same(folder, tmp_path / "whole")
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.mark.faults
 def test_two_runs_on_one_store(tmp_path: Path, whole: Path) -> None:
     """No task is done twice, and both have the rows of a run alone."""
     folder = write(tmp_path / "run", LONG)

@@ -39,6 +39,8 @@ class ScriptedWorker(engines.WorkerHandle):
 
     def finish(self) -> None:
         self.asked.append("finish")
+        if self.scene.obeys:
+            self.deliver(engines.Exit("exit code 0"))
 
     def stop(self) -> None:
         self.asked.append("stop")
@@ -81,7 +83,12 @@ def says(delivery: engines.Delivery) -> React:
 
 
 class Scene(engines.Launcher):
-    """A pool of scripted workers. `starts` are what they deliver at first, one for each; the others become ready."""
+    """A pool of scripted workers. `starts` are what they deliver at first, one for each; the others become ready.
+
+    If it `obeys`, a worker that is asked to finish has ended at once.
+    """
+
+    obeys = False
 
     def __init__(self, script: Sequence[React] = (), starts: Sequence[engines.Delivery] = (), **policy: Any) -> None:
         self.script, self.starts = list(script), list(starts)
@@ -234,6 +241,68 @@ def test_failure_elsewhere() -> None:
     scene = Scene([says(failed)])
     assert scene.run("a")["a"].message == "division by zero (job 7 on node1)"
     assert scene.workers[0].asked == ["finish"]
+
+
+def full(worker: ScriptedWorker, keys: Sequence[str]) -> None:
+    """Begin the first task, find that the store cannot be written, and exit."""
+    silent(worker, keys)
+    worker.deliver(Refusal("store_refused", "store s: cannot take object a: no space left on the device; free some"))
+    worker.deliver(engines.Exit("exit code 2"))
+
+
+def test_store_that_one_node_cannot_write() -> None:
+    """A warning names the place, and another worker does the task; a task that is done resets the count."""
+    scene = Scene([full, full, done, full, full, done], start_attempts=3)
+    assert {outcome.status for outcome in scene.run("a", "b").values()} == {"done"}
+    message = (
+        "store s: cannot take object a: no space left on the device; free some (job 7 on node1); its tasks go to other workers"
+    )
+    assert scene.messages(RunWarning) == [message] * 4
+    assert scene.groups == [["a"], ["a"], ["a"], ["b"], ["b"], ["b"]]
+
+
+def test_store_that_no_node_can_write() -> None:
+    """The run ends with the last worker's message, which names its place."""
+    message = r"^store s: cannot take object a: no space left on the device; free some \(job 7 on node1\)$"
+    scene = Scene([full, full, full], start_attempts=3)
+    with pytest.raises(StoreError, match=message):
+        scene.run("a")
+    with pytest.raises(StoreError, match=message):
+        Scene([full]).run("a")
+
+
+def exhausted(worker: ScriptedWorker, keys: Sequence[str]) -> None:
+    """Fail the first task for want of memory."""
+    silent(worker, keys)
+    worker.deliver(Outcome(keys[0], "failed", "out of memory", out_of_memory=True))
+
+
+def test_task_that_fits_only_without_other_workers() -> None:
+    """It waits until nothing else is to be done; all workers but one end, though they are idle; then it is tried once more."""
+    scene = Scene([exhausted], limit=2)
+    scene.obeys = True
+    assert {outcome.status for outcome in scene.run("a", "b", "c").values()} == {"done"}
+    assert scene.groups == [["a"], ["b"], ["c"], ["a"]]
+    assert scene.messages(TaskRetried) == ["out of memory beside other workers; tried once more, without them"]
+    assert sum("finish" in worker.asked for worker in scene.workers) == 1
+
+
+def test_task_that_never_fits() -> None:
+    """It fails for good after the second try, and its message says that others were not the reason."""
+    scene = Scene([exhausted, done, exhausted], limit=2)
+    scene.obeys = True
+    ended = scene.run("a", "b")
+    assert ended["b"].status == "done"
+    assert ended["a"].message == "out of memory; it was tried without other workers, too (job 7 on node1)"
+    assert scene.groups == [["a"], ["b"], ["a"]]
+
+
+@pytest.mark.parametrize("policy", [{"limit": 1}, {"limit": 2, "isolated": True}], ids=str)
+def test_task_that_does_not_fit_into_memory_of_its_own(policy: dict[str, Any]) -> None:
+    """Nobody else uses that memory, so it fails at once."""
+    scene = Scene([exhausted], **policy)
+    assert scene.run("a")["a"].message == "out of memory (job 7 on node1)"
+    assert scene.messages(TaskRetried) == []
 
 
 def test_silence() -> None:

@@ -17,6 +17,7 @@ FULL = errno.ENOSPC
 READ_ONLY = errno.EROFS
 FORBIDDEN = errno.EACCES
 QUOTA = errno.EDQUOT
+TOO_LARGE = errno.EFBIG
 
 MUTATING = ("open", "write", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir")
 RENAMING = ("rename", "replace")

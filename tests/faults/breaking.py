@@ -1,4 +1,4 @@
-"""A plugin whose metrics break the device, and an engine with worker processes on several devices.
+"""A plugin whose metrics break the device or need all its memory, and an engine with worker processes on several devices.
 
 `install` copies it into a folder on PYTHONPATH, with its own distribution. The devices are `cpu` and `cpu:0`, two names
 of one device; the metrics raise the errors of a CUDA device.
@@ -7,11 +7,13 @@ of one device; the metrics raise the errors of a CUDA device.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pydantic
+import torch
 
 import harness
 from harness import EvaluatedEnsemble, MetricValue, hookimpl
@@ -66,6 +68,18 @@ def breaks_first_device(name: str) -> None:
         raise RuntimeError(ECC)
 
 
+def needs_whole_device(name: str) -> None:
+    """Raise the error of a full device while there is another worker process of this run."""
+    listed = subprocess.run(["pgrep", "-P", str(os.getppid())], capture_output=True, text=True, check=True)
+    if len(listed.stdout.split()) > 1:
+        needs_more_than_the_device(name)
+
+
+def needs_more_than_the_device(name: str) -> None:
+    """Raise the error of a full device."""
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
 def metric(name: str, do: Callable[[str], None]) -> type[harness.Metric]:
     """Return a metric class that calls a function with its name, and measures the number of members."""
 
@@ -84,6 +98,8 @@ METRICS = {
     "asserts_too": asserts,
     "first": breaks_first_device,
     "second": breaks_first_device,
+    "large": needs_whole_device,
+    "too_large": needs_more_than_the_device,
 }
 
 

@@ -1,4 +1,4 @@
-"""Errors after which a process can no longer use its device, in worker processes of `harness run`."""
+"""Errors of devices in worker processes of `harness run`: they cannot be used any more, or others use their memory."""
 
 from __future__ import annotations
 
@@ -102,6 +102,36 @@ def test_failed_assertions_in_two_tasks(tmp_path: Path) -> None:
     assert statuses(tmp_path) == {"asserts": "failed", "asserts_too": "failed", "ensemble_accuracy": "done"}
     for metric in ("asserts", "asserts_too"):
         assert message_of(tmp_path, metric) == "cpu failed while it was done: CUDA error: device-side assert triggered, twice"
+
+
+TWO_WORKERS = ("--engine", "pool", "--engine-option", "devices=cpu,cpu")
+
+
+@pytest.mark.slow
+def test_task_that_needs_a_device_for_itself(tmp_path: Path) -> None:
+    """It is tried once more without other workers, which end though they are idle; the rows are those of a run alone."""
+    done = run(tmp_path, ["large"], *TWO_WORKERS)
+    assert done.returncode == 0, done.stderr
+    assert statuses(tmp_path) == {"large": "done", "ensemble_accuracy": "done"}
+    assert "out of memory beside other workers; tried once more, without them" in done.stderr
+    assert len(events(tmp_path, "tried_again")) == 1
+    rows = (tmp_path / "out" / "results.csv").read_bytes()
+    alone = run(tmp_path, ["large"], "--workers", "1", "--store", "alone", "--out", "alone-out")
+    assert alone.returncode == 0, alone.stderr
+    assert (tmp_path / "alone-out" / "results.csv").read_bytes() == rows
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_task_that_needs_more_than_a_device(tmp_path: Path) -> None:
+    """It fails for good after the second try; all others are done."""
+    done = run(tmp_path, ["too_large"], *TWO_WORKERS)
+    assert done.returncode == 1, done.stderr
+    assert statuses(tmp_path) == {"too_large": "failed", "ensemble_accuracy": "done"}
+    message = message_of(tmp_path, "too_large")
+    assert "out of memory" in message
+    assert message.endswith("; it was tried without other workers, too")
+    assert len(events(tmp_path, "tried_again")) == 1
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from click.testing import CliRunner
 import toys
 from cli.command_line import run_harness
 from conftest import Lab, toy_file
-from faults.bad_disk import FORBIDDEN, FULL, QUOTA, READ_ONLY, BadDisk
+from faults.bad_disk import FORBIDDEN, FULL, QUOTA, READ_ONLY, TOO_LARGE, BadDisk
 from faults.rig import DIGITS, check_same, contents, events, in_process, run_here, some
 from faults.rogue import METRICS
 from harness import files
@@ -42,6 +42,7 @@ MESSAGES = {
     QUOTA: "the disk quota is used up; free some",
     READ_ONLY: "the file system is read-only; choose another folder with --store",
     FORBIDDEN: "permission denied; choose another folder with --store",
+    TOO_LARGE: "a file is larger than this process may write; raise the limit with `ulimit -f`",
 }
 
 
@@ -53,7 +54,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-TROUBLES = [(FULL, 300), (FULL, 1), (QUOTA, 200), (READ_ONLY, 250), (FULL, 120), (FORBIDDEN, 160)]
+TROUBLES = [(FULL, 300), (FULL, 1), (QUOTA, 200), (READ_ONLY, 250), (FULL, 120), (FORBIDDEN, 160), (TOO_LARGE, 200)]
 
 
 @pytest.mark.parametrize(("trouble", "at"), some(TROUBLES, 3))
@@ -110,7 +111,11 @@ def test_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A missing permission, or too many open files, is an error, but no damage of the object."""
     store = Store(tmp_path)
     store.put(KEY, {}, {"weights": WEIGHTS})
-    for trouble, reason in ((errno.EACCES, "permission denied"), (errno.EMFILE, "too many open files; allow more")):
+    for trouble, reason in (
+        (errno.EACCES, "permission denied"),
+        (errno.EMFILE, "too many open files; allow more"),
+        (errno.ESTALE, r"the file system was mounted anew while in use \(stale file handle\); run the command again"),
+    ):
 
         def refuse(*_: Any, trouble: int = trouble, **__: Any) -> int:
             raise OSError(trouble, os.strerror(trouble))

@@ -70,7 +70,11 @@ def test_worker_like_this_machine(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("attributes", "subject", "text"),
     [
-        ({"fields": {"lease_acquired": True}}, "locks", "do not reach node1: it locked what this process had locked; mount it"),
+        (
+            {"fields": {"lease_acquired": True}},
+            "locks",
+            "do not reach node1: it locked what this process had locked; one run at a time may",
+        ),
         ({"clock": 90.0}, "clock", "node1 is 90 seconds ahead; results do not depend on it"),
         ({"clock": -90.0}, "clock", "node1 is 90 seconds behind"),
         ({}, "data", "/data on node1 lacks cifar10, which "),

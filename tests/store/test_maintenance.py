@@ -25,7 +25,7 @@ def test_usage_by_kind_of_task_and_by_folder(filled: Store) -> None:
     usage = filled.maintenance.usage()
     counts = {of_kind.kind: of_kind.count for of_kind in usage}
     folders = ("progress", "trajectories", "tasks", "failures")
-    assert counts == {"train": 1, **dict.fromkeys(folders, 1), "set_aside": 0, "leases": 0, "aside": 3}
+    assert counts == {"train": 1, **dict.fromkeys(folders, 1), "set_aside": 0, "leases": 0, "runs": 0, "aside": 3}
     files = [path for path in filled.root.rglob("*") if path.is_file()]
     assert sum(of_kind.bytes for of_kind in usage) == sum(path.stat().st_size for path in files)
     assert Usage("set_aside", 0, 0) in usage

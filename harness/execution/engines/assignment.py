@@ -19,8 +19,9 @@ class PoolPolicy:
     `limit` is the largest number of workers at a time. With `whole_groups`, a group of siblings goes to one worker, which
     trains them side by side on its device, unless other workers have nothing to do; else each of its tasks goes to the next
     idle worker. `isolated` workers have memory of their own: a task whose worker ended is tried again at once, not when all
-    others are idle. After `start_attempts` workers in a row that ended before they were ready, the run ends. A task fails after
-    `task_timeout` seconds without a sign of life, a worker ends after `idle_timeout` seconds without a task; None: never.
+    others have ended, and a task that runs out of memory is not. After `start_attempts` workers in a row that ended before they
+    were ready, or that could not use the store, the run ends. A task fails after `task_timeout` seconds without a sign of life,
+    a worker ends after `idle_timeout` seconds without a task; None: never.
     """
 
     limit: int
@@ -43,8 +44,9 @@ class Assignment:
         self._slots = slots
         self._start = start
         self._waiting: deque[Sequence[Task]] = deque()
-        self._retries: deque[Task] = deque()  # tasks to retry while no other worker is busy
+        self._retries: deque[Task] = deque()  # tasks to retry while there is no other worker
         self._retrying: PooledWorker | None = None
+        self._tried_alone: set[str] = set()  # keys of tasks that ran out of memory beside other workers
 
     @property
     def has_capacity(self) -> bool:
@@ -85,6 +87,21 @@ class Assignment:
         else:
             self._retries.append(task)
 
+    def retry_without_others(self, task: Task) -> bool:
+        """Queue a task that ran out of memory, if other workers hold memory of the same machine; return whether it is queued.
+
+        It is tried once more, alone and after all others.
+        """
+        if self._policy.isolated or len(self.workers) < 2 or task.key in self._tried_alone:
+            return False
+        self._tried_alone.add(task.key)
+        self._retries.append(task)
+        return True
+
+    def was_without_others(self, task: Task) -> bool:
+        """Return whether a task was tried alone because it had run out of memory."""
+        return task.key in self._tried_alone
+
     def hand_out(self) -> None:
         """Give groups to idle workers, and start workers for the others. A task that is retried alone is waited for."""
         if not (self._waiting or self._retries) or self._retry_is_running:
@@ -93,13 +110,25 @@ class Assignment:
         while self._waiting and idle:
             idle.pop(0).give(self._waiting.popleft())
         nothing_else = not self._waiting and not any(worker.tasks for worker in self.workers)
-        if not (self._retries and nothing_else):
-            self._start_workers(len(self._waiting))
-        elif idle:
-            self._retrying = idle[0]
-            self._retrying.give([self._retries.popleft()])
+        if self._retries and nothing_else:
+            self._retry_alone()
         else:
+            self._start_workers(len(self._waiting))
+
+    def _retry_alone(self) -> None:
+        """Give a task to the only worker. All others end first, since idle workers hold memory, too."""
+        usable = [worker for worker in self.workers if worker.idle or worker.starting]
+        if not usable:
             self._start_workers(1)
+            return
+        only, *others = sorted(usable, key=lambda worker: worker.starting)
+        for worker in others:
+            worker.finish()
+        for worker in self.workers:
+            worker.kill_if_overdue()
+        if only.idle and len(self.workers) == 1:
+            self._retrying = only
+            only.give([self._retries.popleft()])
 
     @property
     def _retry_is_running(self) -> bool:

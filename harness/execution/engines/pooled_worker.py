@@ -17,6 +17,8 @@ from harness.telemetry.events import Event, TaskStarted, TaskWaiting, WorkerRead
 News: TypeAlias = Outcome | Refusal | Exit | HarnessError | WorkerReady
 """The deliveries about a worker that its pool acts on. Other events are only passed on."""
 
+_EXIT_SECONDS = 60.0  # for a worker that has nothing to do
+
 
 @dataclass(frozen=True)
 class FromWorker:
@@ -30,7 +32,7 @@ class PooledWorker:
     """A worker and the tasks that it was given.
 
     `index` is its number in the pool, `device` that of its launcher. `current` is the key of the task that it began last.
-    `broken` says why it can no longer use its device.
+    `broken` says why it can no longer use its device, `refused` that it cannot use the store.
     """
 
     def __init__(self, index: int, launcher: Launcher, emit: Callable[[Event], None], inbox: queue.Queue[FromWorker]) -> None:
@@ -39,7 +41,7 @@ class PooledWorker:
         self.broken: BrokenDevice | None = None
         self.tasks: dict[str, Task] = {}
         self.current = ""
-        self.ready = self.stopped = False
+        self.ready = self.stopped = self.refused = False
         self.idle_since = time.monotonic()
         self._begun: set[str] = set()
         self._last_message: float | None = time.monotonic()
@@ -85,6 +87,8 @@ class PooledWorker:
 
     def finish(self) -> None:
         """Ask it to exit after its tasks; it gets no more."""
+        if not self.stopped:
+            self.idle_since = time.monotonic()
         self.stopped = True
         self._handle.finish()
 
@@ -98,6 +102,11 @@ class PooledWorker:
         """End it at once."""
         self.stopped = True
         self._handle.kill()
+
+    def kill_if_overdue(self) -> None:
+        """End it if it was asked to exit long ago, has nothing to do, and has not ended."""
+        if self.stopped and not self.tasks and time.monotonic() - self.idle_since > _EXIT_SECONDS:
+            self.kill()
 
     def join(self, deadline: float) -> None:
         """Wait for its end; kill it at `deadline` (in seconds of `time.monotonic()`)."""

@@ -2,7 +2,7 @@
 
 Tasks that it had not begun are requeued. A task that it had begun may be the cause: it is tried once more, and fails the second
 time. A worker that had to leave (a time limit, a preemption) is no task's fault, so another one continues its tasks. A device
-that fails in different tasks is left out.
+that fails in different tasks is left out. A worker that cannot use the store, as where a disk is full, is replaced, too.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from harness.api.task import Outcome, Task
-from harness.errors import DeviceError, HarnessError, Interrupted
+from harness.errors import DeviceError, HarnessError, Interrupted, StoreError
 from harness.execution.engines.assignment import Assignment
 from harness.execution.engines.device_slots import DeviceSlots
 from harness.execution.engines.launcher import Exit, ExitCause
 from harness.execution.engines.pooled_worker import PooledWorker
-from harness.execution.worker_messages import BrokenDevice
+from harness.execution.worker_messages import BrokenDevice, Refusal
 from harness.telemetry.events import Event, RunWarning, TaskRetried
 
 
 class WorkerExits:
     """Handles the ends of a pool's workers.
 
-    After `start_attempts` workers in a row that ended before they were ready, the run ends.
+    After `start_attempts` workers in a row that ended before they were ready, or that could not use the store, the run ends.
     """
 
     def __init__(self, assignment: Assignment, slots: DeviceSlots, start_attempts: int, emit: Callable[[Event], None]) -> None:
@@ -33,10 +33,28 @@ class WorkerExits:
         self._emit = emit
         self._exits: Counter[str] = Counter()  # number of workers that ended during a task, by its key
         self._failed_starts = 0  # in a row
+        self._refusals = 0  # since a task was done
 
     def note_start(self) -> None:
         """A worker is ready."""
         self._failed_starts = 0
+
+    def note_done(self) -> None:
+        """A task is done, so the store can be used."""
+        self._refusals = 0
+
+    def handle_refusal(self, worker: PooledWorker, refusal: Refusal) -> None:
+        """Let others do the tasks of a worker that refuses to work, after its exit; raise its error if they cannot either."""
+        message = refusal.message
+        if worker.place:
+            message = f"{message} ({worker.place})"
+        if refusal.event == "code_refused":
+            raise HarnessError(message)
+        self._refusals += 1
+        if self._refusals >= self._start_attempts:
+            raise StoreError(message)
+        worker.refused = True
+        self._emit(RunWarning(message=f"{message}; its tasks go to other workers"))
 
     def handle(self, worker: PooledWorker, end: Exit) -> list[Outcome]:
         """Requeue the tasks of a worker that has ended; return the outcomes of those that fail.
@@ -48,12 +66,12 @@ class WorkerExits:
             raise Interrupted
         if worker.broken is not None:
             return self._handle_broken_device(worker, worker.broken)
-        if worker.starting:
+        if worker.starting and not worker.refused:
             self._handle_failed_start(end)
         begun = worker.begun
         self._requeue_others(worker, begun)
         reason = f"its worker process ended with {end.reason} before it was done"
-        if end.cause is ExitCause.LEFT:
+        if end.cause is ExitCause.LEFT or worker.refused:
             self._continue_elsewhere(begun, reason)
             return []
         failed, retried = self._count(begun, reason, "tried once more, alone")

@@ -9,14 +9,14 @@ from dataclasses import replace
 
 from harness.api.engine import EngineContext
 from harness.api.task import Outcome, Task
-from harness.errors import HarnessError, Interrupted, StoreError
+from harness.errors import HarnessError, Interrupted
 from harness.execution.engines.assignment import Assignment, PoolPolicy
 from harness.execution.engines.device_slots import DeviceSlots
 from harness.execution.engines.launcher import Exit, Launcher
 from harness.execution.engines.pooled_worker import FromWorker, PooledWorker
 from harness.execution.engines.worker_exits import WorkerExits
 from harness.execution.worker_messages import Refusal
-from harness.telemetry.events import WorkerReady
+from harness.telemetry.events import TaskRetried, WorkerReady
 
 GRACE_SECONDS = 60.0
 """Time for a worker to save its trainings after it was asked to stop; then it is killed."""
@@ -81,8 +81,8 @@ class WorkerPool:
         if isinstance(news, HarnessError):
             raise news
         if isinstance(news, Refusal):
-            error = StoreError if news.event == "store_refused" else HarnessError
-            raise error(news.message)
+            self._exits.handle_refusal(worker, news)
+            return []
         if isinstance(news, WorkerReady):
             worker.ready = True
             self._exits.note_start()
@@ -97,9 +97,17 @@ class WorkerPool:
             return []
         if outcome.status == "interrupted":
             raise Interrupted
-        del worker.tasks[outcome.key]
+        task = worker.tasks.pop(outcome.key)
+        if outcome.status == "done":
+            self._exits.note_done()
         if outcome.status == "failed" and outcome.traceback:
             worker.finish()  # leftovers of a plugin (memory, settings) must not affect tasks of later groups
+        if outcome.out_of_memory and self._assignment.retry_without_others(task):
+            message = "out of memory beside other workers; tried once more, without them"
+            self._context.emit(TaskRetried(task=task.key, kind=task.kind, message=message))
+            return []
+        if outcome.out_of_memory and self._assignment.was_without_others(task):
+            outcome = replace(outcome, message=f"{outcome.message}; it was tried without other workers, too")
         if outcome.status == "failed" and worker.place:
             outcome = replace(outcome, message=f"{outcome.message} ({worker.place})")
         return [outcome]
