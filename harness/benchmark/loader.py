@@ -71,6 +71,7 @@ class BenchmarkLoader:
         architectures = self._plugins.build_all(variants["architecture"])
         metrics = self._build_metrics(variants["metric"], header.members)
         self._check_margins(header.equivalence, [variant.entry.name for variant in variants["metric"]])
+        observers = self._plugins.build_all(variants["observer"])
         objective = self._build_objective()
         setups = self._build_setups(variants, datasets, architectures, header)
         if self._reporter or header.members is None:
@@ -88,6 +89,7 @@ class BenchmarkLoader:
             setups=setups,
             catalogue=self._catalogue,
             equivalence=header.equivalence,
+            observers=observers,
         )
 
     def _read_header(self) -> _Header:
