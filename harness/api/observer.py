@@ -1,4 +1,4 @@
-"""Interface of observers: what follows a run while it goes on, such as a logger. Importing this module does not import torch."""
+"""Interface of observers, such as loggers, which follow a run while it goes on. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class ObservedRun:
     """The run that an observer follows.
 
     `benchmark` is the benchmark's name, `objective` the name of the objective of plain training. `folder` is the run's folder,
-    as an absolute path; an observer's own files belong in a folder of its name there. `settings` is the resolved benchmark (JSON).
+    as an absolute path; an observer's own files belong in a folder of its name there. `settings` is the resolved benchmark
+    (JSON).
     """
 
     benchmark: str
@@ -66,9 +67,9 @@ class Observer(Plugin):
         def close(self):
             self.file.close()
 
-    `check` is called before anything is computed, and the other methods after it, in the order `start`, `observe` for each event,
-    `finish`, `close`, on a thread of their own: the run does not wait for them. If one of them raises an exception, the run says
-    so once and continues; then only `close` is called. After the run, observers get a minute to finish.
+    `check` is called before anything is computed. The other methods are called on a thread of their own, and the run does not
+    wait for them: `start`, `observe` for each event, `finish`, `close`. If one of them raises an exception, the run says so
+    once and continues; then only `close` is called. After the run, observers get a minute to finish.
 
     Do not write to standard output, which belongs to the command. `harness.testing.check_observer` checks an observer.
     """

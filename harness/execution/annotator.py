@@ -57,7 +57,7 @@ class EventAnnotator:
         if task is None:  # a task of another benchmark
             return event
         if key not in self._facts:
-            self._facts[key] = replace(task_facts(task, self._cells(key)), **self._training(task))
+            self._facts[key] = self._with_training(task, task_facts(task, self._cells(key)))
         return replace(event, cost=task.cost, **asdict(self._facts[key]))
 
     @cached_property
@@ -75,13 +75,13 @@ class EventAnnotator:
                     last[key] = task
         return last
 
-    def _training(self, task: Task) -> dict[str, str]:
-        """Return the facts about the training that a task is a part of."""
+    def _with_training(self, task: Task, facts: TaskFacts) -> TaskFacts:
+        """Return facts with those about the training that a task is a part of."""
         if not isinstance(task.spec, TrainSpec):
-            return {}
-        key = task.spec.trajectory_key
-        cells = self._cells(self._last_parts[key].key) if key in self._last_parts else []
-        return {"trajectory": key, "trained_for": cells[0].spec.method.label if cells else ""}
+            return facts
+        trajectory = task.spec.trajectory_key
+        cells = self._cells(self._last_parts[trajectory].key)
+        return replace(facts, trajectory=trajectory, trained_for=cells[0].spec.method.label if cells else "")
 
     def _cells(self, key: str) -> list[PlannedCell]:
         """Return the cells that need a task. A check is needed by the cells of the trainings that depend on it."""

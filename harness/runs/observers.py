@@ -39,8 +39,8 @@ class NamedObserver(NamedTuple):
 def choose_observers(catalogue: Catalogue, benchmark: Benchmark, named: Sequence[Named]) -> list[NamedObserver]:
     """Return the observers of a benchmark, and those named beside it, each name once. Each has been checked.
 
-    An observer that both name has the options that are given beside it, or else those of the benchmark. Raise `UserError` for an
-    unknown name, an invalid option, and an observer that cannot work here.
+    An observer that both name has the options that are given beside it, or else those of the benchmark. Raise `UserError` for
+    an unknown name, an invalid option, and an observer that cannot work here.
     """
     chosen = {labeled.label: labeled.plugin for labeled in benchmark.observers}
     for entry in named:
@@ -139,35 +139,38 @@ class ObserverThread:
         self.name = name
         self._observer = observer
         self._run = run
-        self._queue: queue.Queue[Event | _End] = queue.Queue(MAX_BACKLOG)
+        self._queue: queue.SimpleQueue[Event | _End] = queue.SimpleQueue()
         self._error: BaseException | None = None
         self._error_is_told = False
         self._thread = threading.Thread(target=self._work, name=f"observer {name}", daemon=True)
         self._thread.start()
 
     def __call__(self, event: Event) -> None:
-        """Pass an event on. Raise what the observer has raised, or `HarnessError` if it is too far behind."""
+        """Pass an event on. Raise what the observer has raised, or `PluginError` if it is too far behind."""
         if self._error is not None:
             self._error_is_told = True
             raise self._error
-        try:
-            self._queue.put_nowait(event)
-        except queue.Full:
+        if self._queue.qsize() >= MAX_BACKLOG:
             self._error_is_told = True
-            raise PluginError(f"it is {MAX_BACKLOG} events behind the run") from None
+            raise PluginError(f"it is {MAX_BACKLOG} events behind the run")
+        self._queue.put(event)
 
     def end(self, results: RunResults | None) -> None:
         """Let the observer finish."""
-        with contextlib.suppress(queue.Full):  # it hangs, or has failed
-            self._queue.put_nowait(_End(results))
+        self._queue.put(_End(results))
 
     def wait(self, deadline: float) -> str:
         """Wait until the observer has finished, or a time (`time.monotonic`) has come. Return what went wrong, or nothing."""
-        self._thread.join(max(0.0, deadline - time.monotonic()))
-        if self._thread.is_alive() and not self._error_is_told:
-            return f"observer '{self.name}' does not finish; what it has not written yet is lost"
-        if self._error is not None and not self._error_is_told:
+        seconds = deadline - time.monotonic()
+        if self._error_is_told:
+            seconds = min(seconds, LEAVE_SECONDS)
+        self._thread.join(max(0.0, seconds))
+        if self._error_is_told:
+            return ""
+        if self._error is not None:
             return f"observer '{self.name}' failed: {describe_error(self._error)}"
+        if self._thread.is_alive():
+            return f"observer '{self.name}' does not finish; what it has not written yet is lost"
         return ""
 
     def _work(self) -> None:
