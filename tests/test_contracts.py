@@ -18,6 +18,7 @@ from harness.testing import (
     check_figure,
     check_metric,
     check_objective,
+    check_observer,
     derivation_context,
 )
 from harness_basin.cross_entropy import CrossEntropy
@@ -102,6 +103,13 @@ def test_derivations(registration: Registration, tmp_path: Path) -> None:
     check_derivation(CATALOGUE.create("derivation", registration.name, options), parents, context)
 
 
+def test_observers(tmp_path: Path) -> None:
+    """An observer without a library of its own follows every kind of run; tests/loggers checks the others."""
+    pytest.importorskip("tensorboard")
+    assert {registration.name for registration in registered("observer")} == {"tensorboard", "trackio", "wandb"}
+    check_observer(CATALOGUE.create("observer", "tensorboard"), tmp_path)
+
+
 def test_every_kind_is_covered() -> None:
     """Each kind in the catalogue has a contract test in this file, except engines, which the tests of runs cover."""
     assert {r.kind for r in Catalogue(list(CATALOGUE))} == {
@@ -113,4 +121,5 @@ def test_every_kind_is_covered() -> None:
         "derivation",
         "engine",
         "figure",
+        "observer",
     }

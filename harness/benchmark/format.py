@@ -71,7 +71,6 @@ class BenchmarkFile(Options):
     observe: tuple[Any, ...] = Field(
         (),
         description=f"observers that follow runs, such as loggers, {_ENTRIES}; default: none",
-        examples=[["tensorboard"]],
     )
     recipe: dict[str, Any] = Field({}, description="how every network is trained")
     settings: tuple[SettingsBlock, ...] = Field((), description="changes for some dataset × architecture; later blocks win")

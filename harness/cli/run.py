@@ -66,7 +66,7 @@ _MAX_CELLS = 3  # named per reason of failures
     "--observe",
     metavar="NAME",
     multiple=True,
-    help="Let an observer follow the run, such as tensorboard (`harness list observer`); may be repeated.",
+    help="Let an observer follow the run, such as a logger (`harness list observer`); may be repeated.",
 )
 @click.option("--profile", is_flag=True, help="Write where the time went to DIR/profile.json.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 1024), help="CPU threads of each task.")

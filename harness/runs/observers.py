@@ -70,9 +70,9 @@ def _create(catalogue: Catalogue, name: str, options: Mapping[str, Any]) -> Obse
         raise UserError(f"observer '{name}':{subject} {issues[0].text}")
     try:
         observer: Observer = catalogue.create("observer", name, checked)
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         raise
-    except Exception as error:  # a plugin may raise anything
+    except BaseException as error:  # a plugin may raise anything, SystemExit too
         raise PluginError(f"observer '{name}': it cannot be made: {describe_error(error)}") from error
     return observer
 
@@ -82,7 +82,9 @@ def _check(item: NamedObserver) -> None:
         item.observer.check()
     except UserError as error:
         raise UserError(f"observer '{item.name}': {error}") from None
-    except Exception as error:  # a plugin may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin may raise anything, SystemExit too
         raise PluginError(f"observer '{item.name}': its check fails: {describe_error(error)}") from error
 
 
