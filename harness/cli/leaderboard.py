@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from harness.cli.paths import UserPath
+from harness.cli.standard_streams import print_document
 from harness.errors import UserError
 from harness.files import write_atomically
 from harness.leaderboard import FORMATS, Board, PaperOptions, board, compare, read_reference, render
@@ -70,7 +71,7 @@ def leaderboard(
 
         click.echo(render_fitted(made, shutil.get_terminal_size().columns), nl=False)
     else:
-        click.echo(_render(made, form, paper), nl=False)
+        print_document(_render(made, form, paper))
 
 
 def _require_latex(form: str, options: list[str]) -> None:
