@@ -72,6 +72,24 @@ def test_metrics(registration: Registration, members: int) -> None:
     assert {value.better for value in values} <= {"higher", "lower", ""}
 
 
+@pytest.mark.parametrize("registration", registered("metric"), ids=lambda r: r.name)
+def test_metric_declares_how_tables_show_it(registration: Registration) -> None:
+    """Its class has a title, a symbol and a direction of its own; one that is neither better nor worse says so."""
+    declared = vars(registration.cls)
+    assert {"title", "symbol", "better"} <= set(declared)
+    assert declared["title"]
+    assert declared["symbol"]
+    assert declared["better"] in ("higher", "lower", "")
+
+
+def test_titles_and_symbols_of_metrics_are_different() -> None:
+    """Two columns of a table never have one head."""
+    classes = [registration.cls for registration in registered("metric")]
+    for attribute in ("title", "symbol"):
+        shown = [getattr(cls, attribute) for cls in classes]
+        assert len(set(shown)) == len(shown)
+
+
 FIGURE_ROWS = {
     "accuracy_connectivity": ["ensemble_accuracy", "joint_connectivity"],
     "fork_epochs": ["predictive_variance"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from harness.errors import UserError
+from harness.leaderboard.averages import mean_and_std
 from harness.leaderboard.groups import mark_groups
 from harness.leaderboard.merging import (
     SourcedRow,
@@ -165,20 +165,6 @@ def _warnings(groups: Sequence[RowGroup]) -> tuple[str, ...]:
     in_order = sorted(groups, key=lambda group: int(group.seeds.min()))
     found = dict.fromkeys(describe_warning(group.row) for group in in_order)
     return tuple(warning for warning in found if warning)
-
-
-def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean and the sample standard deviation (ddof = 1) of at least one value.
-
-    The standard deviation is None for one value and for values that are not all finite.
-    """
-    mean = statistics.mean(values)
-    if len(values) < 2 or not all(map(math.isfinite, values)):
-        return mean, None
-    try:
-        return mean, statistics.stdev(values)
-    except OverflowError:
-        return mean, math.inf
 
 
 def _worst(statuses: Collection[str]) -> Literal["failed", "missing", "absent"]:
