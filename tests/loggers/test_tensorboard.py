@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import harness
 from harness.testing import check_observer
 from harness_loggers.tensorboard import TensorBoard, folder_name
 from loggers.logged_runs import DISTILLED, PLAIN, expected_curves, run
@@ -100,3 +101,38 @@ def test_folder_names_of_different_labels() -> None:
     """Labels that differ have folders that differ, and plain labels are kept."""
     assert len({folder_name(label) for label in ("a/b", "a_b", "a\\b", "a:b")}) == 4
     assert folder_name("swe(fork_epoch=3,beta=0.5)") == "swe(fork_epoch=3,beta=0.5)"
+
+
+@pytest.mark.slow
+def test_trainings_of_several_workers(tmp_path: Path) -> None:
+    """The epochs of worker processes are logged; the parts of a training that forks cut are one curve."""
+    finished = harness.run(
+        {
+            "name": "small",
+            "seeds": [0],
+            "members": 2,
+            "datasets": ["digits"],
+            "architectures": [{"vit": {"patch": 4, "width": 8, "mlp": 8, "depth": 1, "heads": 2, "dropout": 0.0}}],
+            "methods": [{"constrained": {"fork_epoch": 1}}, "deep"],
+            "metrics": ["ensemble_accuracy"],
+            "recipe": {"epochs": 3, "batch_size": 64, "optimizer": "adam", "learning_rate": 0.01, "precision": "fp32"},
+            "observe": ["tensorboard"],
+        },
+        out=tmp_path / "run",
+        store=tmp_path / "store",
+        data=tmp_path,
+        workers=2,
+        device="cpu",
+        progress=False,
+    )
+    assert finished.status == "done"
+    found = runs_in(finished.folder / "tensorboard")
+    steps = {}
+    for name, folder in found.items():
+        if "member" in name:
+            steps[name.rpartition(" ")[0]] = [scalar.step for scalar in read(folder).Scalars("loss")]
+    assert steps == {
+        "digits/vit/constrained/seed 0/member 0": [1, 2, 3],  # also deep's, which comes later in the file
+        "digits/vit/deep/seed 0/member 1": [1, 2, 3],
+        "digits/vit/constrained/seed 0/member 1": [2, 3],
+    }
