@@ -90,7 +90,7 @@ class WeightsAndBiases(TrainingLogger):
             config=settings,
             dir=self.run.folder,
             mode=self.options.mode,
-            resume="allow" if online else None,  # offline runs of one ID are merged by `wandb sync`
+            resume="allow" if online else None,  # which `wandb` ignores offline
             reinit="create_new",
             settings=wandb.Settings(
                 silent=True,
