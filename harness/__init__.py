@@ -18,6 +18,7 @@ from harness.api.engine import Engine, EngineContext
 from harness.api.ensemble import EvaluatedEnsemble
 from harness.api.figure import Epoch, Figure, FigureData, Plot, Training
 from harness.api.interfaces import Architecture, Dataset, Derivation, DerivationContext, Metric, MetricValue, Objective
+from harness.api.observer import ObservedRun, Observer, RunResults
 from harness.api.options import Options
 from harness.api.recipe import Augmentation, Recipe
 from harness.api.setting import Setting
@@ -56,12 +57,15 @@ __all__ = [
     "Metric",
     "MetricValue",
     "Objective",
+    "ObservedRun",
+    "Observer",
     "Options",
     "Outcome",
     "Plot",
     "PluginError",
     "Recipe",
     "Run",
+    "RunResults",
     "Setting",
     "Split",
     "StateDict",

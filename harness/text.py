@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 import unicodedata
 from pathlib import Path
@@ -51,6 +52,16 @@ def plain_lines(text: str) -> str:
             character = "\ufffd"
         characters.append(character)
     return "".join(characters)
+
+
+def printable_json(text: str) -> str:
+    """Return JSON text with each character that is not printable as an escape sequence of JSON. Line feeds stay."""
+    lines = []
+    for line in text.split("\n"):
+        if not line.isprintable():
+            line = "".join([character if character.isprintable() else json.dumps(character)[1:-1] for character in line])
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def describe_error(error: BaseException) -> str:

@@ -23,6 +23,7 @@ from harness.testing import (
     check_figure,
     check_metric,
     check_objective,
+    check_observer,
     derivation_context,
 )
 from harness_basin.cross_entropy import CrossEntropy
@@ -86,6 +87,24 @@ def test_metrics(registration: Registration, members: int) -> None:
     assert {value.better for value in values} <= {"higher", "lower", ""}
 
 
+@pytest.mark.parametrize("registration", registered("metric"), ids=lambda r: r.name)
+def test_metric_declares_how_tables_show_it(registration: Registration) -> None:
+    """Its class has a title, a symbol and a direction of its own; one that is neither better nor worse says so."""
+    declared = vars(registration.cls)
+    assert {"title", "symbol", "better"} <= set(declared)
+    assert declared["title"]
+    assert declared["symbol"]
+    assert declared["better"] in ("higher", "lower", "")
+
+
+def test_titles_and_symbols_of_metrics_are_different() -> None:
+    """Two columns of a table never have one head."""
+    classes = [registration.cls for registration in registered("metric")]
+    for attribute in ("title", "symbol"):
+        shown = [getattr(cls, attribute) for cls in classes]
+        assert len(set(shown)) == len(shown)
+
+
 FIGURE_ROWS = {
     "accuracy_connectivity": ["ensemble_accuracy", "joint_connectivity"],
     "accuracy_cost": ["ensemble_accuracy", "training_epochs"],
@@ -133,6 +152,13 @@ def test_derivations(registration: Registration, tmp_path: Path) -> None:
     check_derivation(CATALOGUE.create("derivation", registration.name, options), parents, context)
 
 
+def test_observers(tmp_path: Path) -> None:
+    """An observer without a library of its own follows every kind of run; tests/loggers checks the others."""
+    pytest.importorskip("tensorboard")
+    assert {registration.name for registration in registered("observer")} == {"tensorboard", "trackio", "wandb"}
+    check_observer(CATALOGUE.create("observer", "tensorboard"), tmp_path)
+
+
 def test_every_kind_is_covered() -> None:
     """Each kind in the catalogue has a contract test in this file, except engines, which the tests of runs cover."""
     assert {r.kind for r in Catalogue(list(CATALOGUE))} == {
@@ -144,4 +170,5 @@ def test_every_kind_is_covered() -> None:
         "derivation",
         "engine",
         "figure",
+        "observer",
     }

@@ -172,8 +172,8 @@ class EntryReader:
     def _report_duplicates(self, kind: str, variants: list[Variant]) -> None:
         word = "label"
         remedy = "give this one a 'label' of its own"
-        if kind == "metric":
-            word = "metric"
+        if kind in ("metric", "observer"):
+            word = kind
             remedy = "list it once"
         first: dict[str, Variant] = {}
         for variant in variants:

@@ -68,6 +68,10 @@ class BenchmarkFile(Options):
         description="margins for `harness compare`: methods whose difference in a metric is smaller count as equivalent; "
         "'metric: margin', in the metric's unit",
     )
+    observe: tuple[Any, ...] = Field(
+        (),
+        description=f"observers that follow runs, such as loggers, {_ENTRIES}; default: none",
+    )
     recipe: dict[str, Any] = Field({}, description="how every network is trained")
     settings: tuple[SettingsBlock, ...] = Field((), description="changes for some dataset × architecture; later blocks win")
 
@@ -88,7 +92,13 @@ class BenchmarkFile(Options):
 
 
 # By kind of plugin: the key of its list, its name in messages, and the keys that its entries reserve.
-SECTIONS = {"dataset": "datasets", "architecture": "architectures", "ensemble_builder": "methods", "metric": "metrics"}
+SECTIONS = {
+    "dataset": "datasets",
+    "architecture": "architectures",
+    "ensemble_builder": "methods",
+    "metric": "metrics",
+    "observer": "observe",
+}
 WORDS = {"ensemble_builder": "method"}
 RESERVED = {"dataset": ("label",), "architecture": ("label",), "ensemble_builder": ("label", "grid")}
 OPTIONAL = {name for name, field in BenchmarkFile.model_fields.items() if not field.is_required()}

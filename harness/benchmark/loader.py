@@ -70,7 +70,8 @@ class BenchmarkLoader:
         datasets = self._plugins.build_all(variants["dataset"])
         architectures = self._plugins.build_all(variants["architecture"])
         metrics = self._build_metrics(variants["metric"], header.members)
-        self._check_margins(header.equivalence, [variant.entry.name for variant in variants["metric"]])
+        self._check_margins([variant.entry.name for variant in variants["metric"]])
+        observers = self._plugins.build_all(variants["observer"])
         objective = self._build_objective()
         setups = self._build_setups(variants, datasets, architectures, header)
         if self._reporter or header.members is None:
@@ -88,6 +89,7 @@ class BenchmarkLoader:
             setups=setups,
             catalogue=self._catalogue,
             equivalence=header.equivalence,
+            observers=observers,
         )
 
     def _read_header(self) -> _Header:
@@ -103,9 +105,10 @@ class BenchmarkLoader:
         margins = {metric: float(margin) for metric, margin in valid.get("equivalence", {}).items()}
         return _Header(valid.get("name", ""), valid.get("description", ""), tuple(valid.get("seeds", ())), members, margins)
 
-    def _check_margins(self, margins: Mapping[str, float], metrics: Sequence[str]) -> None:
-        """Report each margin of equivalence for a metric that the benchmark does not measure."""
-        for name in margins:
+    def _check_margins(self, metrics: Sequence[str]) -> None:
+        """Report each margin of equivalence for a metric that the benchmark does not measure, also beside invalid ones."""
+        margins = self._values.get("equivalence")
+        for name in margins if isinstance(margins, dict) else ():
             if name not in metrics:
                 problem = f"'{name}' is none of this benchmark's metrics{did_you_mean(name, metrics)}"
                 self._reporter.report(("equivalence", name), problem, at_key=True)

@@ -76,7 +76,8 @@ class Benchmark:
     """A validated benchmark: seeds, metrics, objective, and the setups with their methods.
 
     `catalogue` holds the plugins that its names were found in. `equivalence` holds margins by metric, in the metric's unit:
-    differences between methods that are smaller do not matter.
+    differences between methods that are smaller do not matter. `observers` follow its runs; they are no part of what defines
+    the cells.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Benchmark:
     setups: tuple[Setup, ...]
     catalogue: Catalogue = field(compare=False)
     equivalence: Mapping[str, float] = field(default_factory=dict)
+    observers: tuple[LabeledPlugin, ...] = ()
 
     def cells(self) -> Iterator[CellSpec]:
         """Yield every cell, ordered by dataset, architecture, method and seed. Cells share plugins and recipes."""

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from harness.cli.standard_streams import discard, raised_by_printing, repair_standard_streams
-from harness.errors import HarnessError, UserError
+from harness.errors import BenchmarkError, HarnessError, UserError
+from harness.text import escape_unprintable
 
 COMMANDS = {
     "run": "run",
@@ -84,11 +85,17 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except UserError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {_printable(error)}", err=True)
         sys.exit(2)
     except HarnessError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {_printable(error)}", err=True)
         sys.exit(1)
+
+
+def _printable(error: HarnessError) -> str:
+    """Return an error's message on one line, or each problem of a file on one. It may quote names in files of others."""
+    lines = error.problems if isinstance(error, BenchmarkError) else (str(error),)
+    return "\n".join(map(escape_unprintable, lines))
 
 
 def _check_working_folder() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from harness.cli.paths import UserPath
+from harness.cli.standard_streams import print_document
 from harness.comparison import FORMATS, compare_methods, read_compared_run, render_comparisons
 from harness.files import write_atomically
 
@@ -36,4 +37,4 @@ def compare(folders: tuple[Path, ...], baseline: str | None, metrics: tuple[str,
 
         click.echo(fit_grids(comparison_grids(comparisons), ending(comparisons), shutil.get_terminal_size().columns), nl=False)
     else:
-        click.echo(render_comparisons(comparisons, form), nl=False)
+        print_document(render_comparisons(comparisons, form))

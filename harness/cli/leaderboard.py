@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 
 from harness.cli.paths import UserPath
+from harness.cli.standard_streams import print_document
 from harness.errors import UserError
 from harness.files import write_atomically
 from harness.leaderboard import FORMATS, Board, PaperOptions, board, compare, read_reference, render
-from harness.results.rows import load_rows
+from harness.results.columns import load_many
 from harness.startup.garbage import garbage_collection_paused
 
 _FOR_PAPERS = "With --format latex: "
@@ -60,7 +61,7 @@ def leaderboard(
     _require_latex(form, [option for option, is_given in given.items() if is_given])
     paper = PaperOptions(caption or "", label or "", not no_std, 2 if digits is None else digits, wide)
     with garbage_collection_paused():
-        made = board({str(folder): load_rows(folder) for folder in folders}, metrics, letters=letters)
+        made = board(load_many(folders), metrics, letters=letters)
     if reference is not None:
         made = compare(made, read_reference(reference))
     if out is not None:
@@ -70,7 +71,7 @@ def leaderboard(
 
         click.echo(render_fitted(made, shutil.get_terminal_size().columns), nl=False)
     else:
-        click.echo(_render(made, form, paper), nl=False)
+        print_document(_render(made, form, paper))
 
 
 def _require_latex(form: str, options: list[str]) -> None:

@@ -62,6 +62,12 @@ _MAX_CELLS = 3  # named per reason of failures
     type=Duration(),
     help="Stop cleanly before this time has passed (25m, 1h30m); the same command continues.",
 )
+@click.option(
+    "--observe",
+    metavar="NAME",
+    multiple=True,
+    help="Let an observer follow the run, such as a logger (`harness list observer`); may be repeated.",
+)
 @click.option("--profile", is_flag=True, help="Write where the time went to DIR/profile.json.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 1024), help="CPU threads of each task.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:INDEX", help="Where to compute.")
@@ -76,6 +82,7 @@ def run(
     workers: int | None,
     task_timeout: float | None,
     time_limit: float | None,
+    observe: tuple[str, ...],
     profile: bool,
     threads: int,
     device: str,
@@ -98,6 +105,7 @@ def run(
             engine_options=parse_engine_options(engine_options),
             workers=workers,
             task_timeout=task_timeout,
+            observe=observe,
             profile=profile,
             threads=threads,
             device=device,

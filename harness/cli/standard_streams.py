@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 import click.utils
 
+from harness.text import plain_lines
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
@@ -55,6 +57,16 @@ def _never_failing(stream: TextIO) -> TextIO:
         return stream
     file = io.BufferedWriter(_LossyFile(stream.fileno(), "w", closefd=False))
     return io.TextIOWrapper(file, encoding=stream.encoding, errors=stream.errors, line_buffering=True)
+
+
+def print_document(text: str) -> None:
+    """Print a document that ends with a line feed. A terminal gets no control characters; a file or a pipe gets all of it.
+
+    Formats for programs, such as CSV, keep the names of rows exactly, and rows may come from others.
+    """
+    if sys.stdout.isatty():
+        text = plain_lines(text)
+    click.echo(text, nl=False, color=True)  # otherwise click drops escape sequences, which may be part of names
 
 
 def raised_by_printing(error: OSError) -> bool:

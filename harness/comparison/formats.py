@@ -15,6 +15,7 @@ from harness.leaderboard.numerals import format_number
 from harness.leaderboard.paper import PaperOptions
 from harness.leaderboard.tables import Column
 from harness.results.rows import csv_line
+from harness.text import printable_json
 
 _Comparisons = Sequence[TableComparison]
 
@@ -197,7 +198,7 @@ def _csv(comparisons: _Comparisons) -> str:
 
 def _json(comparisons: _Comparisons) -> str:
     content = {"level": 0.95, "comparisons": _records(comparisons), "notes": [list(table.notes) for table in comparisons]}
-    return json.dumps(without_infinities(content), indent=2, ensure_ascii=False) + "\n"
+    return printable_json(json.dumps(without_infinities(content), indent=2, ensure_ascii=False)) + "\n"
 
 
 FORMATS: dict[str, Callable[[_Comparisons], str]] = {

@@ -28,6 +28,8 @@ class TaskFacts:
     objective: str
     metric: str
     description: str
+    trajectory: str = ""
+    trained_for: str = ""
 
 
 class EventAnnotator:
@@ -55,12 +57,31 @@ class EventAnnotator:
         if task is None:  # a task of another benchmark
             return event
         if key not in self._facts:
-            self._facts[key] = task_facts(task, self._cells(key))
+            self._facts[key] = self._with_training(task, task_facts(task, self._cells(key)))
         return replace(event, cost=task.cost, **asdict(self._facts[key]))
 
     @cached_property
     def _cells_by_task(self) -> dict[str, list[PlannedCell]]:
         return self._plan.graph.cells_by_task()
+
+    @cached_property
+    def _last_parts(self) -> dict[str, Task]:
+        """The last task of each training, by the key of its trajectory."""
+        last: dict[str, Task] = {}
+        for task in self._plan.graph.tasks.values():
+            if isinstance(task.spec, TrainSpec):
+                key = task.spec.trajectory_key
+                if key not in last or _until(last[key]) < _until(task):
+                    last[key] = task
+        return last
+
+    def _with_training(self, task: Task, facts: TaskFacts) -> TaskFacts:
+        """Return facts with those about the training that a task is a part of."""
+        if not isinstance(task.spec, TrainSpec):
+            return facts
+        trajectory = task.spec.trajectory_key
+        cells = self._cells(self._last_parts[trajectory].key)
+        return replace(facts, trajectory=trajectory, trained_for=cells[0].spec.method.label if cells else "")
 
     def _cells(self, key: str) -> list[PlannedCell]:
         """Return the cells that need a task. A check is needed by the cells of the trainings that depend on it."""
@@ -69,6 +90,11 @@ class EventAnnotator:
             for cell in self._cells_by_task.get(needed, ()):
                 found[id(cell)] = cell
         return list(found.values())
+
+
+def _until(task: Task) -> int:
+    assert isinstance(task.spec, TrainSpec)
+    return task.spec.epoch
 
 
 def task_facts(task: Task, cells: Sequence[PlannedCell]) -> TaskFacts:

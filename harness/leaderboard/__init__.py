@@ -4,7 +4,8 @@
 describes the result.
 """
 
-from harness.leaderboard.assembly import board, mean_and_std
+from harness.leaderboard.assembly import board
+from harness.leaderboard.averages import mean_and_std
 from harness.leaderboard.formats import FORMATS, render
 from harness.leaderboard.numerals import format_number
 from harness.leaderboard.paper import PaperOptions

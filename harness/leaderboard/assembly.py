@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from harness.errors import UserError
+from harness.leaderboard.averages import mean_and_std
 from harness.leaderboard.groups import mark_groups
 from harness.leaderboard.merging import (
     SourcedRow,
@@ -16,11 +18,10 @@ from harness.leaderboard.merging import (
     check_settings,
     describe_folders,
     describe_table,
-    merge_rows,
     select_metrics,
-    sourced_rows,
     table_key,
 )
+from harness.leaderboard.row_groups import RowGroup, merged_groups, row_groups
 from harness.leaderboard.tables import Board, Column, Entry, Method, Problem, Table
 from harness.results.ensemble_warnings import ONE_MEMBER
 from harness.results.rows import Row
@@ -28,8 +29,8 @@ from harness.results.rows import Row
 if TYPE_CHECKING:
     import pandas as pd
 
-_RowsByEntry = Mapping[tuple[str, str], Mapping[int, Row]]
-"""Method and metric → the rows by seed."""
+_GroupsByEntry = Mapping[tuple[str, str], Sequence[RowGroup]]
+"""Method and metric → the groups of rows."""
 
 
 def board(frames: Mapping[str, pd.DataFrame | list[Row]], metrics: str = "main", *, letters: bool = False) -> Board:
@@ -41,26 +42,31 @@ def board(frames: Mapping[str, pd.DataFrame | list[Row]], metrics: str = "main",
     and all groups get letters if `letters` is true. Raise `UserError` for rows that one table cannot hold: two settings, two
     values of one number, or a metric or method that differs between its rows.
     """
-    every = sourced_rows(frames)
-    check_settings(every)
-    shown = select_metrics([row for _, row in every], metrics)
-    by_table: dict[TableKey, list[SourcedRow]] = {}
-    for sourced in merge_rows(every, shown):
-        by_table.setdefault(table_key(sourced.row), []).append(sourced)
+    every = row_groups(frames)
+    check_settings(_first_rows(every))
+    shown = select_metrics([group.row for group in every], metrics)
+    by_table: dict[TableKey, list[RowGroup]] = {}
+    for group in merged_groups(every, frames, shown):
+        by_table.setdefault(table_key(group.row), []).append(group)
     tables = [_table(key, found, shown, letters) for key, found in by_table.items()]
     return Board(tuple(table for table in tables if table.columns))
 
 
-def _table(key: TableKey, found: Sequence[SourcedRow], shown: Sequence[str], letters: bool) -> Table:
+def _first_rows(groups: Sequence[RowGroup]) -> list[SourcedRow]:
+    """Return one row per group. What differs between rows differs between these, and does so first."""
+    return [SourcedRow(group.folder, group.row) for group in groups]
+
+
+def _table(key: TableKey, found: Sequence[RowGroup], shown: Sequence[str], letters: bool) -> Table:
     """Return the table of the rows that share benchmark, data set and architecture."""
-    _check_consistency(found)
-    rows = [row for _, row in found]
-    seeds = tuple(sorted({row.seed for row in rows}))
-    by_entry: dict[tuple[str, str], dict[int, Row]] = {}
+    _check_consistency(_first_rows(found))
+    seeds = tuple(np.unique(np.concatenate([group.seeds for group in found])).tolist())
+    by_entry: dict[tuple[str, str], list[RowGroup]] = {}
     by_method: dict[str, list[Row]] = {}
     by_metric: dict[str, list[Row]] = {}
-    for row in rows:
-        by_entry.setdefault((row.method, row.metric), {})[row.seed] = row
+    for group in found:
+        row = group.row
+        by_entry.setdefault((row.method, row.metric), []).append(group)
         by_method.setdefault(row.method, []).append(row)
         by_metric.setdefault(row.metric, []).append(row)
     methods = tuple(_method(name, own) for name, own in by_method.items())
@@ -70,9 +76,10 @@ def _table(key: TableKey, found: Sequence[SourcedRow], shown: Sequence[str], let
         entries = []
         values = []
         for method in methods:
-            by_seed = by_entry.get((method.name, column.metric), {})
-            entries.append(_entry(method.name, column.metric, by_seed, len(seeds)))
-            values.append(_values(by_seed))
+            groups = by_entry.get((method.name, column.metric), [])
+            measured = _values(groups)
+            entries.append(_entry(method.name, column.metric, groups, measured, len(seeds)))
+            values.append(measured)
         by_column.append(mark_groups(entries, values, column, letters))
     problems: list[Problem] = []
     warnings: list[Problem] = []
@@ -131,47 +138,33 @@ def _column(metric: str, own: Sequence[Row]) -> Column:
     return Column(metric, unit, better, version, title, symbol)
 
 
-def _entry(method: str, metric: str, by_seed: Mapping[int, Row], expected: int) -> Entry:
+def _entry(method: str, metric: str, groups: Sequence[RowGroup], values: Sequence[float], expected: int) -> Entry:
     """Return a metric of a method over `expected` seeds."""
-    values = _values(by_seed)
     if not values:
-        status_without_value = _worst({row.status for row in by_seed.values()})
+        status_without_value = _worst({group.row.status for group in groups})
         return Entry(method, metric, None, None, 0, expected, status_without_value)
     mean, std = mean_and_std(values)
     status: Literal["done", "incomplete", "nan"] = "done" if len(values) == expected else "incomplete"
     if math.isnan(mean):
         status = "nan"
-    return Entry(method, metric, mean, std, len(values), expected, status, warnings=_warnings(by_seed))
+    return Entry(method, metric, mean, std, len(values), expected, status, warnings=_warnings(groups))
 
 
-def _values(by_seed: Mapping[int, Row]) -> list[float]:
+def _values(groups: Sequence[RowGroup]) -> list[float]:
     """Return the values of an entry's done rows, in the order of the seeds."""
-    values = []
-    for seed in sorted(by_seed):
-        value = by_seed[seed].value
-        if value is not None:
-            values.append(value)
+    done = [group for group in groups if group.row.status == "done"]
+    if not done:
+        return []
+    order = np.argsort(np.concatenate([group.seeds for group in done]))
+    values: list[float] = np.concatenate([group.values for group in done])[order].tolist()
     return values
 
 
-def _warnings(by_seed: Mapping[int, Row]) -> tuple[str, ...]:
+def _warnings(groups: Sequence[RowGroup]) -> tuple[str, ...]:
     """Return the warnings of an entry's rows, each once, in the order of the seeds."""
-    found = dict.fromkeys(describe_warning(by_seed[seed]) for seed in sorted(by_seed))
+    in_order = sorted(groups, key=lambda group: int(group.seeds.min()))
+    found = dict.fromkeys(describe_warning(group.row) for group in in_order)
     return tuple(warning for warning in found if warning)
-
-
-def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean and the sample standard deviation (ddof = 1) of at least one value.
-
-    The standard deviation is None for one value and for values that are not all finite.
-    """
-    mean = statistics.mean(values)
-    if len(values) < 2 or not all(map(math.isfinite, values)):
-        return mean, None
-    try:
-        return mean, statistics.stdev(values)
-    except OverflowError:
-        return mean, math.inf
 
 
 def _worst(statuses: Collection[str]) -> Literal["failed", "missing", "absent"]:
@@ -183,26 +176,41 @@ def _worst(statuses: Collection[str]) -> Literal["failed", "missing", "absent"]:
 def _collect(
     method: str,
     columns: Sequence[Column],
-    by_entry: _RowsByEntry,
+    by_entry: _GroupsByEntry,
     seeds: Sequence[int],
     describe: Callable[[Row | None], str],
 ) -> list[Problem]:
     """Return the messages of `describe` about a method's rows. Metrics and seeds with the same message share a problem."""
     measured = tuple(column.metric for column in columns if (method, column.metric) in by_entry)
+    metrics_by_message: dict[int, dict[str, list[str]]] = {}  # by seed
+    for metric in measured:
+        for seed, message in _messages(by_entry[method, metric], seeds, describe):
+            metrics_by_message.setdefault(seed, {}).setdefault(message, []).append(metric)
     seeds_by_message: dict[tuple[tuple[str, ...], str], list[int]] = {}
-    for seed in seeds:
-        metrics_by_message: dict[str, list[str]] = {}
-        for metric in measured:
-            message = describe(by_entry[method, metric].get(seed))
-            if message:
-                metrics_by_message.setdefault(message, []).append(metric)
-        for message, metrics in metrics_by_message.items():
+    for seed in sorted(metrics_by_message):
+        for message, metrics in metrics_by_message[seed].items():
             seeds_by_message.setdefault((tuple(metrics), message), []).append(seed)
     problems = []
     for (affected, message), affected_seeds in seeds_by_message.items():
         named = () if affected == measured else affected
         problems.append(Problem(method, tuple(affected_seeds), named, message))
     return problems
+
+
+def _messages(
+    groups: Sequence[RowGroup], seeds: Sequence[int], describe: Callable[[Row | None], str]
+) -> Iterator[tuple[int, str]]:
+    """Yield a seed and its message for each row of an entry that has one, and for each seed without a row."""
+    for group in groups:
+        message = describe(group.row)
+        if message:
+            for seed in group.seeds.tolist():
+                yield seed, message
+    absent = describe(None)
+    if absent and sum(len(group.seeds) for group in groups) < len(seeds):
+        known = np.concatenate([group.seeds for group in groups])
+        for seed in np.setdiff1d(seeds, known).tolist():
+            yield seed, absent
 
 
 def _describe_problem(row: Row | None) -> str:

@@ -15,7 +15,7 @@ from harness.leaderboard.numerals import entry_text
 from harness.leaderboard.paper import PaperOptions, paper_grids
 from harness.leaderboard.tables import Board, Comparison, Entry, Table
 from harness.results.rows import csv_line
-from harness.text import plain_line
+from harness.text import plain_line, printable_json
 
 _HTML = """\
 {%- macro letters(cell) %}{% if cell.letters %} <sup>{{ cell.letters }}</sup>{% endif %}{% endmacro %}
@@ -184,7 +184,7 @@ def _json(board: Board) -> str:
     content: dict[str, object] = {"tables": [_json_table(table) for table in board.tables]}
     if board.unmatched is not None:
         content["unmatched"] = board.unmatched
-    return json.dumps(without_infinities(content), indent=2, ensure_ascii=False) + "\n"
+    return printable_json(json.dumps(without_infinities(content), indent=2, ensure_ascii=False)) + "\n"
 
 
 def _json_table(table: Table) -> dict[str, object]:

@@ -16,6 +16,7 @@ from harness.api import interfaces
 from harness.api.builder import EnsembleBuilder
 from harness.api.engine import Engine
 from harness.api.figure import Figure
+from harness.api.observer import Observer as ObserverPlugin
 from harness.api.options import Options, first_difference, options_from_json
 from harness.api.plugin import Plugin, full_name
 from harness.errors import PluginError, UnknownName, did_you_mean
@@ -32,6 +33,7 @@ KINDS: dict[str, tuple[str, type[Plugin]]] = {
     "derivation": ("register_derivations", interfaces.Derivation),
     "engine": ("register_engines", Engine),
     "figure": ("register_figures", Figure),
+    "observer": ("register_observers", ObserverPlugin),
 }
 WORDS = {"ensemble_builder": "method"}
 """Names of kinds in messages, where they differ from the kind."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from harness.api.builder import EnsembleBuilder
     from harness.api.figure import Figure
     from harness.api.interfaces import Architecture, Dataset, Derivation, Metric, Objective
+    from harness.api.observer import Observer
     from harness.telemetry.events import Event
 
 PROJECT = "harness"
@@ -56,6 +57,11 @@ def register_engines(register: Callable[[type], None]) -> None:
 @hookspec
 def register_figures(register: Callable[[type[Figure]], None]) -> None:
     """Call `register(cls)` for every figure, in the order of the report. Called once, when the catalogue is loaded."""
+
+
+@hookspec
+def register_observers(register: Callable[[type[Observer]], None]) -> None:
+    """Call `register(cls)` for every observer that runs can name. Called once, when the catalogue is loaded."""
 
 
 @hookspec

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 Status = Literal["done", "failed", "missing"]
 Better = Literal["higher", "lower", ""]
 
-_STATUSES: tuple[str, ...] = get_args(Status)
-_DIRECTIONS: tuple[str, ...] = get_args(Better)
+STATUSES: tuple[str, ...] = get_args(Status)
+DIRECTIONS: tuple[str, ...] = get_args(Better)
 
 FILE_NAME = "results.csv"
 
@@ -76,9 +76,9 @@ class Row:
     symbol: str = ""
 
     def __post_init__(self) -> None:
-        if self.status not in _STATUSES:
-            raise ValueError(f"status {self.status!r} is none of {', '.join(_STATUSES)}")
-        if self.better not in _DIRECTIONS:
+        if self.status not in STATUSES:
+            raise ValueError(f"status {self.status!r} is none of {', '.join(STATUSES)}")
+        if self.better not in DIRECTIONS:
             raise ValueError(f"better {self.better!r} is none of higher, lower and nothing")
         if self.status == "done" and self.value is None:
             raise ValueError("a done row needs a value")
@@ -106,6 +106,7 @@ _OPTIONAL_COLUMNS = (
     "title",
     "symbol",
 )  # files of older runs lack them; empty means unknown
+NEEDED_COLUMNS = [name for name in COLUMNS if name not in _OPTIONAL_COLUMNS]
 
 _NUMBER_POSITIONS = [(name, COLUMNS.index(name)) for name in _NUMBERS]
 _INTEGER_POSITIONS = [(name, COLUMNS.index(name)) for name in _INTEGERS]
@@ -120,6 +121,11 @@ def write_rows(path: str | Path, rows: Iterable[Row]) -> None:
     write_atomically(path, "".join(lines))
 
 
+def results_file(path: Path) -> Path:
+    """Return the path of a `results.csv`, given that or the run's folder."""
+    return path / FILE_NAME if path.is_dir() else path
+
+
 def read_rows(path: str | Path) -> pd.DataFrame:
     """Return the rows of a `results.csv`, or of the one in a run's folder, as a DataFrame (see `frame`).
 
@@ -131,12 +137,11 @@ def read_rows(path: str | Path) -> pd.DataFrame:
 def load_rows(path: str | Path) -> list[Row]:
     """Return the rows of a `results.csv`, or of the one in a run's folder, without importing pandas. See `read_rows`."""
     path = Path(path)
-    file = path / FILE_NAME if path.is_dir() else path
+    file = results_file(path)
     if not file.exists():
         raise UserError(f"{path}: no {FILE_NAME}; name a folder that `harness run FILE --out DIR` has written")
     rows = []
-    needed = [name for name in COLUMNS if name not in _OPTIONAL_COLUMNS]
-    header, lines = _table(file, needed)
+    header, lines = _table(file, NEEDED_COLUMNS)
     parser = _RowParser(header)
     for line, fields in lines:
         try:

@@ -14,6 +14,7 @@ from harness.errors import UserError
 from harness.execution.stopping import Stopper
 from harness.registry.catalogue import Catalogue, Observer, load_catalogue
 from harness.runs.durations import seconds_of
+from harness.runs.observers import Named
 from harness.runs.run import Run
 from harness.runs.start import RunOptions, start
 
@@ -35,6 +36,7 @@ def run(
     device: str = "auto",
     progress: bool = True,
     observers: Mapping[str, Observer] | None = None,
+    observe: Sequence[Named] = (),
     catalogue: Catalogue | None = None,
 ) -> Run:
     """Run a benchmark and return the run: train what the store lacks, measure, write rows and board.
@@ -52,6 +54,7 @@ def run(
     - `profile`: write where the time went to `profile.json`.
     - `threads`: CPU threads of each task. `device`: auto, cpu, cuda or cuda:INDEX.
     - `progress`: show progress. `observers`: functions that see every event (`harness.events`), by name.
+    - `observe`: registered observers beside those of the benchmark, by name: `["tensorboard", {"wandb": {"project": "p"}}]`.
 
     Cells that fail are in `run.failures`; the others are done. After Ctrl-C (SIGINT) everything computed is saved before
     `KeyboardInterrupt` is raised; the same call resumes. A second Ctrl-C interrupts at once. After SIGTERM and a scheduler's
@@ -72,6 +75,7 @@ def run(
         device=device,
         progress=progress,
         observers=dict(observers or {}),
+        observe=observe,
     )
     with Stopper(limit=limit, end_process=False) as stopper:
         known = catalogue or load_catalogue()

@@ -18,6 +18,7 @@ from harness.execution.run_folder import check_places
 from harness.execution.stopping import Stopper
 from harness.registry.catalogue import Catalogue, Observer
 from harness.runs.engine import make_engine
+from harness.runs.observers import Named, choose_observers, observing
 from harness.runs.places import data_folder, expanded, store_folder
 from harness.runs.progress import progress
 from harness.telemetry.profile import Profile, summarize
@@ -39,6 +40,7 @@ class RunOptions:
 
     `out`, `store` and `data` are folders, None for their defaults. `engine_options` are the engine's, `workers` and
     `task_timeout` (seconds) those of the local engine. `profile` writes `profile.json`. `observers` see every event, by name.
+    `observe` names registered observers beside those of the benchmark.
     """
 
     out: str | Path | None = None
@@ -53,6 +55,7 @@ class RunOptions:
     device: str = "auto"
     progress: bool = True
     observers: Mapping[str, Observer] = field(default_factory=dict)
+    observe: Sequence[Named] = ()
     command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
 
 
@@ -75,13 +78,14 @@ def start(
     check_places(folder, store, data, named=default_name)
     own = {"workers": options.workers, "task_timeout": options.task_timeout}
     engine = make_engine(catalogue, options.engine, options.engine_options, own)
+    named = choose_observers(catalogue, benchmark, options.observe)
 
     from harness.execution.run_benchmark import RunSettings, run_benchmark  # torch: after the mistakes that need none
 
     @contextlib.contextmanager
     def observers(plan: RunPlan) -> Iterator[Mapping[str, Observer]]:
-        with _observers(folder, plan, options, say) as found:
-            yield found
+        with observing(named, benchmark, folder, say) as threads, _observers(folder, plan, options, say) as found:
+            yield {**found, **threads}
 
     settings = RunSettings(
         folder=folder,

@@ -119,6 +119,9 @@ class TaskEvent(Event):
     in the file's order. `seed` is one of the benchmark's seeds. `member` is the index of the member whose order of
     batches a training uses, or whose prediction is computed. `objective` and `metric` are names of plugins. `cost` is in
     epochs of plain training. `description` is a summary in one line.
+
+    The parts of one training that are separate tasks have its `trajectory` in common: its key, empty for other tasks.
+    `trained_for` is the first method, in the file's order, that needs the weights at the training's end.
     """
 
     task: str
@@ -132,6 +135,8 @@ class TaskEvent(Event):
     metric: str = ""
     cost: float = 0.0
     description: str = ""
+    trajectory: str = ""
+    trained_for: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

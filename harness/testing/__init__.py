@@ -20,6 +20,7 @@ from harness.testing.contracts import (
 )
 from harness.testing.engine_contract import check_engine
 from harness.testing.fixtures import harness_catalogue, harness_run
+from harness.testing.observer_contract import check_observer
 from harness.testing.samples import derivation_context, evaluated_ensemble
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "check_figure",
     "check_metric",
     "check_objective",
+    "check_observer",
     "derivation_context",
     "evaluated_ensemble",
     "figure_data",

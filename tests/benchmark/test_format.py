@@ -77,6 +77,14 @@ def test_wrong_margin_of_equivalence(tmp_path: Path, margins: str, line: str) ->
     assert problems(tmp_path, file_text(f"equivalence: {margins}")) == [line]
 
 
+def test_margin_of_an_unknown_metric_beside_an_invalid_one(tmp_path: Path) -> None:
+    """Both are reported."""
+    found = problems(tmp_path, file_text("equivalence: {ensemble_acuracy: 0.25, ensemble_accuracy: -1}"))
+    assert len(found) == 2
+    assert "'ensemble_acuracy' is none of this benchmark's metrics; did you mean 'ensemble_accuracy'?" in found[0]
+    assert "equivalence.ensemble_accuracy: -1 is out of range; a number above 0" in found[1]
+
+
 def test_margins_of_equivalence(tmp_path: Path) -> None:
     """They are in the benchmark and in its resolved form."""
     benchmark = load(tmp_path, file_text("equivalence: {ensemble_accuracy: 0.25, joint_connectivity: 1}"))

@@ -17,7 +17,8 @@ from harness.registry.catalogue import Catalogue, Registration
 from harness.registry.discovery import Source
 
 KNOWN_AT_TOP = (
-    "architectures, datasets, description, equivalence, members, methods, metrics, name, objective, recipe, seeds, settings"
+    "architectures, datasets, description, equivalence, members, methods, metrics, name, objective, observe, recipe, "
+    "seeds, settings"
 )
 KNOWN_IN_RECIPE = (
     "augmentation, batch_size, betas, clip_norm, epochs, eps, label_smoothing, learning_rate, momentum, nesterov, "

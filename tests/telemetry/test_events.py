@@ -120,6 +120,24 @@ def test_epochs_name_what_they_are_about(graph_of: GraphOf, lab: Lab) -> None:
         assert (event.loss, event.accuracy, event.seconds) == (record["loss"], record["accuracy"], record["seconds"])
 
 
+def test_parts_of_a_training_have_its_trajectory(graph_of: GraphOf, lab: Lab) -> None:
+    """A training that a fork cuts in two has one key, and the first method that needs its end, not that of the fork."""
+    lab.run(graph_of(members=2, methods=[{"constrained": {"fork_epoch": 1, "label": "forked"}}, "deep", "permuted"]))
+    found: dict[str, list[tuple[int | None, str, tuple[str, ...], int]]] = {}
+    for event in lab.events:
+        if isinstance(event, events.EpochEnded):
+            found.setdefault(event.trajectory, []).append((event.member, event.trained_for, event.methods, event.epoch))
+        elif isinstance(event, events.TaskEvent) and event.kind != "train":
+            assert (event.trajectory, event.trained_for) == ("", "")
+    parts = sorted(found.values())
+    everyone, alone, pair = ("forked", "deep", "permuted"), ("forked",), ("deep", "permuted")
+    assert parts == [
+        [(0, "forked", everyone, epoch) for epoch in (1, 2, 3, 4)],
+        [(1, "deep", pair, epoch) for epoch in (1, 2, 3, 4)],
+        [(1, "forked", alone, epoch) for epoch in (2, 3, 4)],
+    ]
+
+
 def test_tasks_of_every_kind_name_what_they_are_about(graph_of: GraphOf, lab: Lab) -> None:
     """Checks, derivations, predictions and measurements, too; costs add up to what the run trained."""
     state = lab.run(graph_of(methods=["deep", "permuted", {"distilled": {"fork_epoch": 1}}]))
