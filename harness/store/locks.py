@@ -35,7 +35,7 @@ def lock_file(path: Path) -> Iterator[bool]:
     The file is removed before the lock is released. A process that opened the file in the meantime
     then locks a removed file; filelock notices this.
     """
-    with try_lock(filelock.FileLock(path, timeout=0)) as acquired:
+    with try_lock(filelock.FileLock(path, timeout=0, thread_local=False)) as acquired:
         try:
             yield acquired
         finally:
