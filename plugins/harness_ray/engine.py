@@ -28,7 +28,7 @@ class RayEngine(engines.PoolEngine):
         device = self.device_for(context.device)
         launcher = RayLauncher(context, options, device)
         actors = options.actors or max(1, launcher.room)
-        each = f"{'s' if actors > 1 else ''} with {describe_demands(options.demands(context.threads))}"
+        each = f"{'s' if actors > 1 else ''} with {describe_demands(options.demands(context.threads))} each"
         where = f"up to {actors} actor{each} on {launcher.cluster}, logs in {launcher.folder}"
         context.emit(
             events.EngineOpened(engine=self.name, workers=actors, device=device, threads=context.threads, message=where)

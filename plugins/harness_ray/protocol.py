@@ -11,9 +11,10 @@ from typing import Any, Literal
 class ClientSettings:
     """The first line that a client reads.
 
-    `command` starts a worker on the store of the run; the interpreter is that of each node. `store_id` names the store on
-    nodes that do not see it. `defaults` are environment variables for nodes that do not set them; `variables` are always set. `demands` are the resources of an actor by Ray's names.
-    `size` is the number of actors for which a local cluster needs room; None: what the machine has.
+    `command` starts a worker on the store of the run; the interpreter is that of each node. `store_id` names the store on nodes
+    that do not see it. `defaults` are environment variables for nodes that do not set them; `variables` are always set.
+    `demands` are the resources of an actor by Ray's names. `size` is the number of actors for which a local cluster needs
+    room; None: what the machine has.
     """
 
     address: str | None

@@ -122,9 +122,8 @@ class WorkerLink:
         settings = self._shared.settings
         sees_store = facts["sees_store"]
         if settings.share_store == "yes" and not sees_store:
-            raise HarnessError(
-                f"node {facts['host']} does not see the store {settings.store}; share_store=no copies objects to it"
-            )
+            problem = f"node {facts['host']} does not see the store {settings.store}"
+            raise HarnessError(f"{problem}; mount it there, or let objects be copied with share_store=auto")
         if settings.share_store == "yes" or (settings.share_store == "auto" and sees_store):
             return None
         return str(Path(settings.scratch or facts["scratch"]) / settings.store_id)

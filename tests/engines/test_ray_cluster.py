@@ -1,0 +1,240 @@
+"""`harness run --engine ray` on a real cluster of several nodes: results are the local engine's, whatever happens to nodes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cli.command_line import FILE, run_harness
+from engines.conftest import wait_for
+from engines.ray_cluster import RayCluster
+from faults.rig import contents, epochs_repeated, events, temporary_files
+from harness.store import Store
+from harness.telemetry.events import WorkerStarted
+from harness.testing import check_engine
+from harness_ray.engine import RayEngine
+
+LONG: dict[str, Any] = {**FILE, "methods": ["deep"], "recipe": {**FILE["recipe"], "epochs": 20, "learning_rate": 0.02}}
+BOTH = pytest.mark.parametrize("share_store", ["yes", "no"])
+
+pytestmark = [pytest.mark.slow]
+
+
+def new_cluster(folder: Path, *names: str) -> RayCluster:
+    """Start a cluster with nodes, each with a temporary folder of its own."""
+    cluster = RayCluster(folder / "cluster.log")
+    for name in names:
+        add_node(cluster, folder, name)
+    return cluster
+
+
+def add_node(cluster: RayCluster, folder: Path, name: str, **environment: str) -> None:
+    """Add a node with a temporary folder of its own."""
+    (folder / name).mkdir()
+    cluster.add(name, TMPDIR=str(folder / name), **environment)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """A cluster of two nodes that no test changes."""
+    cluster = new_cluster(tmp_path_factory.mktemp("ray"), "first", "second")
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def own_cluster(tmp_path: Path) -> Iterator[RayCluster]:
+    """A cluster of two nodes, `first` and `second`, that a test may change."""
+    cluster = new_cluster(tmp_path, "first", "second")
+    yield cluster
+    cluster.close()
+
+
+def options(cluster: RayCluster, share_store: str = "auto", actors: int = 2) -> list[str]:
+    """Return the words of a command that choose the engine and its options."""
+    words = ["--engine", "ray"]
+    for pair in (f"address={cluster.address}", f"actors={actors}", f"share_store={share_store}"):
+        words += ["--engine-option", pair]
+    return words
+
+
+def write(folder: Path, benchmark: dict[str, Any]) -> Path:
+    """Write a benchmark file into a new folder, and return the folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / "small.yaml").write_text(yaml.safe_dump(benchmark))
+    return folder
+
+
+def run(folder: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the benchmark of a folder."""
+    return run_harness("run", "small.yaml", "--out", "out", "--store", "store", *words, cwd=folder, code=code)
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """Start a run of the benchmark of a folder."""
+    command = [sys.executable, "-m", "harness", "run", "small.yaml", "--out", "out", "--store", "store", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
+    """Wait for a run; return what it wrote to standard error."""
+    _, errors = process.communicate(timeout=400)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    return errors
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of the long benchmark on the local engine."""
+    folder = write(tmp_path_factory.mktemp("whole"), LONG)
+    run(folder, "--workers", "1")
+    return folder
+
+
+def check_same(folder: Path, other: Path) -> None:
+    """Assert that two folders have equal rows, and equal weights to the bit, and that nothing temporary is left."""
+    store = Store(folder / "store")
+    store.prepare()
+    assert list(store.maintenance.find_corruption()) == []
+    assert contents(store) == contents(Store(other / "store"))
+    assert (folder / "out" / "results.csv").read_bytes() == (other / "out" / "results.csv").read_bytes()
+    del store
+    assert temporary_files(Store(folder / "store")) == []
+
+
+def wait_for_epochs(folder: Path, count: int) -> None:
+    """Wait until a run has logged a number of epochs."""
+    wait_for(lambda: len(events(folder, "epoch")) >= count, 300)
+
+
+def test_results_of_actors(tmp_path: Path, cluster: RayCluster) -> None:
+    """Rows and weights equal the local engine's, whether the nodes see the store or not; events and logs tell of the actors."""
+    here = write(tmp_path / "here", FILE)
+    run(here, "--workers", "1")
+    for share_store in ("auto", "no"):
+        there = write(tmp_path / share_store, FILE)
+        done = run(there, *options(cluster, share_store), "--profile")
+        check_same(there, here)
+        opened = rf"ray engine: up to 2 actors with 1 CPU each on the Ray cluster {cluster.address} \(3 nodes, 2 CPU, 0 GPU\)"
+        assert re.search(opened, done.stderr), done.stderr
+        places = {event["place"] for event in events(there, "worker_started")}
+        assert places <= {f"Ray actor {log.stem}" for log in (there / "out" / "ray").glob("*/*.log")}
+        assert {event["code"] for event in events(there, "worker_ended")} == {0}
+        assert re.search(r"profile: .* in [12] worker", done.stderr)
+    assert list(tmp_path.parent.rglob(f"basin-harness-{os.getuid()}/*")) == []
+
+
+@BOTH
+@pytest.mark.faults
+def test_contract(tmp_path: Path, cluster: RayCluster, share_store: str) -> None:
+    """The engine satisfies the contract of engines."""
+
+    def kill(worker: WorkerStarted) -> None:
+        os.kill(worker.process, signal.SIGKILL)
+
+    check_engine(RayEngine, tmp_path, {"address": cluster.address, "actors": 2, "share_store": share_store}, kill)
+
+
+@BOTH
+@pytest.mark.faults
+def test_doctor(tmp_path: Path, cluster: RayCluster, share_store: str) -> None:
+    """It tells what a worker sees."""
+    words = options(cluster, share_store)
+    done = run_harness("doctor", *words, "--store", "store", cwd=tmp_path)
+    for line in (r"engine +ray: up to 2 actors", r"worker .*same code", r"locks +a lock .* is seen on", r"clock .* agrees"):
+        assert re.search(line, done.stdout), done.stdout
+
+
+@BOTH
+@pytest.mark.faults
+def test_node_that_is_lost_and_node_that_joins(tmp_path: Path, own_cluster: RayCluster, whole: Path, share_store: str) -> None:
+    """The tasks of a lost node wait for the other one, or for a new one, on which an actor is placed at once."""
+    folder = write(tmp_path / "run", LONG)
+    process = start(folder, *options(own_cluster, share_store))
+    wait_for_epochs(folder, 4)
+    own_cluster.remove("second")
+    add_node(own_cluster, tmp_path, "third")
+    errors = finish(process)
+    check_same(folder, whole)
+    assert re.search(
+        r"its worker process ended with the loss of its node \(Ray actor \d+ on .*\); another worker goes on", errors
+    )
+    assert len(events(folder, "worker_ready")) > 2
+
+
+@BOTH
+@pytest.mark.faults
+def test_actor_that_is_killed(tmp_path: Path, cluster: RayCluster, whole: Path, share_store: str) -> None:
+    """Its task is tried once more, in a new actor."""
+    folder = write(tmp_path / "run", LONG)
+    process = start(folder, *options(cluster, share_store))
+    wait_for_epochs(folder, 4)
+    worker = events(folder, "worker_started")[0]["process"]
+    os.kill(parent_of(worker), signal.SIGKILL)
+    errors = finish(process)
+    check_same(folder, whole)
+    assert re.search(
+        r"ended with the death of its actor \(Ray actor \d+ on .*, log .*\) before it was done; tried once", errors
+    )
+
+
+def parent_of(process: int) -> int:
+    """Return the process ID of a process's parent."""
+    done = subprocess.run(["ps", "-o", "ppid=", "-p", str(process)], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.faults
+def test_head_that_is_gone(tmp_path: Path, own_cluster: RayCluster, whole: Path) -> None:
+    """The run ends with one line; the same command goes on, on another cluster."""
+    folder = write(tmp_path / "run", {**LONG, "recipe": {**LONG["recipe"], "epochs": 400}})
+    process = start(folder, *options(own_cluster))
+    wait_for_epochs(folder, 4)
+    own_cluster.kill_head()
+    errors = finish(process, code=2)
+    last = errors.strip().splitlines()[-1]
+    pattern = r"the connection to the Ray cluster .* was lost; the same command again goes on .*client\.log ends with: .*GCS"
+    assert re.search(pattern, last), errors
+
+
+@BOTH
+@pytest.mark.faults
+def test_run_that_is_killed(tmp_path: Path, cluster: RayCluster, whole: Path, share_store: str) -> None:
+    """Its workers save and end; a run that is started at once waits for them, goes on, and trains no epoch twice."""
+    folder = write(tmp_path / "run", LONG)
+    process = start(folder, *options(cluster, share_store))
+    wait_for_epochs(folder, 6)
+    process.kill()
+    process.communicate()
+    finish(start(folder, *options(cluster, share_store)))
+    check_same(folder, whole)
+    assert epochs_repeated(folder) <= 2  # one epoch of each worker may have ended after the run was killed
+
+
+@BOTH
+@pytest.mark.faults
+def test_two_runs_on_one_store(tmp_path: Path, cluster: RayCluster, whole: Path, share_store: str) -> None:
+    """No task is done twice, and both have the rows of a run alone."""
+    folder = write(tmp_path / "run", LONG)
+    words = options(cluster, share_store, actors=1)
+    processes = [start(folder, *words, "--out", out) for out in ("out", "second")]
+    for process in processes:
+        finish(process)
+    check_same(folder, whole)
+    assert (folder / "second" / "results.csv").read_bytes() == (whole / "out" / "results.csv").read_bytes()
+    tasks = [
+        event["task"] for out in ("out", "second") for event in events(folder, "train_started", out) if event["epoch"] == 0
+    ]
+    assert len(tasks) == len(set(tasks))
