@@ -34,9 +34,8 @@ MAX_META = 32 * 2**20
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """The errors that unexpected JSON may raise."""
 
-PART_SUFFIX = ".safetensors"
-
 _PART = re.compile(r"[a-z0-9-]{1,64}")
+_SUFFIX = ".safetensors"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FILE_DAMAGE = {
     errno.EIO,
@@ -66,7 +65,12 @@ def part_file(part: str) -> str:
     """Return the name of a part's file. Raise `ValueError` if no part can have this name."""
     if not _PART.fullmatch(part):
         raise ValueError(f"{part!r} is not the name of a part")
-    return part + PART_SUFFIX
+    return part + _SUFFIX
+
+
+def is_part_file(name: str) -> bool:
+    """Return whether a file's name is one that `part_file` returns."""
+    return name.endswith(_SUFFIX) and _PART.fullmatch(name.removesuffix(_SUFFIX)) is not None
 
 
 def digest(value: Any) -> str:

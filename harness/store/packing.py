@@ -38,17 +38,13 @@ def pack(folder: Path, name: EntryName) -> PackedEntry:
 
 def unpack(folder: Path, entry: PackedEntry) -> None:
     """Write the files into an empty folder, durably. Raise `DamagedObject` unless they match their digests."""
+    key = entry.name.key
     for name, data in entry.files.items():
-        files.write_file(folder / _checked(name, entry.name.key), data)
+        if name != objects.META and not objects.is_part_file(name):
+            raise DamagedObject(key, f"{name!r:.80} is not the name of a file of an object")
+        files.write_file(folder / name, data)
     files.sync(folder)
-    objects.verify(folder, entry.name.key)
-
-
-def _checked(name: str, key: str) -> str:
-    """Return the name of a file, if an object can have such a file. Raise `DamagedObject`."""
-    if name == objects.META:
-        return name
-    try:
-        return objects.part_file(name.removesuffix(objects.PART_SUFFIX))
-    except ValueError as error:
-        raise DamagedObject(key, str(error)) from None
+    objects.verify(folder, key)
+    parts = objects.read_meta(folder, key)["files"]
+    if len(entry.files) != len(parts) + 1:
+        raise DamagedObject(key, "it has files that its metadata does not name")
