@@ -8,12 +8,15 @@ workers save and end.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +34,8 @@ from harness_ray.remote_store import SentEntries
 from harness_ray.room import describe_demands, describe_nodes, room_for
 from harness_ray.worker_link import Surroundings, WorkerLink
 
+_LOCAL = "local"  # the address that makes Ray start a cluster
+_ANSWER_SECONDS = 15.0  # to connect to the head
 _TELL_AFTER = 30.0  # seconds without room after which the user is told
 _OBJECT_STORE = 2 * 10**8  # bytes of memory of a local cluster's object store
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
@@ -128,34 +133,53 @@ class Client:
         self._shared.store.close()
 
 
-def connect(settings: ClientSettings) -> Report:
+def connect(address: str, settings: ClientSettings) -> Report:
     """Connect to a cluster, or start one; return the report about it. Raise what Ray raises."""
-    quiet = {"log_to_driver": False, "logging_level": "WARNING"}
-    address = settings.address or os.environ.get("RAY_ADDRESS") or "local"
-    if address == "local":
-        cpus = None
-        if settings.size is not None:
-            cpus = max(os.cpu_count() or 1, -int(-settings.size * settings.demands.get("CPU", 0) // 1))
-        custom = {name: amount for name, amount in settings.demands.items() if name not in ("CPU", "GPU")}
-        resources = {name: amount * (settings.size or 1) for name, amount in custom.items()}
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            resources=resources,
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE,
-            **quiet,
-        )
+    if address == _LOCAL:
+        _start_cluster(settings)
         where = "a Ray cluster on this machine"
     else:
-        ray.init(address=address, **quiet)
+        _require_answer(address)
+        ray.init(address=address, log_to_driver=False, logging_level="WARNING")
         where = f"the Ray cluster {ray.get_runtime_context().gcs_address}"
     nodes = ray.nodes()
     room = room_for(settings.demands, nodes)
-    if address == "local" and not room:
+    if address == _LOCAL and not room:
         problem = f"this machine has no room for an actor with {describe_demands(settings.demands)}"
         return Report(0, "refused", f"{problem}: it has {describe_nodes(nodes)}")
     return Report(0, "connected", f"{where} ({describe_nodes(nodes)})", room)
+
+
+def _start_cluster(settings: ClientSettings) -> None:
+    """Start a cluster of one node, which ends with this process. It has the CPUs that the actors reserve, and real GPUs."""
+    cpus = None
+    if settings.size is not None:
+        cpus = max(1, math.ceil(settings.size * settings.demands.get("CPU", 0)))
+    custom = {}
+    for name, amount in settings.demands.items():
+        if name not in ("CPU", "GPU"):
+            custom[name] = amount * (settings.size or 1)
+    ray.init(
+        address=_LOCAL,
+        num_cpus=cpus,
+        resources=custom,
+        include_dashboard=False,
+        object_store_memory=_OBJECT_STORE,
+        log_to_driver=False,
+        logging_level="WARNING",
+    )
+
+
+def _require_answer(address: str) -> None:
+    """Raise `ConnectionError` if nothing listens at HOST:PORT. Ray itself would end this process after a while."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConnectionError(f"no Ray cluster answers at {address}: {reason}; `ray status` on its head shows more") from None
 
 
 def private_streams() -> tuple[IO[str], IO[str]]:
@@ -173,10 +197,13 @@ def main() -> None:
     lines, out = private_streams()
     settings = ClientSettings.from_json(lines.readline())
     cloudpickle.register_pickle_by_value(actor_module)
+    address = settings.address or os.environ.get("RAY_ADDRESS") or _LOCAL
+    if address == _LOCAL:  # all its nodes are this machine, which has no data root of its own
+        settings = replace(settings, variables={**settings.variables, "HARNESS_DATA": settings.data})
     client = Client(settings, out)
     try:
-        report = connect(settings)
-    except Exception as error:
+        report = connect(address, settings)
+    except Exception as error:  # Ray raises many kinds, some with texts of several lines
         report = Report(0, "refused", " ".join(str(error).split()) or type(error).__name__)
     client.say(report)
     if report.kind == "refused":

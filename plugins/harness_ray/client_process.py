@@ -18,7 +18,7 @@ _CLOSE_SECONDS = engines.GRACE_SECONDS + 20.0
 
 
 class ClientProcess:
-    """A client of Ray. `on_report` is called with each report after the first, in a thread, and with None at the client's end.
+    """A client of Ray. `on_report` is called in a thread with each report after the first, and with None if the client is lost.
 
     Raise `UserError` if Ray is not installed or there is no connection to a cluster.
     """
@@ -30,6 +30,7 @@ class ClientProcess:
         self._on_report = on_report
         self._first: queue.Queue[Report | None] = queue.Queue()
         self._lock = threading.Lock()
+        self._closing = False
         pipe = subprocess.PIPE
         command = [*python, "-m", "harness_ray.client"]
         with self.log.open("ab") as log:
@@ -48,6 +49,7 @@ class ClientProcess:
 
     def close(self) -> None:
         """Let the client end its workers, and end."""
+        self._closing = True
         assert self._process.stdin is not None
         with self._lock, contextlib.suppress(OSError):
             self._process.stdin.close()
@@ -89,6 +91,7 @@ class ClientProcess:
         with self._process.stdout as lines:
             for line in lines:
                 report = Report.from_json(line)
+                self._closing |= report.kind == "refused"
                 if is_first:
                     self._first.put(report)
                 else:
@@ -97,5 +100,5 @@ class ClientProcess:
         self._process.wait()
         if is_first:
             self._first.put(None)
-        else:
+        elif not self._closing:
             self._on_report(None)

@@ -110,7 +110,6 @@ class RayLauncher(engines.Launcher):
         self._workers: dict[int, RayWorker] = {}
         self._lock = threading.Lock()
         self._lost: HarnessError | None = None
-        self._closing = False
         command = engines.worker_command(context, device)
         python = command[: command.index("-m")]
         self._client = ClientProcess(python, self._settings(options, command[1:]), self._handle)
@@ -153,14 +152,12 @@ class RayLauncher(engines.Launcher):
 
     def close(self) -> None:
         """End the client, and with it all actors and the cluster that it has started."""
-        self._closing = True
         self._client.close()
 
     def _handle(self, report: Report | None) -> None:
         """Act on a report, in the client's thread."""
         if report is None:
-            if not self._closing:
-                self._fail(self._describe_loss())
+            self._fail(self._describe_loss())
         elif report.kind == "notice":
             self._context.emit(events.RunWarning(message=report.text))
         elif report.worker == 0:

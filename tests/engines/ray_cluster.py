@@ -25,7 +25,7 @@ class RayCluster:
         with log.open("wb") as errors:
             self._process = subprocess.Popen([sys.executable, __file__], stdin=pipe, stdout=pipe, stderr=errors, text=True)
         self._log = log
-        self.address: str = self._ask("start", "")
+        self.address = str(self._ask("start", ""))
 
     def add(self, name: str, **environment: str) -> None:
         """Add a node with one CPU."""
@@ -63,6 +63,7 @@ def serve(lines: IO[str], out: IO[str]) -> None:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    address = cluster.address
     nodes = {}
     for line in lines:
         request = json.loads(line)
@@ -73,7 +74,7 @@ def serve(lines: IO[str], out: IO[str]) -> None:
             cluster.remove_node(nodes.pop(name), allow_graceful=False)
         elif request["action"] == "kill_head":
             cluster.head_node.kill_gcs_server(check_alive=False)
-        out.write(json.dumps(cluster.address) + "\n")
+        out.write(json.dumps(address) + "\n")
         out.flush()
     for node in [*nodes.values(), cluster.head_node]:
         node.kill_all_processes(check_alive=False, allow_graceful=False)

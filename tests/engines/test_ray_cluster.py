@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from cli.command_line import FILE, run_harness
+from cli.command_line import FILE, python_path, run_harness, write_plugin
 from engines.conftest import wait_for
 from engines.ray_cluster import RayCluster
 from faults.rig import contents, epochs_repeated, events, temporary_files
@@ -168,9 +169,8 @@ def test_node_that_is_lost_and_node_that_joins(tmp_path: Path, own_cluster: RayC
     add_node(own_cluster, tmp_path, "third")
     errors = finish(process)
     check_same(folder, whole)
-    assert re.search(
-        r"its worker process ended with the loss of its node \(Ray actor \d+ on .*\); another worker goes on", errors
-    )
+    lost = r"ended with the loss of its node \(Ray actor \d+ on .*, log .*\) before it was done; another worker goes on"
+    assert re.search(lost, errors), errors
     assert len(events(folder, "worker_ready")) > 2
 
 
@@ -238,3 +238,79 @@ def test_two_runs_on_one_store(tmp_path: Path, cluster: RayCluster, whole: Path,
         event["task"] for out in ("out", "second") for event in events(folder, "train_started", out) if event["epoch"] == 0
     ]
     assert len(tasks) == len(set(tasks))
+
+
+DATASET = """
+import torch
+from harness import DataError, Dataset, Split, hookimpl
+
+
+class Shelf(Dataset):
+    \"\"\"Noise that needs a file in the data root.\"\"\"
+
+    name, shape, num_classes, train_size, fingerprint = "shelf", (1, 8, 8), 2, 64, "shelf-1"
+    normalization = ((0.5,), (0.25,))
+
+    def load(self, root):
+        if not (root / "shelf.txt").exists():
+            raise DataError(f"data set 'shelf' needs {root / 'shelf.txt'}")
+        images = torch.arange(64 * 64, dtype=torch.uint8).view(64, 1, 8, 8)
+        return Split(images, torch.arange(64) % 2), Split(images, torch.arange(64) % 2)
+
+
+@hookimpl
+def register_datasets(register):
+    register(Shelf)
+"""
+
+
+@pytest.fixture
+def one_node(tmp_path: Path) -> Iterator[Callable[..., RayCluster]]:
+    """Return a function that starts a cluster with one node, which has some environment variables."""
+    started = []
+
+    def start_cluster(**environment: str) -> RayCluster:
+        cluster = new_cluster(tmp_path)
+        started.append(cluster)
+        add_node(cluster, tmp_path, "node", **environment)
+        return cluster
+
+    yield start_cluster
+    for cluster in started:
+        cluster.close()
+
+
+@pytest.mark.faults
+def test_missing_data_set(tmp_path: Path, one_node: Callable[..., RayCluster]) -> None:
+    """The data root is that of the node; the line about a missing data set names the node."""
+    write_plugin(tmp_path / "plugins", "shelves", DATASET)
+    path = python_path(tmp_path / "plugins")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "shelf.txt").write_text("")
+    cluster = one_node(PYTHONPATH=path, HARNESS_DATA=str(tmp_path / "nothing"))
+    folder = write(tmp_path / "run", {**FILE, "datasets": ["shelf"], "architectures": ["vit"], "methods": ["deep"]})
+    words = (*options(cluster, actors=1), "--data", str(tmp_path / "data"))
+    done = run_harness("run", "small.yaml", "--out", "out", "--store", "store", *words, cwd=folder, code=1, PYTHONPATH=path)
+    problem = rf"data set 'shelf' needs {tmp_path}/nothing/shelf.txt.* \(Ray actor 1 on {socket.gethostname()}, log .*\)"
+    assert re.search(problem, done.stderr + done.stdout), done.stderr
+
+
+@pytest.mark.faults
+def test_node_with_other_code(tmp_path: Path, one_node: Callable[..., RayCluster]) -> None:
+    """The run ends with a line that names what both have."""
+    write_plugin(tmp_path / "plugins", "shelves", DATASET)
+    cluster = one_node(PYTHONPATH=python_path(tmp_path / "plugins"))
+    folder = write(tmp_path / "run", FILE)
+    done = run(folder, *options(cluster, actors=1), code=2)
+    problem = r"plugin 'shelves': the worker finds shelves 1.0 from .*, the run does not; .* \(Ray actor 1 on .*, log .*\)"
+    assert re.search(problem, done.stderr), done.stderr
+
+
+@pytest.mark.faults
+def test_node_on_which_no_worker_starts(tmp_path: Path, one_node: Callable[..., RayCluster]) -> None:
+    """Three workers are tried; the line names the actor, its node and what its log ends with."""
+    cluster = one_node(HARNESS_DATA="~nobody-of-this-name")
+    folder = write(tmp_path / "run", FILE)
+    done = run(folder, *options(cluster, actors=1), code=2)
+    problem = r"a worker process did not start: exit code 2 \(Ray actor 3 on .*\); its log .*3.log ends with: .*HARNESS_DATA"
+    assert re.search(problem, done.stderr), done.stderr

@@ -78,7 +78,8 @@ class WorkerPool:
             raise news
         if isinstance(news, Refusal):
             error = StoreError if news.event == "store_refused" else HarnessError
-            raise error(news.message)
+            where = f" ({worker.place})" if worker.place else ""
+            raise error(f"{news.message}{where}")
         if isinstance(news, WorkerReady):
             worker.ready = True
             self._exits.note_start()
