@@ -8,6 +8,7 @@ where the lost one was.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,11 @@ class NodeStore:
         self._store = Store(folder)
         try:
             folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            is_ours = folder.parent.stat().st_uid == os.geteuid()
         except OSError as error:
             raise StoreError(f"{folder}: cannot be created: {error.strerror or error}") from None
+        if not is_ours:  # the temporary folder is everybody's
+            raise StoreError(f"{folder.parent}: belongs to another user; name another folder")
         self._store.prepare()
         self._trajectories: dict[str, str] = {}  # of the tasks that are not done, by key
         self._copied: set[EntryName] = set()  # training states that the run has, too

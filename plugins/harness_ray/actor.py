@@ -38,18 +38,18 @@ class WorkerActor:
         self._process: subprocess.Popen[bytes] | None = None
         self._node_store: engines.NodeStore | None = None
 
-    def describe(self, mark: str, content: bytes) -> dict[str, Any]:
-        """Tell where this is: host, node, temporary folder, and whether the file `mark` is seen with its content."""
+    def describe(self, mark: str, content: bytes, scratch: str | None) -> dict[str, Any]:
+        """Tell where this is: host, node, a folder for copies, and whether the file `mark` is seen with its content."""
         import ray
 
         sees_store = False
         with contextlib.suppress(OSError):
             sees_store = Path(mark).read_bytes() == content
-        temporary = Path(tempfile.gettempdir()) / f"basin-harness-{os.getuid()}"
+        copies = Path(scratch or tempfile.gettempdir()) / f"basin-harness-{os.geteuid()}"
         return {
             "host": socket.gethostname(),
             "node_id": ray.get_runtime_context().get_node_id(),
-            "scratch": str(temporary),
+            "copies": str(copies),
             "sees_store": sees_store,
         }
 

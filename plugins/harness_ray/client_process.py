@@ -23,25 +23,32 @@ class ClientProcess:
     Raise `UserError` if Ray is not installed or there is no connection to a cluster.
     """
 
-    def __init__(self, python: list[str], settings: ClientSettings, on_report: Callable[[Report | None], None]) -> None:
+    def __init__(
+        self, python: list[str], settings: ClientSettings, log: Path, on_report: Callable[[Report | None], None]
+    ) -> None:
         if importlib.util.find_spec("ray") is None:
             raise UserError("engine 'ray': the package ray is not installed; pip install 'basin-harness[ray]'")
-        self.log = Path(settings.logs) / "client.log"
+        self.log = log
         self._on_report = on_report
         self._first: queue.Queue[Report | None] = queue.Queue()
         self._lock = threading.Lock()
         self._closing = False
         pipe = subprocess.PIPE
         command = [*python, "-m", "harness_ray.client"]
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as errors:
             try:
-                self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, start_new_session=True)
+                self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, start_new_session=True)
             except OSError as error:
                 raise HarnessError(f"the client of Ray cannot be started: {python[0]}: {error.strerror or error}") from None
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
         self._write(settings.to_json())
         self.connected = self._wait_for_connection()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.poll() is not None
 
     def order(self, order: Order) -> None:
         """Write an order. Orders to a client that has ended are lost; the end is reported."""

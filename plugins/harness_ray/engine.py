@@ -36,7 +36,7 @@ class RayEngine(engines.PoolEngine):
         on_gpus = device.startswith("cuda")
         policy = engines.PoolPolicy(
             limit=actors,
-            whole_groups=options.siblings == "together" or (options.siblings == "auto" and on_gpus),
+            whole_groups=options.place_siblings == "together" or (options.place_siblings == "auto" and on_gpus),
             isolated=True,
             start_attempts=_START_ATTEMPTS,
             task_timeout=options.task_timeout,

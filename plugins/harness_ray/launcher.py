@@ -60,6 +60,7 @@ class RayWorker(engines.MailboxWorker):
     """The connection to a worker in an actor."""
 
     def __init__(self, number: int, client: ClientProcess, log: Path, deliver: engines.Deliver) -> None:
+        self._client = client
         self._channel = ActorChannel(number, client)
         super().__init__(f"Ray actor {number}", self._channel, deliver)
         self._log = log
@@ -79,6 +80,11 @@ class RayWorker(engines.MailboxWorker):
     def kill(self) -> None:
         """End it at once."""
         self._channel.kill()
+
+    def join(self, deadline: float) -> None:
+        """Wait for its end. Nobody can wait for it without the client."""
+        if not self._client.has_ended:
+            super().join(deadline)
 
     def handle(self, report: Report) -> None:
         """Act on a report of the client."""
@@ -112,7 +118,8 @@ class RayLauncher(engines.Launcher):
         self._lost: HarnessError | None = None
         command = engines.worker_command(context, device)
         python = command[: command.index("-m")]
-        self._client = ClientProcess(python, self._settings(options, command[1:]), self._handle)
+        settings = self._settings(options, command[1:])
+        self._client = ClientProcess(python, settings, self.folder / "client.log", self._handle)
         self.cluster, self.room = self._client.connected.text, self._client.connected.room
 
     def _settings(self, options: RayOptions, command: list[str]) -> ClientSettings:

@@ -37,7 +37,7 @@ class RayOptions(harness.Options):
     num_cpus: float | None = Field(None, ge=0, le=1024, description="CPUs that each actor reserves; null: as many as --threads")
     num_gpus: float = Field(0.0, ge=0, le=1, description="1, or a part of 1 (0.5: two actors share a GPU); 0: the CPU")
     resources: dict[str, float] = Field(default_factory=dict, description="custom resources of Ray that each actor reserves")
-    siblings: Literal["auto", "together", "apart"] = Field(
+    place_siblings: Literal["auto", "together", "apart"] = Field(
         "auto",
         description="together: a group of siblings goes to one actor; apart: each to the next idle one; "
         "auto: together on GPUs, where they are trained side by side",

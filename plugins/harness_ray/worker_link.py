@@ -98,7 +98,7 @@ class WorkerLink:
             self.destroy()
 
     def _serve(self) -> None:
-        facts = ray.get(self._actor.describe.remote(*self._shared.mark))
+        facts = ray.get(self._actor.describe.remote(*self._shared.mark, self._shared.settings.scratch))
         self._node_id = facts["node_id"]
         self.placed.set()
         self._say("placed", facts["host"])
@@ -126,7 +126,7 @@ class WorkerLink:
             raise HarnessError(f"{problem}; mount it there, or let objects be copied with share_store=auto")
         if settings.share_store == "yes" or (settings.share_store == "auto" and sees_store):
             return None
-        return str(Path(settings.scratch or facts["scratch"]) / settings.store_id)
+        return str(Path(facts["copies"]) / settings.store_id)
 
     def _listen(self) -> int:
         """Report what the worker says until it ends; return its exit code."""

@@ -43,7 +43,7 @@ def engine_of(*pairs: str) -> Engine:
         ("num_gpus=2", "--engine-option num_gpus: 2 is out of range"),
         ("address=ray://head:10001", "'ray://head:10001' is for Ray Client; start `harness run` on a machine of the cluster"),
         ("address=head", "'head' is no address of a Ray cluster; local, auto, or HOST:PORT"),
-        ("siblings=near", "--engine-option siblings: "),
+        ("place_siblings=near", "--engine-option place_siblings: "),
         ("share_store=maybe", "--engine-option share_store: "),
         ("resources={big: 0}", "resources: big is 0; more than 0"),
         ("resources={GPU: 1}", "resources: GPU is no custom resource; use num_cpus and num_gpus"),

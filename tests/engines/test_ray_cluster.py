@@ -197,16 +197,20 @@ def parent_of(process: int) -> int:
 
 
 @pytest.mark.faults
-def test_head_that_is_gone(tmp_path: Path, own_cluster: RayCluster, whole: Path) -> None:
-    """The run ends with one line; the same command goes on, on another cluster."""
+def test_head_that_is_gone(tmp_path: Path, own_cluster: RayCluster) -> None:
+    """The run ends with one line; the same command, with another engine here, goes on where the workers have saved."""
     folder = write(tmp_path / "run", {**LONG, "recipe": {**LONG["recipe"], "epochs": 400}})
     process = start(folder, *options(own_cluster))
     wait_for_epochs(folder, 4)
     own_cluster.kill_head()
-    errors = finish(process, code=2)
+    errors = finish(process, code=1)
     last = errors.strip().splitlines()[-1]
     pattern = r"the connection to the Ray cluster .* was lost; the same command again goes on .*client\.log ends with: .*GCS"
     assert re.search(pattern, last), errors
+    again = start(folder, "--workers", "1")
+    wait_for(lambda: any(event["epoch"] > 3 for event in events(folder, "train_started")), 200)
+    again.terminate()
+    finish(again, code=143)
 
 
 @BOTH
@@ -301,7 +305,7 @@ def test_node_with_other_code(tmp_path: Path, one_node: Callable[..., RayCluster
     write_plugin(tmp_path / "plugins", "shelves", DATASET)
     cluster = one_node(PYTHONPATH=python_path(tmp_path / "plugins"))
     folder = write(tmp_path / "run", FILE)
-    done = run(folder, *options(cluster, actors=1), code=2)
+    done = run(folder, *options(cluster, actors=1), code=1)
     problem = r"plugin 'shelves': the worker finds shelves 1.0 from .*, the run does not; .* \(Ray actor 1 on .*, log .*\)"
     assert re.search(problem, done.stderr), done.stderr
 
@@ -311,6 +315,6 @@ def test_node_on_which_no_worker_starts(tmp_path: Path, one_node: Callable[..., 
     """Three workers are tried; the line names the actor, its node and what its log ends with."""
     cluster = one_node(HARNESS_DATA="~nobody-of-this-name")
     folder = write(tmp_path / "run", FILE)
-    done = run(folder, *options(cluster, actors=1), code=2)
+    done = run(folder, *options(cluster, actors=1), code=1)
     problem = r"a worker process did not start: exit code 2 \(Ray actor 3 on .*\); its log .*3.log ends with: .*HARNESS_DATA"
     assert re.search(problem, done.stderr), done.stderr
