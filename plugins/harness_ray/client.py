@@ -8,6 +8,7 @@ workers save and end.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import secrets
@@ -140,7 +141,7 @@ def connect(address: str, settings: ClientSettings) -> Report:
         where = "a Ray cluster on this machine"
     else:
         _require_answer(address)
-        ray.init(address=address, log_to_driver=False, logging_level="WARNING")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
         where = f"the Ray cluster {ray.get_runtime_context().gcs_address}"
     nodes = ray.nodes()
     room = room_for(settings.demands, nodes)
@@ -166,7 +167,7 @@ def _start_cluster(settings: ClientSettings) -> None:
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE,
         log_to_driver=False,
-        logging_level="WARNING",
+        logging_level=logging.WARNING,
     )
 
 
