@@ -116,9 +116,9 @@ def test_no_cluster_at_an_address(drive: Drive) -> None:
 @needs_ray
 @pytest.mark.slow
 @pytest.mark.faults
-def test_machine_without_gpus(drive: Drive) -> None:
+def test_machine_without_room(drive: Drive) -> None:
     """A cluster on this machine is refused if no actor fits."""
-    message = r"this machine has no room for an actor with 1 CPU, 1 big: it has 1 node, \d+ CPU, \d+ GPU$"
+    message = r"this machine has no room for an actor with 1000 CPU, 1 big: it has 1 node, \d+ CPU, \d+ GPU$"
     with pytest.raises(UserError, match=message), drive(engine_of("num_cpus=1000", "resources={big: 1}")):
         pass
 

@@ -318,3 +318,26 @@ def test_node_on_which_no_worker_starts(tmp_path: Path, one_node: Callable[..., 
     done = run(folder, *options(cluster, actors=1), code=1)
     problem = r"a worker process did not start: exit code 2 \(Ray actor 3 on .*\); its log .*3.log ends with: .*HARNESS_DATA"
     assert re.search(problem, done.stderr), done.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("tmpfs cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.faults
+def test_full_disk_of_a_node(tmp_path: Path, cluster: RayCluster, small_disk: Path) -> None:
+    """The run ends with a line that names the node and the folder; with another folder it goes on."""
+    folder = write(tmp_path / "run", {**FILE, "methods": ["deep"], "architectures": ["resnet20"]})
+    words = options(cluster, "no", actors=1)
+    done = run(folder, *words, "--engine-option", f"scratch={small_disk}", code=2)
+    problem = rf"store {small_disk}/basin-harness-\d+/\w+: .*no space left on the device.* \(Ray actor 1 on .*, log .*\)"
+    assert re.search(problem, done.stderr), done.stderr
+    run(folder, *words)
