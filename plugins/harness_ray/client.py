@@ -173,6 +173,8 @@ def _start_cluster(settings: ClientSettings) -> None:
 
 def _require_answer(address: str) -> None:
     """Raise `ConnectionError` if nothing listens at HOST:PORT. Ray itself would end this process after a while."""
+    if address.startswith("ray://"):
+        raise ConnectionError(f"RAY_ADDRESS is {address}, for Ray Client; start `harness run` on a machine of the cluster")
     host, _, port = address.rpartition(":")
     if not port.isdecimal():
         return

@@ -18,18 +18,17 @@ _CLOSE_SECONDS = engines.GRACE_SECONDS + 20.0
 
 
 class ClientProcess:
-    """A client of Ray. `on_report` is called in a thread with each report after the first, and with None if the client is lost.
+    """A client of Ray. After `listen`, each report is passed to a function in a thread, and None if the client is lost.
 
     Raise `UserError` if Ray is not installed or there is no connection to a cluster.
     """
 
-    def __init__(
-        self, python: list[str], settings: ClientSettings, log: Path, on_report: Callable[[Report | None], None]
-    ) -> None:
+    def __init__(self, python: list[str], settings: ClientSettings, log: Path) -> None:
         if importlib.util.find_spec("ray") is None:
             raise UserError("engine 'ray': the package ray is not installed; pip install 'basin-harness[ray]'")
         self.log = log
-        self._on_report = on_report
+        self._on_report: Callable[[Report | None], None] | None = None
+        self._listening = threading.Event()
         self._first: queue.Queue[Report | None] = queue.Queue()
         self._lock = threading.Lock()
         self._closing = False
@@ -45,6 +44,11 @@ class ClientProcess:
         self._write(settings.to_json())
         self.connected = self._wait_for_connection()
 
+    def listen(self, on_report: Callable[[Report | None], None]) -> None:
+        """Call a function with each report from now on."""
+        self._on_report = on_report
+        self._listening.set()
+
     @property
     def has_ended(self) -> bool:
         """Whether the process has ended."""
@@ -57,6 +61,7 @@ class ClientProcess:
     def close(self) -> None:
         """Let the client end its workers, and end."""
         self._closing = True
+        self._listening.set()
         assert self._process.stdin is not None
         with self._lock, contextlib.suppress(OSError):
             self._process.stdin.close()
@@ -94,18 +99,13 @@ class ClientProcess:
     def _read(self) -> None:
         """Pass on the reports: the first one to the constructor, the others to the function."""
         assert self._process.stdout is not None
-        is_first = True
         with self._process.stdout as lines:
+            line = lines.readline()
+            self._first.put(Report.from_json(line) if line else None)
+            self._listening.wait()
             for line in lines:
-                report = Report.from_json(line)
-                self._closing |= report.kind == "refused"
-                if is_first:
-                    self._first.put(report)
-                else:
-                    self._on_report(report)
-                is_first = False
+                if self._on_report is not None:
+                    self._on_report(Report.from_json(line))
         self._process.wait()
-        if is_first:
-            self._first.put(None)
-        elif not self._closing:
+        if self._on_report is not None and not self._closing:
             self._on_report(None)

@@ -9,6 +9,8 @@ from harness_ray.room import describe_demands
 
 _START_ATTEMPTS = 3  # workers in a row that end before they are ready: a broken node is survived, a broken environment is not
 
+_MOST_ACTORS = 64  # unless an option says otherwise
+
 
 class RayEngine(engines.PoolEngine):
     """Runs tasks in actors of a Ray cluster. `docs/clusters.md` says what to set."""
@@ -27,7 +29,7 @@ class RayEngine(engines.PoolEngine):
         options: RayOptions = self.options
         device = self.device_for(context.device)
         launcher = RayLauncher(context, options, device)
-        actors = options.actors or max(1, launcher.room)
+        actors = options.actors or min(max(1, launcher.room), _MOST_ACTORS)
         each = f"{'s' if actors > 1 else ''} with {describe_demands(options.demands(context.threads))} each"
         where = f"up to {actors} actor{each} on {launcher.cluster}, logs in {launcher.folder}"
         context.emit(

@@ -119,8 +119,9 @@ class RayLauncher(engines.Launcher):
         command = engines.worker_command(context, device)
         python = command[: command.index("-m")]
         settings = self._settings(options, command[1:])
-        self._client = ClientProcess(python, settings, self.folder / "client.log", self._handle)
+        self._client = ClientProcess(python, settings, self.folder / "client.log")
         self.cluster, self.room = self._client.connected.text, self._client.connected.room
+        self._client.listen(self._handle)
 
     def _settings(self, options: RayOptions, command: list[str]) -> ClientSettings:
         store = str(self._context.store.absolute())

@@ -32,7 +32,7 @@ class RayOptions(harness.Options):
         None,
         ge=1,
         le=10_000,
-        description="the largest number of actors at a time, each is one worker; null: as many as fit when the run begins",
+        description="the largest number of actors at a time; null: as many as fit when the run begins, at most 64",
     )
     num_cpus: float | None = Field(None, ge=0, le=1024, description="CPUs that each actor reserves; null: as many as --threads")
     num_gpus: float = Field(0.0, ge=0, le=1, description="1, or a part of 1 (0.5: two actors share a GPU); 0: the CPU")
