@@ -160,18 +160,39 @@ def test_doctor(tmp_path: Path, cluster: RayCluster, share_store: str) -> None:
 
 @BOTH
 @pytest.mark.faults
-def test_node_that_is_lost_and_node_that_joins(tmp_path: Path, own_cluster: RayCluster, whole: Path, share_store: str) -> None:
-    """The tasks of a lost node wait for the other one, or for a new one, on which an actor is placed at once."""
+def test_node_that_is_lost(tmp_path: Path, own_cluster: RayCluster, whole: Path, share_store: str) -> None:
+    """The tasks that it held go to an actor on the other node."""
     folder = write(tmp_path / "run", LONG)
     process = start(folder, *options(own_cluster, share_store))
     wait_for_epochs(folder, 4)
-    own_cluster.remove("second")
-    add_node(own_cluster, tmp_path, "third")
+    own_cluster.remove(busy_node(folder))
     errors = finish(process)
     check_same(folder, whole)
     lost = r"ended with the loss of its node \(Ray actor \d+ on .*, log .*\) before it was done; another worker goes on"
     assert re.search(lost, errors), errors
-    assert len(events(folder, "worker_ready")) > 2
+
+
+def busy_node(folder: Path) -> str:
+    """Return the name of the node of the worker that was ready first, from its temporary folder."""
+    process = events(folder, "worker_ready")[0]["process"]
+    variables = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+    (temporary,) = [value for value in variables if value.startswith(b"TMPDIR=")]
+    return Path(temporary.decode()).name
+
+
+@pytest.mark.faults
+def test_node_that_joins(tmp_path: Path, one_node: Callable[..., RayCluster]) -> None:
+    """An actor that found no room is placed on it; the command goes on after it was asked to stop."""
+    cluster = one_node()
+    folder = write(tmp_path / "run", {**LONG, "recipe": {**LONG["recipe"], "epochs": 400}})
+    process = start(folder, *options(cluster))
+    wait_for_epochs(folder, 2)
+    assert len(events(folder, "worker_ready")) == 1
+    add_node(cluster, tmp_path, "joined")
+    wait_for(lambda: len({event["task"] for event in events(folder, "epoch")}) == 2, 200)
+    assert {event["place"] for event in events(folder, "worker_ready")} == {"Ray actor 1", "Ray actor 2"}
+    process.terminate()
+    finish(process, code=143)
 
 
 @BOTH
