@@ -184,7 +184,7 @@ def busy_node(folder: Path) -> str:
 def test_node_that_joins(tmp_path: Path, one_node: Callable[..., RayCluster]) -> None:
     """An actor that found no room is placed on it; the command goes on after it was asked to stop."""
     cluster = one_node()
-    folder = write(tmp_path / "run", {**LONG, "recipe": {**LONG["recipe"], "epochs": 400}})
+    folder = write(tmp_path / "run", {**LONG, "recipe": {**LONG["recipe"], "epochs": 4000}})
     process = start(folder, *options(cluster))
     wait_for_epochs(folder, 2)
     assert len(events(folder, "worker_ready")) == 1
@@ -220,7 +220,7 @@ def parent_of(process: int) -> int:
 @pytest.mark.faults
 def test_head_that_is_gone(tmp_path: Path, own_cluster: RayCluster) -> None:
     """The run ends with one line; the same command, with another engine here, goes on where the workers have saved."""
-    folder = write(tmp_path / "run", {**LONG, "recipe": {**LONG["recipe"], "epochs": 400}})
+    folder = write(tmp_path / "run", {**LONG, "recipe": {**LONG["recipe"], "epochs": 4000}})
     process = start(folder, *options(own_cluster))
     wait_for_epochs(folder, 4)
     own_cluster.kill_head()
