@@ -124,11 +124,11 @@ def test_results_of_actors(tmp_path: Path, cluster: RayCluster) -> None:
     """Rows and weights equal the local engine's, whether the nodes see the store or not; events and logs tell of the actors."""
     here = write(tmp_path / "here", FILE)
     run(here, "--workers", "1")
-    for share_store in ("auto", "no"):
+    for share_store, actors in (("auto", 1), ("no", 2)):
         there = write(tmp_path / share_store, FILE)
-        done = run(there, *options(cluster, share_store), "--profile")
+        done = run(there, *options(cluster, share_store, actors), "--profile")
         check_same(there, here)
-        opened = rf"ray engine: up to 2 actors with 1 CPU each on the Ray cluster {cluster.address} \(3 nodes, 2 CPU, 0 GPU\)"
+        opened = rf"ray engine: up to {actors} actors? with 1 CPU each on the Ray cluster {cluster.address} \(3 nodes, 2 CPU, 0 GPU\)"
         assert re.search(opened, done.stderr), done.stderr
         places = {event["place"] for event in events(there, "worker_started")}
         assert places <= {f"Ray actor {log.stem}" for log in (there / "out" / "ray").glob("*/*.log")}
