@@ -128,7 +128,8 @@ def test_results_of_actors(tmp_path: Path, cluster: RayCluster) -> None:
         there = write(tmp_path / share_store, FILE)
         done = run(there, *options(cluster, share_store, actors), "--profile")
         check_same(there, here)
-        opened = rf"ray engine: up to {actors} actors? with 1 CPU each on the Ray cluster {cluster.address} \(3 nodes, 2 CPU, 0 GPU\)"
+        there_is = rf"the Ray cluster {cluster.address} \(3 nodes, 2 CPU, 0 GPU\)"
+        opened = rf"ray engine: up to {actors} actors? with 1 CPU each on {there_is}"
         assert re.search(opened, done.stderr), done.stderr
         places = {event["place"] for event in events(there, "worker_started")}
         assert places <= {f"Ray actor {log.stem}" for log in (there / "out" / "ray").glob("*/*.log")}
