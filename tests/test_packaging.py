@@ -66,7 +66,8 @@ def test_wheel_contents(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     tops = {name.split("/")[0] for name in names}
     packages = {top for top in tops if not top.endswith(".dist-info")}
-    assert packages == {"harness", "harness_basin", "harness_vision", "harness_metrics", "harness_slurm", "harness_loggers"}
+    plugins = {"harness_basin", "harness_vision", "harness_metrics", "harness_slurm", "harness_ray", "harness_loggers"}
+    assert packages == {"harness", *plugins}
     assert files_in(ROOT, "harness") <= names
     for package in packages - {"harness"}:
         assert files_in(ROOT / "plugins", package) <= names

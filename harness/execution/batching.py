@@ -12,8 +12,9 @@ from harness.api.task import Outcome, Task, canonical_json
 from harness.errors import Interrupted, StoreError, TaskFailed, is_out_of_memory
 from harness.execution.context import RunContext
 from harness.execution.device_errors import broken_device
+from harness.execution.task_inputs import lease_key
 from harness.execution.tasks.train import TrainTaskRun, train_side_by_side
-from harness.execution.worker import MemoryExhausted, Worker, lease_key
+from harness.execution.worker import MemoryExhausted, Worker
 from harness.networks.float32 import ieee_float32
 from harness.telemetry.events import OutOfMemory, SiblingsSeparated
 from harness.text import describe_error

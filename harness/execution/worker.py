@@ -15,6 +15,7 @@ from harness.errors import DamagedObject, HarnessError, Interrupted, PluginFaile
 from harness.execution.context import RunContext
 from harness.execution.device_errors import broken_device
 from harness.execution.process_state import ProcessState
+from harness.execution.task_inputs import lease_key
 from harness.execution.tasks.check import check
 from harness.execution.tasks.derive import derive
 from harness.execution.tasks.measure import measure
@@ -151,13 +152,6 @@ class Worker:
                     probe(task.key, spec, self.resources)
                 case _:
                     assert_never(spec)
-
-
-def lease_key(task: Task) -> str:
-    """Return the key of the lease for a task. Trainings of one trajectory have the same lease, so they exclude each other."""
-    if isinstance(task.spec, TrainSpec):
-        return task.spec.trajectory_key
-    return task.key
 
 
 def _doing(task: Task) -> str:

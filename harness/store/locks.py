@@ -47,7 +47,7 @@ def lock_file(path: Path, timeout: float = 0.0) -> Iterator[bool]:
     The file is removed before the lock is released. A process that opened the file in the meantime
     then locks a removed file; filelock notices this.
     """
-    with try_lock(filelock.FileLock(path, timeout=timeout)) as acquired:
+    with try_lock(filelock.FileLock(path, timeout=timeout, thread_local=False)) as acquired:
         try:
             yield acquired
         finally:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness import files
 from harness.errors import DamagedObject
-from harness.store import objects
+from harness.store import objects, packing
 from harness.store.errors import explained
 from harness.store.layout import Folder, Layout, key_of
+from harness.store.packing import EntryName, PackedEntry
 from harness.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -82,6 +83,17 @@ class ObjectStore:
         folder = self._layout.object_folder(key)
         with explained(self._layout.root, f"cannot take object {key[:12]}"):
             self._writer.write_object(folder, key, meta, parts)
+
+    def pack(self, key: str) -> PackedEntry:
+        """Return an object as bytes, checked."""
+        with explained(self._layout.root, _READ):
+            return packing.pack(self._layout.object_folder(key), EntryName(key))
+
+    def accept(self, entry: PackedEntry) -> None:
+        """Write an object that another store has packed, unless it exists intact."""
+        folder = self._layout.object_folder(entry.name.key)
+        with explained(self._layout.root, f"cannot take object {entry.name.key[:12]}"):
+            self._writer.write_packed(folder, entry)
 
     def quarantine(self, key: str) -> Path:
         """Move an object to the quarantine."""

@@ -35,6 +35,7 @@ MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """The errors that unexpected JSON may raise."""
 
 _PART = re.compile(r"[a-z0-9-]{1,64}")
+_SUFFIX = ".safetensors"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FILE_DAMAGE = {
     errno.EIO,
@@ -64,7 +65,12 @@ def part_file(part: str) -> str:
     """Return the name of a part's file. Raise `ValueError` if no part can have this name."""
     if not _PART.fullmatch(part):
         raise ValueError(f"{part!r} is not the name of a part")
-    return f"{part}.safetensors"
+    return part + _SUFFIX
+
+
+def is_part_file(name: str) -> bool:
+    """Return whether a file's name is one that `part_file` returns."""
+    return name.endswith(_SUFFIX) and _PART.fullmatch(name.removesuffix(_SUFFIX)) is not None
 
 
 def digest(value: Any) -> str:
@@ -122,7 +128,7 @@ def read_part(folder: Path, key: str, meta: Mapping[str, Any], part: str) -> Ten
     """Return the tensors of a part. Raise `DamagedObject` unless its bytes match their digest."""
     import safetensors.torch
 
-    data = _read_bytes(folder, key, meta, part)
+    data = read_part_bytes(folder, key, meta, part)
     try:
         return safetensors.torch.load(data)
     except Exception as error:  # the digest is right, but it is no safetensors file: any error may come
@@ -134,7 +140,7 @@ def read_arrays(folder: Path, key: str, meta: Mapping[str, Any], part: str) -> A
     """Return the tensors of a part as NumPy arrays, without importing torch. Raise `DamagedObject` as `read_part` does."""
     import safetensors.numpy
 
-    data = _read_bytes(folder, key, meta, part)
+    data = read_part_bytes(folder, key, meta, part)
     try:
         return safetensors.numpy.load(data)
     except Exception as error:  # as in `read_part`
@@ -146,11 +152,11 @@ def verify(folder: Path, key: str) -> None:
     """Check every file against its digest. Raise `DamagedObject`."""
     meta = read_meta(folder, key)
     for part in meta["files"]:
-        _read_bytes(folder, key, meta, part)
+        read_part_bytes(folder, key, meta, part)
 
 
-def _read_bytes(folder: Path, key: str, meta: Mapping[str, Any], part: str) -> bytes:
-    """Return the bytes of a part, checked against metadata that is checked already."""
+def read_part_bytes(folder: Path, key: str, meta: Mapping[str, Any], part: str) -> bytes:
+    """Return the bytes of a part, checked against metadata that is checked already. Raise `DamagedObject`."""
     if part not in meta["files"]:
         raise DamagedObject(key, f"it has no part '{part}'")
     described = meta["files"][part]

@@ -14,6 +14,7 @@ from harness.store.layout import Layout
 from harness.store.leases import Leases
 from harness.store.maintenance import Maintenance
 from harness.store.object_store import ObjectStore
+from harness.store.packing import EntryName, PackedEntry
 from harness.store.records import Records
 from harness.store.run_registry import RunRegistry, Say
 from harness.store.staging import StagingArea
@@ -149,6 +150,33 @@ class Store:
     def drop_training_states(self, trajectory: str, upto: int) -> None:
         """Remove the states of a training up to and including a step."""
         self._states.drop(trajectory, upto)
+
+    def drop_finished_states(self, trajectory: str) -> None:
+        """Remove the states of a training whose final object is stored."""
+        self._states.drop_finished_of(trajectory, self.has)
+
+    # Copies for other stores
+
+    def pack(self, name: EntryName) -> PackedEntry:
+        """Return an object or a training state as bytes. Raise `DamagedObject`."""
+        if name.step is None:
+            return self._objects.pack(name.key)
+        return self._states.pack(name.key, name.step)
+
+    def accept(self, entry: PackedEntry) -> None:
+        """Write what another store has packed. Raise `DamagedObject` unless all files match their digests.
+
+        An intact object is kept. A training state replaces those of earlier steps.
+        """
+        if entry.name.step is None:
+            self._objects.accept(entry)
+        else:
+            self._states.accept(entry)
+
+    def write_temporary(self, data: bytes) -> Path:
+        """Write a file that is removed when the store is closed; return its absolute path."""
+        with explained(self.root, "cannot be written"):
+            return self._writer.write_temporary(data)
 
     # Tasks and failures
 

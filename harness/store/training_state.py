@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness import files
 from harness.errors import DamagedObject, StoreError
-from harness.store import objects
+from harness.store import objects, packing
 from harness.store.errors import explained
 from harness.store.layout import Folder, Layout, is_key, key_of
+from harness.store.packing import EntryName, PackedEntry
 from harness.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -31,10 +32,28 @@ class TrainingStates:
         """Write the state of a step durably, then remove those of earlier steps."""
         folder = self._layout.state_folder(trajectory, step)
         with explained(self._layout.root, "cannot take the state of a training"):
-            self._writer.make_folders()
-            files.make_folder(folder.parent.parent)
+            self._make_shard(folder)
             self._writer.write_object(folder, trajectory, {**meta, "step": step}, parts)
         self.drop(trajectory, step - 1)
+
+    def pack(self, trajectory: str, step: int) -> PackedEntry:
+        """Return a state as bytes, checked."""
+        with explained(self._layout.root, _READ):
+            return packing.pack(self._layout.state_folder(trajectory, step), EntryName(trajectory, step))
+
+    def accept(self, entry: PackedEntry) -> None:
+        """Write a state that another store has packed, then remove those of earlier steps."""
+        trajectory, step = entry.name.key, entry.name.step
+        assert step is not None
+        folder = self._layout.state_folder(trajectory, step)
+        with explained(self._layout.root, "cannot take the state of a training"):
+            self._make_shard(folder)
+            self._writer.write_packed(folder, entry)
+        self.drop(trajectory, step - 1)
+
+    def _make_shard(self, folder: Path) -> None:
+        self._writer.make_folders()
+        files.make_folder(folder.parent.parent)
 
     def steps(self, trajectory: str) -> list[int]:
         """Return the steps of the stored states, in descending order."""
@@ -82,11 +101,14 @@ class TrainingStates:
     def drop_finished(self, is_stored: Callable[[str], bool]) -> None:
         """Remove the states of trainings whose final object `is_stored`: they were killed before."""
         for folder in self._layout.entries(Folder.TRAINING_STATES):
-            trajectory = key_of(folder)
-            for step in self._layout.steps(trajectory):
-                # A state that this user may not read is kept.
-                with contextlib.suppress(DamagedObject, StoreError):
-                    task = self.meta(trajectory, step).get("task")
-                    if is_key(task) and is_stored(task):
-                        self.drop(trajectory, step)
-            files.remove_empty(folder)
+            self.drop_finished_of(key_of(folder), is_stored)
+
+    def drop_finished_of(self, trajectory: str, is_stored: Callable[[str], bool]) -> None:
+        """Remove the states of one training whose final object `is_stored`, and those of earlier steps."""
+        for step in self._layout.steps(trajectory):
+            # A state that this user may not read is kept.
+            with contextlib.suppress(DamagedObject, StoreError):
+                task = self.meta(trajectory, step).get("task")
+                if is_key(task) and is_stored(task):
+                    self.drop(trajectory, step)
+        files.remove_empty(self._layout.states_folder(trajectory))

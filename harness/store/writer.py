@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness import files
 from harness.errors import DamagedObject
-from harness.store import objects
+from harness.store import objects, packing
 from harness.store.errors import explained
 from harness.store.layout import Folder, Layout
+from harness.store.packing import PackedEntry
 from harness.store.staging import StagingArea
 
 if TYPE_CHECKING:
@@ -53,6 +54,25 @@ class StoreWriter:
             self._move_into_place(staged, target, key)
         finally:
             files.remove(staged)
+
+    def write_packed(self, target: Path, entry: PackedEntry) -> None:
+        """Write the folder of an object or a state that another store has packed, durably.
+
+        Raise `DamagedObject` unless its files match their digests. An intact entry that exists is kept.
+        """
+        staged = self._new_path()
+        try:
+            files.make_folder(staged, durable=False)
+            packing.unpack(staged, entry)
+            self._move_into_place(staged, target, entry.name.key)
+        finally:
+            files.remove(staged)
+
+    def write_temporary(self, data: bytes) -> Path:
+        """Write a file that is removed with this process's staging folder; return its path."""
+        path = self._new_path()
+        files.write_file(path, data)
+        return path
 
     def write_file(self, path: Path, data: bytes, *, durable: bool = False) -> None:
         """Write or replace a file; a folder of the same name is quarantined."""

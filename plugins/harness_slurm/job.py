@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ _QUEUED = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", 
 _RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
 _NOT_ITS_FAULT = ("CANCELLED", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", "REVOKED")
 _UNKNOWN_AFTER = 60.0  # seconds for which squeue may not know a new job
-_LAST_LINE = re.compile(r"[^\n]*\S[^\n]*\s*\Z")
 
 
 class Job(engines.MailboxWorker):
@@ -37,10 +35,9 @@ class Job(engines.MailboxWorker):
     @property
     def log(self) -> str:
         """The last line of its log."""
-        said = self._last_line()
-        if said is None:
+        if not self._log.exists():
             return f"its log {self._log} does not exist: compute nodes must see this folder"
-        return f"its log {self._log} ends with: {said}" if said else f"its log {self._log} is empty"
+        return engines.describe_log(self._log)
 
     def kill(self) -> None:
         """Cancel it."""
@@ -60,15 +57,3 @@ class Job(engines.MailboxWorker):
         elif state.state not in _RUNNING:
             cause = engines.ExitCause.LEFT if state.state in _NOT_ITS_FAULT else engines.ExitCause.CRASHED
             self.end_unseen(f"state {state}", cause)
-
-    def _last_line(self) -> str | None:
-        """Return the last line of its log that is not blank; None if there is no log."""
-        try:
-            with self._log.open("rb") as file:
-                size = file.seek(0, 2)
-                file.seek(max(0, size - 2000))
-                text = file.read().decode("utf-8", "replace")
-        except OSError:
-            return None
-        found = _LAST_LINE.search(text)
-        return " ".join(found.group().split())[:300] if found else ""

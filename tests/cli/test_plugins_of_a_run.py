@@ -28,6 +28,7 @@ def test_plugins_in_run_json(tmp_path: Path) -> None:
     text = (tmp_path / "runs" / "small" / "run.json").read_text()
     plugins = json.loads(text)["provenance"]["plugins"]
     assert {"plugin": "watcher", "distribution": "watcher", "version": "1.0"} in plugins
-    assert [plugin["plugin"] for plugin in plugins] == ["basin", "engines", "loggers", "metrics", "slurm", "vision", "watcher"]
+    names = ["basin", "engines", "loggers", "metrics", "ray", "slurm", "vision", "watcher"]
+    assert [plugin["plugin"] for plugin in plugins] == names
     assert all(plugin["version"] for plugin in plugins)
     assert str(site) not in text

@@ -19,7 +19,8 @@ from conftest import Lab
 from harness.api.task import Task
 from harness.errors import Interrupted
 from harness.execution.context import RunContext
-from harness.execution.worker import Worker, lease_key
+from harness.execution.task_inputs import lease_key
+from harness.execution.worker import Worker
 from harness.plan.graph import Graph
 from harness.registry.catalogue import Catalogue
 from harness.store import Store

@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from harness.api.engine import EngineContext
 from harness.errors import HarnessError, UserError
@@ -17,20 +18,37 @@ from harness.execution.engines.launcher import Deliver, Exit, ExitCause, Launche
 from harness.execution.engines.worker_process import describe_exit, worker_command, worker_variables
 from harness.execution.mailbox import Heartbeat, Mailbox, Pause
 from harness.execution.stop_signals import asked_to_stop
+from harness.execution.worker_messages import Message
 from harness.telemetry.events import PhasesMeasured, WorkerDescribed, WorkerEnded, WorkerReady, WorkerStarted
 from harness.text import describe_error
 
 _OF_A_PROCESS = (WorkerStarted, WorkerReady, WorkerDescribed, WorkerEnded, PhasesMeasured)
 
 
+class Channel(Protocol):
+    """A way to reach a worker; a `Mailbox` is one. See there."""
+
+    def send(self, keys: Sequence[str]) -> None:
+        """Give the worker a group of tasks."""
+
+    def finish(self) -> None:
+        """Ask the worker to exit after its tasks."""
+
+    def stop(self) -> None:
+        """Ask the worker to save and exit."""
+
+    def receive(self) -> Sequence[Message]:
+        """Return the worker's new messages."""
+
+
 class MailboxWorker(WorkerHandle):
-    """A worker that is reached through a mailbox. A subclass knows how to kill it.
+    """A worker that is reached through a mailbox, or another channel. A subclass knows how to kill it.
 
     `label` names the worker in events. `exit_code` is what the worker has reported, None before. The launcher's thread calls
     `look` and `end_unseen`, the pool's thread the other methods.
     """
 
-    def __init__(self, label: str, mailbox: Mailbox, deliver: Deliver) -> None:
+    def __init__(self, label: str, mailbox: Channel, deliver: Deliver) -> None:
         self.label = label
         self.started = False
         self.exit_code: int | None = None
