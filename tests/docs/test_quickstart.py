@@ -32,6 +32,6 @@ def test_duration_of_the_quickstart(name: str) -> None:
 
 def test_measured_duration_of_the_quickstart() -> None:
     """The measured run was that of two worker processes, and took about two minutes."""
-    profile = json.loads((BENCHMARKS / "results" / "quickstart" / "profile.json").read_text(encoding="utf-8"))
+    profile = json.loads((BENCHMARKS / "results" / "profiles" / "quickstart.json").read_text(encoding="utf-8"))
     assert sum(process["role"] == "worker" for process in profile["processes"]) == 2
     assert 90 < profile["wall_seconds"] < 150
