@@ -14,7 +14,7 @@ from harness.leaderboard.layout import Cell, Grid, described
 from harness.leaderboard.numerals import format_number
 from harness.leaderboard.paper import PaperOptions
 from harness.leaderboard.tables import Column
-from harness.results.rows import csv_line
+from harness.results.csv_file import csv_line
 from harness.text import printable_json
 
 _Comparisons = Sequence[TableComparison]

@@ -14,7 +14,7 @@ from harness.leaderboard.layout import Cell, Grid, closing, grids, map_text
 from harness.leaderboard.numerals import entry_text
 from harness.leaderboard.paper import PaperOptions, paper_grids
 from harness.leaderboard.tables import Board, Comparison, Entry, Table
-from harness.results.rows import csv_line
+from harness.results.csv_file import csv_line
 from harness.text import plain_line, printable_json
 
 _HTML = """\
