@@ -21,7 +21,7 @@ from harness.execution.tasks.resources import TaskResources
 from harness.networks.flat_network import FlatNetwork, StateDict
 from harness.registry.catalogue import Catalogue
 from harness.telemetry.events import EpochEnded, ObjectQuarantined, TrainingStarted, TrainingStepped
-from harness.training.loop import EpochRecord, Point, Rules, Trainer, record_json
+from harness.training.loop import EpochRecord, Point, Rules, Trainer
 from harness.training.schedule import learning_rate
 from harness.training.stepping import Stepping
 
@@ -91,7 +91,7 @@ class TrainTaskRun:
             raise Interrupted
         self._environment.check_stored(self.trainer.network, end.weights)
         trajectory = self._spec.trajectory_key
-        history = [record_json(record) for record in end.history]
+        history = [record.to_json() for record in end.history]
         facts = {"optimizer_steps": end.optimizer_steps, "history": history, "stepping": self._segments}
         with self._watch("store"):
             self._store.note_epoch(
@@ -164,7 +164,7 @@ class TrainTaskRun:
             "optimizer_steps": point.optimizer_steps,
             "loss_sum": point.loss_sum.hex(),
             "correct": point.correct,
-            "history": [record_json(record) for record in point.history],
+            "history": [record.to_json() for record in point.history],
             "stepping": self._segments,
         }
         with self._watch("store"):
