@@ -30,7 +30,8 @@ class Store:
 
     Creating a `Store` writes nothing, so a read-only folder can be read. The first write, or
     `prepare`, creates the folders. Every method raises `StoreError` if the operating system raises
-    an error, and `ValueError` for a malformed key.
+    an error, and `ValueError` for a malformed key. `training_states` are the states within trainings;
+    `maintenance` verifies, measures and cleans the store.
     """
 
     def __init__(self, root: Path) -> None:
@@ -38,13 +39,13 @@ class Store:
         self._staging = StagingArea(self._layout)
         self._writer = StoreWriter(self._layout, self._staging)
         self._objects = ObjectStore(self._layout, self._writer)
-        self._states = TrainingStates(self._layout, self._writer)
         self._index = TrajectoryIndex(self._layout, self._writer)
         self._records = Records(self._layout, self._writer)
         self._leases = Leases(self._layout, self._writer, self._staging.locks)
         self._runs = RunRegistry(self._layout, self._writer, self._staging.locks)
         self.root = self._layout.root
         self.base = self._layout.base
+        self.training_states = TrainingStates(self._layout, self._writer)
         self.maintenance = Maintenance(self._layout, self._writer)
 
     def prepare(self) -> None:
@@ -53,7 +54,7 @@ class Store:
             self._writer.probe()
             self._staging.sweep()
             self._leases.sweep()
-            self._states.drop_finished(self.has)
+            self.training_states.drop_finished(self.has)
 
     def close(self) -> None:
         """Remove this process's staging folder, as garbage collection does."""
@@ -123,32 +124,6 @@ class Store:
         """Return the keys of a trajectory's stored checkpoints by epoch; ignore damaged lines."""
         keys = self._index.read(trajectory).keys
         return {epoch: key for epoch, key in keys.items() if self.has(key)}
-
-    # States within a training
-
-    def save_training_state(self, trajectory: str, step: int, meta: Mapping[str, Any], parts: Parts) -> None:
-        """Store the state of a training at a step, and remove the states of earlier steps.
-
-        `meta["task"]` is the key of the training's final object. Once that object is stored,
-        `prepare` removes the state.
-        """
-        self._states.save(trajectory, step, meta, parts)
-
-    def saved_steps(self, trajectory: str) -> list[int]:
-        """Return the steps of the stored states of a training, in descending order."""
-        return self._states.steps(trajectory)
-
-    def load_training_state(self, trajectory: str, step: int) -> tuple[dict[str, Any], dict[str, Tensors]]:
-        """Return the metadata and the parts of a stored state. Raise `DamagedObject`."""
-        return self._states.load(trajectory, step)
-
-    def quarantine_training_state(self, trajectory: str, step: int) -> Path:
-        """Move a damaged state to the quarantine; return its new path. Nothing is deleted."""
-        return self._states.quarantine(trajectory, step)
-
-    def drop_training_states(self, trajectory: str, upto: int) -> None:
-        """Remove the states of a training up to and including a step."""
-        self._states.drop(trajectory, upto)
 
     # Tasks and failures
 

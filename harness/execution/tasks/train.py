@@ -98,7 +98,7 @@ class TrainTaskRun:
                 trajectory, self.until, self.task.key
             )  # first, so that a crash never leaves the object without a note
             self._resources.put(self.task, self._began, _parts(end), facts)
-            self._store.drop_training_states(trajectory, end.step)
+            self._store.training_states.drop(trajectory, end.step)
 
     def _teacher(self) -> FlatNetwork | None:
         """Return the teacher's network with its weights."""
@@ -133,13 +133,13 @@ class TrainTaskRun:
         """Return the latest saved state of the training after the task's start, or None. Damaged states are quarantined."""
         trajectory = self._spec.trajectory_key
         first, last = self._spec.start.epoch * self._steps_per_epoch, self.until * self._steps_per_epoch
-        for step in self._store.saved_steps(trajectory):
+        for step in self._store.training_states.steps(trajectory):
             if not first < step <= last:
                 continue
             try:
-                meta, parts = self._store.load_training_state(trajectory, step)
+                meta, parts = self._store.training_states.load(trajectory, step)
             except DamagedObject as error:
-                self._report_damage(self._store.quarantine_training_state(trajectory, step), f"step {step}: {error.reason}")
+                self._report_damage(self._store.training_states.quarantine(trajectory, step), f"step {step}: {error.reason}")
                 continue
             self._segments = list(meta.get("stepping", ()))
             return Point(
@@ -168,7 +168,7 @@ class TrainTaskRun:
             "stepping": self._segments,
         }
         with self._watch("store"):
-            self._store.save_training_state(self._spec.trajectory_key, point.step, meta, _parts(point))
+            self._store.training_states.save(self._spec.trajectory_key, point.step, meta, _parts(point))
 
 
 def make_trainer(spec: TrainSpec, environment: TaskEnvironment, catalogue: Catalogue, teacher: FlatNetwork | None) -> Trainer:
