@@ -125,7 +125,7 @@ def test_board_is_the_first_table(folder: Path) -> None:
 
 def test_data_behind_a_figure(folder: Path) -> None:
     """Each figure has a table of its data."""
-    board_table, curves, accuracy, trainings, _ = Page(page_of(folder)).tables
+    board_table, curves, accuracy, _, trainings, _ = Page(page_of(folder)).tables
     assert board_table[0][0] == "method"
     assert curves[0] == ["method", "lambda", "accuracy", "accuracy_std", "n"]
     assert curves[1][:3] == ["deep", "0", "71"]
