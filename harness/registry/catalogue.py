@@ -14,6 +14,7 @@ import pluggy
 
 from harness.api import interfaces
 from harness.api.builder import EnsembleBuilder
+from harness.api.derivation import Derivation
 from harness.api.engine import Engine
 from harness.api.figure import Figure
 from harness.api.observer import Observer as ObserverPlugin
@@ -30,7 +31,7 @@ KINDS: dict[str, tuple[str, type[Plugin]]] = {
     "dataset": ("register_datasets", interfaces.Dataset),
     "metric": ("register_metrics", interfaces.Metric),
     "objective": ("register_objectives", interfaces.Objective),
-    "derivation": ("register_derivations", interfaces.Derivation),
+    "derivation": ("register_derivations", Derivation),
     "engine": ("register_engines", Engine),
     "figure": ("register_figures", Figure),
     "observer": ("register_observers", ObserverPlugin),
