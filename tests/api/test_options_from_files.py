@@ -52,7 +52,6 @@ class Files(harness.Options):
         ({"place": {"x": 1, "y": 2}}, {"place": Point(1.0, 2.0)}),
         ({"names": {"a": "b"}}, {"names": Names({"a": Path("b")})}),
     ],
-    ids=str,
 )
 def test_types_from_a_file(given: dict[str, Any], expected: dict[str, Any]) -> None:
     """A value from a file is converted to the type of its field."""

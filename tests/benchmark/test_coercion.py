@@ -24,7 +24,6 @@ from harness.benchmark import validate_options
         ({"pairs": [[1, 2]]}, {"pairs": [(1, 2.0)]}),
         ({"anything": {"a": [1]}}, {"anything": {"a": [1]}}),
     ],
-    ids=str,
 )
 def test_field_types(given: dict[str, Any], fields: dict[str, Any]) -> None:
     """A YAML value becomes the type that the strict field requires."""

@@ -178,7 +178,7 @@ VALUES: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("one", "other"), VALUES, ids=str)
+@pytest.mark.parametrize(("one", "other"), VALUES)
 def test_differing_attributes(one: Any, other: Any) -> None:
     """A plain value of any type is named if it differs, and only then."""
     networks = []
