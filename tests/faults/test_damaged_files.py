@@ -95,12 +95,13 @@ def repair(path: Path, whole: Path) -> None:
 
 
 def files_by_kind(folder: Path) -> dict[str, Path]:
-    """Return a file of each kind that a later run may read."""
+    """Return a file of each kind that the tasks of a later run may read."""
     found: dict[str, Path] = {}
     graph = graph_in(folder)
     for task in graph.tasks.values():
         for path in sorted((folder / "store" / "objects" / task.key[:2] / task.key).iterdir()):
-            found.setdefault(f"{task.kind} {path.name}", path)
+            if path.name != "examples.safetensors":  # no task reads it, and `examples.npz` is written without it
+                found.setdefault(f"{task.kind} {path.name}", path)
         if task.kind == "train":
             trajectory = task.spec.trajectory_key
             found.setdefault("notes", folder / "store" / "trajectories" / trajectory[:2] / trajectory)
