@@ -69,7 +69,7 @@ class EntryReader:
         variants = []
         for index, item in enumerate(items):
             variants += self._read_entry(kind, item, (section, index))
-        self._report_duplicates(kind, variants)
+        self._report_duplicates(variants)
         return variants
 
     def read_objective(self) -> list[Variant]:
@@ -169,16 +169,11 @@ class EntryReader:
             found = f"label {format_value(label)} cannot stand in a table"
             self._reporter.report(path, f"{found}; 1 to {MAX_NAME_LENGTH} printable characters without '|'")
 
-    def _report_duplicates(self, kind: str, variants: list[Variant]) -> None:
-        word = "label"
-        remedy = "give this one a 'label' of its own"
-        if kind == "metric":
-            word = "metric"
-            remedy = "list it once"
+    def _report_duplicates(self, variants: list[Variant]) -> None:
         first: dict[str, Variant] = {}
         for variant in variants:
             other = first.setdefault(variant.label, variant)
             if other is not variant and variant.entry.plugin_class:
                 position = self._reporter.describe_position(other.entry.path)
-                taken = f"{word} {format_value(variant.label)} is taken by the entry at {position}"
-                self._reporter.report(variant.entry.path, f"{taken}; {remedy}")
+                taken = f"label {format_value(variant.label)} is taken by the entry at {position}"
+                self._reporter.report(variant.entry.path, f"{taken}; give this one a 'label' of its own")

@@ -90,7 +90,7 @@ class BenchmarkFile(Options):
 # By kind of plugin: the key of its list, its name in messages, and the keys that its entries reserve.
 SECTIONS = {"dataset": "datasets", "architecture": "architectures", "ensemble_builder": "methods", "metric": "metrics"}
 WORDS = {"ensemble_builder": "method"}
-RESERVED = {"dataset": ("label",), "architecture": ("label",), "ensemble_builder": ("label", "grid")}
+RESERVED = {"dataset": ("label",), "architecture": ("label",), "ensemble_builder": ("label", "grid"), "metric": ("label",)}
 OPTIONAL = {name for name, field in BenchmarkFile.model_fields.items() if not field.is_required()}
 
 

@@ -70,7 +70,7 @@ class BenchmarkLoader:
         datasets = self._plugins.build_all(variants["dataset"])
         architectures = self._plugins.build_all(variants["architecture"])
         metrics = self._build_metrics(variants["metric"], header.members)
-        self._check_margins(header.equivalence, [variant.entry.name for variant in variants["metric"]])
+        self._check_margins(header.equivalence, _labels(variants["metric"]))
         objective = self._build_objective()
         setups = self._build_setups(variants, datasets, architectures, header)
         if self._reporter or header.members is None:
