@@ -13,6 +13,8 @@ from harness import kernels, leaderboard, statistics, streams
 from harness.api import drawing, schedules
 from harness.api.builder import EnsembleBuilder
 from harness.api.cell import Cell
+from harness.api.choice import PluginChoice
+from harness.api.correction import Correction, CorrectionContext, Removable
 from harness.api.data import Split, StateDict
 from harness.api.engine import Engine, EngineContext
 from harness.api.ensemble import EvaluatedEnsemble
@@ -38,6 +40,8 @@ __all__ = [
     "Augmentation",
     "Cell",
     "Checkpoint",
+    "Correction",
+    "CorrectionContext",
     "DataError",
     "Dataset",
     "Derivation",
@@ -58,8 +62,10 @@ __all__ = [
     "Options",
     "Outcome",
     "Plot",
+    "PluginChoice",
     "PluginError",
     "Recipe",
+    "Removable",
     "Run",
     "Setting",
     "Split",

@@ -12,6 +12,7 @@ from harness import Recipe, Setting
 from harness.registry.catalogue import Catalogue, Registration, load_catalogue
 from harness.testing import (
     check_architecture,
+    check_correction,
     check_dataset,
     check_derivation,
     check_ensemble_builder,
@@ -102,6 +103,12 @@ def test_derivations(registration: Registration, tmp_path: Path) -> None:
     check_derivation(CATALOGUE.create("derivation", registration.name, options), parents, context)
 
 
+@pytest.mark.parametrize("registration", registered("correction"), ids=lambda r: r.name)
+def test_corrections(registration: Registration) -> None:
+    """A correction is deterministic, and leaves nothing behind at a member."""
+    check_correction(CATALOGUE.create("correction", registration.name))
+
+
 def test_every_kind_is_covered() -> None:
     """Each kind in the catalogue has a contract test in this file, except engines, which the tests of runs cover."""
     assert {r.kind for r in Catalogue(list(CATALOGUE))} == {
@@ -113,4 +120,5 @@ def test_every_kind_is_covered() -> None:
         "derivation",
         "engine",
         "figure",
+        "correction",
     }

@@ -23,7 +23,10 @@ _TITLES = {"ensemble_builder": "methods (ensemble builders)", "dataset": "data s
 @click.argument("kind", metavar="[KIND]", required=False)
 @json_option
 def list_plugins(kind: str | None, as_json: bool) -> None:
-    """List what is registered: methods, architectures, datasets, metrics, objectives, derivations, engines, figures."""
+    """List what is registered.
+
+    KIND is one of methods, architectures, datasets, metrics, objectives, derivations, engines, figures, corrections.
+    """
     kinds = KINDS if kind is None else (_kind(kind),)
     registrations = [registration for registration in open_catalogue() if registration.kind in kinds]
     if as_json:

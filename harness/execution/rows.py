@@ -25,7 +25,8 @@ _EPOCH_TITLES = {"training_epochs": "Training", "new_epochs": "New training"}
 class _MetricResult:
     """The result of a metric for a cell: values, or the message of a failure, or neither if it is missing.
 
-    `label` is the metric's in the benchmark. `key` is the key of the measurement. `cause` is the key under which the store keeps the traceback of a failure.
+    `label` is the one in the benchmark. `key` is the key of the measurement. `cause` is the key under which the store keeps
+    the traceback of a failure.
     """
 
     label: str
@@ -92,7 +93,7 @@ def _metric_rows(result: _MetricResult, make_row: partial[Row]) -> list[Row]:
 
 
 def _captions(result: _MetricResult) -> tuple[str, str]:
-    """Return the title and the symbol of a metric's column: its label, if it has one, since entries of one metric share both."""
+    """Return the title and the symbol of a metric's column: the label, if it has one, since a metric's entries share both."""
     if result.label != result.metric.name:
         return result.label, result.label
     return result.metric.title, result.metric.symbol

@@ -14,6 +14,8 @@ import pluggy
 
 from harness.api import interfaces
 from harness.api.builder import EnsembleBuilder
+from harness.api.choice import PluginChoice, chosen_kinds, split_choice
+from harness.api.correction import Correction
 from harness.api.engine import Engine
 from harness.api.figure import Figure
 from harness.api.options import Options, first_difference, options_from_json
@@ -32,6 +34,7 @@ KINDS: dict[str, tuple[str, type[Plugin]]] = {
     "derivation": ("register_derivations", interfaces.Derivation),
     "engine": ("register_engines", Engine),
     "figure": ("register_figures", Figure),
+    "correction": ("register_corrections", Correction),
 }
 WORDS = {"ensemble_builder": "method"}
 """Names of kinds in messages, where they differ from the kind."""
@@ -122,13 +125,39 @@ class Catalogue:
         return self.registration(kind, name).cls
 
     def create(self, kind: str, name: str, options: Options | None = None) -> Any:
-        """Return a plugin instance. For a member of a family, its `variant` is set."""
+        """Return a plugin instance, with the plugins that its options name. For a member of a family, its `variant` is set.
+
+        Raise `UserError` for an option that names an unknown plugin, or gives it options that do not fit.
+        """
         cls = self.get(kind, name)
         plugin = cls(options)
+        chosen = {}
+        for option, chosen_kind in chosen_kinds(cls.Options).items():
+            choice = getattr(plugin.options, option)
+            if choice is not None:
+                chosen[option] = self.choose(chosen_kind, choice)
+        if chosen:
+            plugin.chosen = chosen
         prefix = _family_prefix(cls.name)
         if isinstance(plugin, interfaces.Architecture) and prefix:
             plugin.variant = name.removeprefix(prefix)
         return plugin
+
+    def choose(self, kind: str, choice: PluginChoice) -> Any:
+        """Return the plugin that an option names: a registered name, or a mapping of one to options.
+
+        Raise `UserError` for an unknown name, and for options that do not fit.
+        """
+        try:
+            name, values = split_choice(choice)
+        except ValueError as error:
+            raise PluginError(str(error)) from None
+        cls = self.get(kind, name)
+        try:
+            options = options_from_json(cls.Options, dict(values))
+        except PluginError as error:
+            raise PluginError(f"{_word(kind)} '{name}': {error}") from None
+        return self.create(kind, name, options)
 
     def check_variant(self, name: str) -> None:
         """Raise `UnknownName` if a family of architectures has no such variant. The family may import its library."""

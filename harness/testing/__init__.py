@@ -12,6 +12,7 @@ fixtures automatically if basin-harness is installed. Importing this package doe
 from harness.report.contract import check_figure, figure_data
 from harness.testing.contracts import (
     check_architecture,
+    check_correction,
     check_dataset,
     check_derivation,
     check_ensemble_builder,
@@ -24,6 +25,7 @@ from harness.testing.samples import derivation_context, evaluated_ensemble
 
 __all__ = [
     "check_architecture",
+    "check_correction",
     "check_dataset",
     "check_derivation",
     "check_engine",

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness import Metric, hookimpl
+from harness import Correction, Metric, hookimpl
 from harness_metrics.accuracy import EnsembleAccuracy, MeanMemberAccuracy
 from harness_metrics.calibration import BrierScore, ExpectedCalibrationError, NegativeLogLikelihood
 from harness_metrics.connectivity import JointConnectivity, PairwiseConnectivity, WorstConnectivity
+from harness_metrics.corrections import NoCorrection, RecomputedStatistics, Repair, Rescale, Reshift
 from harness_metrics.diversity import Disagreement, JensenShannonDivergence, PredictiveVariance
 
 
@@ -28,3 +29,13 @@ def register_metrics(register: Callable[[type[Metric]], None]) -> None:
     register(NegativeLogLikelihood)
     register(ExpectedCalibrationError)
     register(BrierScore)
+
+
+@hookimpl
+def register_corrections(register: Callable[[type[Correction]], None]) -> None:
+    """Register the corrections that `docs/metrics.md` describes."""
+    register(NoCorrection)
+    register(RecomputedStatistics)
+    register(Repair)
+    register(Rescale)
+    register(Reshift)

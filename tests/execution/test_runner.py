@@ -268,7 +268,7 @@ RECIPE_VALUES = {name: value for name, value in RECIPE.items() if name != "augme
 def test_joint_connectivity_of_networks_with_batchnorm(graph_of: GraphOf, lab: Lab) -> None:
     """Recomputed and interpolated statistics give different values."""
     values = []
-    for metric in ("joint_connectivity", {"joint_connectivity": {"batchnorm": "interpolate"}}):
+    for metric in ("joint_connectivity", {"joint_connectivity": {"correction": "none"}}):
         architectures = [{"perceptron": {"batchnorm": True}}]
         lab.run(graph_of(architectures=architectures, methods=["deep"], metrics=[metric]))
         rows = read_rows(lab.out)

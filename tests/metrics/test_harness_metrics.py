@@ -91,7 +91,7 @@ class HalfRight:
 
     has_running_statistics = False
 
-    def correct(self, point, labels, batchnorm="recompute"):
+    def correct(self, point, labels, correction=None):
         return np.arange(len(labels)) % 2 == 0
 
 
@@ -100,7 +100,7 @@ def test_evaluated_ensemble_of_the_harness(metric, random_toy):
     """It has all that a metric reads, and gives the values of the toy ensemble with equal logits."""
     toy = random_toy(3, members=3, examples=40)
     right = np.arange(40) % 2 == 0
-    toy.correct_at = lambda points, batchnorm: np.tile(right, (len(points), 1))
+    toy.correct_at = lambda points, correction: np.tile(right, (len(points), 1))
     ensemble = EvaluatedEnsemble(toy.logits, toy.labels, 0, HalfRight)
     toy.uniform = ensemble.uniform
     expected = {value.metric: value.value for value in metric().measure(toy)}
