@@ -11,6 +11,7 @@ quiet_interrupts()
 
 from harness import kernels, leaderboard, statistics, streams
 from harness.api import drawing, schedules
+from harness.api.alignment import Alignment
 from harness.api.builder import EnsembleBuilder
 from harness.api.cell import Cell
 from harness.api.choice import PluginChoice
@@ -36,6 +37,7 @@ from harness.telemetry import events
 __version__ = "0.1.0"
 
 __all__ = [
+    "Alignment",
     "Architecture",
     "Augmentation",
     "Cell",

@@ -293,6 +293,11 @@ class Metric(Plugin):
     better: ClassVar[Literal["higher", "lower", ""] | None] = None
     """The direction of the main value, as in its `MetricValue`; None if the class does not declare it."""
 
+    @property
+    def key_identity(self) -> dict[str, Any]:
+        """The identity in keys of measurements: `identity`, unless a metric keeps the keys that it had with other options."""
+        return self.identity
+
     @abstractmethod
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
         """Return the values, the main one first. Names must be unique; the main value has the metric's name."""

@@ -39,7 +39,7 @@ class Plugin(ABC):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     Options: ClassVar[type[AnyOptions]] = AnyOptions
-    chosen: Mapping[str, Plugin] = MappingProxyType({})
+    chosen: Mapping[str, Any] = MappingProxyType({})
     """The plugins that options name, by option; the catalogue sets them."""
 
     def __init__(self, options: AnyOptions | None = None) -> None:

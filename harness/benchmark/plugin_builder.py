@@ -93,7 +93,7 @@ class PluginBuilder:
             path = paths[option]
             try:
                 name, values = split_choice(choice)
-                _, issues = validate_options(self._catalogue.get(kind, name).Options, dict(values))
+                _, issues = validate_options(self._catalogue.choice_class(kind, name).Options, dict(values))
             except (ValueError, UserError) as error:
                 self._reporter.report(path, f"{owner}.{option}: {single_line(str(error))}")
                 valid = False

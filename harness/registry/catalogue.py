@@ -13,6 +13,7 @@ from typing import Any
 import pluggy
 
 from harness.api import interfaces
+from harness.api.alignment import Alignment
 from harness.api.builder import EnsembleBuilder
 from harness.api.choice import PluginChoice, chosen_kinds, split_choice
 from harness.api.correction import Correction
@@ -36,6 +37,8 @@ KINDS: dict[str, tuple[str, type[Plugin]]] = {
     "figure": ("register_figures", Figure),
     "correction": ("register_corrections", Correction),
 }
+_SUBSETS: dict[str, tuple[str, type[Plugin]]] = {"alignment": ("derivation", Alignment)}
+"""What options can choose beside the kinds: the plugins of a kind that are of a class."""
 WORDS = {"ensemble_builder": "method"}
 """Names of kinds in messages, where they differ from the kind."""
 _RESERVED_OPTIONS = {"label", "grid"}  # keys of an entry in a benchmark file
@@ -152,12 +155,28 @@ class Catalogue:
             name, values = split_choice(choice)
         except ValueError as error:
             raise PluginError(str(error)) from None
-        cls = self.get(kind, name)
+        cls = self.choice_class(kind, name)
         try:
             options = options_from_json(cls.Options, dict(values))
         except PluginError as error:
             raise PluginError(f"{_word(kind)} '{name}': {error}") from None
+        if kind in _SUBSETS:
+            kind, _ = _SUBSETS[kind]
+            name = cls.name
         return self.create(kind, name, options)
+
+    def choice_class(self, kind: str, name: str) -> type[Plugin]:
+        """Return the class that an option names, of a kind or of a subset of one. Raise `UnknownName` if there is none."""
+        if kind not in _SUBSETS:
+            return self.get(kind, name)
+        whole, base = _SUBSETS[kind]
+        known = {}
+        for registration in self.in_order(whole):
+            if issubclass(registration.cls, base):
+                known[getattr(registration.cls, "choice_name", "") or registration.name] = registration.cls
+        if name not in known:
+            raise UnknownName(f"unknown {kind} '{name}'{did_you_mean(name, known)}")
+        return known[name]
 
     def check_variant(self, name: str) -> None:
         """Raise `UnknownName` if a family of architectures has no such variant. The family may import its library."""

@@ -11,6 +11,7 @@ fixtures automatically if basin-harness is installed. Importing this package doe
 
 from harness.report.contract import check_figure, figure_data
 from harness.testing.contracts import (
+    check_alignment,
     check_architecture,
     check_correction,
     check_dataset,
@@ -24,6 +25,7 @@ from harness.testing.fixtures import harness_catalogue, harness_run
 from harness.testing.samples import derivation_context, evaluated_ensemble
 
 __all__ = [
+    "check_alignment",
     "check_architecture",
     "check_correction",
     "check_dataset",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness import Derivation, EnsembleBuilder, Figure, Objective, hookimpl
+from harness_basin.aligned import AlignedEnsemble
 from harness_basin.constrained import ConstrainedEnsemble
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.deep import DeepEnsemble
@@ -20,7 +21,7 @@ from harness_basin.weight_matching import JointWeightMatching, WeightMatching
 
 @hookimpl
 def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]) -> None:
-    """Register the paper's seven ensembles."""
+    """Register the paper's seven ensembles, and those that are aligned by any alignment."""
     register(DeepEnsemble)
     register(StochasticWeightEnsemble)
     register(ConstrainedEnsemble)
@@ -28,6 +29,7 @@ def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]
     register(MultiPermutedEnsemble)
     register(DistilledEnsemble)
     register(DistilledDeepEnsemble)
+    register(AlignedEnsemble)
 
 
 @hookimpl

@@ -38,6 +38,19 @@ def correction_field() -> Any:
     )
 
 
+class CorrectedMetric(Metric):
+    """A metric with the option `correction`."""
+
+    @property
+    def key_identity(self) -> dict[str, Any]:
+        """The identity in keys. Without a correction it is as before there were corrections: measurements stay valid."""
+        identity = self.identity
+        if self.options.correction is not None:
+            return identity
+        options = {name: value for name, value in identity["options"].items() if name != "correction"}
+        return {**identity, "options": {**options, "batchnorm": "recompute"}}
+
+
 def dirichlet(uniform: np.ndarray) -> np.ndarray:
     """Return points of Dir(1), uniform on the simplex, (draws, members), from uniform numbers in [0, 1) of the same shape.
 
@@ -137,7 +150,7 @@ class JointConnectivityOptions(Options):
     correction: PluginChoice | None = correction_field()
 
 
-class JointConnectivity(Metric):
+class JointConnectivity(CorrectedMetric):
     """q̄, the mean of q(λ) over draws λ ~ Dir(1), in percent: near or above 0 for members of one basin.
 
     The draws are the same for every method. Source: paper, section 3 and appendix C.
@@ -178,7 +191,7 @@ class WorstConnectivityOptions(Options):
     correction: PluginChoice | None = correction_field()
 
 
-class WorstConnectivity(Metric):
+class WorstConnectivity(CorrectedMetric):
     """The lowest q(λ) that a search of the simplex finds, in percent: at most 0, and at most the worst of its draws.
 
     The search starts from the draws, the vertices, the midpoints of edges and the centroid, and refines the lowest of them. A
@@ -218,7 +231,7 @@ class PairwiseConnectivityOptions(Options):
     correction: PluginChoice | None = correction_field()
 
 
-class PairwiseConnectivity(Metric):
+class PairwiseConnectivity(CorrectedMetric):
     """q on the edges of the simplex, in percent: mean over the inner points of each pair's segment, then over pairs.
 
     Source: paper, figures 2a and 2b. The barrier is that of Entezari et al. 2022, on accuracy instead of loss.
