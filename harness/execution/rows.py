@@ -59,7 +59,7 @@ def _row_maker(cell: PlannedCell, benchmark: str, state: RunState) -> partial[Ro
         options=canonical_json(method.identity["options"]),
         setting=cell.setting.key,
         cell=cell.key,
-        method_version=f"{method.name}@{method.version}",
+        method_version=f"{method.name}@{method.version}{_chosen_versions(method)}",
         objective=_version(cell.spec.objective),
         warning="; ".join(_warnings(cell, state)),
     )
@@ -133,12 +133,17 @@ def _warnings(cell: PlannedCell, state: RunState) -> Sequence[str]:
 
 
 def _version(plugin: Plugin) -> str:
-    """Return a plugin's name and version, and the options that are not at their defaults."""
+    """Return a plugin's name and version, the options that are not at their defaults, and the versions of chosen plugins."""
     version = f"{plugin.name}@{plugin.version}"
     changed = changed_options(plugin.options)
     if changed:
         version += canonical_json(changed)
-    return version
+    return version + _chosen_versions(plugin)
+
+
+def _chosen_versions(plugin: Plugin) -> str:
+    """Return the names and versions of the plugins that a plugin's options name, such as `+repair@1`."""
+    return "".join(f"+{chosen.name}@{chosen.version}" for chosen in plugin.chosen.values())
 
 
 def _results(cell: PlannedCell, graph: Graph, state: RunState) -> Iterator[_MetricResult]:

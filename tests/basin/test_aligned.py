@@ -98,6 +98,11 @@ def test_run_of_several_alignments(graph_of: GraphOf, lab: Lab) -> None:
     rows = read_rows(lab.out)
     assert set(rows["status"]) == {"done"}
     assert len(set(rows["method"])) == 4
+    assert set(rows[rows["method"] != "deep"]["method_version"]) == {
+        "aligned@1+weight_matching@1+deep@1",
+        "aligned@1+joint_weight_matching@1+deep@1",
+        "aligned@1+reversed@1+deep@1",
+    }
     assert rows[rows["metric"] == "ensemble_accuracy"]["value"].nunique() == 1
     new = rows[(rows["metric"] == "new_epochs") & (rows["method"] != "deep")]
     assert list(new["value"]) == [0.0, 0.0, 0.0]

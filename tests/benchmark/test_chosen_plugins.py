@@ -122,5 +122,5 @@ def test_repair_in_a_run(graph_of: GraphOf, lab: Lab) -> None:
     values = rows[rows["main"]].set_index("metric")
     assert values.loc["q_none", "value"] == values.loc["joint_connectivity", "value"]
     assert values.loc["q_repair", "value"] != values.loc["q_none", "value"]
-    assert values.loc["q_repair", "metric_version"] == 'joint_connectivity@1{"correction":"repair"}'
+    assert values.loc["q_repair", "metric_version"] == 'joint_connectivity@1{"correction":"repair"}+repair@1'
     assert {"q_repair_low", "q_repair_high", "q_repair_worst_draw"} <= set(rows["metric"])

@@ -76,7 +76,7 @@ def values_on_simplex(device: str) -> list[np.ndarray]:
     labels = images()[1].numpy()
     found = []
     for point in POINTS:
-        for correction in (None, "none"):
+        for correction in (None, "none", "repair"):
             found += [network.correct(point, labels, correction), network.logits(point, "test", correction)]
     found += [value.numpy() for value in network.state_dict(1).values()]
     return found
