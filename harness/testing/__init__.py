@@ -10,8 +10,8 @@ fixtures automatically if basin-harness is installed. Importing this package doe
 """
 
 from harness.report.contract import check_figure, figure_data
+from harness.testing.alignment_contract import check_alignment
 from harness.testing.contracts import (
-    check_alignment,
     check_architecture,
     check_correction,
     check_dataset,
