@@ -17,10 +17,11 @@ from harness.api.cell import Cell
 from harness.api.choice import PluginChoice
 from harness.api.correction import Correction, CorrectionContext, Removable
 from harness.api.data import Split, StateDict
+from harness.api.derivation import Derivation, DerivationContext
 from harness.api.engine import Engine, EngineContext
 from harness.api.ensemble import EvaluatedEnsemble
 from harness.api.figure import Epoch, Figure, FigureData, Plot, Training
-from harness.api.interfaces import Architecture, Dataset, Derivation, DerivationContext, Metric, MetricValue, Objective
+from harness.api.interfaces import Architecture, Dataset, Metric, MetricValue, Objective
 from harness.api.observer import ObservedRun, Observer, RunResults
 from harness.api.options import Options
 from harness.api.recipe import Augmentation, Recipe

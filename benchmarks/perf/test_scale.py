@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.results.rows import COLUMNS, csv_line
+from harness.results.csv_file import csv_line
+from harness.results.rows import COLUMNS
 
 RUN = """
 import re, runpy, sys

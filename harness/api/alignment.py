@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from harness.api.interfaces import Derivation
+from harness.api.derivation import Derivation
 
 
 class Alignment(Derivation):

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.api.interfaces import Derivation, Objective
+from harness.api.derivation import Derivation
+from harness.api.interfaces import Objective
 from harness.api.recipe import Recipe
 from harness.api.scalars import integer
 from harness.api.schedules import Schedule

@@ -1,23 +1,23 @@
-"""Interfaces of architectures, data sets, objectives, derivations and metrics.
+"""Interfaces of architectures, data sets, objectives and metrics.
 
-Importing this module does not import torch. The other interfaces are in `builder`, `engine` and `figure`.
+Importing this module does not import torch. The other interfaces are in `builder`, `derivation`, `engine`, `figure` and
+`observer`.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from harness.api.data import Split, StateDict
+from harness.api.data import Split
 from harness.api.plugin import Plugin, full_name
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from torch import Tensor, nn
 
     from harness.api.ensemble import EvaluatedEnsemble
@@ -194,59 +194,6 @@ class Objective(Plugin):
         Example: distillation with β = 1 is cross-entropy. Trainings with equal simplified objectives are shared.
         """
         return self
-
-
-@dataclass(frozen=True)
-class DerivationContext:
-    """What a derivation may use besides the parents' weights.
-
-    `network()` returns a new network of the parents' architecture on the CPU, always with the same initialization.
-    `train` and `test` are the splits of the data set, and `split(name)` finds these and its further ones; do not change
-    them in place. `normalize` maps uint8 images (batch, channels, height, width) to normalized float32 images on `device`.
-    `recompute_statistics(state)` returns a copy of a state dict whose running statistics (BatchNorm's) are those of a sample
-    of the training images at its weights, which averages and alignments need. `stream` is the key of the derivation's random
-    stream: pass it to functions of `harness.streams`. `sources` are the files that the derivation declared as `sources`.
-    """
-
-    network: Callable[[], nn.Module]
-    train: Split
-    test: Split
-    normalize: Callable[[Tensor], Tensor]
-    device: torch.device
-    stream: int
-    split: Callable[[str], Split]
-    recompute_statistics: Callable[[StateDict], StateDict]
-    sources: tuple[Path, ...] = ()
-
-
-class Derivation(Plugin):
-    """Computes weights from other weights without training: an alignment, an average, a sample.
-
-    class Average(Derivation):
-        name = "average"
-
-        def derive(self, parents, context):
-            average = {}
-            for name, tensor in parents[0].items():
-                stacked = torch.stack([parent[name] for parent in parents])
-                average[name] = stacked.double().mean(0).to(tensor.dtype)
-            return [average], {"parents": len(parents)}
-
-    `outputs` is the number of state dicts that `derive` returns. `sources` are absolute paths of files that it reads, besides
-    its parents. They are in no key, so the options must hold what identifies the files, such as their digests.
-    """
-
-    outputs: int = 1
-    sources: tuple[Path, ...] = ()
-
-    @abstractmethod
-    def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
-        """Return `outputs` state dicts, and facts about the computation.
-
-        The state dicts have the names, shapes and dtypes of the parents'. They must not share memory with the
-        parents, and the parents must not be changed. The facts must be serializable as JSON; the store keeps them
-        in the metadata of the derived object.
-        """
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
-"""Numbers of plugins' code: NumPy scalars are converted to Python numbers, other types are refused."""
+"""Numbers and names of random streams from plugins' code: NumPy scalars become Python numbers, other types are refused."""
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any
+
+from harness.streams import Name
 
 
 def without_numpy(value: Any) -> Any:
@@ -53,3 +56,14 @@ def truth(value: Any, noun: str) -> bool:
     if not isinstance(plain, bool):
         raise ValueError(f"{noun} must be true or false, not {plain!r:.60}")
     return plain
+
+
+def stream_name(parts: Sequence[Any]) -> Name:
+    """Return the name of a random stream as strings and integers; raise `ValueError` for other parts."""
+    name: list[str | int] = []
+    for part in parts:
+        if isinstance(part, str):
+            name.append(str(part))
+        else:
+            name.append(integer(part, "a part of a stream's name"))
+    return tuple(name)

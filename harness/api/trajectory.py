@@ -7,14 +7,14 @@ the weights θ(epoch) are a function of the trajectory. Nothing in this module c
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
 
-from harness.api.interfaces import Derivation, Objective
+from harness.api.derivation import Derivation
+from harness.api.interfaces import Objective
 from harness.api.recipe import Recipe
-from harness.api.scalars import integer, truth
+from harness.api.scalars import integer, stream_name, truth
 from harness.api.schedules import AnySchedule, Constant, Schedule, WarmupCosine, schedule_json
 from harness.api.setting import ContentAddressed, Setting
 from harness.api.specs import CheckpointSpec, DerivationSpec, DerivedSpec, TrajectorySpec, WeightsLocation
@@ -103,9 +103,9 @@ class Trajectory(ContentAddressed):
         self._set("objective", self.objective.simplified())
         if not self.objective.needs_teacher:
             self._set("teacher", None)
-        self._set("order", _stream_name(self.order))
+        self._set("order", stream_name(self.order))
         if self.init is not None:
-            self._set("init", _stream_name(self.init))
+            self._set("init", stream_name(self.init))
         self._check_schedule()
         fresh = truth(self.fresh_optimizer, "fresh_optimizer")
         self._set("fresh_optimizer", fresh or isinstance(self.start, DerivedWeights))  # derived weights have no such state
@@ -245,7 +245,7 @@ class DerivedWeights(Weights):
     output: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stream", _stream_name(self.stream))
+        object.__setattr__(self, "stream", stream_name(self.stream))
         object.__setattr__(self, "output", integer(self.output, "output"))
 
     @property
@@ -288,14 +288,3 @@ class DerivedWeights(Weights):
     def location(self) -> WeightsLocation:
         """One part of the derivation's object per output."""
         return WeightsLocation(object=self.task_key, part=f"weights-{self.output}")
-
-
-def _stream_name(parts: Sequence[Any]) -> Name:
-    """Return the name of a random stream as strings and integers; raise `ValueError` for other parts."""
-    name: list[str | int] = []
-    for part in parts:
-        if isinstance(part, str):
-            name.append(str(part))
-        else:
-            name.append(integer(part, "a part of a stream's name"))
-    return tuple(name)

@@ -18,13 +18,13 @@ from harness.bundles.layout import (
     BundleError,
     check_format,
     file_size,
-    is_key,
     member_file,
     read_json,
 )
 from harness.bundles.member_config import MemberConfig, read_config
 from harness.errors import UserError
 from harness.results.rows import Row, load_rows
+from harness.store.layout import is_key
 
 Place = tuple[str, str, str, int]
 """Data set, architecture, method (labels) and seed: where an ensemble stands in a benchmark."""

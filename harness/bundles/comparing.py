@@ -32,7 +32,9 @@ class RowComparison:
     """The rows of a bundle, to be compared metric by metric."""
 
     def __init__(self, bundle: Bundle, rows: Sequence[Row], examples: Examples, exact: bool) -> None:
-        self._bundle, self._examples, self._exact = bundle, examples, exact
+        self._bundle = bundle
+        self._examples = examples
+        self._exact = exact
         self._rows: dict[tuple[Place, str], dict[str, Row]] = {}
         for row in rows:
             name = row.metric_version.partition("@")[0]

@@ -6,12 +6,12 @@ A bundle may come from strangers: names are checked, sizes are bounded, and no c
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from harness import files
 from harness.errors import UserError
+from harness.store.layout import is_key
 
 FORMAT = 1
 """Version of the layout and of the JSON files in it. Raise it when a reader of this version would misread a bundle."""
@@ -41,13 +41,7 @@ class BundleError(UserError):
     """A bundle whose files contradict each other, or are damaged. The message is one line."""
 
 
-_KEY = re.compile(r"[0-9a-f]{64}")
 _MALFORMED = (ValueError, RecursionError)
-
-
-def is_key(text: str) -> bool:
-    """Return whether a text is a key, the name of a member's folder."""
-    return bool(_KEY.fullmatch(text))
 
 
 def member_file(key: str, name: str) -> str:

@@ -38,7 +38,7 @@ from harness.store import Store
 
 
 @dataclass(frozen=True)
-class Workplace:
+class MeasuringEnvironment:
     """Where a bundle is measured again: plugins, a folder for the store, the data root, and the device.
 
     `workers` is the number of processes, None for as many as a run would have. `threads` is the number of CPU threads per task.
@@ -73,13 +73,13 @@ Results = Mapping[tuple[Place, str], Remeasured]
 """Place of an ensemble and label of a metric → what was measured."""
 
 
-def measure_again(bundle: Bundle, metrics: Sequence[LabeledPlugin], place: Workplace) -> Results:
+def measure_again(bundle: Bundle, metrics: Sequence[LabeledPlugin], environment: MeasuringEnvironment) -> Results:
     """Return what each metric measures for each ensemble of a bundle.
 
     Raise `UserError` if a plugin or a data set is missing, and `BundleError` if weights do not fit their network.
     """
-    settings = _Settings(bundle, place)
-    store = Store(place.folder / "store")
+    settings = _Settings(bundle, environment)
+    store = Store(environment.folder / "store")
     store.prepare()
     tasks: dict[str, Task] = {}
     measures: dict[tuple[Place, str], Task] = {}
@@ -92,17 +92,18 @@ def measure_again(bundle: Bundle, metrics: Sequence[LabeledPlugin], place: Workp
         tasks.update((task.key, task) for task in (*predictions, *own.values()))
         measures.update(((entry.place, label), task) for label, task in own.items())
     settings.require_data()
-    place.say(f"measuring {len(bundle.ensembles)} ensembles of {len(store.keys())} networks again: {len(tasks)} tasks")
+    environment.say(f"measuring {len(bundle.ensembles)} ensembles of {len(store.keys())} networks again: {len(tasks)} tasks")
     with redirect_stdout(sys.stderr):
-        failures = _do(tasks, store, place)
+        failures = _do(tasks, store, environment)
     return {where: _result(task, store, failures) for where, task in measures.items()}
 
 
 class _Settings:
     """Handles of members, with the settings that their configurations describe. Equal settings are one value."""
 
-    def __init__(self, bundle: Bundle, place: Workplace) -> None:
-        self._bundle, self._place = bundle, place
+    def __init__(self, bundle: Bundle, environment: MeasuringEnvironment) -> None:
+        self._bundle = bundle
+        self._environment = environment
         self._known: dict[str, Setting] = {}
 
     def handles(self, entry: EnsembleEntry) -> list[StoredWeights]:
@@ -114,7 +115,7 @@ class _Settings:
             return
         config = self._bundle.config(member.key)
         architecture = member.setting.architecture
-        label = plugin_label(self._place.catalogue, "architecture", architecture)
+        label = plugin_label(self._environment.catalogue, "architecture", architecture)
         module = build_module(architecture, label, member.setting.dataset, 0)
         path = self._bundle.weights_file(member.key)
         state = read_weights(path, config.weights, like=module.state_dict())
@@ -127,35 +128,26 @@ class _Settings:
             name = canonical_json(setting.spec.dataset)
             if name not in checked:
                 checked.add(name)
-                TaskEnvironment(self._place.catalogue, setting.spec, self._place.data, torch.device("cpu"))
+                TaskEnvironment(self._environment.catalogue, setting.spec, self._environment.data, torch.device("cpu"))
 
     def _setting(self, key: str) -> Setting:
         spec = self._bundle.config(key).setting
         name = canonical_json(spec.to_json())
         if name not in self._known:
-            catalogue, data = self._place.catalogue, self._place.data
+            catalogue, data = self._environment.catalogue, self._environment.data
             dataset = located_dataset(catalogue, spec.dataset, data)
             architecture = make_architecture(catalogue, spec.architecture, data)
             self._known[name] = Setting(dataset, architecture, options_from_json(Recipe, spec.recipe))
         return self._known[name]
 
 
-def _do(tasks: Mapping[str, Task], store: Store, place: Workplace) -> dict[str, str]:
-    """Do all tasks; return the messages of those that failed, and of those that could not be done for that reason."""
-    context = RunContext(
-        place.catalogue,
-        store.root,
-        place.data,
-        place.device,
-        emit=lambda event: None,
-        stopping=lambda: False,
-        threads=place.threads,
-    )
-    engine = LocalEngine(LocalEngine.Options(workers=place.workers))
+def _do(tasks: Mapping[str, Task], store: Store, environment: MeasuringEnvironment) -> dict[str, str]:
+    """Do all tasks that can be done; return the messages of those that failed, by key. What needs their results is left."""
+    engine = LocalEngine(LocalEngine.Options(workers=environment.workers))
     queue = TaskQueue(dict(tasks))
     failures: dict[str, str] = {}
     running = 0
-    engine.open(engine_context(context, place.folder))
+    engine.open(engine_context(_context(store, environment), environment.folder))
     try:
         while running or queue:
             while queue and engine.has_capacity:
@@ -171,7 +163,21 @@ def _do(tasks: Mapping[str, Task], store: Store, place: Workplace) -> dict[str, 
     return failures
 
 
+def _context(store: Store, environment: MeasuringEnvironment) -> RunContext:
+    """Return what the engine works with. Events are dropped, since a verification has no event log."""
+    return RunContext(
+        environment.catalogue,
+        store.root,
+        environment.data,
+        environment.device,
+        emit=lambda event: None,
+        stopping=lambda: False,
+        threads=environment.threads,
+    )
+
+
 def _submit(group: Sequence[Task], store: Store, engine: LocalEngine) -> int:
+    """Give tasks to the engine; return their number."""
     for task in group:
         store.write_task(task.key, task_json(task))
     engine.submit(group)

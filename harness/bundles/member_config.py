@@ -11,7 +11,8 @@ from harness.api.normalization import Normalization
 from harness.api.plugin import full_name
 from harness.api.specs import Identity, SettingSpec
 from harness.bundles.digests import FileDigest
-from harness.bundles.layout import CONFIG, FORMAT, MEMBERS, WEIGHTS, BundleError, check_format, is_key, read_json
+from harness.bundles.layout import CONFIG, FORMAT, MEMBERS, WEIGHTS, BundleError, check_format, read_json
+from harness.store.layout import is_key
 
 _MOST = 2**31
 """Upper bound of sizes of images and numbers of classes."""

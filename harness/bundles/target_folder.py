@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness import files
-from harness.bundles.layout import CARD, CONFIG, DIGESTS, EXAMPLES, MEMBERS, REQUIRED, WEIGHTS, is_key
+from harness.bundles.layout import CARD, CONFIG, DIGESTS, EXAMPLES, MEMBERS, REQUIRED, WEIGHTS
 from harness.errors import UserError
+from harness.store.layout import is_key
 from harness.text import byte_count
 
 _HALF_WRITTEN = re.compile(r"\.[0-9a-f]{16}\.part")

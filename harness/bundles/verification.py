@@ -23,6 +23,7 @@ from harness.results.rows import Row
 
 if TYPE_CHECKING:
     from harness.bundles.comparing import Compared
+    from harness.bundles.measuring import Results
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,6 @@ def verify(verification: Verification) -> Findings:
 def _measure(bundle: Bundle, rows: Sequence[Row], verification: Verification, findings: Findings) -> None:
     """Measure every metric again, and compare it with the rows."""
     from harness.bundles.comparing import RowComparison
-    from harness.bundles.measuring import Workplace, measure_again
     from harness.bundles.tolerances import same_kind
     from harness.execution.device import resolve_device
     from harness.telemetry.provenance import provenance
@@ -72,21 +72,11 @@ def _measure(bundle: Bundle, rows: Sequence[Row], verification: Verification, fi
     here = provenance()
     exact = same_kind(bundle.provenance, here, device)
     metrics = _metrics(bundle, verification.catalogue)
-    with tempfile.TemporaryDirectory(prefix="basin-harness-verify-") as folder:
-        place = Workplace(
-            catalogue=verification.catalogue,
-            folder=Path(folder),
-            data=verification.data,
-            device=device,
-            workers=verification.workers,
-            threads=_threads(bundle.provenance),
-            say=verification.say,
-        )
-        try:
-            results = measure_again(bundle, metrics, place)
-        except BundleError as error:
-            findings.differs("members", str(error))
-            return
+    try:
+        results = _results(bundle, metrics, verification, device)
+    except BundleError as error:
+        findings.differs("members", str(error))
+        return
     findings.note("values", _manner(exact, bundle.provenance, here, device))
     comparison = RowComparison(bundle, rows, Examples(bundle.folder / EXAMPLES), exact)
     for labeled in metrics:
@@ -95,6 +85,23 @@ def _measure(bundle: Bundle, rows: Sequence[Row], verification: Verification, fi
     findings.result(
         "rows", _unmeasured(rows, bundle, metrics), "every measured row is of an ensemble and a metric of the bundle"
     )
+
+
+def _results(bundle: Bundle, metrics: Sequence[LabeledPlugin], verification: Verification, device: str) -> Results:
+    """Return what each metric measures now for each ensemble. Raise as `measure_again` does."""
+    from harness.bundles.measuring import MeasuringEnvironment, measure_again
+
+    with tempfile.TemporaryDirectory(prefix="basin-harness-verify-") as folder:
+        environment = MeasuringEnvironment(
+            catalogue=verification.catalogue,
+            folder=Path(folder),
+            data=verification.data,
+            device=device,
+            workers=verification.workers,
+            threads=_threads(bundle.provenance),
+            say=verification.say,
+        )
+        return measure_again(bundle, metrics, environment)
 
 
 def _report(subject: str, compared: Compared, findings: Findings) -> None:

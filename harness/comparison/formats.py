@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 
 from harness.comparison.values import MethodDifference, MetricComparison, TableComparison
 from harness.errors import UserError, did_you_mean
-from harness.leaderboard.formats import csv_field, html_fragment, markdown_document, without_infinities
+from harness.leaderboard.formats import csv_field, html_fragment, json_document, markdown_document
 from harness.leaderboard.groups import MIN_SEEDS
 from harness.leaderboard.latex import latex_document
 from harness.leaderboard.layout import Cell, Grid, described
 from harness.leaderboard.numerals import format_number
 from harness.leaderboard.paper import PaperOptions
 from harness.leaderboard.tables import Column
-from harness.results.rows import csv_line
-from harness.text import printable_json
+from harness.results.csv_file import csv_line
 
 _Comparisons = Sequence[TableComparison]
 
@@ -198,7 +196,7 @@ def _csv(comparisons: _Comparisons) -> str:
 
 def _json(comparisons: _Comparisons) -> str:
     content = {"level": 0.95, "comparisons": _records(comparisons), "notes": [list(table.notes) for table in comparisons]}
-    return printable_json(json.dumps(without_infinities(content), indent=2, ensure_ascii=False)) + "\n"
+    return json_document(content)
 
 
 FORMATS: dict[str, Callable[[_Comparisons], str]] = {

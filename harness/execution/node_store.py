@@ -46,7 +46,7 @@ class NodeStore:
     def _has(self, name: EntryName) -> bool:
         if name.step is None:
             return self._store.has(name.key)
-        return any(step >= name.step for step in self._store.saved_steps(name.key))
+        return any(step >= name.step for step in self._store.training_states.steps(name.key))
 
     def accept(self, entry: PackedEntry) -> str:
         """Take an entry of the run's store; return what is wrong with it, or ""."""
@@ -80,7 +80,7 @@ class NodeStore:
         """Return the training states that the worker has saved and the run has not got yet."""
         found = []
         for trajectory in set(self._trajectories.values()):
-            for step in self._store.saved_steps(trajectory)[:1]:
+            for step in self._store.training_states.steps(trajectory)[:1]:
                 name = EntryName(trajectory, step)
                 if name not in self._copied:
                     found += self._packed(name)

@@ -99,7 +99,7 @@ class Transfers:
         names = [EntryName(key) for key in objects_of(task.spec)]
         trajectory = trajectory_of(task.spec)
         if trajectory is not None:
-            names += [EntryName(trajectory, step) for step in self._store.saved_steps(trajectory)]
+            names += [EntryName(trajectory, step) for step in self._store.training_states.steps(trajectory)]
         for name in self._node.lacks(names):
             problem = self._copy(name, task)
             if problem is not None:

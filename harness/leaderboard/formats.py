@@ -14,7 +14,7 @@ from harness.leaderboard.layout import Cell, Grid, closing, grids, map_text
 from harness.leaderboard.numerals import entry_text
 from harness.leaderboard.paper import PaperOptions, paper_grids
 from harness.leaderboard.tables import Board, Comparison, Entry, Table
-from harness.results.rows import csv_line
+from harness.results.csv_file import csv_line
 from harness.text import plain_line, printable_json
 
 _HTML = """\
@@ -184,7 +184,7 @@ def _json(board: Board) -> str:
     content: dict[str, object] = {"tables": [_json_table(table) for table in board.tables]}
     if board.unmatched is not None:
         content["unmatched"] = board.unmatched
-    return printable_json(json.dumps(without_infinities(content), indent=2, ensure_ascii=False)) + "\n"
+    return json_document(content)
 
 
 def _json_table(table: Table) -> dict[str, object]:
@@ -236,12 +236,17 @@ def csv_field(value: object) -> str:
     return str(value)
 
 
-def without_infinities(value: object) -> object:
+def json_document(content: dict[str, object]) -> str:
+    """Return JSON for people and programs: indented, with printable characters, and null for a number that JSON lacks."""
+    return printable_json(json.dumps(_without_infinities(content), indent=2, ensure_ascii=False)) + "\n"
+
+
+def _without_infinities(value: object) -> object:
     """Return a JSON value in which infinite numbers and NaN, which JSON lacks, are null."""
     if isinstance(value, dict):
-        return {name: without_infinities(inner) for name, inner in value.items()}
+        return {name: _without_infinities(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [without_infinities(inner) for inner in value]
+        return [_without_infinities(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.leaderboard.tables import Board, Comparison, Entry, Published, Table
-from harness.results.rows import flag, integer, number, read_table
+from harness.results.csv_file import flag, integer, number, read_table
 
 _PUBLISHED_COLUMNS = ("source", "table", "dataset", "architecture", "method", "metric", "value", "spread", "n", "note")
 

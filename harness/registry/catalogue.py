@@ -17,6 +17,7 @@ from harness.api.alignment import Alignment
 from harness.api.builder import EnsembleBuilder
 from harness.api.choice import PluginChoice, chosen_kinds, split_choice
 from harness.api.correction import Correction
+from harness.api.derivation import Derivation
 from harness.api.engine import Engine
 from harness.api.figure import Figure
 from harness.api.observer import Observer as ObserverPlugin
@@ -33,7 +34,7 @@ KINDS: dict[str, tuple[str, type[Plugin]]] = {
     "dataset": ("register_datasets", interfaces.Dataset),
     "metric": ("register_metrics", interfaces.Metric),
     "objective": ("register_objectives", interfaces.Objective),
-    "derivation": ("register_derivations", interfaces.Derivation),
+    "derivation": ("register_derivations", Derivation),
     "engine": ("register_engines", Engine),
     "figure": ("register_figures", Figure),
     "observer": ("register_observers", ObserverPlugin),

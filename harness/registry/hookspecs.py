@@ -10,8 +10,9 @@ import pluggy
 if TYPE_CHECKING:
     from harness.api.builder import EnsembleBuilder
     from harness.api.correction import Correction
+    from harness.api.derivation import Derivation
     from harness.api.figure import Figure
-    from harness.api.interfaces import Architecture, Dataset, Derivation, Metric, Objective
+    from harness.api.interfaces import Architecture, Dataset, Metric, Objective
     from harness.api.observer import Observer
     from harness.telemetry.events import Event
 

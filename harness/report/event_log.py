@@ -33,34 +33,56 @@ def read_log(path: Path) -> Log | None:
     """Return the content of an event log; of an epoch that was trained several times, the last one."""
     if not path.exists():
         return None
-    epochs_by_task: dict[str, dict[int, Epoch]] = {}
-    latest_by_task: dict[str, Mapping[str, Any]] = {}
-    times: dict[str, list[float]] = {"run_started": [], "run_ended": []}
-    latest = "run_ended"
-    unreadable = 0
+    reader = _LogReader()
     for event in _events(path):
+        reader.add(event)
+    return reader.log()
+
+
+class _LogReader:
+    """Collects what the report needs of the events of a file, which are JSON objects that may lack fields."""
+
+    def __init__(self) -> None:
+        self._epochs_by_task: dict[str, dict[int, Epoch]] = {}
+        self._latest_by_task: dict[str, Mapping[str, Any]] = {}
+        self._began: list[float] = []
+        self._ended: list[float] = []
+        self._under_way = False
+        self._unreadable = 0
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Add the next event; an empty one stands for a line that is no event."""
         kind = event.get("event")
         if kind is None:
-            unreadable += 1
-        elif kind in times:
-            latest = kind
-            if _is_number(event.get("time")):
-                times[kind].append(float(event["time"]))
+            self._unreadable += 1
+        elif kind == "run_started":
+            self._under_way = True
+            self._began += _time(event)
+        elif kind == "run_ended":
+            self._under_way = False
+            self._ended += _time(event)
         elif kind == "epoch":
-            epoch = _epoch(event)
-            if epoch is None:
-                unreadable += 1
-            else:
-                epochs_by_task.setdefault(str(event["task"]), {})[epoch.epoch] = epoch
-                latest_by_task[str(event["task"])] = event
-    return Log(
-        trainings=_trainings(epochs_by_task, latest_by_task),
-        began=tuple(times["run_started"]),
-        ended=tuple(times["run_ended"]),
-        under_way=latest == "run_started",
-        unreadable=unreadable,
-        places=_places(latest_by_task),
-    )
+            self._add_epoch(event)
+
+    def _add_epoch(self, event: Mapping[str, Any]) -> None:
+        epoch = _epoch(event)
+        if epoch is None:
+            self._unreadable += 1
+            return
+        task = str(event["task"])
+        self._epochs_by_task.setdefault(task, {})[epoch.epoch] = epoch
+        self._latest_by_task[task] = event
+
+    def log(self) -> Log:
+        """Return the content of the events so far."""
+        return Log(
+            trainings=_trainings(self._epochs_by_task, self._latest_by_task),
+            began=tuple(self._began),
+            ended=tuple(self._ended),
+            under_way=self._under_way,
+            unreadable=self._unreadable,
+            places=_places(self._latest_by_task),
+        )
 
 
 def joined_log(given: Iterable[Log | None]) -> Log | None:
@@ -69,8 +91,12 @@ def joined_log(given: Iterable[Log | None]) -> Log | None:
     if not logs:
         return None
     trainings: dict[str, Training] = {}
+    began: list[float] = []
+    ended: list[float] = []
     places: dict[str, str] = {}
     for log in logs:
+        began += log.began
+        ended += log.ended
         places.update(log.places)
         for training in log.trainings:
             known = trainings.setdefault(training.task, training)
@@ -78,8 +104,8 @@ def joined_log(given: Iterable[Log | None]) -> Log | None:
                 trainings[training.task] = training
     return Log(
         trainings=tuple(trainings.values()),
-        began=tuple(time for log in logs for time in log.began),
-        ended=tuple(time for log in logs for time in log.ended),
+        began=tuple(began),
+        ended=tuple(ended),
         under_way=any(log.under_way for log in logs),
         unreadable=sum(log.unreadable for log in logs),
         places=places,
@@ -144,6 +170,12 @@ def _events(path: Path) -> Iterator[Mapping[str, Any]]:
 
 def _event(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _time(event: Mapping[str, Any]) -> list[float]:
+    """Return the time of an event, in seconds since 1970, as a list of one; an empty list if it has none."""
+    time = event.get("time")
+    return [float(time)] if _is_number(time) else []
 
 
 def _epoch(event: Mapping[str, Any]) -> Epoch | None:

@@ -110,7 +110,10 @@ def _by_section(plots: Iterable[_SectionPlot]) -> list[_SectionPlot]:
     sections: dict[str, list[_SectionPlot]] = {}
     for plot in plots:
         sections.setdefault(plot.section, []).append(plot)
-    return [plot for group in sections.values() for plot in group]
+    ordered = []
+    for group in sections.values():
+        ordered += group
+    return ordered
 
 
 def _draw(plots: Iterable[_SectionPlot], problems: list[str]) -> list[DrawnFigure]:

@@ -48,10 +48,10 @@ class FigureMarks:
 
     def tag(self, canvas: Canvas) -> None:
         """Find the series of a painted figure, and give their artists ids, which become those of the SVG's elements."""
-        every = list(_all_axes(canvas.axes))
-        color_bars = {bar.ax for axes in every for bar in _color_bars(axes)}
-        self._axes = [axes for axes in every if axes not in color_bars]
-        found = [item for axes in self._axes for item in drawn_data(axes)]
+        self._axes = _axes_of_plots(canvas)
+        found: list[DrawnData] = []
+        for axes in self._axes:
+            found += drawn_data(axes)
         by_style: dict[Style, str] = {}
         for item in found:
             if is_name(item.label) and item.style is not None:
@@ -114,6 +114,15 @@ class FigureMarks:
             style = style_of(artist)
             if artist.get_gid() is None and style is not None and style.color in by_color:
                 self._series[by_color[style.color]].ids.append(self._tag(artist))
+
+
+def _axes_of_plots(canvas: Canvas) -> list[Axes]:
+    """Return the axes of a figure and their insets, without those of color bars."""
+    every = list(_all_axes(canvas.axes))
+    color_bars: set[Axes] = set()
+    for axes in every:
+        color_bars.update(bar.ax for bar in _color_bars(axes))
+    return [axes for axes in every if axes not in color_bars]
 
 
 def _all_axes(axes: Iterable[Any]) -> Iterator[Axes]:

@@ -17,7 +17,7 @@ from harness.api.drawing import FAINT, GREY, INK
 from harness.api.figure import Plot
 from harness.report.marks import FigureMarks
 from harness.report.print_style import SCREEN, PrintStyle
-from harness.results.rows import csv_line
+from harness.results.csv_file import csv_line
 from harness.text import plain_line
 
 DOTS_PER_INCH = 200

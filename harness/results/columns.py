@@ -14,14 +14,13 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.results.csv_file import flag, integer
 from harness.results.rows import (
     COLUMNS,
     DIRECTIONS,
     NEEDED_COLUMNS,
     STATUSES,
     Row,
-    flag,
-    integer,
     load_rows,
     results_file,
 )

@@ -5,9 +5,7 @@ Importing this module does not import pandas; only `frame` needs it. `docs/board
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from harness.errors import UserError
 from harness.files import write_atomically
+from harness.results.csv_file import csv_line, flag, integer, number, read_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,13 +29,10 @@ DIRECTIONS: tuple[str, ...] = get_args(Better)
 
 FILE_NAME = "results.csv"
 
-_INTEGER = re.compile(r"-?[0-9]{1,19}")
-_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf|nan")
 _KEY = re.compile(r"[0-9a-f]{64}")
 _NUMBERS = ("value", "standard_error")
 _INTEGERS = ("seed", "members")
 _FLAGS = ("main",)
-_LONGEST_FIELD = 2**31 - 1  # the csv module's limit, 131072 characters, would refuse lines that `write_rows` has written
 
 
 @dataclass(frozen=True)
@@ -141,7 +137,7 @@ def load_rows(path: str | Path) -> list[Row]:
     if not file.exists():
         raise UserError(f"{path}: no {FILE_NAME}; name a folder that `harness run FILE --out DIR` has written")
     rows = []
-    header, lines = _table(file, NEEDED_COLUMNS)
+    header, lines = read_lines(file, NEEDED_COLUMNS)
     parser = _RowParser(header)
     for line, fields in lines:
         try:
@@ -180,71 +176,6 @@ def rows_of(frame: pd.DataFrame) -> list[Row]:
     return rows
 
 
-def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Return (line number, fields by column) for each line of a CSV file whose header holds at least these columns.
-
-    Raise `UserError` with path and line for a file that is missing, not UTF-8, cut short or not CSV.
-    """
-    header, lines = _table(path, columns)
-    return [(line, dict(zip(header, fields))) for line, fields in lines]
-
-
-def _table(path: Path, columns: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the header of a CSV file, and (line number, fields) for each line after it. See `read_table`."""
-    found = _lines(path)
-    if not found:
-        raise UserError(f"{path}:1: the file is empty; its first line must name the columns {', '.join(columns)}")
-    _, header = found[0]
-    for name in columns:
-        if name not in header:
-            raise UserError(f"{path}:1: no column '{name}'; needed: {', '.join(columns)}")
-    for name in columns:
-        if header.count(name) > 1:
-            raise UserError(f"{path}:1: column '{name}' stands there twice; name it once")
-    lines = found[1:]
-    for line, fields in lines:
-        if len(fields) != len(header):
-            raise UserError(f"{path}:{line}: {len(fields)} fields, the header has {len(header)}; was the file cut short?")
-    return header, lines
-
-
-def number(name: str, text: str) -> float:
-    """Return the number in the field `name`. Raise `ValueError` for anything else."""
-    if not _NUMBER.fullmatch(text):
-        raise ValueError(f"{name} {text!r} is not a number")
-    return float(text)
-
-
-def integer(name: str, text: str) -> int:
-    """Return the integer in the field `name`. Raise `ValueError` for anything else."""
-    if not _INTEGER.fullmatch(text):
-        raise ValueError(f"{name} {text!r} is not an integer")
-    return int(text)
-
-
-def flag(name: str, text: str) -> bool:
-    """Return the boolean in the field `name`. Raise `ValueError` unless it is `true` or `false`."""
-    if text not in ("true", "false"):
-        raise ValueError(f"{name} {text!r} is neither true nor false")
-    return text == "true"
-
-
-def csv_line(fields: Iterable[str]) -> str:
-    """Return one line of CSV (RFC 4180), ended by a line feed.
-
-    Python's `csv.writer` does not quote a lone carriage return if lines end in a line feed, and cannot read it back.
-    """
-    return ",".join(map(_quoted, fields)) + "\n"
-
-
-def _quoted(text: str) -> str:
-    """Return a field, in quotes if it holds a separator, a quote or a line break."""
-    if set(text).isdisjoint(',"\r\n'):
-        return text
-    doubled = text.replace('"', '""')
-    return f'"{doubled}"'
-
-
 def _text(name: str, value: Any) -> str:
     """Return a field of the file. A number reads back exactly."""
     if name in _NUMBERS:
@@ -274,38 +205,3 @@ class _RowParser:
         for name, position in _FLAG_POSITIONS:
             values[position] = flag(name, values[position])
         return Row(*values)
-
-
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Return (line number, fields) for each line of a CSV file that is not blank."""
-    text = _read_text(path)
-    if text and not text.endswith(("\n", "\r")):
-        line = text.count("\n") + 1
-        raise UserError(f"{path}:{line}: no line break ends the last line; add one, or was the file cut short?")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    found = []
-    line = 1
-    limit = csv.field_size_limit(_LONGEST_FIELD)
-    try:
-        for fields in reader:
-            if fields:
-                found.append((line, fields))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(f"{path}:{line}: not CSV: {error}; was the file cut short?") from None
-    finally:
-        csv.field_size_limit(limit)
-    return found
-
-
-def _read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file, without the byte order mark that spreadsheets write."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None

@@ -21,6 +21,9 @@ from harness.store import Store
 
 Unit = Literal["seconds", "epochs"]
 
+_MOST_NAMED = 3  # classes without timings that a message names
+_REMEDY = "`--calibrate` measures one, until then the estimate is in epochs"
+
 
 @dataclass(frozen=True)
 class PathStep:
@@ -127,13 +130,14 @@ def durations_from_timings(
     return durations
 
 
-_MOST_NAMED = 3
-_REMEDY = "`--calibrate` measures one, until then the estimate is in epochs"
-
-
 def wanted_classes(tasks: Mapping[str, Task]) -> set[WorkClass]:
     """Return the classes of tasks whose seconds are needed."""
-    return {work for work in map(work_class, (task.spec for task in tasks.values())) if work is not None}
+    wanted = set()
+    for task in tasks.values():
+        work = work_class(task.spec)
+        if work is not None:
+            wanted.add(work)
+    return wanted
 
 
 def describe_class(work: WorkClass) -> str:

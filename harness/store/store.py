@@ -31,7 +31,8 @@ class Store:
 
     Creating a `Store` writes nothing, so a read-only folder can be read. The first write, or
     `prepare`, creates the folders. Every method raises `StoreError` if the operating system raises
-    an error, and `ValueError` for a malformed key.
+    an error, and `ValueError` for a malformed key. `training_states` are the states within trainings;
+    `maintenance` verifies, measures and cleans the store.
     """
 
     def __init__(self, root: Path) -> None:
@@ -39,13 +40,13 @@ class Store:
         self._staging = StagingArea(self._layout)
         self._writer = StoreWriter(self._layout, self._staging)
         self._objects = ObjectStore(self._layout, self._writer)
-        self._states = TrainingStates(self._layout, self._writer)
         self._index = TrajectoryIndex(self._layout, self._writer)
         self._records = Records(self._layout, self._writer)
         self._leases = Leases(self._layout, self._writer, self._staging.locks)
         self._runs = RunRegistry(self._layout, self._writer, self._staging.locks)
         self.root = self._layout.root
         self.base = self._layout.base
+        self.training_states = TrainingStates(self._layout, self._writer)
         self.maintenance = Maintenance(self._layout, self._writer)
 
     def prepare(self) -> None:
@@ -54,7 +55,7 @@ class Store:
             self._writer.probe()
             self._staging.sweep()
             self._leases.sweep()
-            self._states.drop_finished(self.has)
+            self.training_states.drop_finished(self.has)
 
     def close(self) -> None:
         """Remove this process's staging folder, as garbage collection does."""
@@ -127,33 +128,9 @@ class Store:
 
     # States within a training
 
-    def save_training_state(self, trajectory: str, step: int, meta: Mapping[str, Any], parts: Parts) -> None:
-        """Store the state of a training at a step, and remove the states of earlier steps.
-
-        `meta["task"]` is the key of the training's final object. Once that object is stored,
-        `prepare` removes the state.
-        """
-        self._states.save(trajectory, step, meta, parts)
-
-    def saved_steps(self, trajectory: str) -> list[int]:
-        """Return the steps of the stored states of a training, in descending order."""
-        return self._states.steps(trajectory)
-
-    def load_training_state(self, trajectory: str, step: int) -> tuple[dict[str, Any], dict[str, Tensors]]:
-        """Return the metadata and the parts of a stored state. Raise `DamagedObject`."""
-        return self._states.load(trajectory, step)
-
-    def quarantine_training_state(self, trajectory: str, step: int) -> Path:
-        """Move a damaged state to the quarantine; return its new path. Nothing is deleted."""
-        return self._states.quarantine(trajectory, step)
-
-    def drop_training_states(self, trajectory: str, upto: int) -> None:
-        """Remove the states of a training up to and including a step."""
-        self._states.drop(trajectory, upto)
-
     def drop_finished_states(self, trajectory: str) -> None:
         """Remove the states of a training whose final object is stored."""
-        self._states.drop_finished_of(trajectory, self.has)
+        self.training_states.drop_finished_of(trajectory, self.has)
 
     # Copies for other stores
 
@@ -161,7 +138,7 @@ class Store:
         """Return an object or a training state as bytes. Raise `DamagedObject`."""
         if name.step is None:
             return self._objects.pack(name.key)
-        return self._states.pack(name.key, name.step)
+        return self.training_states.pack(name.key, name.step)
 
     def accept(self, entry: PackedEntry) -> None:
         """Write what another store has packed. Raise `DamagedObject` unless all files match their digests.
@@ -171,7 +148,7 @@ class Store:
         if entry.name.step is None:
             self._objects.accept(entry)
         else:
-            self._states.accept(entry)
+            self.training_states.accept(entry)
 
     def write_temporary(self, data: bytes) -> Path:
         """Write a file that is removed when the store is closed; return its absolute path."""

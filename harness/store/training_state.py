@@ -29,7 +29,11 @@ class TrainingStates:
         self._writer = writer
 
     def save(self, trajectory: str, step: int, meta: Mapping[str, Any], parts: Parts) -> None:
-        """Write the state of a step durably, then remove those of earlier steps."""
+        """Write the state of a training at a step durably, then remove those of earlier steps.
+
+        `meta["task"]` is the key of the training's final object. Once that object is stored,
+        `Store.prepare` removes the state.
+        """
         folder = self._layout.state_folder(trajectory, step)
         with explained(self._layout.root, "cannot take the state of a training"):
             self._make_shard(folder)
@@ -56,13 +60,13 @@ class TrainingStates:
         files.make_folder(folder.parent.parent)
 
     def steps(self, trajectory: str) -> list[int]:
-        """Return the steps of the stored states, in descending order."""
+        """Return the steps of the stored states of a training, in descending order."""
         with explained(self._layout.root, _READ):
             files.refresh(self._layout.states_folder(trajectory), self._layout.base)
             return self._layout.steps(trajectory)
 
     def load(self, trajectory: str, step: int) -> tuple[dict[str, Any], dict[str, Tensors]]:
-        """Return the metadata and the parts of a state, checked."""
+        """Return the metadata and the parts of a stored state. Raise `DamagedObject` if they do not match their digests."""
         folder = self._layout.state_folder(trajectory, step)
         meta = self.meta(trajectory, step)
         with explained(self._layout.root, _READ):
@@ -72,7 +76,7 @@ class TrainingStates:
         return meta, parts
 
     def meta(self, trajectory: str, step: int) -> dict[str, Any]:
-        """Return the metadata of a state, checked."""
+        """Return the metadata of a stored state. Raise `DamagedObject` if it does not match its digest."""
         with explained(self._layout.root, _READ):
             meta = objects.read_meta(self._layout.state_folder(trajectory, step), trajectory)
         if meta.get("step") != step:
@@ -80,18 +84,18 @@ class TrainingStates:
         return meta
 
     def verify(self, trajectory: str, step: int) -> None:
-        """Check a whole state against its digests."""
+        """Check a whole state against its digests. Raise `DamagedObject`."""
         self.meta(trajectory, step)
         with explained(self._layout.root, _READ):
             objects.verify(self._layout.state_folder(trajectory, step), trajectory)
 
     def quarantine(self, trajectory: str, step: int) -> Path:
-        """Move a state to the quarantine."""
+        """Move a damaged state to the quarantine; return its new path. Nothing is deleted."""
         folder = self._layout.state_folder(trajectory, step)
         return self._writer.quarantine(folder, f"{trajectory}-step-{step}")
 
     def drop(self, trajectory: str, upto: int) -> None:
-        """Remove the states up to and including a step."""
+        """Remove the states of a training up to and including a step."""
         with explained(self._layout.root, "cannot be written"):
             for step in self._layout.steps(trajectory):
                 if step <= upto:

@@ -1,37 +1,19 @@
 """Events of a run: one frozen class per kind of event. Observers receive them, and `events.jsonl` has one line per event.
 
 A worker process creates events of tasks with the key of the task only. The process that runs the benchmark adds the other
-fields (`folder`, `dataset`, `methods`, ...) before observers receive the event.
+fields (`folder`, `dataset`, `methods`, ...) before observers receive the event. This module has all classes: the events of runs
+and tasks, and those of `worker_events`.
 """
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """Base class of all events.
-
-    `event` is the name of the kind. `time` is in seconds since 1970. `folder` is the run's folder; lines of `events.jsonl` do
-    not contain it.
-    """
-
-    event: str
-    time: float = field(default_factory=time.time)
-    folder: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the event as JSON, as `events.jsonl` contains it."""
-        values = asdict(self)
-        del values["folder"]
-        return values
+from harness.telemetry.event import Event
+from harness.telemetry.worker_events import PhasesMeasured, WorkerDescribed, WorkerEnded, WorkerReady, WorkerStarted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,64 +219,6 @@ class TaskEnded(TaskEvent):
     status: str
     message: str = ""
     seconds: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerStarted(Event):
-    """A worker process was started. `process` is its process ID; `place` says where, "" for this machine."""
-
-    event: Literal["worker_started"] = "worker_started"
-    process: int
-    place: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerReady(Event):
-    """A worker process has loaded its plugins and is waiting for tasks."""
-
-    event: Literal["worker_ready"] = "worker_ready"
-    process: int
-    place: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerEnded(Event):
-    """A worker process ended with exit code `code`. A negative code is minus the number of the signal that killed it."""
-
-    event: Literal["worker_ended"] = "worker_ended"
-    process: int
-    code: int
-    place: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerDescribed(Event):
-    """What a worker sees, as a probe tells it (`harness doctor --engine`). `task` is the probe's key.
-
-    `host` is the name of its machine. `device` and `cpus` describe what it computes with. `data` has the names in its
-    `data_root`. `lease_acquired` is True if it got the lease that the probe names.
-    """
-
-    event: Literal["worker_described"] = "worker_described"
-    task: str
-    process: int = field(default_factory=os.getpid)
-    place: str = ""
-    host: str
-    device: str
-    cpus: str
-    data_root: str
-    data: tuple[str, ...]
-    lease_acquired: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhasesMeasured(Event):
-    """The seconds that a process spent in each phase (training, evaluation, store, ...) since its last such event."""
-
-    event: Literal["phases"] = "phases"
-    seconds: Mapping[str, float]
-    process: int = field(default_factory=os.getpid)
-    place: str = ""
 
 
 AnyEvent: TypeAlias = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness import streams
 from harness.api.alignment import Alignment
 from harness.api.data import StateDict
-from harness.api.interfaces import DerivationContext
+from harness.api.derivation import DerivationContext
 from harness.testing.contracts import check_derivation
 
 if TYPE_CHECKING:

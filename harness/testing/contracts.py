@@ -11,7 +11,8 @@ from harness.api.builder import EnsembleBuilder
 from harness.api.cell import Cell
 from harness.api.correction import Correction
 from harness.api.data import StateDict
-from harness.api.interfaces import Architecture, Dataset, Derivation, DerivationContext, Metric, MetricValue, Objective
+from harness.api.derivation import Derivation, DerivationContext
+from harness.api.interfaces import Architecture, Dataset, Metric, MetricValue, Objective
 from harness.api.normalization import normalization_of
 from harness.api.recipe import Recipe
 from harness.api.setting import Setting

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from harness import streams
 from harness.api.choice import PluginChoice
 from harness.api.data import Split, StateDict
+from harness.api.derivation import DerivationContext
 from harness.api.ensemble import EvaluatedEnsemble
-from harness.api.interfaces import Architecture, Dataset, DerivationContext
+from harness.api.interfaces import Architecture, Dataset
 from harness.api.normalization import normalization_of
 from harness.api.recipe import Recipe
 

@@ -11,7 +11,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -42,6 +42,10 @@ class EpochRecord:
     accuracy: float
     learning_rate: float
     seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON, with seconds rounded to milliseconds."""
+        return {**asdict(self), "seconds": round(self.seconds, 3)}
 
 
 @dataclass
@@ -117,7 +121,7 @@ class Trainer:
     ) -> Point:
         """Train from a point to the end of epoch `until`; return the point that was reached.
 
-        That is an earlier one if stopping` returned True after a step. Raise `TaskFailed` in the epoch in which the loss is no
+        That is an earlier one if `stopping` returned True after a step. Raise `TaskFailed` in the epoch in which the loss is no
         longer finite.
         """
         (end,) = train_together([self], [start], until, stopping=stopping, after_epoch=[after_epoch], watch=watch)
@@ -250,7 +254,7 @@ class _GroupRun:
         return self.trainers[0].state.device
 
     def train(self, until: int, stopping: Callable[[], bool], policy: CapturePolicy, on_stepping: OnStepping) -> None:
-        """Take steps to the end of epoch `until`, or until stopping` returns True, or until all siblings have diverged."""
+        """Take steps to the end of epoch `until`, or until `stopping` returns True, or until all siblings have diverged."""
         first = self.trainers[0]
         steps = until * first.steps_per_epoch - first.step
         if steps <= 0:
@@ -290,14 +294,3 @@ class _GroupRun:
                 continue
             self.watch.turn("other")
             self.after_epoch[index](record, trainer.point)
-
-
-def record_json(record: EpochRecord) -> dict[str, Any]:
-    """Return an epoch's record as JSON."""
-    return {
-        "epoch": record.epoch,
-        "loss": record.loss,
-        "accuracy": record.accuracy,
-        "learning_rate": record.learning_rate,
-        "seconds": round(record.seconds, 3),
-    }

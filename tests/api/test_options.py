@@ -66,7 +66,6 @@ def test_default_values_given_explicitly() -> None:
             {"timestamp": datetime(2020, 1, 1, 13, tzinfo=timezone(timedelta(hours=1)))},
         ),
     ],
-    ids=str,
 )
 def test_equal_options(first: dict[str, Any], second: dict[str, Any]) -> None:
     """Options that are equal in Python have equal JSON."""
@@ -93,7 +92,6 @@ def test_equal_options(first: dict[str, Any], second: dict[str, Any]) -> None:
         (Level.HIGH, 2),
         (Color.PAIR, [1, 2]),
     ],
-    ids=repr,
 )
 def test_json_of_a_value(value: Any, written: Any) -> None:
     """Each type has one JSON form: that of pydantic, unless pydantic's differs between equal values."""
@@ -115,7 +113,6 @@ def test_json_of_a_value(value: Any, written: Any) -> None:
         ({1: "a", "1": "b"}, "option 'x': two of its keys are written '1'; keys must differ as texts"),
         ({(1, 2): "a"}, "option 'x': a key (1, 2) cannot be in a key; texts and numbers can"),
     ],
-    ids=repr,
 )
 def test_value_that_cannot_be_in_a_key(value: Any, refusal: str) -> None:
     """The error names the option, its value or type, and what is allowed."""

@@ -60,7 +60,7 @@ def test_verify_a_damaged_store(filled: Lab) -> None:
     task.write_bytes(task.read_bytes().replace(b'"cost"', b'"cast"'))
     notes = next(iter((filled.store.root / "trajectories").glob("*/*")))
     notes.write_text("")
-    filled.store.save_training_state(key_of("trajectory"), 3, {}, {"weights": {"a": torch.zeros(2)}})
+    filled.store.training_states.save(key_of("trajectory"), 3, {}, {"weights": {"a": torch.zeros(2)}})
     os.truncate(next((filled.store.root / "progress").rglob("weights.safetensors")), 4)
     for foreign in ("notes.txt", "objects/notes.txt", "objects/ab/\x1b[31m"):
         (filled.store.root / foreign).parent.mkdir(exist_ok=True)
@@ -87,7 +87,7 @@ def test_prune(filled: Lab, tmp_path: Path) -> None:
     kept = needed.cells[0].members[0].trajectory.key  # type: ignore[attr-defined]
     other = key_of("other trajectory")
     for trajectory in (kept, other):
-        filled.store.save_training_state(trajectory, 3, {}, {"weights": {"a": torch.zeros(2)}})
+        filled.store.training_states.save(trajectory, 3, {}, {"weights": {"a": torch.zeros(2)}})
     filled.store.put(key_of("junk"), {"kind": "train"}, {})
     filled.store.record_failure(key_of("junk"), {"message": "no"})
     quarantined = filled.store.quarantine(key_of("junk"))
@@ -105,8 +105,8 @@ def test_prune(filled: Lab, tmp_path: Path) -> None:
     assert "removed" in run(filled, "prune", tmp_path / "toy.yaml", "--yes").output
     assert set(filled.store.keys()) == {key for key in before if key in needed.tasks}
     assert needed.pending(filled.store) == {}
-    assert list(filled.store.saved_steps(kept)) == [3]
-    assert list(filled.store.saved_steps(other)) == []
+    assert list(filled.store.training_states.steps(kept)) == [3]
+    assert list(filled.store.training_states.steps(other)) == []
     assert not quarantined.exists()
     assert run(filled, "prune", tmp_path / "toy.yaml").output.endswith("nothing to remove\n")
     assert run(filled, "verify").output.endswith("nothing damaged\n")

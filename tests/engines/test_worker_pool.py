@@ -215,7 +215,6 @@ def test_worker_that_fails_to_start() -> None:
         (Refusal("code_refused", "other code"), HarnessError),
         (HarnessError("the queue is closed"), HarnessError),
     ],
-    ids=str,
 )
 def test_end_of_the_run(delivery: engines.Delivery, error: type[Exception]) -> None:
     """A worker that was asked to stop with the run, that refuses to work, or a launcher that gives up, ends it."""

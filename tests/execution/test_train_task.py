@@ -77,14 +77,14 @@ def test_training_that_is_stopped_within_an_epoch(graph_of: GraphOf, lab: Lab) -
     with pytest.raises(Interrupted):
         train(task, spec_of(task), resources(lab, stop_after(STEPS + 2)))
     assert not lab.store.has(task.key)
-    assert list(lab.store.saved_steps(spec_of(task).trajectory_key)) == [STEPS + 2]
+    assert list(lab.store.training_states.steps(spec_of(task).trajectory_key)) == [STEPS + 2]
     lab.events.clear()
     train(task, spec_of(task), resources(lab))
     [started] = [event for event in lab.events if isinstance(event, TrainingStarted)]
     assert started.epoch == pytest.approx((STEPS + 2) / STEPS)
     assert equal(weights(lab, task), expected_weights)
     assert history(lab, task) == expected_history
-    assert list(lab.store.saved_steps(spec_of(task).trajectory_key)) == []
+    assert list(lab.store.training_states.steps(spec_of(task).trajectory_key)) == []
 
 
 def test_record_of_how_steps_were_taken(graph_of: GraphOf, lab: Lab) -> None:
@@ -119,11 +119,11 @@ def test_states_that_are_saved(graph_of: GraphOf, lab: Lab) -> None:
 
     def record_saved_steps(event: Event) -> None:
         if isinstance(event, EpochEnded):
-            saved.append(list(lab.store.saved_steps(spec_of(task).trajectory_key)))
+            saved.append(list(lab.store.training_states.steps(spec_of(task).trajectory_key)))
 
     train(task, spec_of(task), resources(lab, save_every=0.0, emit=record_saved_steps))
     assert [max(steps, default=0) for steps in saved] == [0, STEPS, 2 * STEPS, 3 * STEPS]
-    assert list(lab.store.saved_steps(spec_of(task).trajectory_key)) == []
+    assert list(lab.store.training_states.steps(spec_of(task).trajectory_key)) == []
 
 
 def test_start_of_a_fork(graph_of: GraphOf, lab: Lab) -> None:

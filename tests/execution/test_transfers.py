@@ -193,14 +193,14 @@ def test_training_that_is_stopped(graph_of: GraphOf, tmp_path: Path) -> None:
     scene.transfers.save_states()
     scene.transfers.close()
     trajectory = lease_key(task)
-    (step,) = scene.store.saved_steps(trajectory)
+    (step,) = scene.store.training_states.steps(trajectory)
     assert step > 0
     other = Scene(tmp_path / "second", scene.graph)
     other.store = scene.store
     other.transfers = Transfers(scene.store, other.node)
     assert other.do(task).status == "done"
     assert other.node.copied == [EntryName(trajectory, step)]
-    assert scene.store.saved_steps(trajectory) == []
+    assert scene.store.training_states.steps(trajectory) == []
     assert list(scene.store.base.glob("leases/*")) == []
 
 

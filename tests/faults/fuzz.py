@@ -73,7 +73,7 @@ def read_store(data: bytes, folder: Path) -> None:
             with contextlib.suppress(DamagedObject, StoreError):
                 read(KEY)
         with contextlib.suppress(DamagedObject, StoreError):
-            store.load_training_state(KEY, 3)
+            store.training_states.load(KEY, 3)
         list(store.maintenance.find_corruption())
         store.maintenance.usage()
     assert time.process_time() - start < MAX_SECONDS

@@ -31,7 +31,7 @@ def prepared(root: Path) -> None:
     for key in (KEY, OTHER):
         store.put(key, {"kind": "train"}, {"weights": WEIGHTS})
     os.truncate(store.path(OTHER), 9)
-    store.save_training_state(TRAJECTORY, 2, {"task": THIRD}, {"weights": WEIGHTS})
+    store.training_states.save(TRAJECTORY, 2, {"task": THIRD}, {"weights": WEIGHTS})
 
 
 def work(store: Store) -> None:
@@ -42,11 +42,11 @@ def work(store: Store) -> None:
     store.write_task(THIRD, {"key": THIRD, "kind": "train"})
     with store.lease(TRAJECTORY):
         for step in (3, 7):
-            store.save_training_state(TRAJECTORY, step, {"task": THIRD}, {"weights": WEIGHTS})
+            store.training_states.save(TRAJECTORY, step, {"task": THIRD}, {"weights": WEIGHTS})
         store.note_epoch(TRAJECTORY, 4, THIRD)
         for key in (OTHER, THIRD):
             store.put(key, {"kind": "train"}, {"weights": WEIGHTS, "optimizer-m": WEIGHTS})
-        store.drop_training_states(TRAJECTORY, 8)
+        store.training_states.drop(TRAJECTORY, 8)
     store.record_failure(KEY, {"message": "diverged"})
 
 

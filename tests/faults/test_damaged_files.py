@@ -188,13 +188,13 @@ def test_training_state_of_another_step_or_trajectory(tmp_path: Path) -> None:
     """A state that was renamed to another step, or moved to another trajectory, is damaged."""
     store = Store(tmp_path)
     for trajectory in ("a" * 64, "b" * 64):
-        store.save_training_state(trajectory, 3, {}, {})
+        store.training_states.save(trajectory, 3, {}, {})
     (tmp_path / "progress" / "aa" / ("a" * 64) / "3").rename(tmp_path / "progress" / "aa" / ("a" * 64) / "5")
     with pytest.raises(DamagedObject, match="the state at step 5 is another step's"):
-        store.load_training_state("a" * 64, 5)
+        store.training_states.load("a" * 64, 5)
     (tmp_path / "progress" / "bb" / ("b" * 64) / "3").rename(tmp_path / "progress" / "aa" / ("a" * 64) / "3")
     with pytest.raises(DamagedObject, match=r"meta\.json does not match its digest"):
-        store.load_training_state("a" * 64, 3)
+        store.training_states.load("a" * 64, 3)
 
 
 def test_notes_of_another_trajectory(tmp_path: Path, finished: Path) -> None:

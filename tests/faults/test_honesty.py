@@ -69,7 +69,7 @@ def test_run_that_is_interrupted_several_times(graph_of: GraphOf, lab: Lab) -> N
             lab.run(graph, stopping=stop_after(stops))
             break
         except Interrupted:
-            stops += 11
+            stops += 4
         rows = read_rows(lab.out)
         for (method, metric), entry in entries(lab.out).items():
             done = rows[(rows["method"] == method) & (rows["metric"] == metric) & (rows["status"] == "done")]

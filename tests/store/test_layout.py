@@ -27,7 +27,7 @@ def test_entries_of_the_store(store: Store) -> None:
     store.write_task(KEY, {"key": KEY})
     store.note_epoch(KEY, 1, KEY)
     store.record_failure(KEY, {})
-    store.save_training_state(OTHER, 3, {}, {})
+    store.training_states.save(OTHER, 3, {}, {})
     store.quarantine(KEY)
     layout = Layout(store.root)
     assert layout.foreign_entries() == []

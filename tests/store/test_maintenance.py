@@ -16,7 +16,7 @@ def filled(store: Store) -> Store:
     store.write_task(KEY, {"key": KEY})
     store.note_epoch(KEY, 1, KEY)
     store.record_failure(KEY, {})
-    store.save_training_state(KEY, 3, {}, {"weights": WEIGHTS})
+    store.training_states.save(KEY, 3, {}, {"weights": WEIGHTS})
     return store
 
 

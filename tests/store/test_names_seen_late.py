@@ -55,10 +55,10 @@ def test_missing_object(stores: tuple[Store, Store]) -> None:
 def test_state_of_a_training_on_another_machine(stores: tuple[Store, Store]) -> None:
     """The training continues from it."""
     writer, reader = stores
-    assert reader.saved_steps(TRAJECTORY) == []
-    writer.save_training_state(TRAJECTORY, 7, {"task": KEY}, PARTS)
-    assert reader.saved_steps(TRAJECTORY) == [7]
-    assert torch.equal(reader.load_training_state(TRAJECTORY, 7)[1]["weights"]["a"], PARTS["weights"]["a"])
+    assert reader.training_states.steps(TRAJECTORY) == []
+    writer.training_states.save(TRAJECTORY, 7, {"task": KEY}, PARTS)
+    assert reader.training_states.steps(TRAJECTORY) == [7]
+    assert torch.equal(reader.training_states.load(TRAJECTORY, 7)[1]["weights"]["a"], PARTS["weights"]["a"])
 
 
 def test_checkpoints_noted_by_two_machines(stores: tuple[Store, Store]) -> None:

@@ -41,22 +41,22 @@ def test_object_that_is_there(store: Store, other: Store) -> None:
 
 def test_training_state(store: Store, other: Store) -> None:
     """It arrives with its step, and replaces those of earlier steps alone."""
-    store.save_training_state(OTHER, 5, {"task": KEY}, {"weights": WEIGHTS})
+    store.training_states.save(OTHER, 5, {"task": KEY}, {"weights": WEIGHTS})
     for step in (3, 9):
-        other.save_training_state(OTHER, step, {"task": KEY}, {"weights": WEIGHTS})
+        other.training_states.save(OTHER, step, {"task": KEY}, {"weights": WEIGHTS})
     other.accept(store.pack(EntryName(OTHER, 5)))
-    assert other.saved_steps(OTHER) == [9, 5]
-    assert other.load_training_state(OTHER, 5)[0]["step"] == 5
+    assert other.training_states.steps(OTHER) == [9, 5]
+    assert other.training_states.load(OTHER, 5)[0]["step"] == 5
 
 
 def test_states_of_a_finished_training(store: Store) -> None:
     """They are removed by the name of the training; those of a task that is not done stay."""
-    store.save_training_state(OTHER, 4, {"task": KEY}, {})
+    store.training_states.save(OTHER, 4, {"task": KEY}, {})
     store.drop_finished_states(OTHER)
-    assert store.saved_steps(OTHER) == []
-    store.save_training_state(OTHER, 4, {"task": OTHER}, {})
+    assert store.training_states.steps(OTHER) == []
+    store.training_states.save(OTHER, 4, {"task": OTHER}, {})
     store.drop_finished_states(OTHER)
-    assert store.saved_steps(OTHER) == [4]
+    assert store.training_states.steps(OTHER) == [4]
 
 
 def changed(entry: PackedEntry, name: str, data: bytes) -> PackedEntry:

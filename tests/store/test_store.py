@@ -18,7 +18,7 @@ def test_reading_creates_nothing(tmp_path: Path) -> None:
     assert not store.present(KEY)
     assert store.epochs(KEY) == {}
     assert store.keys() == []
-    assert store.saved_steps(KEY) == []
+    assert store.training_states.steps(KEY) == []
     with pytest.raises(DamagedObject, match=r"meta\.json is not there"):
         store.meta(KEY)
     with pytest.raises(StoreError, match="nothing under"):

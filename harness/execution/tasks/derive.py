@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness import streams
 from harness.api.data import Split
-from harness.api.interfaces import Derivation, DerivationContext
+from harness.api.derivation import Derivation, DerivationContext
 from harness.api.specs import DeriveSpec
 from harness.api.task import Task, canonical_json
 from harness.errors import PluginFailed, attribute_errors

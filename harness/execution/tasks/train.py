@@ -21,7 +21,7 @@ from harness.execution.tasks.resources import TaskResources
 from harness.networks.flat_network import FlatNetwork, StateDict
 from harness.registry.catalogue import Catalogue
 from harness.telemetry.events import EpochEnded, ObjectQuarantined, TrainingStarted, TrainingStepped
-from harness.training.loop import EpochRecord, Point, Rules, Trainer, record_json
+from harness.training.loop import EpochRecord, Point, Rules, Trainer
 from harness.training.schedule import learning_rate
 from harness.training.stepping import Stepping
 
@@ -91,14 +91,14 @@ class TrainTaskRun:
             raise Interrupted
         self._environment.check_stored(self.trainer.network, end.weights)
         trajectory = self._spec.trajectory_key
-        history = [record_json(record) for record in end.history]
+        history = [record.to_json() for record in end.history]
         facts = {"optimizer_steps": end.optimizer_steps, "history": history, "stepping": self._segments}
         with self._watch("store"):
             self._store.note_epoch(
                 trajectory, self.until, self.task.key
             )  # first, so that a crash never leaves the object without a note
             self._resources.put(self.task, self._began, _parts(end), facts)
-            self._store.drop_training_states(trajectory, end.step)
+            self._store.training_states.drop(trajectory, end.step)
 
     def _teacher(self) -> FlatNetwork | None:
         """Return the teacher's network with its weights."""
@@ -133,13 +133,13 @@ class TrainTaskRun:
         """Return the latest saved state of the training after the task's start, or None. Damaged states are quarantined."""
         trajectory = self._spec.trajectory_key
         first, last = self._spec.start.epoch * self._steps_per_epoch, self.until * self._steps_per_epoch
-        for step in self._store.saved_steps(trajectory):
+        for step in self._store.training_states.steps(trajectory):
             if not first < step <= last:
                 continue
             try:
-                meta, parts = self._store.load_training_state(trajectory, step)
+                meta, parts = self._store.training_states.load(trajectory, step)
             except DamagedObject as error:
-                self._report_damage(self._store.quarantine_training_state(trajectory, step), f"step {step}: {error.reason}")
+                self._report_damage(self._store.training_states.quarantine(trajectory, step), f"step {step}: {error.reason}")
                 continue
             self._segments = list(meta.get("stepping", ()))
             return Point(
@@ -164,11 +164,11 @@ class TrainTaskRun:
             "optimizer_steps": point.optimizer_steps,
             "loss_sum": point.loss_sum.hex(),
             "correct": point.correct,
-            "history": [record_json(record) for record in point.history],
+            "history": [record.to_json() for record in point.history],
             "stepping": self._segments,
         }
         with self._watch("store"):
-            self._store.save_training_state(self._spec.trajectory_key, point.step, meta, _parts(point))
+            self._store.training_states.save(self._spec.trajectory_key, point.step, meta, _parts(point))
 
 
 def make_trainer(spec: TrainSpec, environment: TaskEnvironment, catalogue: Catalogue, teacher: FlatNetwork | None) -> Trainer:

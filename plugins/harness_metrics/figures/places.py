@@ -62,7 +62,7 @@ def mean_over_seeds(by_seed: Mapping[int, Mapping[Place, float]]) -> dict[Place,
 
 def seeds_sentence(by_method: Mapping[str, Mapping[int, object]]) -> str:
     """Return the sentence of a caption about the seeds of a mean."""
-    seeds = {seed for by_seed in by_method.values() for seed in by_seed}
+    seeds = set().union(*by_method.values())
     if len(seeds) == 1:
         return "One seed."
     return f"Mean over {len(seeds)} seeds."

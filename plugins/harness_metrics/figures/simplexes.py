@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ class SimplexMapFigure(Figure):
         maps: dict[str, dict[Place, float]] = {}
         draws: dict[str, BySeed] = {}
         for method, by_seed in by_method.items():
-            sizes = {len(place) for places in by_seed.values() for place in places}
+            sizes = {len(place) for place, _ in _values(by_seed)}
             if sizes == {3}:
                 maps[method] = mean_over_seeds(by_seed)
             elif min(sizes) > 1:
@@ -49,8 +49,19 @@ class SimplexMapFigure(Figure):
         maps = {method: values for method, values in maps.items() if len(values) > 2}
         if maps:
             yield _ternary_plot(maps, by_method)
-        if any(drawing.fits_an_axis(q) for by_seed in draws.values() for places in by_seed.values() for q in places.values()):
+        if any(_has_drawable(by_seed) for by_seed in draws.values()):
             yield _draws_plot(draws)
+
+
+def _values(by_seed: BySeed) -> Iterator[tuple[Place, float]]:
+    """Yield each place with its value, seed by seed."""
+    for places in by_seed.values():
+        yield from places.items()
+
+
+def _has_drawable(by_seed: BySeed) -> bool:
+    """Return whether an axis can show any of the values."""
+    return any(drawing.fits_an_axis(q) for _, q in _values(by_seed))
 
 
 def _ternary_plot(maps: Mapping[str, Mapping[Place, float]], by_method: Mapping[str, BySeed]) -> Plot:
@@ -80,7 +91,7 @@ def _draws_plot(draws: Mapping[str, BySeed]) -> Plot:
     omitted = drawing.first_of(len(shown), len(draws))
     if omitted:
         omitted += " "
-    seeds = len({seed for by_seed in draws.values() for seed in by_seed})
+    seeds = len(set().union(*draws.values()))
     noun = "one seed" if seeds == 1 else f"{seeds} seeds"
     return Plot(
         title="Connectivity against the largest weight",
@@ -95,7 +106,7 @@ def _draws_plot(draws: Mapping[str, BySeed]) -> Plot:
 
 def _paint_maps(maps: Mapping[str, Mapping[Place, float]], canvas: Canvas) -> None:
     every = drawing.panels(canvas, len(maps), columns=4)
-    values = np.array([q for by_place in maps.values() for q in by_place.values()])
+    values = np.concatenate([np.array(list(by_place.values())) for by_place in maps.values()])
     drawn = None
     for axes, (method, by_place) in zip(every, maps.items()):
         drawn = _map(axes, by_place, values)
