@@ -11,8 +11,11 @@ quiet_interrupts()
 
 from harness import bundles, kernels, leaderboard, statistics, streams
 from harness.api import drawing, schedules
+from harness.api.alignment import Alignment
 from harness.api.builder import EnsembleBuilder
 from harness.api.cell import Cell
+from harness.api.choice import PluginChoice
+from harness.api.correction import Correction, CorrectionContext, Removable
 from harness.api.data import Split, StateDict
 from harness.api.derivation import Derivation, DerivationContext
 from harness.api.engine import Engine, EngineContext
@@ -37,10 +40,13 @@ from harness.telemetry import events
 __version__ = "0.1.0"
 
 __all__ = [
+    "Alignment",
     "Architecture",
     "Augmentation",
     "Cell",
     "Checkpoint",
+    "Correction",
+    "CorrectionContext",
     "DataError",
     "Dataset",
     "Derivation",
@@ -63,8 +69,10 @@ __all__ = [
     "Options",
     "Outcome",
     "Plot",
+    "PluginChoice",
     "PluginError",
     "Recipe",
+    "Removable",
     "Run",
     "RunResults",
     "Setting",

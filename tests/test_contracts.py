@@ -17,6 +17,7 @@ from harness.bundles.digests import digest_of
 from harness.registry.catalogue import Catalogue, Registration, load_catalogue
 from harness.testing import (
     check_architecture,
+    check_correction,
     check_dataset,
     check_derivation,
     check_ensemble_builder,
@@ -159,6 +160,12 @@ def test_observers(tmp_path: Path) -> None:
     check_observer(CATALOGUE.create("observer", "tensorboard"), tmp_path)
 
 
+@pytest.mark.parametrize("registration", registered("correction"), ids=lambda r: r.name)
+def test_corrections(registration: Registration) -> None:
+    """A correction is deterministic, and leaves nothing behind at a member."""
+    check_correction(CATALOGUE.create("correction", registration.name))
+
+
 def test_every_kind_is_covered() -> None:
     """Each kind in the catalogue has a contract test in this file, except engines, which the tests of runs cover."""
     assert {r.kind for r in Catalogue(list(CATALOGUE))} == {
@@ -171,4 +178,5 @@ def test_every_kind_is_covered() -> None:
         "engine",
         "figure",
         "observer",
+        "correction",
     }

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from harness import streams
+from harness.api.choice import PluginChoice
+from harness.api.task import canonical_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
     from harness.api.data import Split, StateDict
 
 _SUM_TOLERANCE = 1e-6
-
-BatchNorm = Literal["recompute", "interpolate"]
-"""How running statistics are set at interpolated weights: recomputed on training images, or interpolated like weights."""
 
 
 class InterpolatedWeights(Protocol):
@@ -32,18 +31,18 @@ class InterpolatedWeights(Protocol):
         """Whether the network has running statistics, as BatchNorm has. Interpolating them does not give the right ones."""
         ...
 
-    def correct(self, point: np.ndarray, labels: np.ndarray, batchnorm: BatchNorm) -> np.ndarray:
+    def correct(self, point: np.ndarray, labels: np.ndarray, correction: PluginChoice | None) -> np.ndarray:
         """Return on which test images the network with weights Σ_i point[i] θ_i is correct, bool (examples,).
 
         `point` is float64 (members,), with sum 1. `labels` are int64 (examples,).
         """
         ...
 
-    def logits(self, point: np.ndarray, split: str, batchnorm: BatchNorm) -> np.ndarray:
+    def logits(self, point: np.ndarray, split: str, correction: PluginChoice | None) -> np.ndarray:
         """Return the logits of the network with weights Σ_i point[i] θ_i on a split, float32 (examples, classes)."""
         ...
 
-    def module(self, point: np.ndarray, batchnorm: BatchNorm) -> nn.Module:
+    def module(self, point: np.ndarray, correction: PluginChoice | None) -> nn.Module:
         """Return a copy of the network with weights Σ_i point[i] θ_i, in evaluation mode."""
         ...
 
@@ -129,13 +128,14 @@ class EvaluatedEnsemble:
         low = streams.uniform(streams.key("metric", self.seed, purpose, 1), counters).double()
         return (high + low * 2.0**-24).reshape(shape).numpy()
 
-    def correct_at(self, points: np.ndarray, batchnorm: BatchNorm = "recompute") -> np.ndarray:
+    def correct_at(self, points: np.ndarray, correction: PluginChoice | None = None) -> np.ndarray:
         """Return on which examples networks with interpolated weights are correct, bool (points, examples).
 
         `points` are (points, members). Row p stands for the network with weights Σ_i points[p, i] θ_i; its entries are
-        at least 0, and their sum is 1. Running statistics are recomputed on training images at every point
-        (`batchnorm="recompute"`), or interpolated like the weights ("interpolate"). A result is cached: evaluating a
-        point again costs nothing. Raise `ValueError` if `points` have another shape.
+        at least 0, and their sum is 1. `correction` is the value of a metric's option: a registered correction, or one
+        with options. By default, running statistics are recomputed on training images at every point, if the network
+        has any. A result is cached: evaluating a point again costs nothing. Raise `ValueError` if `points` have another
+        shape.
 
         The accuracy, in percent, at the mean of the members' weights:
 
@@ -146,16 +146,17 @@ class EvaluatedEnsemble:
         if points.ndim != 2 or points.shape[1] != self.size:
             raise ValueError(f"points have shape {points.shape}; (points, {self.size}) is expected")
         rows = []
+        name = canonical_json(correction)
         for point in points:
-            key = (batchnorm, point.tobytes())
+            key = (name, point.tobytes())
             if key not in self._known:
-                self._known[key] = self.interpolated.correct(point, self.labels, batchnorm)
+                self._known[key] = self.interpolated.correct(point, self.labels, correction)
             rows.append(self._known[key])
         if not rows:
             return np.zeros((0, len(self.labels)), dtype=bool)
         return np.stack(rows)
 
-    def logits_at(self, points: np.ndarray, split: str = "test", batchnorm: BatchNorm = "recompute") -> np.ndarray:
+    def logits_at(self, points: np.ndarray, split: str = "test", correction: PluginChoice | None = None) -> np.ndarray:
         """Return the logits of networks with combined weights, float32 (points, examples, classes). Nothing is cached.
 
         `points` are as for `correct_at`, but entries may be negative or above 1: only their sum must be 1. `split` is
@@ -168,18 +169,18 @@ class EvaluatedEnsemble:
             loss = (np.log(np.exp(logits).sum(1)) - logits[np.arange(len(logits)), ensemble.labels]).mean()
         """
         points = self._checked(points)
-        logits = [self.interpolated.logits(point, split, batchnorm) for point in points]
+        logits = [self.interpolated.logits(point, split, correction) for point in points]
         if not logits:
             return np.zeros((0, len(self.split(split).labels), self.num_classes), dtype=np.float32)
         return np.stack(logits)
 
-    def network_at(self, point: np.ndarray, batchnorm: BatchNorm = "recompute") -> nn.Module:
+    def network_at(self, point: np.ndarray, correction: PluginChoice | None = None) -> nn.Module:
         """Return the network with weights Σ_i point[i] θ_i, `point` (members,) with sum 1, in evaluation mode.
 
         It is a copy on the run's device, which the metric may change. Its input is normalized images.
         """
         (checked,) = self._checked(np.asarray(point, dtype=np.float64)[None])
-        return self.interpolated.module(checked, batchnorm)
+        return self.interpolated.module(checked, correction)
 
     def state_dict(self, member: int) -> StateDict:
         """Return a copy of a member's parameters and buffers by name, on the CPU. `member` is an index from 0."""

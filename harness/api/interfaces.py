@@ -245,6 +245,11 @@ class Metric(Plugin):
     tolerance: ClassVar[float | None] = None
     """How far values of the same weights may differ between kinds of machines, in their unit; None for the unit's default."""
 
+    @property
+    def key_identity(self) -> dict[str, Any]:
+        """The identity in keys of measurements: `identity`, unless a metric keeps the keys that it had with other options."""
+        return self.identity
+
     @abstractmethod
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
         """Return the values, the main one first. Names must be unique; the main value has the metric's name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
 from harness.api.options import Options, options_json
@@ -38,14 +39,22 @@ class Plugin(ABC):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     Options: ClassVar[type[AnyOptions]] = AnyOptions
+    chosen: Mapping[str, Any] = MappingProxyType({})
+    """The plugins that options name, by option; the catalogue sets them."""
 
     def __init__(self, options: AnyOptions | None = None) -> None:
         self.options: Any = self.Options() if options is None else options
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """The part of a key that describes this plugin: name, version and all options, including defaults."""
-        return {"name": self.name, "version": self.version, "options": options_json(self.options)}
+        """The part of a key that describes this plugin: name, version and all options, including defaults.
+
+        Plugins that the options name add their own identities.
+        """
+        own = {"name": self.name, "version": self.version, "options": options_json(self.options)}
+        if self.chosen:
+            own["chosen"] = {option: plugin.identity for option, plugin in self.chosen.items()}
+        return own
 
     @property
     def full_name(self) -> str:

@@ -172,7 +172,7 @@ class EntryReader:
     def _report_duplicates(self, kind: str, variants: list[Variant]) -> None:
         word = "label"
         remedy = "give this one a 'label' of its own"
-        if kind in ("metric", "observer"):
+        if kind == "observer":
             word = kind
             remedy = "list it once"
         first: dict[str, Variant] = {}

@@ -100,7 +100,7 @@ SECTIONS = {
     "observer": "observe",
 }
 WORDS = {"ensemble_builder": "method"}
-RESERVED = {"dataset": ("label",), "architecture": ("label",), "ensemble_builder": ("label", "grid")}
+RESERVED = {"dataset": ("label",), "architecture": ("label",), "ensemble_builder": ("label", "grid"), "metric": ("label",)}
 OPTIONAL = {name for name, field in BenchmarkFile.model_fields.items() if not field.is_required()}
 
 

@@ -70,7 +70,7 @@ class BenchmarkLoader:
         datasets = self._plugins.build_all(variants["dataset"])
         architectures = self._plugins.build_all(variants["architecture"])
         metrics = self._build_metrics(variants["metric"], header.members)
-        self._check_margins([variant.entry.name for variant in variants["metric"]])
+        self._check_margins(_labels(variants["metric"]))
         observers = self._plugins.build_all(variants["observer"])
         objective = self._build_objective()
         setups = self._build_setups(variants, datasets, architectures, header)

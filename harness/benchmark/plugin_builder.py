@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.api.choice import chosen_kinds, split_choice
+from harness.api.options import Options
 from harness.benchmark.entries import Variant
 from harness.benchmark.format import RESERVED
 from harness.benchmark.problems import KeyPath
@@ -70,6 +72,8 @@ class PluginBuilder:
             return BuiltPlugin(None)
         if options is None:
             return BuiltPlugin(None, tuple(errors))
+        if not self._check_chosen(entry.name, options, paths):
+            return BuiltPlugin(None)
         try:
             plugin = self._catalogue.create(entry.kind, entry.name, options)
             _ = plugin.identity  # raises ValueError for an option that cannot be part of a key
@@ -78,3 +82,23 @@ class PluginBuilder:
         except Exception as error:  # a plugin may raise anything
             return BuiltPlugin(None, (f"it cannot be made: {describe_error(error)}",))
         return BuiltPlugin(LabeledPlugin(variant.label, plugin))
+
+    def _check_chosen(self, owner: str, options: Options, paths: Mapping[str, KeyPath]) -> bool:
+        """Report options that name an unknown plugin, or give it options that do not fit. Return whether all are valid."""
+        valid = True
+        for option, kind in chosen_kinds(type(options)).items():
+            choice = getattr(options, option)
+            if choice is None or option not in paths:
+                continue
+            path = paths[option]
+            try:
+                name, values = split_choice(choice)
+                _, issues = validate_options(self._catalogue.choice_class(kind, name).Options, dict(values))
+            except (ValueError, UserError) as error:
+                self._reporter.report(path, f"{owner}.{option}: {single_line(str(error))}")
+                valid = False
+                continue
+            for issue in issues:
+                self._reporter.report_issue(issue, (*path, name, *issue.path), f"{owner}.{option}.{name}")
+                valid = False
+        return valid

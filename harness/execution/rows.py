@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from harness.api.interfaces import Metric, MetricValue
 from harness.api.options import changed_options
 from harness.api.plugin import Plugin
 from harness.api.task import canonical_json
+from harness.benchmark import LabeledPlugin
 from harness.execution.run_state import RunState
 from harness.plan.graph import Graph, PlannedCell
 from harness.results.ensemble_warnings import planned_warnings
@@ -24,9 +25,11 @@ _EPOCH_TITLES = {"training_epochs": "Training", "new_epochs": "New training"}
 class _MetricResult:
     """The result of a metric for a cell: values, or the message of a failure, or neither if it is missing.
 
-    `key` is the key of the measurement. `cause` is the key under which the store keeps the traceback of a failure.
+    `label` is the one in the benchmark. `key` is the key of the measurement. `cause` is the key under which the store keeps
+    the traceback of a failure.
     """
 
+    label: str
     metric: Metric
     key: str = ""
     values: tuple[MetricValue, ...] = ()
@@ -56,7 +59,7 @@ def _row_maker(cell: PlannedCell, benchmark: str, state: RunState) -> partial[Ro
         options=canonical_json(method.identity["options"]),
         setting=cell.setting.key,
         cell=cell.key,
-        method_version=f"{method.name}@{method.version}",
+        method_version=f"{method.name}@{method.version}{_chosen_versions(method)}",
         objective=_version(cell.spec.objective),
         warning="; ".join(_warnings(cell, state)),
     )
@@ -68,7 +71,8 @@ def _metric_rows(result: _MetricResult, make_row: partial[Row]) -> list[Row]:
     if not result.values:
         status = "failed" if result.message else "missing"
         message = result.message or "not computed yet"
-        return [make_row(metric=result.metric.name, value=None, status=status, message=message, metric_version=version)]
+        return [make_row(metric=result.label, value=None, status=status, message=message, metric_version=version)]
+    title, symbol = _captions(result)
     found = []
     for position, value in enumerate(result.values):
         found.append(
@@ -81,11 +85,18 @@ def _metric_rows(result: _MetricResult, make_row: partial[Row]) -> list[Row]:
                 main=position == 0,
                 metric_version=version,
                 key=result.key,
-                title=result.metric.title if position == 0 else "",
-                symbol=result.metric.symbol if position == 0 else "",
+                title=title if position == 0 else "",
+                symbol=symbol if position == 0 else "",
             )
         )
     return found
+
+
+def _captions(result: _MetricResult) -> tuple[str, str]:
+    """Return the title and the symbol of a metric's column: the label, if it has one, since a metric's entries share both."""
+    if result.label != result.metric.name:
+        return result.label, result.label
+    return result.metric.title, result.metric.symbol
 
 
 def _cost_rows(cell: PlannedCell, make_row: partial[Row]) -> list[Row]:
@@ -122,38 +133,57 @@ def _warnings(cell: PlannedCell, state: RunState) -> Sequence[str]:
 
 
 def _version(plugin: Plugin) -> str:
-    """Return a plugin's name and version, and the options that are not at their defaults."""
+    """Return a plugin's name and version, the options that are not at their defaults, and the versions of chosen plugins."""
     version = f"{plugin.name}@{plugin.version}"
     changed = changed_options(plugin.options)
     if changed:
         version += canonical_json(changed)
-    return version
+    return version + _chosen_versions(plugin)
+
+
+def _chosen_versions(plugin: Plugin) -> str:
+    """Return the names and versions of the plugins that a plugin's options name, such as `+repair@1`."""
+    return "".join(f"+{chosen.name}@{chosen.version}" for chosen in plugin.chosen.values())
 
 
 def _results(cell: PlannedCell, graph: Graph, state: RunState) -> Iterator[_MetricResult]:
     """Yield the result of each metric for a cell."""
     owners: dict[str, str] = dict.fromkeys(_EPOCHS, "the harness")
     for labeled in graph.benchmark.metrics:
-        owners[labeled.plugin.name] = f"metric '{labeled.plugin.name}'"
+        owners[labeled.label] = f"metric '{labeled.label}'"
     for labeled in graph.benchmark.metrics:
         metric: Metric = labeled.plugin
         if cell.problem:
-            yield _MetricResult(metric, message=cell.problem, cause=cell.key)
+            yield _MetricResult(labeled.label, metric, message=cell.problem, cause=cell.key)
         else:
-            yield _result(metric, cell.measures[labeled.label].key, owners, graph, state)
+            yield _result(labeled, cell.measures[labeled.label].key, owners, graph, state)
 
 
-def _result(metric: Metric, key: str, owners: dict[str, str], graph: Graph, state: RunState) -> _MetricResult:
+def _result(labeled: LabeledPlugin, key: str, owners: dict[str, str], graph: Graph, state: RunState) -> _MetricResult:
+    label, metric = labeled.label, labeled.plugin
     measured = state.measured.get(key)
     if measured is None:
         failed = graph.failed_ancestor([key], state.failures)
         if not failed:
-            return _MetricResult(metric, key)
-        return _MetricResult(metric, key, message=state.failures[failed], cause=state.causes.get(failed, failed))
-    clash = _name_clash(metric.name, measured.values, owners)
+            return _MetricResult(label, metric, key)
+        return _MetricResult(label, metric, key, message=state.failures[failed], cause=state.causes.get(failed, failed))
+    values = tuple(replace(value, metric=labeled_name(value.metric, metric.name, label)) for value in measured.values)
+    clash = _name_clash(label, values, owners)
     if clash:
-        return _MetricResult(metric, key, message=clash, cause=key)
-    return _MetricResult(metric, key, measured.values)
+        return _MetricResult(label, metric, key, message=clash, cause=key)
+    return _MetricResult(label, metric, key, values)
+
+
+def labeled_name(name: str, metric: str, label: str) -> str:
+    """Return the name in rows of a metric's value, given the metric's label: `q_repair_worst_draw` for the label `q_repair`.
+
+    The label takes the place of the metric's name. It goes before a name that does not begin with the metric's.
+    """
+    if label == metric:
+        return name
+    if name.startswith(metric):
+        return label + name.removeprefix(metric)
+    return f"{label}_{name}"
 
 
 def _name_clash(metric: str, values: Sequence[MetricValue], owners: dict[str, str]) -> str:
@@ -178,7 +208,7 @@ def failures(graph: Graph, state: RunState) -> list[dict[str, Any]]:
         for result in _results(cell, graph, state):
             if result.message:
                 facts = {**place(cell), "message": result.message, "key": result.cause, "metrics": []}
-                found.setdefault((number, result.cause), facts)["metrics"].append(result.metric.name)
+                found.setdefault((number, result.cause), facts)["metrics"].append(result.label)
     return list(found.values())
 
 

@@ -130,7 +130,7 @@ def measure_tasks(
         identity = {
             "kind": "measure",
             "format": FORMAT,
-            "metric": metric.identity,
+            "metric": metric.key_identity,
             "members": keys,
             "setting": setting.key,
             "seed": seed,

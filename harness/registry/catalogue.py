@@ -13,7 +13,10 @@ from typing import Any
 import pluggy
 
 from harness.api import interfaces
+from harness.api.alignment import Alignment
 from harness.api.builder import EnsembleBuilder
+from harness.api.choice import PluginChoice, chosen_kinds, split_choice
+from harness.api.correction import Correction
 from harness.api.derivation import Derivation
 from harness.api.engine import Engine
 from harness.api.figure import Figure
@@ -35,7 +38,10 @@ KINDS: dict[str, tuple[str, type[Plugin]]] = {
     "engine": ("register_engines", Engine),
     "figure": ("register_figures", Figure),
     "observer": ("register_observers", ObserverPlugin),
+    "correction": ("register_corrections", Correction),
 }
+_SUBSETS: dict[str, tuple[str, type[Plugin]]] = {"alignment": ("derivation", Alignment)}
+"""What options can choose beside the kinds: the plugins of a kind that are of a class."""
 WORDS = {"ensemble_builder": "method"}
 """Names of kinds in messages, where they differ from the kind."""
 _RESERVED_OPTIONS = {"label", "grid"}  # keys of an entry in a benchmark file
@@ -125,13 +131,55 @@ class Catalogue:
         return self.registration(kind, name).cls
 
     def create(self, kind: str, name: str, options: Options | None = None) -> Any:
-        """Return a plugin instance. For a member of a family, its `variant` is set."""
+        """Return a plugin instance, with the plugins that its options name. For a member of a family, its `variant` is set.
+
+        Raise `UserError` for an option that names an unknown plugin, or gives it options that do not fit.
+        """
         cls = self.get(kind, name)
         plugin = cls(options)
+        chosen = {}
+        for option, chosen_kind in chosen_kinds(cls.Options).items():
+            choice = getattr(plugin.options, option)
+            if choice is not None:
+                chosen[option] = self.choose(chosen_kind, choice)
+        if chosen:
+            plugin.chosen = chosen
         prefix = _family_prefix(cls.name)
         if isinstance(plugin, interfaces.Architecture) and prefix:
             plugin.variant = name.removeprefix(prefix)
         return plugin
+
+    def choose(self, kind: str, choice: PluginChoice) -> Any:
+        """Return the plugin that an option names: a registered name, or a mapping of one to options.
+
+        Raise `UserError` for an unknown name, and for options that do not fit.
+        """
+        try:
+            name, values = split_choice(choice)
+        except ValueError as error:
+            raise PluginError(str(error)) from None
+        cls = self.choice_class(kind, name)
+        try:
+            options = options_from_json(cls.Options, dict(values))
+        except PluginError as error:
+            raise PluginError(f"{_word(kind)} '{name}': {error}") from None
+        if kind in _SUBSETS:
+            kind, _ = _SUBSETS[kind]
+            name = cls.name
+        return self.create(kind, name, options)
+
+    def choice_class(self, kind: str, name: str) -> type[Plugin]:
+        """Return the class that an option names, of a kind or of a subset of one. Raise `UnknownName` if there is none."""
+        if kind not in _SUBSETS:
+            return self.get(kind, name)
+        whole, base = _SUBSETS[kind]
+        known = {}
+        for registration in self.in_order(whole):
+            if issubclass(registration.cls, base):
+                known[getattr(registration.cls, "choice_name", "") or registration.name] = registration.cls
+        if name not in known:
+            raise UnknownName(f"unknown {kind} '{name}'{did_you_mean(name, known)}")
+        return known[name]
 
     def check_variant(self, name: str) -> None:
         """Raise `UnknownName` if a family of architectures has no such variant. The family may import its library."""

@@ -9,6 +9,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from harness.api.builder import EnsembleBuilder
+    from harness.api.correction import Correction
     from harness.api.derivation import Derivation
     from harness.api.figure import Figure
     from harness.api.interfaces import Architecture, Dataset, Metric, Objective
@@ -63,6 +64,11 @@ def register_figures(register: Callable[[type[Figure]], None]) -> None:
 @hookspec
 def register_observers(register: Callable[[type[Observer]], None]) -> None:
     """Call `register(cls)` for every observer that runs can name. Called once, when the catalogue is loaded."""
+
+
+@hookspec
+def register_corrections(register: Callable[[type[Correction]], None]) -> None:
+    """Call `register(cls)` for every correction of mixtures. Called once, when the catalogue is loaded."""
 
 
 @hookspec

@@ -10,8 +10,10 @@ fixtures automatically if basin-harness is installed. Importing this package doe
 """
 
 from harness.report.contract import check_figure, figure_data
+from harness.testing.alignment_contract import check_alignment
 from harness.testing.contracts import (
     check_architecture,
+    check_correction,
     check_dataset,
     check_derivation,
     check_ensemble_builder,
@@ -24,7 +26,9 @@ from harness.testing.observer_contract import check_observer
 from harness.testing.samples import derivation_context, evaluated_ensemble
 
 __all__ = [
+    "check_alignment",
     "check_architecture",
+    "check_correction",
     "check_dataset",
     "check_derivation",
     "check_engine",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness import streams
 from harness.api.builder import EnsembleBuilder
 from harness.api.cell import Cell
+from harness.api.correction import Correction
 from harness.api.data import StateDict
 from harness.api.derivation import Derivation, DerivationContext
 from harness.api.interfaces import Architecture, Dataset, Metric, MetricValue, Objective
@@ -213,6 +214,32 @@ def check_derivation(derivation: Derivation, parents: Sequence[StateDict], conte
         for key, tensor in kept.items():
             assert torch.equal(parent[key], tensor), f"{name}: it changes its parents: '{key}'"
     return first
+
+
+def check_correction(correction: Correction) -> None:
+    """Check that a correction gives finite logits, equally each time, and that nothing of it is left at a member.
+
+    It corrects mixtures of three small networks with a convolution, BatchNorm, and a linear layer: hooks that it registers must
+    be among the handles that it returns.
+    """
+    import numpy as np
+
+    from harness.testing.samples import interpolated_networks
+
+    name = correction.full_name
+    network = interpolated_networks(lambda choice: correction)
+    members = [network.logits(vertex, "test") for vertex in np.eye(3)]
+    point = np.array([0.5, 0.3, 0.2])
+    try:
+        first = network.logits(point, "test", name)
+        again = network.logits(point, "test", name)
+    except PluginFailed as error:
+        raise AssertionError(str(error)) from error
+    assert np.isfinite(first).all(), f"{name}: the corrected network gives logits that are not finite"
+    assert np.array_equal(first, again), f"{name}: correcting twice gives other logits"
+    for member, vertex in enumerate(np.eye(3)):
+        found = network.logits(vertex, "test", name)
+        assert np.array_equal(found, members[member]), f"{name}: member {member} gives other logits after a correction"
 
 
 def _check_no_shared_memory(name: str, states: Sequence[Mapping[str, Any]], parents: Sequence[StateDict]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import streams
+from harness.api.choice import PluginChoice
 from harness.api.data import Split, StateDict
 from harness.api.derivation import DerivationContext
 from harness.api.ensemble import EvaluatedEnsemble
@@ -14,8 +15,13 @@ from harness.api.normalization import normalization_of
 from harness.api.recipe import Recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from torch import Tensor, nn
+
+    from harness.api.correction import Correction
+    from harness.networks.interpolation import InterpolatedNetwork
 
 
 def evaluated_ensemble(members: int = 3, examples: int = 60, classes: int = 4, seed: int = 0) -> EvaluatedEnsemble:
@@ -39,17 +45,17 @@ class _Linear:
     def __init__(self, matrices: np.ndarray, features: np.ndarray, labels: np.ndarray) -> None:
         self._matrices, self._features, self._labels = matrices, features, labels
 
-    def correct(self, point: np.ndarray, labels: np.ndarray, batchnorm: str) -> np.ndarray:
-        return self.logits(point, "test", batchnorm).argmax(axis=1) == labels
+    def correct(self, point: np.ndarray, labels: np.ndarray, correction: PluginChoice | None) -> np.ndarray:
+        return self.logits(point, "test", correction).argmax(axis=1) == labels
 
-    def logits(self, point: np.ndarray, split: str, batchnorm: str) -> np.ndarray:
+    def logits(self, point: np.ndarray, split: str, correction: PluginChoice | None) -> np.ndarray:
         import numpy as np
 
         self._require_split(split)
         logits = self._features @ np.tensordot(point, self._matrices, axes=1)
         return logits.astype(np.float32)
 
-    def module(self, point: np.ndarray, batchnorm: str) -> nn.Module:
+    def module(self, point: np.ndarray, correction: PluginChoice | None) -> nn.Module:
         import numpy as np
         import torch
         from torch import nn
@@ -73,6 +79,30 @@ class _Linear:
     def _require_split(self, name: str) -> None:
         if name not in ("test", "train"):
             raise ValueError(f"unknown split '{name}'; known: test, train")
+
+
+def interpolated_networks(corrections: Callable[[PluginChoice], Correction]) -> InterpolatedNetwork:
+    """Return the network between three random ones with a convolution, BatchNorm, and a linear layer before the classifier."""
+    import torch
+    from torch import nn
+
+    from harness.networks.evaluation import NormalizedImages
+    from harness.networks.flat_network import FlatNetwork
+    from harness.networks.interpolation import InterpolatedNetwork
+    from harness.networks.recomputation import recomputed
+
+    with streams.seeded(streams.key("interpolated_networks")):
+        images = torch.randint(0, 256, (32, 1, 6, 6), dtype=torch.uint8)
+        split = Split(images, torch.arange(32) % 3)
+        pictures = NormalizedImages(split, ((0.5,), (0.3,)), torch.device("cpu"))
+        states = []
+        for _ in range(3):
+            convolution = [nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()]
+            module = nn.Sequential(*convolution, nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 3))
+            states.append(recomputed(FlatNetwork(module), module.state_dict(), pictures))
+    return InterpolatedNetwork(
+        FlatNetwork(module), states, pictures, pictures, splits=lambda name: (split, pictures), corrections=corrections
+    )
 
 
 def derivation_context(architecture: Architecture, dataset: Dataset, root: Path, seed: int = 0) -> DerivationContext:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness import Derivation, EnsembleBuilder, Figure, Objective, hookimpl
+from harness_basin.aligned import AlignedEnsemble
 from harness_basin.constrained import ConstrainedEnsemble
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.deep import DeepEnsemble
@@ -21,7 +22,7 @@ from harness_basin.weight_matching import JointWeightMatching, WeightMatching
 
 @hookimpl
 def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]) -> None:
-    """Register the paper's seven ensembles, and published ones."""
+    """Register the paper's seven ensembles, those that are aligned by any alignment, and published ones."""
     register(DeepEnsemble)
     register(StochasticWeightEnsemble)
     register(ConstrainedEnsemble)
@@ -30,6 +31,7 @@ def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]
     register(DistilledEnsemble)
     register(DistilledDeepEnsemble)
     register(PublishedEnsemble)
+    register(AlignedEnsemble)
 
 
 @hookimpl

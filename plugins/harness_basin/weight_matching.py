@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 import harness
-from harness import Derivation, DerivationContext, StateDict, TaskFailed
+from harness import Alignment, DerivationContext, StateDict, TaskFailed
 
 if TYPE_CHECKING:
     from harness_basin.matching import Symmetry
@@ -32,13 +32,14 @@ class MatchingOptions(harness.Options):
     max_sweeps: int = Field(100, ge=1, description="maximum number of sweeps over the permutations per descent")
 
 
-class WeightMatching(Derivation):
+class WeightMatching(Alignment):
     """The second of two parents, with its hidden units permuted to align its weights with the first's.
 
     Its function does not change.
     """
 
     name, version = "weight_matching", 1
+    choice_name = "weights"
     Options = MatchingOptions
 
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
@@ -65,21 +66,17 @@ class WeightMatching(Derivation):
         return [permuted], facts
 
 
-class JointWeightMatching(Derivation):
+class JointWeightMatching(Alignment):
     """All parents, with hidden units permuted to maximize Σ_{i≠j} ⟨π_i θ_i, π_j θ_j⟩ (paper, appendix A)."""
 
     name, version = "joint_weight_matching", 1
+    choice_name, joint = "joint_weights", True
 
     class Options(harness.Options):
         """Options of Multi-PCD."""
 
         max_sweeps: int = Field(100, ge=1, description="maximum number of sweeps each time a member is matched to the others")
-        members: int = Field(..., ge=1, description="M, the number of networks")
-
-    @property
-    def outputs(self) -> int:  # type: ignore[override]
-        """The number of results: one permuted network per parent."""
-        return self.options.members
+        members: int = Field(1, ge=1, description="M, the number of networks; methods set it")
 
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the permuted weights, and the objective with its trace. Raise `TaskFailed` if a function changes."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness import Figure, Metric, hookimpl
+from harness import Correction, Figure, Metric, hookimpl
 from harness_metrics.accuracy import EnsembleAccuracy, MeanMemberAccuracy
 from harness_metrics.calibration import BrierScore, ExpectedCalibrationError, NegativeLogLikelihood
 from harness_metrics.connectivity import JointConnectivity, PairwiseConnectivity, WorstConnectivity
+from harness_metrics.corrections import NoCorrection, RecomputedStatistics, Repair, Rescale, Reshift
 from harness_metrics.diversity import Disagreement, JensenShannonDivergence, PredictiveVariance
 from harness_metrics.figures import AccuracyCost, LossPlaneFigure, PairwiseBarriers, ReliabilityDiagram, SimplexMapFigure
 from harness_metrics.loss_plane import LossPlane
@@ -43,3 +44,13 @@ def register_figures(register: Callable[[type[Figure]], None]) -> None:
     register(SimplexMapFigure)
     register(LossPlaneFigure)
     register(ReliabilityDiagram)
+
+
+@hookimpl
+def register_corrections(register: Callable[[type[Correction]], None]) -> None:
+    """Register the corrections that `docs/metrics.md` describes."""
+    register(NoCorrection)
+    register(RecomputedStatistics)
+    register(Repair)
+    register(Rescale)
+    register(Reshift)

@@ -11,22 +11,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
-from harness import Metric, MetricValue, Options, statistics
+from harness import Metric, MetricValue, Options, PluginChoice, statistics
 from harness_metrics.finite import refuse_non_finite
 from harness_metrics.sampling import mean_over_examples
 
 if TYPE_CHECKING:
     from harness import EvaluatedEnsemble
 
-BatchNorm = Literal["recompute", "interpolate"]
 DRAWS = "joint_connectivity"  # purpose of the random numbers for λ, equal for all methods and for both metrics that draw λ
 _BLOCK_SIZE = 256  # draws per table of draws × examples, which bounds its memory
 _FIRST_STEP, _LAST_STEP = 1 / 4, 1 / 128  # of the pattern search, as fractions of an edge
+
+
+def correction_field() -> Any:
+    """Return the option `correction` of a metric that evaluates mixtures."""
+    return Field(
+        None,
+        description="how the network at every λ is corrected: none, batchnorm, repair, rescale, reshift, or another registered "
+        "correction, with its options or without; default: batchnorm if the network has running statistics, else none",
+        json_schema_extra={"plugin": "correction"},
+    )
+
+
+class CorrectedMetric(Metric):
+    """A metric with the option `correction`."""
+
+    @property
+    def key_identity(self) -> dict[str, Any]:
+        """The identity in keys. Without a correction it is as before there were corrections: measurements stay valid."""
+        identity = self.identity
+        if self.options.correction is not None:
+            return identity
+        options = {name: value for name, value in identity["options"].items() if name != "correction"}
+        return {**identity, "options": {**options, "batchnorm": "recompute"}}
 
 
 def dirichlet(uniform: np.ndarray) -> np.ndarray:
@@ -39,7 +61,7 @@ def dirichlet(uniform: np.ndarray) -> np.ndarray:
     return exponential / exponential.sum(axis=1, keepdims=True)
 
 
-def right_at(ensemble: EvaluatedEnsemble, points: np.ndarray, batchnorm: BatchNorm = "recompute") -> np.ndarray:
+def right_at(ensemble: EvaluatedEnsemble, points: np.ndarray, correction: PluginChoice | None = None) -> np.ndarray:
     """Return where the network at Σ_i λ_pi θ_i is right, bool (points, examples), for points (points, members).
 
     A vertex of the simplex is a member, whose predictions are known: no network is evaluated there.
@@ -48,7 +70,7 @@ def right_at(ensemble: EvaluatedEnsemble, points: np.ndarray, batchnorm: BatchNo
     right = np.empty((len(points), len(ensemble.labels)), dtype=bool)
     right[vertex] = ensemble.correct[points[vertex].argmax(axis=1)]
     if not vertex.all():
-        right[~vertex] = ensemble.correct_at(points[~vertex], batchnorm)
+        right[~vertex] = ensemble.correct_at(points[~vertex], correction)
     return right
 
 
@@ -61,11 +83,13 @@ def excess(right: np.ndarray, points: np.ndarray, correct: np.ndarray) -> np.nda
     return 100.0 * (right - points @ correct)
 
 
-def excess_blocks(ensemble: EvaluatedEnsemble, points: np.ndarray, batchnorm: BatchNorm = "recompute") -> Iterator[np.ndarray]:
+def excess_blocks(
+    ensemble: EvaluatedEnsemble, points: np.ndarray, correction: PluginChoice | None = None
+) -> Iterator[np.ndarray]:
     """Yield the excess at points (points, members) in blocks (points of the block, examples)."""
     for first in range(0, len(points), _BLOCK_SIZE):
         block = points[first : first + _BLOCK_SIZE]
-        yield excess(right_at(ensemble, block, batchnorm), block, ensemble.correct)
+        yield excess(right_at(ensemble, block, correction), block, ensemble.correct)
 
 
 def worst_point(q: Callable[[np.ndarray], np.ndarray], starts: np.ndarray, evaluations: int) -> np.ndarray:
@@ -120,17 +144,13 @@ def _curve(name: str, grid: np.ndarray, right: np.ndarray) -> list[MetricValue]:
 
 
 class JointConnectivityOptions(Options):
-    """Number of draws and BatchNorm statistics of `joint_connectivity`."""
+    """Number of draws and correction of `joint_connectivity`."""
 
     draws: int = Field(50, ge=1, le=100_000, description="N, the draws λ ~ Dir(1) (the paper's 50); at least one")
-    batchnorm: BatchNorm = Field(
-        "recompute",
-        description="BatchNorm networks: statistics are recomputed on training images at every interpolated point, or "
-        "interpolated like the weights; no effect without BatchNorm",
-    )
+    correction: PluginChoice | None = correction_field()
 
 
-class JointConnectivity(Metric):
+class JointConnectivity(CorrectedMetric):
     """q̄, the mean of q(λ) over draws λ ~ Dir(1), in percent: near or above 0 for members of one basin.
 
     The draws are the same for every method. Source: paper, section 3 and appendix C.
@@ -145,7 +165,7 @@ class JointConnectivity(Metric):
         """Return q̄ with its standard error over draws, the worst draw, the standard errors by source, and the interval."""
         refuse_non_finite(ensemble.logits)
         draws = dirichlet(ensemble.uniform(DRAWS, self.options.draws, ensemble.size))
-        estimate = statistics.crossed_mean(excess_blocks(ensemble, draws, self.options.batchnorm))
+        estimate = statistics.crossed_mean(excess_blocks(ensemble, draws, self.options.correction))
         yield MetricValue(self.name, estimate.mean, estimate.se_rows, "percent", "higher", estimate.columns)
         yield MetricValue(f"{self.name}_worst_draw", float(estimate.rows.min()), None, "percent", "higher")
         yield from self._uncertainty(estimate)
@@ -162,16 +182,16 @@ class JointConnectivity(Metric):
 
 
 class WorstConnectivityOptions(Options):
-    """Starts and budget of the search of `worst_connectivity`."""
+    """Starts, budget and correction of the search of `worst_connectivity`."""
 
     draws: int = Field(
         50, ge=1, le=100_000, description="draws to start from, the first of joint_connectivity's: evaluated once for both"
     )
     evaluations: int = Field(200, ge=0, le=100_000, description="points the search may try beyond those it starts from")
-    batchnorm: BatchNorm = Field("recompute", description="as for joint_connectivity")
+    correction: PluginChoice | None = correction_field()
 
 
-class WorstConnectivity(Metric):
+class WorstConnectivity(CorrectedMetric):
     """The lowest q(λ) that a search of the simplex finds, in percent: at most 0, and at most the worst of its draws.
 
     The search starts from the draws, the vertices, the midpoints of edges and the centroid, and refines the lowest of them. A
@@ -193,11 +213,11 @@ class WorstConnectivity(Metric):
         draws = dirichlet(ensemble.uniform(DRAWS, options.draws, ensemble.size))
 
         def q(points: np.ndarray) -> np.ndarray:
-            blocks = excess_blocks(ensemble, points, options.batchnorm)
+            blocks = excess_blocks(ensemble, points, options.correction)
             return np.concatenate([block.mean(axis=1) for block in blocks])
 
         point = worst_point(q, search_starts(draws), options.evaluations)
-        (table,) = excess_blocks(ensemble, point[None], options.batchnorm)
+        (table,) = excess_blocks(ensemble, point[None], options.correction)
         error = statistics.standard_error(table[0])
         yield MetricValue(self.name, float(table[0].mean()), error, "percent", "higher")
         for member, share in enumerate(point):
@@ -205,13 +225,13 @@ class WorstConnectivity(Metric):
 
 
 class PairwiseConnectivityOptions(Options):
-    """Number of points and BatchNorm statistics of `pairwise_connectivity`."""
+    """Number of points and correction of `pairwise_connectivity`."""
 
     points: int = Field(11, ge=3, le=1001, description="values of λ on each segment, evenly spaced, both ends included")
-    batchnorm: BatchNorm = Field("recompute", description="as for joint_connectivity")
+    correction: PluginChoice | None = correction_field()
 
 
-class PairwiseConnectivity(Metric):
+class PairwiseConnectivity(CorrectedMetric):
     """q on the edges of the simplex, in percent: mean over the inner points of each pair's segment, then over pairs.
 
     Source: paper, figures 2a and 2b. The barrier is that of Entezari et al. 2022, on accuracy instead of loss.
@@ -233,7 +253,7 @@ class PairwiseConnectivity(Metric):
             points = np.zeros((len(grid), ensemble.size))
             points[:, i] = grid[::-1]
             points[:, j] = grid
-            right = right_at(ensemble, points, self.options.batchnorm)
+            right = right_at(ensemble, points, self.options.correction)
             table = excess(right, points, ensemble.correct)  # (points, examples)
             means[row] = table.mean(axis=1)
             per_example += table[1:-1].mean(axis=0) / len(pairs)

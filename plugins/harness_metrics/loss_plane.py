@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from harness import Metric, MetricValue, Options
-from harness_metrics.connectivity import BatchNorm
+from harness import MetricValue, Options, PluginChoice
+from harness_metrics.connectivity import CorrectedMetric, correction_field
 from harness_metrics.finite import refuse_non_finite
 from harness_metrics.sampling import mean_over_examples
 
@@ -87,7 +87,7 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 class LossPlaneOptions(Options):
-    """Members, grid and BatchNorm statistics of `loss_plane`."""
+    """Members, grid and correction of `loss_plane`."""
 
     members: list[int] | None = Field(
         None,
@@ -99,10 +99,10 @@ class LossPlaneOptions(Options):
     border: float = Field(
         0.2, ge=0.0, le=2.0, description="how far the grid reaches beyond the triangle, as a fraction of the triangle's extent"
     )
-    batchnorm: BatchNorm = Field("recompute", description="as for joint_connectivity")
+    correction: PluginChoice | None = correction_field()
 
 
-class LossPlane(Metric):
+class LossPlane(CorrectedMetric):
     """The highest barrier of the loss within the triangle of three members, in nats, with accuracy and loss on their plane.
 
     The barrier at λ is the loss at Σ_i λ_i θ_i minus Σ_i λ_i times the loss of member i: it is 0 at the members, so the metric
@@ -155,7 +155,7 @@ class LossPlane(Metric):
         vertex = np.flatnonzero(np.abs(point - 1) <= _INSIDE)
         if len(vertex) == 1 and np.abs(np.delete(point, vertex)).max(initial=0.0) <= _INSIDE:
             return _Evaluated(ensemble.logits[vertex[0]], ensemble.labels)
-        (logits,) = ensemble.logits_at(point[None], batchnorm=self.options.batchnorm)
+        (logits,) = ensemble.logits_at(point[None], correction=self.options.correction)
         return _Evaluated(logits, ensemble.labels)
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from harness import Metric, MetricValue, Options, statistics
-from harness_metrics.connectivity import DRAWS, BatchNorm, dirichlet, excess_blocks
+from harness import MetricValue, Options, PluginChoice, statistics
+from harness_metrics.connectivity import DRAWS, CorrectedMetric, correction_field, dirichlet, excess_blocks
 from harness_metrics.finite import refuse_non_finite
 from harness_metrics.sampling import mean_over_examples
 
@@ -47,7 +47,7 @@ def trapezoid_weights(points: np.ndarray) -> np.ndarray:
 
 
 class SimplexMapOptions(Options):
-    """Points and BatchNorm statistics of `simplex_map`."""
+    """Points and correction of `simplex_map`."""
 
     steps: int = Field(10, ge=2, le=200, description="up to three members: steps of the lattice along each edge")
     draws: int = Field(
@@ -56,10 +56,10 @@ class SimplexMapOptions(Options):
         le=50_000,
         description="more members: draws λ ~ Dir(1), the first of joint_connectivity's: evaluated once for both",
     )
-    batchnorm: BatchNorm = Field("recompute", description="as for joint_connectivity")
+    correction: PluginChoice | None = correction_field()
 
 
-class SimplexMap(Metric):
+class SimplexMap(CorrectedMetric):
     """The mean of q(λ) over the simplex, in percent, with q at each of its points: a ternary map for three members.
 
     For more than three members the points are the draws of `joint_connectivity`, and the mean is its value at equal `draws`.
@@ -83,7 +83,7 @@ class SimplexMap(Metric):
         means = []
         examples = np.zeros(len(ensemble.labels))
         first = 0
-        for block in excess_blocks(ensemble, points, self.options.batchnorm):
+        for block in excess_blocks(ensemble, points, self.options.correction):
             means.append(block.mean(axis=1))
             examples += weights[first : first + len(block)] @ block
             first += len(block)
@@ -92,7 +92,7 @@ class SimplexMap(Metric):
 
     def _at_draws(self, ensemble: EvaluatedEnsemble) -> Iterator[MetricValue]:
         points = dirichlet(ensemble.uniform(DRAWS, self.options.draws, ensemble.size))
-        estimate = statistics.crossed_mean(excess_blocks(ensemble, points, self.options.batchnorm))
+        estimate = statistics.crossed_mean(excess_blocks(ensemble, points, self.options.correction))
         yield MetricValue(self.name, estimate.mean, estimate.se_rows, "percent", "higher", estimate.columns)
         yield from _map(points, estimate.rows)
 

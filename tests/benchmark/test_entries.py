@@ -38,8 +38,8 @@ def test_entries(tmp_path: Path) -> None:
     ("more", "line"),
     [
         ("metrics: [ensemble_acuracy]", "b.yaml:5:11: unknown metric 'ensemble_acuracy'; did you mean 'ensemble_accuracy'? known: ensemble_accuracy, joint_connectivity, mean_member_accuracy"),
-        ("metrics:\n- joint_connectivity\n- joint_connectivity: {draws: 9}", "b.yaml:7:3: metric 'joint_connectivity' is taken by the entry at b.yaml:6:3; list it once"),
-        ("metrics: [joint_connectivity: {label: x}]", "b.yaml:5:32: unknown key 'label'; known: draws"),
+        ("metrics:\n- joint_connectivity\n- joint_connectivity: {draws: 9}", "b.yaml:7:3: label 'joint_connectivity' is taken by the entry at b.yaml:6:3; give this one a 'label' of its own"),
+        ("metrics: [joint_connectivity: {label: 'a|b'}]", "b.yaml:5:39: label 'a|b' cannot stand in a table; 1 to 100 printable characters without '|'"),
         ("metrics: [joint_connectivity: {draws: 0}]", "b.yaml:5:39: joint_connectivity.draws: 0 is out of range; an integer of at least 1"),
         ("members: 1\nmetrics: [ensemble_accuracy, joint_connectivity]", "b.yaml:6:30: joint_connectivity: needs at least 2 members, not 1"),
         ("objective: cross_entropi", "b.yaml:5:12: unknown objective 'cross_entropi'; did you mean 'cross_entropy'? known: cross_entropy, distillation, smoothed"),

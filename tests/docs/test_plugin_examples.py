@@ -26,6 +26,7 @@ from harness.registry.discovery import Source
 from harness.store import Store
 from harness.testing import (
     check_architecture,
+    check_correction,
     check_dataset,
     check_derivation,
     check_ensemble_builder,
@@ -77,6 +78,7 @@ REGISTERED = [new for block in (*blocks(EXAMPLES, "python"), *blocks(METRICS, "p
 CATALOGUE = Catalogue([*load_catalogue(), *REGISTERED])
 BENCHMARK: dict[str, Any] = yaml.safe_load(blocks(EXAMPLES, "yaml")[0])
 METRICS_OF_THE_PAGE = [new.name for new in REGISTERED if new.kind == "metric"]
+METRIC_LABELS = [name if isinstance(name, str) else next(iter(name.values()))["label"] for name in BENCHMARK["metrics"]]
 MEMBERS, EPOCHS, RATE = BENCHMARK["members"], BENCHMARK["recipe"]["epochs"], BENCHMARK["recipe"]["learning_rate"]
 STEPS_PER_EPOCH = 4
 
@@ -133,7 +135,7 @@ def finished(folder: Path, changes: Mapping[str, Any] | None = None) -> Finished
 def board(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The page's benchmark, finished, with all metrics of the pages."""
     folder = tmp_path_factory.mktemp("examples")
-    return finished(folder, {"metrics": [*BENCHMARK["metrics"], *set(METRICS_OF_THE_PAGE) - set(BENCHMARK["metrics"])]})
+    return finished(folder, {"metrics": [*BENCHMARK["metrics"], *set(METRICS_OF_THE_PAGE) - set(METRIC_LABELS)]})
 
 
 def example(kind: str, name: str) -> Any:
@@ -235,6 +237,11 @@ def test_contract_of_a_metric(name: str) -> None:
     check_metric(example("metric", name), members=1)
 
 
+def test_contract_of_the_correction() -> None:
+    """It is deterministic, and leaves no hook at a member."""
+    check_correction(example("correction", "logit_means"))
+
+
 def test_contract_of_the_derivation(tmp_path: Path) -> None:
     """The mean keeps the contract, and its statistics are not the mean of the parents'."""
     context = derivation_context(example("architecture", "small_convnet"), example("dataset", "gratings"), tmp_path)
@@ -257,7 +264,7 @@ def test_board_of_all_examples(board: Finished) -> None:
     rows = board.run.rows
     assert set(rows["status"]) == {"done"}
     assert set(rows["method"]) == set(BENCHMARK["methods"])
-    assert {*BENCHMARK["metrics"], *METRICS_OF_THE_PAGE} <= set(rows["metric"])
+    assert {*METRIC_LABELS, *METRICS_OF_THE_PAGE} <= set(rows["metric"])
 
 
 def test_cosine_cycles_train_once_per_cycle(board: Finished) -> None:

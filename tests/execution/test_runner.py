@@ -268,7 +268,7 @@ RECIPE_VALUES = {name: value for name, value in RECIPE.items() if name != "augme
 def test_joint_connectivity_of_networks_with_batchnorm(graph_of: GraphOf, lab: Lab) -> None:
     """Recomputed and interpolated statistics give different values."""
     values = []
-    for metric in ("joint_connectivity", {"joint_connectivity": {"batchnorm": "interpolate"}}):
+    for metric in ("joint_connectivity", {"joint_connectivity": {"correction": "none"}}):
         architectures = [{"perceptron": {"batchnorm": True}}]
         lab.run(graph_of(architectures=architectures, methods=["deep"], metrics=[metric]))
         rows = read_rows(lab.out)
@@ -304,3 +304,37 @@ def test_versions_in_rows(graph_of: GraphOf, lab: Lab) -> None:
     lab.run(graph_of(catalogue, metrics=metrics, objective="halved"), catalogue)
     assert set(rows["objective"]) == {"cross_entropy@1"}
     assert set(read_rows(lab.out)["objective"]) == {"halved@1"}
+
+
+def test_metric_with_labels(graph_of: GraphOf, lab: Lab) -> None:
+    """Each entry's label names its rows and the rows of its further values; the entry without a label keeps its keys."""
+    alone = graph_of(metrics=["pairwise_connectivity"])
+    few = {"pairwise_connectivity": {"points": 3, "label": "few"}}
+    same = {"pairwise_connectivity": {"label": "same"}}
+    graph = graph_of(metrics=["pairwise_connectivity", few, same], equivalence={"few": 0.5})
+    measures = graph.cells[0].measures
+    assert measures["pairwise_connectivity"].key == measures["same"].key == alone.cells[0].measures["pairwise_connectivity"].key
+    lab.run(graph)
+    rows = read_rows(lab.out)
+    assert set(rows["status"]) == {"done"}
+    main = rows[rows["main"]].set_index("metric")
+    assert main.loc["few", "title"].iloc[0] == "few"
+    assert main.loc["pairwise_connectivity", "title"].iloc[0] == "Pairwise connectivity"
+    assert list(main.loc["same", "value"]) == list(main.loc["pairwise_connectivity", "value"])
+    names = set(rows["metric"])
+    assert {"pairwise_connectivity_worst_pair", "few_worst_pair", "pairwise_barrier", "few_pairwise_barrier"} <= names
+    assert {"few_pairwise_curve/0-1/0.5", "pairwise_curve/0-1/0.1"} <= names
+    assert "few_pairwise_curve/0-1/0.1" not in names
+
+
+def test_label_that_another_metric_has(graph_of: GraphOf, lab: Lab) -> None:
+    """The cell of a value whose name another metric owns fails with both names."""
+    clashing = {"joint_connectivity": {"label": "pairwise_connectivity_worst"}}
+    worst = {"pairwise_connectivity": {"points": 3, "label": "pairwise_connectivity_worst_worst_draw"}}
+    lab.run(graph_of(metrics=[clashing, worst]))
+    rows = read_rows(lab.out)
+    (message,) = set(rows[rows["status"] == "failed"]["message"])
+    assert message == (
+        "metric 'pairwise_connectivity_worst' gives a value named 'pairwise_connectivity_worst_worst_draw', "
+        "as metric 'pairwise_connectivity_worst_worst_draw' does; rename it"
+    )

@@ -104,13 +104,14 @@ class TestJointConnectivity:
         assert np.isfinite(list(values.values())).all()
         assert "joint_connectivity_se_examples" not in values
 
-    def test_batchnorm_option_reaches_the_evaluation(self, toy, measure):
+    def test_correction_reaches_the_evaluation(self, toy, measure):
         """All three metrics pass the option on."""
         for metric in (JointConnectivity, WorstConnectivity, PairwiseConnectivity):
-            for how in ("recompute", "interpolate"):
+            for how in (None, "repair", {"repair": {"before_normalization": True}}):
                 ensemble = toy.of_accuracy(barrier, 2)
-                measure(metric, ensemble, batchnorm=how)
-                assert ensemble.batchnorm == {how}
+                measure(metric, ensemble, correction=how)
+                assert ensemble.corrections
+                assert all(correction == how for correction in ensemble.corrections)
 
     def test_zero_draws(self):
         """The option is refused."""
@@ -135,7 +136,7 @@ class TestJointConnectivity:
         right = np.random.default_rng(seed).random(30) < 0.7
         ensemble = toy.of_accuracy(flat, members, examples=30)
         ensemble.correct = right[None].repeat(members, axis=0)
-        ensemble.correct_at = lambda points, batchnorm: right[None].repeat(len(points), axis=0)
+        ensemble.correct_at = lambda points, correction: right[None].repeat(len(points), axis=0)
         values = measure(JointConnectivity, ensemble)
         assert values == pytest.approx(dict.fromkeys(values, 0), abs=1e-9)
         assert measure(WorstConnectivity, ensemble, evaluations=20)["worst_connectivity"] == pytest.approx(0, abs=1e-9)

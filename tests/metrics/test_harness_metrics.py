@@ -96,13 +96,13 @@ class HalfRight:
     def __init__(self, toy=None):
         self.toy = toy
 
-    def logits(self, point, split, batchnorm):
+    def logits(self, point, split, correction):
         return self.toy.logits_at(point[None])[0]
 
-    def module(self, point, batchnorm):
+    def module(self, point, correction):
         return self.toy.network_at(point)
 
-    def correct(self, point, labels, batchnorm="recompute"):
+    def correct(self, point, labels, correction=None):
         return np.arange(len(labels)) % 2 == 0
 
 
@@ -111,7 +111,7 @@ def test_evaluated_ensemble_of_the_harness(metric, random_toy):
     """It has all that a metric reads, and gives the values of the toy ensemble with equal logits."""
     toy = random_toy(3, members=3, examples=40)
     right = np.arange(40) % 2 == 0
-    toy.correct_at = lambda points, batchnorm: np.tile(right, (len(points), 1))
+    toy.correct_at = lambda points, correction: np.tile(right, (len(points), 1))
     ensemble = EvaluatedEnsemble(toy.logits, toy.labels, 0, lambda: HalfRight(toy))
     toy.uniform = ensemble.uniform
     expected = {value.metric: value.value for value in metric().measure(toy)}

@@ -118,7 +118,7 @@ class TestLossPlane:
     def test_network_that_overflows_between_members(self, toy):
         """Its accuracy is 0 and its loss infinite; within the triangle the barrier is infinite, too."""
         ensemble = toy(np.random.default_rng(0).normal(size=(3, 10, 4)), np.zeros(10))
-        ensemble.logits_at = lambda points, batchnorm: np.full((1, 10, 4), np.inf, dtype=np.float32)
+        ensemble.logits_at = lambda points, correction: np.full((1, 10, 4), np.inf, dtype=np.float32)
         values = values_of(ensemble, points=5)
         assert values["loss_plane"] == np.inf
         assert values["loss_plane_accuracy/0.5/0.5"] == 0.0

@@ -28,7 +28,7 @@ def test_standard_error_of_joint_connectivity(toy):
 
         ensemble = toy(np.zeros((3, 60, 2)), np.zeros(60), seed=seed)
         ensemble.correct = right(np.eye(3))
-        ensemble.correct_at = lambda points, batchnorm, right=right: right(points)
+        ensemble.correct_at = lambda points, correction, right=right: right(points)
         metric = JointConnectivity(JointConnectivity.Options(draws=10))
         values = {value.metric: value.value for value in metric.measure(ensemble)}
         estimates.append((values["joint_connectivity"], values["joint_connectivity_se"]))

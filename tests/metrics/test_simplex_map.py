@@ -71,12 +71,12 @@ class TestSimplexMap:
             q = mapped[f"simplex_map_q/{1 - share:.6g}/{share:.6g}/0"]
             assert q == pytest.approx(accuracy - (1 - share) * first - share * second)
 
-    def test_batchnorm_option_reaches_the_evaluation(self, toy, measure):
+    def test_correction_reaches_the_evaluation(self, toy, measure):
         """It is passed on."""
         for members in (3, 4):
             ensemble = toy.of_accuracy(barrier, members)
-            measure(SimplexMap, ensemble, batchnorm="interpolate")
-            assert ensemble.batchnorm == {"interpolate"}
+            measure(SimplexMap, ensemble, correction="none")
+            assert set(ensemble.corrections) == {"none"}
 
     def test_single_member(self, toy, measure):
         """Its map is one point with q = 0."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from harness import Split
 from harness.networks.evaluation import NormalizedImages, predict
 from harness.networks.flat_network import FlatNetwork
 from harness.networks.interpolation import InterpolatedNetwork
+from harness.registry.catalogue import load_catalogue
 from siblings import images
 from training.device_cases import BatchNormNetwork, build
 
@@ -63,13 +65,18 @@ def values_on_simplex(device: str) -> list[np.ndarray]:
     states = [module.state_dict() for module in members()]
     pictures = normalized(device)
     network = InterpolatedNetwork(
-        FlatNetwork(ClampedNetwork(), device), states, pictures, pictures, splits=lambda name: (Split(*images()), pictures)
+        FlatNetwork(ClampedNetwork(), device),
+        states,
+        pictures,
+        pictures,
+        splits=lambda name: (Split(*images()), pictures),
+        corrections=partial(load_catalogue().choose, "correction"),
     )
     assert network.has_running_statistics
     labels = images()[1].numpy()
     found = []
     for point in POINTS:
-        for batchnorm in ("recompute", "interpolate"):
-            found += [network.correct(point, labels, batchnorm), network.logits(point, "test", batchnorm)]
+        for correction in (None, "none", "repair"):
+            found += [network.correct(point, labels, correction), network.logits(point, "test", correction)]
     found += [value.numpy() for value in network.state_dict(1).values()]
     return found

@@ -42,7 +42,7 @@ def test_interpolated_points() -> None:
     assert device.to_host == {"host_copy.to_host"}
     assert device.reads == {
         "interpolation.InterpolatedNetwork.__init__",
-        "interpolation.InterpolatedNetwork.move",
+        "interpolation.InterpolatedNetwork._mix",
         "interpolation.InterpolatedNetwork._require_common_buffers",
         "running_statistics.RunningStatistics._changed_by",
         "running_statistics.RunningStatistics._averages_among",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from harness.errors import Interrupted, TaskFailed
 from harness.networks.evaluation import NormalizedImages, predict
 from harness.networks.flat_network import FlatNetwork
 from harness.networks.interpolation import InterpolatedNetwork
+from harness.registry.catalogue import load_catalogue
 
 
 def blob_images() -> NormalizedImages:
@@ -133,14 +135,14 @@ def test_running_statistics() -> None:
         torch.manual_seed(seed)
         states.append(FlatNetwork(toys.Perceptron(toys.Perceptron.Options(batchnorm=True)).build((1, 4, 4), 4)).state())
     images = blob_images()
-    interpolated = InterpolatedNetwork(flat, states, images, images)
+    interpolated = InterpolatedNetwork(flat, states, images, images, corrections=partial(load_catalogue().choose, "correction"))
     assert interpolated.has_running_statistics
     interpolated.move(np.array([0.25, 0.75]))
     hidden = {name: 0.25 * states[0][name] + 0.75 * states[1][name] for name in ("1.weight", "1.bias")}
     pixels = torch.cat(list(images.batches())).flatten(1)
     expected = (pixels @ hidden["1.weight"].T + hidden["1.bias"]).mean(0)
     torch.testing.assert_close(flat.state()["2.running_mean"], expected, rtol=1e-4, atol=1e-5)
-    interpolated.move(np.array([0.25, 0.75]), batchnorm="interpolate")
+    interpolated.move(np.array([0.25, 0.75]), correction="none")
     assert torch.equal(flat.state()["2.running_mean"], torch.zeros(12))
     interpolated.move(np.array([0.0, 1.0]))
     assert torch.equal(flat.vector, interpolated.matrix[1])

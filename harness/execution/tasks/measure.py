@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from functools import partial
 
 import torch
 
@@ -80,6 +81,7 @@ def _interpolated(spec: MeasureSpec, environment: TaskEnvironment, resources: Ta
         label=environment.architecture_label,
         stopping=resources.context.stopping,
         splits=environment.split,
+        corrections=partial(resources.catalogue.choose, "correction"),
     )
     if network.statistics.unexplained:
         names = ", ".join(f"'{name}'" for name in network.statistics.unexplained)

@@ -1,0 +1,55 @@
+"""Ensembles whose members are aligned by a registered alignment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+import harness
+from harness import Alignment, Cell, EnsembleBuilder, PluginChoice, PluginError, Recipe, Weights
+
+
+class AlignedEnsemble(EnsembleBuilder):
+    """The deep ensemble, or another method's, aligned by any registered alignment. The first member is not moved."""
+
+    name, version = "aligned", 1
+
+    class Options(harness.Options):
+        """Which members, and how they are aligned."""
+
+        by: PluginChoice = Field(
+            "weights",
+            description="the alignment: weights, joint_weights, or another registered one, with its options or without",
+            json_schema_extra={"plugin": "alignment"},
+        )
+        of: PluginChoice = Field(
+            "deep",
+            description="the method whose members are aligned, with its options or without",
+            json_schema_extra={"plugin": "ensemble_builder"},
+        )
+
+    def check(self, recipe: Recipe, members: int) -> None:
+        """Raise `ValueError` if the method whose members are aligned cannot run, or for a number of members of its own."""
+        alignment: Alignment = self.chosen["by"]
+        if alignment.joint and "members" in alignment.options.model_fields_set:
+            raise ValueError(f"by: {alignment.options.describe('members')}; leave it out: it is the benchmark's ({members})")
+        of: EnsembleBuilder = self.chosen["of"]
+        of.check(recipe, members)
+
+    def build(self, cell: Cell) -> Sequence[Weights]:
+        """Return the first member unchanged, and the others aligned: each with the first, or all at once."""
+        if "by" not in self.chosen:
+            raise PluginError("aligned: made without its alignment; make it with the catalogue")
+        alignment: Alignment = self.chosen["by"]
+        of: EnsembleBuilder = self.chosen["of"]
+        written = self.options.of
+        options = {} if isinstance(written, str) else written[of.name]
+        parents = cell.build(of.name, **options)
+        if alignment.joint:
+            return cell.derive(alignment.for_members(len(parents)), parents)
+        first, *others = parents
+        members: list[Weights] = [first]
+        for position, other in enumerate(others, start=1):
+            members += cell.derive(alignment, (first, other), position)
+        return members
