@@ -19,6 +19,7 @@ from harness.bundles.member_source import (
     measured_places,
     member_entry,
     place_of,
+    scrubbed_members,
     stored_members,
 )
 from harness.bundles.model_card import model_card
@@ -90,7 +91,7 @@ def _read(run: Run) -> _Source:
     if facts is None:
         raise UserError(f"{run.folder}: no run.json, so its members and its benchmark are unknown; {_REMEDY}")
     places = measured_places(rows)
-    members = [member for member in run.members() if place_of(member) in places]
+    members = [member for member in scrubbed_members(run.members()) if place_of(member) in places]
     if not members:
         raise UserError(f"{run.folder}: no ensemble was measured yet, so there is nothing to publish; run the benchmark first")
     return _Source(rows, facts, members)
