@@ -57,7 +57,7 @@ def scrubbed_members(members: Iterable[Member]) -> list[Member]:
     origins: dict[Place, Place] = {}
     found = []
     for member in members:
-        texts = {name: scrub_text(getattr(member, name)) for name in _LABELS}
+        texts: dict[str, Any] = {name: scrub_text(getattr(member, name)) for name in _LABELS}
         scrubbed = replace(member, **texts)
         own = place_of(member)
         other = origins.setdefault(place_of(scrubbed), own)

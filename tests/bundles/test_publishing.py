@@ -213,8 +213,8 @@ def test_labels_that_differ_in_folders_alone(tmp_path: Path) -> None:
     methods = [{"deep": {"label": f"deep({folder}/x)"}} for folder in ("/a", "/b")]
     run = run_toys(tmp_path, methods=methods, seeds=[0])
     expected = (
-        "method: 'deep(/a/x)' and 'deep(/b/x)' are both 'deep(…/x)' without absolute paths, which a bundle leaves out; give each "
-        "a 'label' of its own in the benchmark file, and run it again: nothing is trained again"
+        "method: 'deep(/a/x)' and 'deep(/b/x)' are both 'deep(…/x)' without absolute paths, which a bundle leaves out; give "
+        "each a 'label' of its own in the benchmark file, and run it again: nothing is trained again"
     )
     assert error_of(run, tmp_path / "bundle") == expected
     assert not (tmp_path / "bundle").exists()
@@ -267,6 +267,20 @@ def test_folder_without_run_json(toy_run: harness.Run, tmp_path: Path) -> None:
     shutil.copy(toy_run.folder / "results.csv", tmp_path)
     message = error_of(open_run(tmp_path), tmp_path / "bundle")
     assert message.startswith(f"{tmp_path}: no run.json, so its members and its benchmark are unknown; run the benchmark again")
+
+
+def test_bundle_of_a_bundle(toy_bundle: Path, tmp_path: Path) -> None:
+    """A bundle is no run: the message says so, and what to name."""
+    assert error_of(open_run(toy_bundle), tmp_path / "bundle") == (
+        f"{toy_bundle}: is a published bundle already; name the folder of a run"
+    )
+
+
+def test_target_behind_a_link(toy_run: harness.Run, tmp_path: Path) -> None:
+    """The size is that of the folder's files, not that of the link."""
+    said = publish_toys(toy_run, tmp_path / "bundle")
+    (tmp_path / "link").symlink_to("bundle")
+    assert publish_toys(toy_run, tmp_path / "link")[-1] == said[-1].replace("/bundle", "/link")
 
 
 def test_run_without_results(tmp_path: Path) -> None:
