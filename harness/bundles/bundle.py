@@ -121,7 +121,7 @@ def open_bundle(folder: str | Path) -> Bundle:
 
     Digests of files are not compared here: `harness verify` does that.
     """
-    folder = expanded(os.fspath(folder), "open_bundle")
+    folder = expanded(os.fspath(folder), "bundle")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name one that `harness publish DIR --to FOLDER` has written")
     digests = read_digests(folder)

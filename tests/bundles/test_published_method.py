@@ -241,6 +241,35 @@ def test_missing_bundle_stops_before_the_run(tmp_path: Path) -> None:
     assert str(error.value) == f"method 'published': {expected}"
 
 
+@pytest.mark.parametrize("path", ["~nobody-here/bundle", "~nobody-here"])
+def test_path_in_a_home_folder_that_is_not_there(tmp_path: Path, path: str) -> None:
+    """The line names path and user, as for every path that users give."""
+    with pytest.raises(harness.UserError) as error:
+        planned(tmp_path, path)
+    assert str(error.value) == (
+        f"method 'published': bundle {path}: there is no user 'nobody-here' here; write the path in full, or ./{path} for a "
+        "folder of that name"
+    )
+
+
+def test_path_in_the_home_folder(toy_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is expanded, and no folder `~` beside the benchmark file is looked for."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    copied(toy_bundle, tmp_path / "theirs")
+    (tmp_path / "work").mkdir()
+    assert keys_of(planned(tmp_path / "work", "~/theirs")) == keys_of(planned(tmp_path, toy_bundle))
+
+
+def test_folder_of_a_run_stops_before_the_run(toy_run: harness.Run, tmp_path: Path) -> None:
+    """The line says how a bundle is made of it."""
+    with pytest.raises(harness.UserError) as error:
+        planned(tmp_path, toy_run.folder)
+    assert str(error.value) == (
+        f"method 'published': {toy_run.folder}: is the folder of a run; `harness publish {toy_run.folder} --to FOLDER` makes a "
+        "bundle of it"
+    )
+
+
 def test_bundle_of_a_newer_format_stops_before_the_run(toy_bundle: Path, tmp_path: Path) -> None:
     """It cannot be read."""
     bundle = copied(toy_bundle, tmp_path / "bundle")
