@@ -236,6 +236,7 @@ def test_folder_without_results(tmp_path):
         ("94.43", "94,43", ":2: 25 fields, the header has 24; was the file cut short?"),
         ("94.43", "'94.43", ':2: value "\'94.43" is not a number'),
         ("94.43", "1_000", ":2: value '1_000' is not a number"),
+        ("94.43", '"94,43"', ":2: value '94,43' is not a number; with a decimal point it is 94.43"),
         ("94.43", "", ":2: a done row needs a value"),
         ("deep,1", "deep,one", ":3: seed 'one' is not an integer"),
         ("deep,1", "deep,1.0", ":3: seed '1.0' is not an integer"),
@@ -258,6 +259,22 @@ def test_invalid_line(tmp_path, old, new, message):
     with pytest.raises(UserError) as error:
         read_rows(path)
     assert str(error.value) == f"{path}{message}"
+
+
+@pytest.mark.parametrize(("separator", "word"), [(";", "semicolons"), ("\t", "tabs")])
+def test_other_separators(tmp_path, separator, word):
+    """The error says what separates the fields, as some spreadsheets save them."""
+    path = damaged(tmp_path, ",", separator)
+    path.write_text(path.read_text().replace(",", separator))
+    with pytest.raises(UserError) as error:
+        read_rows(path)
+    assert str(error.value) == f"{path}:1: no column 'benchmark'; its fields are separated by {word}: save the file with commas"
+
+
+def test_flags_of_spreadsheets(tmp_path):
+    """Capitals, which spreadsheets write, are the same as small letters."""
+    path = damaged(tmp_path, "true", "TRUE")
+    assert list(read_rows(path)["main"])[:1] == [True]
 
 
 def test_invalid_line_after_a_field_with_a_line_break(tmp_path):

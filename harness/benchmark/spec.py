@@ -126,23 +126,33 @@ class Benchmark:
         """
         datasets = {id(dataset.plugin): dataset.located(data) for dataset in self.datasets}
         architectures = {id(architecture.plugin): architecture.located(data) for architecture in self.architectures}
+
+        def with_located(setup: Setup) -> Setup:
+            dataset = datasets[id(setup.dataset.plugin)]
+            return replace(setup, dataset=dataset, architecture=architectures[id(setup.architecture.plugin)])
+
+        benchmark = self.with_located_methods()
+        return replace(
+            benchmark,
+            datasets=tuple(datasets.values()),
+            architectures=tuple(architectures.values()),
+            setups=tuple(map(with_located, benchmark.setups)),
+        )
+
+    def with_located_methods(self) -> Benchmark:
+        """Return the benchmark with its methods located in the folder of its file. No data root is needed.
+
+        Raise `UserError` for a missing file.
+        """
         methods: dict[int, LabeledPlugin] = {}
         for method in chain.from_iterable(setup.methods for setup in self.setups):
             if id(method.plugin) not in methods:
                 methods[id(method.plugin)] = method.located(self.path.parent)
 
         def with_located(setup: Setup) -> Setup:
-            dataset = datasets[id(setup.dataset.plugin)]
-            architecture = architectures[id(setup.architecture.plugin)]
-            own = tuple(methods[id(method.plugin)] for method in setup.methods)
-            return replace(setup, dataset=dataset, architecture=architecture, methods=own)
+            return replace(setup, methods=tuple(methods[id(method.plugin)] for method in setup.methods))
 
-        return replace(
-            self,
-            datasets=tuple(datasets.values()),
-            architectures=tuple(architectures.values()),
-            setups=tuple(map(with_located, self.setups)),
-        )
+        return replace(self, setups=tuple(map(with_located, self.setups)))
 
     def resolved(self) -> dict[str, Any]:
         """Return everything that defines the cells (JSON), defaults included, without the path of the file."""

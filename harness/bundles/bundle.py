@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from harness.bundles.layout import (
 from harness.bundles.member_config import MemberConfig, read_config
 from harness.errors import UserError
 from harness.results.rows import Row, load_rows
+from harness.runs.places import expanded
 from harness.store.layout import is_key
 
 Place = tuple[str, str, str, int]
@@ -119,7 +121,7 @@ def open_bundle(folder: str | Path) -> Bundle:
 
     Digests of files are not compared here: `harness verify` does that.
     """
-    folder = Path(folder)
+    folder = expanded(os.fspath(folder), "bundle")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name one that `harness publish DIR --to FOLDER` has written")
     digests = read_digests(folder)

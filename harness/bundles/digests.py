@@ -59,6 +59,8 @@ def write_digests(folder: Path, digests: Mapping[str, FileDigest]) -> None:
 def read_digests(folder: Path) -> Digests:
     """Return the content of `digests.json`. Raise `UserError` for a folder that is no complete bundle of a known format."""
     path = folder / DIGESTS
+    if not path.is_file() and (folder / "run.json").is_file():
+        raise UserError(f"{folder}: is the folder of a run; `harness publish {folder} --to FOLDER` makes a bundle of it")
     if not path.is_file():
         raise UserError(
             f"{folder}: no {DIGESTS}, so it is no bundle, or publishing was cut short; `harness publish` completes it"

@@ -11,7 +11,10 @@ from typing import Any
 
 from harness import files
 from harness.errors import UserError
+from harness.results.bundle_mark import BENCHMARK, DIGESTS
 from harness.store.layout import is_key
+
+__all__ = ["BENCHMARK", "DIGESTS"]
 
 FORMAT = 1
 """Version of the layout and of the JSON files in it. Raise it when a reader of this version would misread a bundle."""
@@ -20,9 +23,7 @@ RESULTS = "results.csv"
 EXAMPLES = "examples.npz"
 BOARD = "leaderboard.md"
 PAGE = "report.html"
-BENCHMARK = "benchmark.json"
 PROVENANCE = "provenance.json"
-DIGESTS = "digests.json"
 REQUIRED = (RESULTS, BOARD, PAGE, BENCHMARK, PROVENANCE)
 """The files that every bundle has beside `digests.json`."""
 

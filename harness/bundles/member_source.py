@@ -15,12 +15,14 @@ from harness.api.task import canonical_json
 from harness.bundles.bundle import EnsembleEntry, Place
 from harness.bundles.digests import FileDigest
 from harness.bundles.member_config import MemberConfig
-from harness.bundles.scrubbing import scrub
+from harness.bundles.scrubbing import scrub, scrub_text
 from harness.errors import DamagedObject, UserError, attribute_errors
 from harness.registry.catalogue import Catalogue
 from harness.results.rows import Row
 from harness.runs.member import Member
 from harness.store import Store
+
+_LABELS = ("dataset", "architecture", "method")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,34 @@ def measured_places(rows: Iterable[Row]) -> set[Place]:
 def place_of(row: Row | Member) -> Place:
     """Return data set, architecture, method and seed."""
     return row.dataset, row.architecture, row.method, row.seed
+
+
+def scrubbed_members(members: Iterable[Member]) -> list[Member]:
+    """Return members without absolute paths in their labels, as the rows of a bundle have them.
+
+    Raise `UserError` if two labels are the same without them.
+    """
+    origins: dict[Place, Place] = {}
+    found = []
+    for member in members:
+        texts: dict[str, Any] = {name: scrub_text(getattr(member, name)) for name in _LABELS}
+        scrubbed = replace(member, **texts)
+        own = place_of(member)
+        other = origins.setdefault(place_of(scrubbed), own)
+        if other != own:
+            raise UserError(_same_labels(other, own))
+        found.append(scrubbed)
+    return found
+
+
+def _same_labels(one: Place, other: Place) -> str:
+    """Return a message about the first label in which two places of a run differ."""
+    for kind, first, second in zip(_LABELS, one, other, strict=False):
+        if first != second:
+            same = f"{first!r:.200} and {second!r:.200} are both {scrub_text(str(first))!r:.200}"
+            remedy = "give each a 'label' of its own in the benchmark file, and run it again: nothing is trained again"
+            return f"{kind}: {same} without absolute paths, which a bundle leaves out; {remedy}"
+    raise AssertionError("two different places have equal labels")
 
 
 def ensembles_of(members: Sequence[Member]) -> list[EnsembleEntry]:

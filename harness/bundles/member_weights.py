@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,9 +36,9 @@ def load_member(path: str | Path, data: str | Path | None = None, catalogue: Cat
     from harness.execution.plugin_calls import build_module, make_architecture, plugin_label
     from harness.networks.flat_network import FlatNetwork
     from harness.registry.catalogue import load_catalogue
-    from harness.runs.places import data_folder
+    from harness.runs.places import data_folder, expanded
 
-    folder = Path(path)
+    folder = expanded(os.fspath(path), "load_member")
     config = read_config(folder)
     known = catalogue or load_catalogue()
     architecture = make_architecture(known, config.setting.architecture, data_folder(data))

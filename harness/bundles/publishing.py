@@ -19,6 +19,7 @@ from harness.bundles.member_source import (
     measured_places,
     member_entry,
     place_of,
+    scrubbed_members,
     stored_members,
 )
 from harness.bundles.model_card import model_card
@@ -26,6 +27,7 @@ from harness.bundles.run_files import facts_of, page_of, provenance_of, publishe
 from harness.bundles.scrubbing import scrub
 from harness.bundles.target_folder import prepare_target, require_space
 from harness.errors import UserError
+from harness.results.bundle_mark import is_bundle
 from harness.results.rows import Row, load_rows, write_rows
 from harness.results.run_json import load_run_json
 from harness.runs.member import Member
@@ -81,16 +83,18 @@ def publish(publication: Publication) -> None:
     for name in _write_run_files(publication, source):
         digests[name] = digest_of(target / name)
     write_digests(target, digests)
-    publication.say(f"published {len(digests) + 1} files, {byte_count(files.size(target))}, in {target}")
+    publication.say(f"published {len(digests) + 1} files, {byte_count(files.size(target.resolve()))}, in {target}")
 
 
 def _read(run: Run) -> _Source:
     rows = published_rows(load_rows(run.folder))
     facts = load_run_json(run.folder, _REMEDY)
+    if facts is None and is_bundle(run.folder):
+        raise UserError(f"{run.folder}: is a published bundle already; name the folder of a run")
     if facts is None:
         raise UserError(f"{run.folder}: no run.json, so its members and its benchmark are unknown; {_REMEDY}")
     places = measured_places(rows)
-    members = [member for member in run.members() if place_of(member) in places]
+    members = [member for member in scrubbed_members(run.members()) if place_of(member) in places]
     if not members:
         raise UserError(f"{run.folder}: no ensemble was measured yet, so there is nothing to publish; run the benchmark first")
     return _Source(rows, facts, members)

@@ -6,6 +6,7 @@ All texts are scrubbed of absolute paths. The same rows and facts give the same 
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import sys
 import tempfile
@@ -28,12 +29,16 @@ _RUN_FACTS = ("status", "command", "device", "threads", "epochs_trained", "stepp
 _LOG = "events.jsonl"
 
 
+_ROW_TEXTS = ("dataset", "architecture", "method", "options", "message", "warning")
+"""The columns that may hold an absolute path. The label of a grid's point, `published(path=/home/me/a)`, is one."""
+
+
 def published_rows(rows: Sequence[Row]) -> list[Row]:
-    """Return rows without absolute paths in their options, messages and warnings."""
+    """Return rows without absolute paths in their labels, options, messages and warnings."""
     scrubbed = []
     for row in rows:
-        message, warning, options = map(scrub_text, (row.message, row.warning, row.options))
-        scrubbed.append(dataclasses.replace(row, message=message, warning=warning, options=options))
+        texts: dict[str, Any] = {name: scrub_text(getattr(row, name)) for name in _ROW_TEXTS}
+        scrubbed.append(dataclasses.replace(row, **texts))
     return scrubbed
 
 
@@ -86,11 +91,22 @@ def page_of(
         copy.mkdir()
         write_rows(copy / RESULTS, rows)
         (copy / "run.json").write_text(json_text(facts), encoding="utf-8")
-        for name in (_LOG, EXAMPLES):
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, copy / name)
+        if (folder / EXAMPLES).is_file():
+            shutil.copyfile(folder / EXAMPLES, copy / EXAMPLES)
+        if (folder / _LOG).is_file():
+            _copy_scrubbed_log(folder / _LOG, copy / _LOG)
         run = read_run(copy)
         tables = board({RESULTS: run.rows})
         with redirect_stdout(sys.stderr):
             drawn = make_figures(run, tables, figures)
             return make_page(run, tables, drawn), tuple(map(scrub_text, drawn.problems))
+
+
+def _copy_scrubbed_log(source: Path, target: Path) -> None:
+    """Copy an event log without absolute paths, so that its labels are those of the rows. A line that is no event is kept."""
+    with source.open("rb") as lines, target.open("wb") as copy:
+        for line in lines:
+            try:
+                copy.write(json.dumps(scrub(json.loads(line))).encode() + b"\n")
+            except (ValueError, RecursionError):
+                copy.write(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ COMMANDS = {
     "new-plugin": "new_plugin",
 }
 """Subcommand → the module of this package that defines it, under the module's name."""
+
+_HELP_WANTED: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What click raises for no command at all. Before version 8.2 it prints the help and exits instead."""
 
 
 class LazyGroup(click.Group):
@@ -81,8 +85,11 @@ def main() -> None:
         cli.main(prog_name="harness", standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
-    except click.ClickException as error:
+    except _HELP_WANTED as error:
         error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        click.echo(f"error: {escape_unprintable(_usage_line(error))}", err=True)
         sys.exit(2)
     except UserError as error:
         click.echo(f"error: {_printable(error)}", err=True)
@@ -90,6 +97,19 @@ def main() -> None:
     except HarnessError as error:
         click.echo(f"error: {_printable(error)}", err=True)
         sys.exit(1)
+
+
+def _usage_line(error: click.ClickException) -> str:
+    """Return click's message about options and arguments as one line like ours, with the help to look at."""
+    message = " ".join(error.format_message().split()).removesuffix(".").replace(". (", " (")
+    message = re.sub(r"^Invalid value for '([^']+)': ", r"\1: ", message)
+    message = message.replace("is not a valid integer range", "is not an integer")
+    if not message.startswith("-") and not message[:2].isupper():
+        message = message[:1].lower() + message[1:]
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None:
+        return message
+    return f"{message}; `{context.command_path} --help` says what is allowed"
 
 
 def _printable(error: HarnessError) -> str:

@@ -24,7 +24,7 @@ def check(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     cells = 0
     try:
         benchmark, _ = open_benchmark(file, overrides)
-        planned = plan(benchmark).cells
+        planned = plan(benchmark.with_located_methods()).cells
         cells = len(planned)
         problems = list(dict.fromkeys(cell.problem for cell in planned if cell.problem))
     except BenchmarkError as error:

@@ -14,6 +14,7 @@ from harness.cli.paths import UserPath
 from harness.errors import UserError
 from harness.files import write_atomically
 from harness.leaderboard import board
+from harness.results.bundle_mark import is_bundle
 from harness.text import single_line
 
 if TYPE_CHECKING:
@@ -63,19 +64,28 @@ def report(
         _require_figures({"--format": formats, "--width": width, "--font": font})
     print_style = _print_style(width, font)
     run = read_runs(folders)
+    target = out or _default_page(run.folder)
     tables = board(run.frames, letters=letters)
     comparisons, problems = _comparisons(folders)
     drawn = make_figures(run, tables, figure_plugins(open_catalogue()))
     drawn = replace(drawn, problems=(*problems, *drawn.problems))
     for problem in drawn.problems:
         click.echo(f"warning: {problem}", err=True)
-    target = out or run.folder / "report.html"
     write_atomically(target, make_page(run, tables, drawn, comparisons))
     click.echo(f"page: {target}")
     if figures is not None:
         chosen = tuple(dict.fromkeys(formats)) or DEFAULT_FORMATS
         write_figures(drawn.figures, figures, chosen, print_style)
         click.echo(f"figures: {len(drawn.figures)} in {figures}, each as {_listed(chosen)}")
+
+
+def _default_page(folder: Path) -> Path:
+    """Return the page of a run's folder. Raise `UserError` if it is a bundle, whose page has a digest."""
+    if is_bundle(folder):
+        raise UserError(
+            f"{folder}: is a published bundle, whose report.html must not change; name the new page with --out FILE"
+        )
+    return folder / "report.html"
 
 
 def _require_figures(options: Mapping[str, object]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import filelock
 
 from harness.errors import UserError
+from harness.results.bundle_mark import is_bundle
 from harness.store.locks import lock_problem
 from harness.text import escape_unprintable
 
@@ -101,7 +102,10 @@ def open_folder(folder: Path) -> Iterator[None]:
 
 
 def _check_files(folder: Path) -> None:
-    """Raise `UserError` if a folder or a pipe has the name of a file that a run writes."""
+    """Raise `UserError` for a published bundle, and if a folder or a pipe has the name of a file that a run writes."""
+    if is_bundle(folder):
+        message = f"--out {folder}: is a published bundle, whose files a run would overwrite; choose another folder"
+        raise UserError(escape_unprintable(message))
     for name in FILES:
         path = folder / name
         if path.is_dir() or path.is_fifo() or path.is_socket():

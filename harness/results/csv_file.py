@@ -35,7 +35,7 @@ def read_lines(path: Path, columns: Sequence[str]) -> tuple[list[str], list[tupl
     _, header = found[0]
     for name in columns:
         if name not in header:
-            raise UserError(f"{path}:1: no column '{name}'; needed: {', '.join(columns)}")
+            raise UserError(f"{path}:1: no column '{name}'; {_expected(header, columns)}")
     for name in columns:
         if header.count(name) > 1:
             raise UserError(f"{path}:1: column '{name}' stands there twice; name it once")
@@ -46,10 +46,20 @@ def read_lines(path: Path, columns: Sequence[str]) -> tuple[list[str], list[tupl
     return header, lines
 
 
+def _expected(header: Sequence[str], columns: Sequence[str]) -> str:
+    """Return what a header lacks that does not have all columns. Some spreadsheets separate fields otherwise."""
+    for separator, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and separator in header[0]:
+            return f"its fields are separated by {word}: save the file with commas"
+    return f"needed: {', '.join(columns)}"
+
+
 def number(name: str, text: str) -> float:
     """Return the number in the field `name`. Raise `ValueError` for anything else."""
     if not _NUMBER.fullmatch(text):
-        raise ValueError(f"{name} {text!r} is not a number")
+        point = text.replace(",", ".", 1)
+        advice = f"; with a decimal point it is {point}" if _NUMBER.fullmatch(point) else ""
+        raise ValueError(f"{name} {text!r} is not a number{advice}")
     return float(text)
 
 
@@ -61,10 +71,13 @@ def integer(name: str, text: str) -> int:
 
 
 def flag(name: str, text: str) -> bool:
-    """Return the boolean in the field `name`. Raise `ValueError` unless it is `true` or `false`."""
-    if text not in ("true", "false"):
+    """Return the boolean in the field `name`. Raise `ValueError` unless it is `true` or `false`.
+
+    Spreadsheets write capitals.
+    """
+    if text not in ("true", "false", "TRUE", "FALSE"):
         raise ValueError(f"{name} {text!r} is neither true nor false")
-    return text == "true"
+    return text.lower() == "true"
 
 
 def csv_line(fields: Iterable[str]) -> str:

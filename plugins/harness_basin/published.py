@@ -53,9 +53,10 @@ class PublishedEnsemble(EnsembleBuilder):
 
     def located(self, folder: Path) -> PublishedEnsemble:
         """Return the method with its bundle. Raise `UserError` if there is none, or one of a newer format."""
+        path = self.options.path
         try:
-            bundle = bundles.open_bundle((folder / Path(self.options.path).expanduser()).resolve())
-        except (UserError, RuntimeError) as error:
+            bundle = bundles.open_bundle(path if path.startswith("~") else (folder / path).resolve())
+        except UserError as error:
             raise UserError(f"method 'published': {error}") from None
         return PublishedEnsemble(self.options, bundle)
 

@@ -98,7 +98,7 @@ def test_quickstart_of_a_user(tmp_path: Path) -> None:
     done = run_harness("run", "mine.yaml", "--out", "mine", "--workers", 2, "--store", "other", cwd=tmp_path)
     assert "0 epochs of training" in done.stdout + done.stderr
     done = run_harness("verify", "run", cwd=tmp_path, code=2)
-    assert done.stderr.startswith("error: run: no digests.json, so it is no bundle, or publishing was cut short;")
+    assert done.stderr.startswith("error: run: is the folder of a run; `harness publish run --to FOLDER` makes a bundle")
 
 
 def test_publish_and_verify_refuse_other_folders(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 import harness
 import toys
 from bundles.toy_bundles import copied, edit_json, first_member
+from harness.bundles.bundle import open_bundle
 from harness.bundles.digests import digest_of
 
 
@@ -41,6 +42,33 @@ def test_folder_by_itself(toy_bundle: Path, tmp_path: Path) -> None:
         load(tmp_path / "links").state_dict().keys()
         == harness.load_member(str(tmp_path / "member"), catalogue=toys.catalogue()).state_dict().keys()
     )
+
+
+def test_home_folder(toy_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leading `~` is the home folder, as in every path that users give."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    bundle = copied(toy_bundle, tmp_path / "bundle")
+    member = first_member(bundle)
+    assert harness.load_member(f"~/bundle/members/{member.name}", catalogue=toys.catalogue()) is not None
+    assert open_bundle("~/bundle").folder == bundle
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("", "load_member: the path is empty; name a file or folder"),
+        (
+            "~nobody-here/x",
+            "load_member ~nobody-here/x: there is no user 'nobody-here' here; write the path in full, or ./~nobody-here/x for "
+            "a folder of that name",
+        ),
+    ],
+)
+def test_paths_that_name_nothing(path: str, expected: str) -> None:
+    """One line says what is wrong with the path."""
+    with pytest.raises(harness.UserError) as error:
+        harness.load_member(path)
+    assert str(error.value) == expected
 
 
 def refusal(path: Path) -> str:

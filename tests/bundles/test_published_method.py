@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 import harness
 import toys
 from bundles.toy_bundles import CONTENT, copied, edit_json, publish_toys, run_toys, verify_toys
 from harness.benchmark import load_benchmark
+from harness.cli.check import check
 from harness.plan.graph import Graph
 from harness.plan.planner import plan
 from harness.registry.catalogue import Catalogue
@@ -73,6 +75,25 @@ def test_path_is_relative_to_the_benchmark_file(toy_bundle: Path, tmp_path: Path
     """It does not depend on the working folder."""
     copied(toy_bundle, tmp_path / "theirs")
     assert keys_of(planned(tmp_path, "theirs")) == keys_of(planned(tmp_path, toy_bundle))
+
+
+def checked(folder: Path, bundle: Path | str, **changes: Any) -> tuple[int, str]:
+    """Return the exit code and the output of `harness check` for such a file."""
+    options = {"path": str(bundle), "of": "deep"}
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump({**CONTENT, "methods": [{"published": options}], **changes}))
+    done = CliRunner().invoke(check, [str(path)], obj=toys.catalogue())
+    return done.exit_code, done.output
+
+
+def test_file_is_checked_with_its_bundle(toy_bundle: Path, tmp_path: Path) -> None:
+    """`harness check` opens the bundle: a good file is good, and a bundle that does not fit is a problem."""
+    assert checked(tmp_path, toy_bundle) == (0, f"{tmp_path / 'mine.yaml'}: good; 2 cells\n")
+    missing = f"{tmp_path / 'theirs'}: no such folder; name one that `harness publish DIR --to FOLDER` has written"
+    assert checked(tmp_path, "theirs") == (2, f"method 'published': {missing}\n")
+    few = f"{toy_bundle}: deep, seed 0 has 2 members; members is 3"
+    code, output = checked(tmp_path, toy_bundle, members=3)
+    assert (code, output.splitlines()[0]) == (2, f"{PLACE}{few}")
 
 
 def test_another_method_may_ask_for_it(toy_bundle: Path, tmp_path: Path) -> None:
@@ -218,6 +239,35 @@ def test_missing_bundle_stops_before_the_run(tmp_path: Path) -> None:
         planned(tmp_path, "theirs")
     expected = f"{tmp_path / 'theirs'}: no such folder; name one that `harness publish DIR --to FOLDER` has written"
     assert str(error.value) == f"method 'published': {expected}"
+
+
+@pytest.mark.parametrize("path", ["~nobody-here/bundle", "~nobody-here"])
+def test_path_in_a_home_folder_that_is_not_there(tmp_path: Path, path: str) -> None:
+    """The line names path and user, as for every path that users give."""
+    with pytest.raises(harness.UserError) as error:
+        planned(tmp_path, path)
+    assert str(error.value) == (
+        f"method 'published': bundle {path}: there is no user 'nobody-here' here; write the path in full, or ./{path} for a "
+        "folder of that name"
+    )
+
+
+def test_path_in_the_home_folder(toy_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is expanded, and no folder `~` beside the benchmark file is looked for."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    copied(toy_bundle, tmp_path / "theirs")
+    (tmp_path / "work").mkdir()
+    assert keys_of(planned(tmp_path / "work", "~/theirs")) == keys_of(planned(tmp_path, toy_bundle))
+
+
+def test_folder_of_a_run_stops_before_the_run(toy_run: harness.Run, tmp_path: Path) -> None:
+    """The line says how a bundle is made of it."""
+    with pytest.raises(harness.UserError) as error:
+        planned(tmp_path, toy_run.folder)
+    assert str(error.value) == (
+        f"method 'published': {toy_run.folder}: is the folder of a run; `harness publish {toy_run.folder} --to FOLDER` makes a "
+        "bundle of it"
+    )
 
 
 def test_bundle_of_a_newer_format_stops_before_the_run(toy_bundle: Path, tmp_path: Path) -> None:

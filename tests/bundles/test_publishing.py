@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
@@ -24,6 +25,7 @@ from harness.bundles.digests import digest_of
 from harness.bundles.layout import REQUIRED
 from harness.bundles.member_config import read_config
 from harness.bundles.model_card import model_card
+from harness.bundles.run_files import page_of, published_rows
 from harness.bundles.target_folder import require_space
 from harness.results.rows import load_rows
 from harness.runs.run import open_run
@@ -161,6 +163,41 @@ def test_no_absolute_path_and_no_user_name(tmp_path: Path) -> None:
     assert provenance.keys() >= {"python", "packages", "machine", "processor", "git", "plugins", "members"}
 
 
+@pytest.mark.parametrize(
+    "methods",
+    [
+        [{"deep": {"label": "/home/alice/deep"}}, "permuted"],
+        [{"deep": {"label": "C:\\alice\\deep: 1"}}],
+        [{"deep": {"label": "deep from /home/alice/x (old)"}}, {"permuted": {"label": "~alice/p"}}],
+    ],
+)
+def test_labels_that_are_paths(tmp_path: Path, methods: list[Any]) -> None:
+    """Labels are the same in rows, board, page, benchmark and provenance, and none has the folder: the bundle agrees."""
+    run = run_toys(tmp_path, methods=methods, datasets=[{"blobs": {"label": "/home/alice/blobs"}}])
+    publish_toys(run, tmp_path / "bundle")
+    for name, content in files_of(tmp_path / "bundle").items():
+        assert b"alice" not in content, name
+    assert differences(tmp_path / "bundle") == []
+    assert {row.dataset for row in load_rows(tmp_path / "bundle")} == {"…/blobs"}
+
+
+def test_training_curves_of_labels_that_are_paths(tmp_path: Path) -> None:
+    """The events that the page is drawn from name the methods as the rows do."""
+    run = run_toys(tmp_path, methods=[{"deep": {"label": "/home/alice/deep"}}], seeds=[0])
+    seen: list[str] = []
+
+    class Names(harness.Figure):
+        name = "names"
+        version = 1
+
+        def draw(self, source: Any) -> None:
+            for training in source.trainings:
+                seen.extend(training.methods)
+
+    page_of(run.folder, {}, published_rows(load_rows(run.folder)), {"figure 'names'": Names})
+    assert set(seen) == {"…/deep"}
+
+
 # What is refused
 
 
@@ -169,6 +206,18 @@ def error_of(run: harness.Run, target: Path, *, with_members: bool = True) -> st
     with pytest.raises(harness.UserError) as error:
         publish_toys(run, target, with_members=with_members)
     return str(error.value)
+
+
+def test_labels_that_differ_in_folders_alone(tmp_path: Path) -> None:
+    """Two ensembles of one place could not be told apart, so nothing is written."""
+    methods = [{"deep": {"label": f"deep({folder}/x)"}} for folder in ("/a", "/b")]
+    run = run_toys(tmp_path, methods=methods, seeds=[0])
+    expected = (
+        "method: 'deep(/a/x)' and 'deep(/b/x)' are both 'deep(…/x)' without absolute paths, which a bundle leaves out; give "
+        "each a 'label' of its own in the benchmark file, and run it again: nothing is trained again"
+    )
+    assert error_of(run, tmp_path / "bundle") == expected
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_folder_with_other_files(toy_run: harness.Run, tmp_path: Path) -> None:
@@ -218,6 +267,20 @@ def test_folder_without_run_json(toy_run: harness.Run, tmp_path: Path) -> None:
     shutil.copy(toy_run.folder / "results.csv", tmp_path)
     message = error_of(open_run(tmp_path), tmp_path / "bundle")
     assert message.startswith(f"{tmp_path}: no run.json, so its members and its benchmark are unknown; run the benchmark again")
+
+
+def test_bundle_of_a_bundle(toy_bundle: Path, tmp_path: Path) -> None:
+    """A bundle is no run: the message says so, and what to name."""
+    assert error_of(open_run(toy_bundle), tmp_path / "bundle") == (
+        f"{toy_bundle}: is a published bundle already; name the folder of a run"
+    )
+
+
+def test_target_behind_a_link(toy_run: harness.Run, tmp_path: Path) -> None:
+    """The size is that of the folder's files, not that of the link."""
+    said = publish_toys(toy_run, tmp_path / "bundle")
+    (tmp_path / "link").symlink_to("bundle")
+    assert publish_toys(toy_run, tmp_path / "link")[-1] == said[-1].replace("/bundle", "/link")
 
 
 def test_run_without_results(tmp_path: Path) -> None:

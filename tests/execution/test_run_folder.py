@@ -42,6 +42,17 @@ def refusal(out: str, store: str = "runs/store", data: str = "data", named: str 
     return ""
 
 
+def test_published_bundle(tmp_path: Path) -> None:
+    """A run does not overwrite the files of a bundle, nor add any."""
+    for name in ("digests.json", "benchmark.json", "results.csv"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError) as error, open_folder(tmp_path):
+        raise AssertionError("the folder was opened")
+    expected = f"--out {tmp_path}: is a published bundle, whose files a run would overwrite; choose another folder"
+    assert str(error.value) == expected
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["benchmark.json", "digests.json", "results.csv"]
+
+
 # Paths
 
 

@@ -36,6 +36,18 @@ def test_page(folder: Path) -> None:
     assert (folder / "report.html").read_text(encoding="utf-8") == page_of(folder, with_differences=True)
 
 
+def test_published_bundle(folder: Path, tmp_path: Path) -> None:
+    """The page of a bundle has a digest, so a new one needs a name of its own."""
+    for name in ("digests.json", "benchmark.json", "report.html"):
+        (folder / name).write_text("{}")
+    with pytest.raises(UserError) as error:
+        run(folder)
+    expected = f"{folder}: is a published bundle, whose report.html must not change; name the new page with --out FILE"
+    assert str(error.value) == expected
+    assert (folder / "report.html").read_text() == "{}"
+    assert run(folder, "--out", tmp_path / "page.html") == f"page: {tmp_path / 'page.html'}\n"
+
+
 def test_figures(folder: Path, tmp_path: Path) -> None:
     """The command creates a folder with a PNG, an SVG and a CSV of each figure."""
     figures = tmp_path / "new" / "figures"
