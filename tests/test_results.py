@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.results.rows import COLUMNS, Row, frame, read_rows, read_table, rows_of, write_rows
+from harness.results.csv_file import read_table
+from harness.results.rows import COLUMNS, Row, frame, read_rows, rows_of, write_rows
 
 KEY = "0123456789abcdef" * 4
 SETTING = "5e" * 32

@@ -22,9 +22,9 @@ Layout = Literal["channels_last", "contiguous"]
 
 StateDict = dict[str, Tensor]
 
-ALIGNMENT = 64
-"""Bytes to which the address of every tensor in the vector is aligned. Kernels for vectorized loads assume 16 without a check:
-cuDNN's BatchNorm reads misaligned weights and breaks the CUDA context. PyTorch aligns tensors on the CPU to 64."""
+ALIGNMENT = 16
+"""Every tensor starts at a multiple of so many elements of the vector, which are 64 bytes in float32. Kernels with vectorized
+loads assume 16 bytes without a check: cuDNN's BatchNorm reads misaligned weights and breaks the CUDA context."""
 
 EXTRA_STATE = "_extra_state"
 """The name of a module's extra state in a state dict (`nn.Module.get_extra_state`)."""
@@ -85,7 +85,7 @@ class FlatNetwork:
     """A module whose parameters and floating-point buffers are views of `vector`, (size,).
 
     The vector holds the parameters that are trained, then those that are frozen (`requires_grad=False`), then the persistent
-    buffers of the parameters' dtype (`buffers`). Each tensor starts at a multiple of `ALIGNMENT` bytes; gaps between tensors
+    buffers of the parameters' dtype (`buffers`). Each tensor starts at a multiple of `ALIGNMENT` elements; gaps between tensors
     are 0, also in the gradient. With `gradient=True`, `gradient` is a vector (trained,), and the `.grad` of
     every trained parameter is a view of it. `layout` is that of convolution weights.
 
@@ -114,7 +114,7 @@ class FlatNetwork:
         self._trained = [named.tensor for named in trained]
         self.unreached: tuple[Slot, ...] = ()
         in_vector = [*trained, *frozen, *self.buffers]
-        self.slots = tuple(_slots(in_vector, layout, ALIGNMENT // dtype.itemsize))
+        self.slots = tuple(_slots(in_vector, layout))
         self.trained_slots = self.slots[: len(trained)]
         self.trained_size = self.trained_slots[-1].end if trained else 0
         self.vector = torch.zeros(self.slots[-1].end if self.slots else 0, device=device, dtype=dtype)
@@ -275,15 +275,15 @@ def _join(prefix: str, attribute: str) -> str:
     return f"{prefix}.{attribute}" if prefix else attribute
 
 
-def _slots(tensors: Sequence[NamedTensor], layout: Layout, alignment: int) -> Iterator[Slot]:
-    """Yield the slots of tensors in order; each offset is a multiple of `alignment` elements."""
+def _slots(tensors: Sequence[NamedTensor], layout: Layout) -> Iterator[Slot]:
+    """Yield the slots of tensors in order."""
     offset = 0
     for named in tensors:
         shape = named.tensor.shape
         channels_last = layout == "channels_last" and isinstance(named.owner, _ConvNd) and len(shape) == 4
         slot = Slot(named.name, offset, shape, channels_last)
         yield slot
-        offset = -(-slot.end // alignment) * alignment
+        offset = -(-slot.end // ALIGNMENT) * ALIGNMENT
 
 
 def _fill(vector: Tensor, slots: Iterable[Slot], state: StateDict) -> None:

@@ -70,7 +70,8 @@ def breaks_first_device(name: str) -> None:
 
 def needs_whole_device(name: str) -> None:
     """Raise the error of a full device while there is another worker process of this run."""
-    listed = subprocess.run(["pgrep", "-P", str(os.getppid())], capture_output=True, text=True, check=True)
+    command = ["pgrep", "-P", str(os.getppid()), "-f", "harness worker"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
     if len(listed.stdout.split()) > 1:
         needs_more_than_the_device(name)
 

@@ -168,7 +168,7 @@ def test_value_under_the_pointer(opened: Opened) -> None:
     opened.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     text = opened.page.locator(".tip").inner_text()
     assert re.fullmatch(
-        r"fge\(t=10\)\nensemble accuracy \(%\): 29\.67 ± 9\.\d+\njoint connectivity \(%\): 9\.667 ± 9\.\d+", text
+        r"fge\(t=10\)\nEnsemble accuracy \(%\): 29\.67 ± 9\.\d+\nJoint connectivity \(%\): 9\.667 ± 9\.\d+", text
     )
     opened.page.mouse.move(1, 1)
     assert not opened.page.locator(".tip").is_visible()
@@ -178,11 +178,11 @@ def test_values_by_keyboard(opened: Opened) -> None:
     """The arrow keys go from value to value, which are shown and spoken; Escape hides them."""
     opened.page.locator(".plot", has=opened.page.locator("svg[id^=pairwise_curves]")).focus()
     opened.page.keyboard.press("ArrowRight")
-    assert opened.page.locator(".tip").inner_text() == "deep\ntest accuracy (%): 72.5\nλ: 0"
+    assert opened.page.locator(".tip").inner_text() == "deep\nTest accuracy (%): 72.5\nWeight of the second member, λ: 0"
     opened.page.keyboard.press("ArrowRight")
     assert "λ: 0.5" in opened.page.locator(".tip").inner_text()
     spoken = opened.page.locator("output.spoken").first
-    assert spoken.inner_text().startswith("deep, test accuracy (%): ")
+    assert spoken.inner_text().startswith("deep, Test accuracy (%): ")
     assert spoken.get_attribute("aria-live") == "polite"
     opened.page.keyboard.press("End")
     assert opened.page.locator(".tip").inner_text().startswith("fge(t=10)\n")

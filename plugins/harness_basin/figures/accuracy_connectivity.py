@@ -251,7 +251,8 @@ def _line(axes: Axes, curve: _Curve, *, bars: bool) -> Artist:
         errors = (None, None)
     several = len(points) > 1
     line = style.line if several else ""
-    drawn = axes.errorbar(x, y, *errors, color=style.color, marker=style.marker, linestyle=line, linewidth=0.9)
+    name = drawing.label(curve.label)
+    drawn = axes.errorbar(x, y, *errors, color=style.color, marker=style.marker, linestyle=line, linewidth=0.9, label=name)
     if several:
         for point, position in zip(points, zip(x, y)):
             text = axes.annotate(

@@ -140,6 +140,9 @@ def _line(axes: Axes, curve: _Curve) -> Line2D:
         means.append(mean)
         low.append(mean - std)
         high.append(mean + std)
-    (handle,) = axes.plot(weights, means, color=style.color, marker=style.marker, linestyle=style.line, markersize=3.5)
+    name = drawing.label(curve.method)
+    (handle,) = axes.plot(
+        weights, means, color=style.color, marker=style.marker, linestyle=style.line, markersize=3.5, label=name
+    )
     axes.fill_between(weights, low, high, color=style.color, alpha=0.15, linewidth=0)
     return handle

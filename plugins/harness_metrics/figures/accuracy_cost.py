@@ -88,7 +88,14 @@ def _paint(points: Sequence[_Point], accuracy: str, canvas: Canvas) -> None:
         if not drawing.fits_an_axis(std) or len(points) > drawing.MOST_LABELS:
             std = 0.0
         drawn = axes.errorbar(
-            point.alone, point.accuracy, std or None, color=style.color, marker=style.marker, linestyle="", elinewidth=0.9
+            point.alone,
+            point.accuracy,
+            std or None,
+            color=style.color,
+            marker=style.marker,
+            linestyle="",
+            elinewidth=0.9,
+            label=drawing.label(point.method),
         )
         handles.append(drawn[0])
         if point.new is not None and point.new < point.alone:
