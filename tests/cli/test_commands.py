@@ -217,7 +217,7 @@ BAD_CALLS: dict[str, tuple[list[str], str]] = {
     ),
     "out is a file": (["run", "small.yaml", "--out", "small.yaml"], "--out small.yaml: cannot be written"),
     "no run": (["members", "."], "no run.json"),
-    "unknown command": (["rum"], "No such command 'rum'"),
+    "unknown command": (["rum"], "no such command 'rum'"),
 }
 
 

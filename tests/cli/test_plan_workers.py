@@ -115,8 +115,8 @@ def test_calibration(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--workers", "0"], "Invalid value for '--workers': 0 is not in the range 1<=x<=1000000."),
-        (["--workers", "two"], "Invalid value for '--workers': 'two' is not a valid integer range."),
+        (["--workers", "0"], "--workers: 0 is not in the range 1<=x<=1000000"),
+        (["--workers", "two"], "--workers: 'two' is not an integer"),
         (["--calibrate"], "error: --calibrate: measures for the estimate of --workers; add --workers N"),
         (["--workers", "2", "--device", "cpu"], "error: --device cpu: says where --calibrate measures; add --calibrate"),
         (["--workers", "2", "--calibrate", "--device", "gpu"], "error: --device gpu: unknown device; did you mean 'cuda'?"),
