@@ -271,7 +271,7 @@ def test_store_that_no_node_can_write() -> None:
 
 
 def exhausted(worker: ScriptedWorker, keys: Sequence[str]) -> None:
-    """Fail the first task for want of memory."""
+    """Fail the first task with an out-of-memory error."""
     silent(worker, keys)
     worker.deliver(Outcome(keys[0], "failed", "out of memory", out_of_memory=True))
 
