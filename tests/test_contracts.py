@@ -27,9 +27,9 @@ from harness.testing import (
     check_observer,
     derivation_context,
 )
+from harness_basin.alignments import JointWeightMatching
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.published import PublishedEnsemble, PublishedWeights
-from harness_basin.weight_matching import JointWeightMatching
 
 CATALOGUE = load_catalogue()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from harness import Derivation, EnsembleBuilder, Figure, Objective, hookimpl
 from harness_basin.aligned import AlignedEnsemble
+from harness_basin.alignments import ALIGNMENTS
 from harness_basin.constrained import ConstrainedEnsemble
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.deep import DeepEnsemble
@@ -17,7 +18,6 @@ from harness_basin.multi_permuted import MultiPermutedEnsemble
 from harness_basin.permuted import PermutedEnsemble
 from harness_basin.published import PublishedEnsemble, PublishedWeights
 from harness_basin.swe import StochasticWeightEnsemble
-from harness_basin.weight_matching import JointWeightMatching, WeightMatching
 
 
 @hookimpl
@@ -43,9 +43,9 @@ def register_objectives(register: Callable[[type[Objective]], None]) -> None:
 
 @hookimpl
 def register_derivations(register: Callable[[type[Derivation]], None]) -> None:
-    """Register weight matching of a pair and of an ensemble, and the weights of published members."""
-    register(WeightMatching)
-    register(JointWeightMatching)
+    """Register the alignments, and the weights of published members."""
+    for alignment in ALIGNMENTS:
+        register(alignment)
     register(PublishedWeights)
 
 

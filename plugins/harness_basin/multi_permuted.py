@@ -8,8 +8,8 @@ from pydantic import Field
 
 import harness
 from harness import Cell, EnsembleBuilder, Weights
+from harness_basin.alignments import JointWeightMatching
 from harness_basin.deep import deep_members
-from harness_basin.weight_matching import JointWeightMatching
 
 
 class MultiPermutedEnsemble(EnsembleBuilder):

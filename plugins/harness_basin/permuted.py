@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness import Cell, EnsembleBuilder, Weights
+from harness_basin.alignments import MatchingOptions, WeightMatching
 from harness_basin.deep import deep_members
-from harness_basin.weight_matching import MatchingOptions, WeightMatching
 
 
 class PermutedEnsemble(EnsembleBuilder):

@@ -30,7 +30,7 @@ READS_OF_CHECKS = {
 }
 """Those that do so before a training, in its dry pass."""
 
-COPIES_TO_HOST = {"host_copy.to_host", "weight_matching._symmetry", "weight_matching._function_difference"}
+COPIES_TO_HOST = {"host_copy.to_host", "checking.permutation_symmetry", "checking.function_difference"}
 """The functions that copy tensors to the host. Plugins do not see the first one."""
 
 

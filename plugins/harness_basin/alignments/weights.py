@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
 import harness
-from harness import Alignment, DerivationContext, StateDict, TaskFailed
-
-if TYPE_CHECKING:
-    from harness_basin.matching import Symmetry
-
-CHECKED_IMAGES = 16
-"""The number of test images on which outputs are compared before and after permutation."""
-
-TOLERANCE = 1e-9
-"""Largest relative difference of outputs in float64 that is accepted as rounding."""
+from harness import Alignment, DerivationContext, StateDict
+from harness_basin.alignments.checking import function_difference, permutation_symmetry
 
 
 class MatchingOptions(harness.Options):
@@ -47,7 +39,7 @@ class WeightMatching(Alignment):
         from harness_basin.matching import match, permute
 
         reference, other = parents
-        symmetry = _symmetry(context)
+        symmetry = permutation_symmetry(context)
         found = match(
             symmetry,
             reference,
@@ -61,7 +53,7 @@ class WeightMatching(Alignment):
             "objective": found.objective,
             "trace": [list(objectives) for objectives in found.trace],
             "sweeps": found.sweeps,
-            "function_difference": _function_difference(context, other, permuted),
+            "function_difference": function_difference(context, other, permuted),
         }
         return [permuted], facts
 
@@ -82,32 +74,12 @@ class JointWeightMatching(Alignment):
         """Return the permuted weights, and the objective with its trace. Raise `TaskFailed` if a function changes."""
         from harness_basin.matching import match_jointly, permute
 
-        symmetry = _symmetry(context)
+        symmetry = permutation_symmetry(context)
         found = match_jointly(symmetry, parents, stream=context.stream, max_sweeps=self.options.max_sweeps)
         permuted = []
         differences = []
         for permutations, state in zip(found.permutations, parents, strict=True):
             permuted.append(permute(symmetry, permutations, state))
-            differences.append(_function_difference(context, state, permuted[-1]))
+            differences.append(function_difference(context, state, permuted[-1]))
         facts = {"objective": found.objective, "trace": list(found.trace), "function_differences": differences}
         return permuted, facts
-
-
-def _symmetry(context: DerivationContext) -> Symmetry:
-    """Derive the network's permutation symmetry from a run on two test images."""
-    from harness_basin.matching import derive_symmetry
-
-    return derive_symmetry(context.network().eval(), context.normalize(context.test.images[:2]).cpu())
-
-
-def _function_difference(context: DerivationContext, before: StateDict, after: StateDict) -> float:
-    """Return the relative difference of the outputs on test images, in float64. Raise `TaskFailed` above the tolerance."""
-    from harness_basin.matching import functional_difference
-
-    images = context.normalize(context.test.images[:CHECKED_IMAGES]).cpu()
-    difference = functional_difference(context.network().eval(), before, after, images)
-    if not difference <= TOLERANCE:
-        raise TaskFailed(
-            f"the permuted network computes another function: outputs differ by {difference:.1e}, relative, in float64"
-        )
-    return difference

@@ -1,0 +1,8 @@
+"""The alignments that `aligned: {by: …}` can name, one module each. Their algorithms are in `harness_basin.matching`."""
+
+from harness_basin.alignments.weights import JointWeightMatching, MatchingOptions, WeightMatching
+
+ALIGNMENTS = (WeightMatching, JointWeightMatching)
+"""All alignments, as they are registered."""
+
+__all__ = ["ALIGNMENTS", "JointWeightMatching", "MatchingOptions", "WeightMatching"]
