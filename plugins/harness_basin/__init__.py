@@ -13,16 +13,18 @@ from harness_basin.deep import DeepEnsemble
 from harness_basin.distillation import Distillation
 from harness_basin.distilled import DistilledEnsemble
 from harness_basin.distilled_deep import DistilledDeepEnsemble
+from harness_basin.fge import FastGeometricEnsemble
 from harness_basin.figures import AccuracyConnectivity, ForkEpochs, PairwiseCurves
 from harness_basin.multi_permuted import MultiPermutedEnsemble
 from harness_basin.permuted import PermutedEnsemble
 from harness_basin.published import PublishedEnsemble, PublishedWeights
+from harness_basin.snapshot import SnapshotEnsemble
 from harness_basin.swe import StochasticWeightEnsemble
 
 
 @hookimpl
 def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]) -> None:
-    """Register the paper's seven ensembles, those that are aligned by any alignment, and published ones."""
+    """Register the paper's seven ensembles, published and aligned ones, and those of cyclic schedules."""
     register(DeepEnsemble)
     register(StochasticWeightEnsemble)
     register(ConstrainedEnsemble)
@@ -32,6 +34,8 @@ def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]
     register(DistilledDeepEnsemble)
     register(PublishedEnsemble)
     register(AlignedEnsemble)
+    register(SnapshotEnsemble)
+    register(FastGeometricEnsemble)
 
 
 @hookimpl
