@@ -7,6 +7,7 @@ from collections.abc import Callable
 from harness import Derivation, EnsembleBuilder, Figure, Objective, hookimpl
 from harness_basin.aligned import AlignedEnsemble
 from harness_basin.alignments import ALIGNMENTS
+from harness_basin.averaging import GreedySoup, UniformSoup
 from harness_basin.constrained import ConstrainedEnsemble
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.deep import DeepEnsemble
@@ -19,12 +20,14 @@ from harness_basin.multi_permuted import MultiPermutedEnsemble
 from harness_basin.permuted import PermutedEnsemble
 from harness_basin.published import PublishedEnsemble, PublishedWeights
 from harness_basin.snapshot import SnapshotEnsemble
+from harness_basin.soup import Soup
 from harness_basin.swe import StochasticWeightEnsemble
+from harness_basin.varied import VariedEnsemble
 
 
 @hookimpl
 def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]) -> None:
-    """Register the paper's seven ensembles, published and aligned ones, and those of cyclic schedules."""
+    """Register the paper's seven ensembles, published and aligned ones, and those of other papers."""
     register(DeepEnsemble)
     register(StochasticWeightEnsemble)
     register(ConstrainedEnsemble)
@@ -36,6 +39,8 @@ def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]
     register(AlignedEnsemble)
     register(SnapshotEnsemble)
     register(FastGeometricEnsemble)
+    register(VariedEnsemble)
+    register(Soup)
 
 
 @hookimpl
@@ -47,9 +52,11 @@ def register_objectives(register: Callable[[type[Objective]], None]) -> None:
 
 @hookimpl
 def register_derivations(register: Callable[[type[Derivation]], None]) -> None:
-    """Register the alignments, and the weights of published members."""
+    """Register the alignments, the averages of weights, and the weights of published members."""
     for alignment in ALIGNMENTS:
         register(alignment)
+    register(UniformSoup)
+    register(GreedySoup)
     register(PublishedWeights)
 
 
