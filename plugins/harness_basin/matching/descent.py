@@ -30,12 +30,13 @@ class Matching:
     """Permutations that align one network's weights to another's.
 
     `objective` is ⟨θ_a, π θ_b⟩ over the weights that permutations move. `trace` contains, per descent, the objective at the
-    start and after every sweep.
+    start and after every sweep. `assignments` is the number of linear assignment problems that were solved.
     """
 
     permutations: Permutations
     objective: float
     trace: tuple[tuple[float, ...], ...]
+    assignments: int = 0
 
     @property
     def sweeps(self) -> int:
@@ -44,11 +45,15 @@ class Matching:
 
 
 @dataclass(frozen=True)
-class _Descent:
-    """The result of one descent: the permutations, and the objective at the start and after every sweep."""
+class Descent:
+    """The result of one descent: the permutations, and the objective at the start and after every sweep.
+
+    `assignments` is the number of linear assignment problems that were solved.
+    """
 
     permutations: Permutations
     trace: tuple[float, ...]
+    assignments: int
 
 
 def match(
@@ -76,20 +81,22 @@ def match(
     visited = coordinates(pair)
     descents = []
     for number, initial in enumerate(starts):
-        descents.append(_descend(pair, visited, initial, streams.key("descent", stream, number), max_sweeps))
+        for coordinate in visited:
+            coordinate.restart()
+        descents.append(descend(pair, visited, initial, streams.key("descent", stream, number), max_sweeps))
     best = max(descents, key=lambda descent: descent.trace[-1])
-    return Matching(best.permutations, best.trace[-1], tuple(descent.trace for descent in descents))
+    traces = tuple(descent.trace for descent in descents)
+    return Matching(best.permutations, best.trace[-1], traces, sum(descent.assignments for descent in descents))
 
 
-def _descend(pair: Pair, visited: Sequence[Coordinate], permutations: Permutations, stream: int, max_sweeps: int) -> _Descent:
+def descend(pair: Pair, visited: Sequence[Coordinate], permutations: Permutations, stream: int, max_sweeps: int) -> Descent:
     """Sweep over the coordinates until a sweep makes no progress.
 
     A coordinate is skipped if no neighbor has moved since its last visit, because another visit would change nothing.
     """
-    for coordinate in visited:
-        coordinate.restart()
     due = set(range(len(visited)))
     rises: list[float] = []
+    assignments = 0
     for sweep in range(max_sweeps):
         rise = 0.0
         progress = False
@@ -98,6 +105,7 @@ def _descend(pair: Pair, visited: Sequence[Coordinate], permutations: Permutatio
                 continue
             due.discard(k)
             gain, updated = visited[k].visit(permutations)
+            assignments += visited[k].problems
             due |= _affected(visited, visited[k], permutations, updated)
             permutations = updated
             rise += gain
@@ -106,7 +114,8 @@ def _descend(pair: Pair, visited: Sequence[Coordinate], permutations: Permutatio
         if not progress:
             break
     objective = pair.value([block for block in pair.symmetry.blocks if block.counts], permutations)
-    return _Descent(permutations, tuple(objective - sum(rises[i:]) for i in range(len(rises) + 1)))
+    trace = tuple(objective - sum(rises[i:]) for i in range(len(rises) + 1))
+    return Descent(permutations, trace, assignments)
 
 
 def _affected(visited: Sequence[Coordinate], coordinate: Coordinate, before: Permutations, after: Permutations) -> set[int]:
