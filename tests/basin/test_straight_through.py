@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+import harness
 import toys
 from conftest import Lab
 from harness import Alignment, DerivationContext, DerivationState, StateDict, TaskFailed, streams
@@ -24,6 +25,9 @@ from harness_basin.alignments import JointStraightThroughMatching, StraightThrou
 from harness_basin.alignments.mixture_network import MixtureNetwork
 from harness_basin.matching import Permutations, Symmetry, derive_symmetry, match, permute, random_permutations
 from harness_basin.matching.straight_through import LatentRule, StraightThrough, permutations_named
+from harness_vision.digits import Digits
+from harness_vision.resnet20 import ResNet20
+from harness_vision.vit import ViT
 
 IMAGES = 96
 
@@ -438,3 +442,32 @@ def test_network_with_dropout() -> None:
         return network.gradient(state, images, labels)[1]
 
     assert equal(gradient(), gradient())
+
+
+NETWORKS: dict[str, Callable[[], harness.Architecture]] = {
+    "resnet20": lambda: ResNet20(ResNet20.Options(width=0.25)),
+    "vit": lambda: ViT(ViT.Options(width=16, depth=1, heads=2, mlp=24, patch=4)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_convolutions_and_attention(name: str, tmp_path: Path) -> None:
+    """Without a learning rate the result is that of weight matching; with one, functions stay, nested heads included."""
+    digits = Digits(Digits.Options(train_size=96, test_size=64))
+    context = derivation_context(NETWORKS[name](), digits, tmp_path)
+    parents = []
+    for seed in range(3):
+        module = context.network()
+        with streams.seeded(streams.key("member", seed)):
+            for parameter in module.parameters():
+                parameter.data += 0.05 * torch.randn_like(parameter)
+        parents.append(module.state_dict())
+    still, _ = derived(ste_mm(3, epochs=1, learning_rate=0.0), parents, context)
+    start, _ = derived(ste_mm(3, epochs=0), parents, context)
+    assert all(map(equal, still, start))
+    moved, facts = derived(ste_mm(3, epochs=2, batch_size=32, learning_rate=0.03), parents, context)
+    assert max(facts["function_differences"]) < 1e-12
+    assert facts["loss"] <= facts["losses"][0]
+    for before, after in zip(parents, moved, strict=True):
+        for key in before:
+            assert torch.equal(before[key].flatten().sort().values, after[key].flatten().sort().values)

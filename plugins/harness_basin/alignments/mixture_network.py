@@ -39,7 +39,7 @@ class MixtureNetwork:
         self.images = 0
 
     def gradient(self, mixture: StateDict, images: Tensor, labels: Tensor) -> tuple[float, StateDict]:
-        """Return the mean loss of a batch at a mixture, and its gradient by parameter.
+        """Return the mean loss of a batch at a mixture, and its gradient by parameter, on the CPU.
 
         Modules with running statistics are in training mode: they normalize by the batch. All others are in evaluation mode, so
         that nothing is random.
@@ -54,7 +54,10 @@ class MixtureNetwork:
         loss = F.cross_entropy(self._module(images), labels)
         gradients = torch.autograd.grad(loss, list(self._parameters.values()), allow_unused=True)
         self.images += len(labels)
-        found = {name: gradient for name, gradient in zip(self._parameters, gradients, strict=True) if gradient is not None}
+        found = {}
+        for name, gradient in zip(self._parameters, gradients, strict=True):
+            if gradient is not None:
+                found[name] = gradient.cpu()
         return float(loss.detach()), found
 
     def subset_loss(self, mixture: StateDict) -> float:

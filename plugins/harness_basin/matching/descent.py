@@ -46,14 +46,17 @@ class Matching:
 
 @dataclass(frozen=True)
 class Descent:
-    """The result of one descent: the permutations, and the objective at the start and after every sweep.
-
-    `assignments` is the number of linear assignment problems that were solved.
-    """
+    """The result of one descent: the permutations, the rise of the objective in every sweep, and the assignments solved."""
 
     permutations: Permutations
-    trace: tuple[float, ...]
+    rises: tuple[float, ...]
     assignments: int
+
+    def trace(self, pair: Pair) -> tuple[float, ...]:
+        """Return the objective at the start and after every sweep."""
+        counted = [block for block in pair.symmetry.blocks if block.counts]
+        objective = pair.value(counted, self.permutations)
+        return tuple(objective - sum(self.rises[i:]) for i in range(len(self.rises) + 1))
 
 
 def match(
@@ -83,13 +86,14 @@ def match(
     for number, initial in enumerate(starts):
         for coordinate in visited:
             coordinate.restart()
-        descents.append(descend(pair, visited, initial, streams.key("descent", stream, number), max_sweeps))
-    best = max(descents, key=lambda descent: descent.trace[-1])
-    traces = tuple(descent.trace for descent in descents)
-    return Matching(best.permutations, best.trace[-1], traces, sum(descent.assignments for descent in descents))
+        descents.append(descend(visited, initial, streams.key("descent", stream, number), max_sweeps))
+    traces = tuple(descent.trace(pair) for descent in descents)
+    best = max(range(len(traces)), key=lambda number: traces[number][-1])
+    assignments = sum(descent.assignments for descent in descents)
+    return Matching(descents[best].permutations, traces[best][-1], traces, assignments)
 
 
-def descend(pair: Pair, visited: Sequence[Coordinate], permutations: Permutations, stream: int, max_sweeps: int) -> Descent:
+def descend(visited: Sequence[Coordinate], permutations: Permutations, stream: int, max_sweeps: int) -> Descent:
     """Sweep over the coordinates until a sweep makes no progress.
 
     A coordinate is skipped if no neighbor has moved since its last visit, because another visit would change nothing.
@@ -113,9 +117,7 @@ def descend(pair: Pair, visited: Sequence[Coordinate], permutations: Permutation
         rises.append(rise)
         if not progress:
             break
-    objective = pair.value([block for block in pair.symmetry.blocks if block.counts], permutations)
-    trace = tuple(objective - sum(rises[i:]) for i in range(len(rises) + 1))
-    return Descent(permutations, trace, assignments)
+    return Descent(permutations, tuple(rises), assignments)
 
 
 def _affected(visited: Sequence[Coordinate], coordinate: Coordinate, before: Permutations, after: Permutations) -> set[int]:

@@ -149,8 +149,12 @@ def _other_axes(block: Block, axes: Sequence[int]) -> list[int]:
 
 
 def _product(a: Tensor, b: Tensor) -> np.ndarray:
-    """Return the product (units of a, units of b), summed over all axes but the last one."""
-    return (a.flatten(0, -2).T @ b.flatten(0, -2)).numpy()
+    """Return the product (units of a, units of b), summed over all axes but the last one. Raise `TaskFailed` unless finite."""
+    product = (a.flatten(0, -2).T @ b.flatten(0, -2)).numpy()
+    infinite = product[~np.isfinite(product)]
+    if infinite.size:
+        require_finite(float(infinite[0]))
+    return product
 
 
 def _matrix(view: Tensor, dtype: torch.dtype, rows: Sequence[int], columns: Sequence[int]) -> Tensor:

@@ -42,7 +42,7 @@ class Rematcher:
         self._pair.reference.update(self._pair.symmetry.checked(reference, "reference"))
         for coordinate in self._coordinates:
             coordinate.renew_reference()
-        found = descend(self._pair, self._coordinates, start, stream, max_sweeps)
+        found = descend(self._coordinates, start, stream, max_sweeps)
         self.assignments += found.assignments
         if all(torch.equal(new, old) for new, old in zip(found.permutations, start, strict=True)):
             return start
