@@ -1,8 +1,22 @@
 """The alignments that `aligned: {by: …}` can name, one module each. Their algorithms are in `harness_basin.matching`."""
 
+from harness_basin.alignments.ste import StraightThroughMatching
+from harness_basin.alignments.ste_mm import JointStraightThroughMatching
 from harness_basin.alignments.weights import JointWeightMatching, MatchingOptions, WeightMatching
 
-ALIGNMENTS = (WeightMatching, JointWeightMatching)
+ALIGNMENTS = (
+    WeightMatching,
+    JointWeightMatching,
+    StraightThroughMatching,
+    JointStraightThroughMatching,
+)
 """All alignments, as they are registered."""
 
-__all__ = ["ALIGNMENTS", "JointWeightMatching", "MatchingOptions", "WeightMatching"]
+__all__ = [
+    "ALIGNMENTS",
+    "JointStraightThroughMatching",
+    "JointWeightMatching",
+    "MatchingOptions",
+    "StraightThroughMatching",
+    "WeightMatching",
+]
