@@ -14,6 +14,7 @@ from harness_basin.distillation import Distillation
 from harness_basin.distilled import DistilledEnsemble
 from harness_basin.distilled_deep import DistilledDeepEnsemble
 from harness_basin.figures import AccuracyConnectivity, ForkEpochs, PairwiseCurves
+from harness_basin.fused import FusedEnsemble, Fusion
 from harness_basin.multi_permuted import MultiPermutedEnsemble
 from harness_basin.permuted import PermutedEnsemble
 from harness_basin.published import PublishedEnsemble, PublishedWeights
@@ -22,7 +23,7 @@ from harness_basin.swe import StochasticWeightEnsemble
 
 @hookimpl
 def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]) -> None:
-    """Register the paper's seven ensembles, those that are aligned by any alignment, and published ones."""
+    """Register the paper's seven ensembles, those that are aligned by any alignment, their average, and published ones."""
     register(DeepEnsemble)
     register(StochasticWeightEnsemble)
     register(ConstrainedEnsemble)
@@ -32,6 +33,7 @@ def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]
     register(DistilledDeepEnsemble)
     register(PublishedEnsemble)
     register(AlignedEnsemble)
+    register(FusedEnsemble)
 
 
 @hookimpl
@@ -43,9 +45,10 @@ def register_objectives(register: Callable[[type[Objective]], None]) -> None:
 
 @hookimpl
 def register_derivations(register: Callable[[type[Derivation]], None]) -> None:
-    """Register the alignments, and the weights of published members."""
+    """Register the alignments, the average of aligned members, and the weights of published members."""
     for alignment in ALIGNMENTS:
         register(alignment)
+    register(Fusion)
     register(PublishedWeights)
 
 
