@@ -55,7 +55,7 @@ class SinkhornRebasin(Alignment):
         return not self.options.soft
 
     @property
-    def epochs(self) -> float:
+    def epochs(self) -> float:  # type: ignore[override]
         """The epochs of training: those of the losses on training images."""
         if self._reads_images:
             return float(self.options.epochs)

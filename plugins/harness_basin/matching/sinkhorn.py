@@ -7,16 +7,21 @@ al. 2023, section 3).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 TOLERANCE = 1e-6
 """Largest difference of a row's sum from 1 that needs no further round."""
 
-MAX_ROUNDS = 1000
-"""The number of rounds after which the normalization ends, however far rows are from 1."""
+NEWTON_ROUNDS = 20
+"""The largest number of further rounds, each followed by a step of Newton's method."""
+
+MAX_HALVINGS = 16
+"""How often logits are halved at most before their normalization."""
 
 SMALLEST_PIVOT = 1e-10
 """A linear system with a smaller squared pivot of its Cholesky factor is solved by least squares."""
@@ -25,8 +30,8 @@ SMALLEST_PIVOT = 1e-10
 class Sinkhorn:
     """The normalization of logits (…, n, n), with at least `rounds` rounds, in the logarithm.
 
-    The source has exactly `rounds`. Here more follow until all rows sum to 1 within 1e-6, since the gradient is that of the
-    limit. `singular` counts the linear systems of gradients that least squares solved.
+    The source has exactly `rounds`. Here more follow as `normalize` says until all rows sum to 1 within 1e-6, since the
+    gradient is that of the limit. `singular` counts the linear systems of gradients that least squares solved.
     """
 
     def __init__(self, rounds: int) -> None:
@@ -40,18 +45,64 @@ class Sinkhorn:
 
 
 def normalize(logits: Tensor, rounds: int) -> Tensor:
-    """Return doubly stochastic matrices (…, n, n). Columns sum to 1 to rounding; rows as `Sinkhorn` says."""
-    for number in range(1, MAX_ROUNDS + 1):
-        logits = logits - logits.logsumexp(-1, keepdim=True)
-        logits = logits - logits.logsumexp(-2, keepdim=True)
-        if number >= rounds and row_error(logits.exp()) <= TOLERANCE:
+    """Return doubly stochastic matrices (…, n, n). Columns sum to 1 to rounding; rows as `Sinkhorn` says.
+
+    If the rounds do not converge, the logits are too sharp. Then logits divided by 2, 4, 8 … are normalized first, and
+    doubled step by step: each normalization starts near the next.
+    """
+    found = _normalized(logits, rounds)
+    spread = float(logits.max() - logits.min())
+    if _largest_error(found) > TOLERANCE and math.isfinite(spread):
+        halvings = min(MAX_HALVINGS, math.ceil(math.log2(spread)))
+        found = _normalized(logits / 2**halvings, rounds)
+        for _ in range(halvings):
+            found = _normalized(2 * found, rounds)
+    return found.exp()
+
+
+def _normalized(logits: Tensor, rounds: int) -> Tensor:
+    """Return normalized logits after some rounds, and further ones with Newton's method while these are needed."""
+    for _ in range(rounds):
+        logits = _round(logits)
+    for _ in range(NEWTON_ROUNDS):
+        if _largest_error(logits) <= TOLERANCE:
             break
-    return logits.exp()
+        logits = _newton_step(_round(logits))
+    return logits
 
 
-def row_error(maps: Tensor) -> float:
-    """Return the largest difference of the sum of a row from 1, for matrices (…, n, n)."""
-    return float((maps.sum(-1) - 1).abs().max())
+def _largest_error(logits: Tensor) -> float:
+    return float(row_errors(logits.exp()).max())
+
+
+def _round(logits: Tensor) -> Tensor:
+    logits = logits - logits.logsumexp(-1, keepdim=True)
+    return logits - logits.logsumexp(-2, keepdim=True)
+
+
+def _newton_step(logits: Tensor) -> Tensor:
+    """Return logits after a step of Newton's method towards sums of 1, where that brings rows closer to them.
+
+    It solves the system of `implicit_gradient` for the remaining errors of the sums.
+    """
+    maps = logits.exp()
+    rows = maps.sum(-1)
+    missing = 1 - rows
+    scaled = maps / rows[..., None]
+    system = torch.diag_embed(maps.sum(-2)) - maps.mT @ scaled
+    right = -(scaled.mT @ missing[..., None])[..., :-1, :]
+    factors, _ = torch.linalg.cholesky_ex(system[..., :-1, :-1])
+    columns = F.pad(torch.cholesky_solve(right, factors)[..., 0], (0, 1))
+    change = (missing - (maps @ columns[..., None])[..., 0]) / rows
+    moved = logits + change[..., None] + columns[..., None, :]
+    moved = moved - moved.logsumexp(-2, keepdim=True)
+    better = row_errors(moved.exp()) < row_errors(maps)  # False for NaN, where the system is singular
+    return torch.where(better[..., None, None], moved, logits)
+
+
+def row_errors(maps: Tensor) -> Tensor:
+    """Return the largest difference of the sum of a row from 1 per matrix, (…); matrices are (…, n, n)."""
+    return (maps.sum(-1) - 1).abs().amax(-1)
 
 
 class _Normalization(torch.autograd.Function):

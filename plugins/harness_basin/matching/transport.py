@@ -175,9 +175,7 @@ class _Greedy:
         diagonal = float((rows - self._rows(b, axes)).norm(dim=1).sum())
         total = float(costs.sum())
         if not isfinite(total) or not isfinite(diagonal):
-            raise TaskFailed(
-                f"ot: the distance between incoming weights '{block.parameter}' is not finite; have members diverged?"
-            )
+            raise TaskFailed(f"ot: a distance between rows of '{block.parameter}' is not finite; have the members diverged?")
         return costs, diagonal
 
     def _rows(self, view: Tensor, axes: Sequence[int]) -> Tensor:
