@@ -135,6 +135,7 @@ def test_facts(alignment: Alignment, context: DerivationContext) -> None:
     names = ("1.weight", "1.bias", "3.weight")
     expected = sum(float((parents[0][name].double() * moved[name].double()).sum()) for name in names)
     assert facts["objective"] == pytest.approx(expected)
+    assert facts["norm_ratio"] == pytest.approx(1)
     assert facts["images"] == 0
     assert facts["gradient_steps"] == (2 if alignment.name == "sinkhorn" else 0)
     assert facts["assignments"] == (2 if alignment.name == "sinkhorn" else 1)
@@ -151,10 +152,11 @@ def test_greedy_transport_says_if_it_is_worse_than_the_identity(context: Derivat
     "alignment", [transport(regularization=0.1), sinkhorn(soft=True)], ids=lambda alignment: alignment.name
 )
 def test_soft_maps_change_the_function(alignment: Alignment, context: DerivationContext) -> None:
-    """The alignment says so, and how much."""
+    """The alignment says so, and how much; averages of units are shorter than the units."""
     assert not alignment.keeps_function
     _, facts = alignment.derive([noisy(context, 0), noisy(context, 1)], context)
     assert facts["function_difference"] > 1e-6
+    assert 0 < facts["norm_ratio"] < 1
 
 
 @pytest.mark.parametrize("alignment", [transport(), sinkhorn()], ids=lambda alignment: alignment.name)
@@ -192,8 +194,8 @@ def test_network_without_hidden_units(alignment: Alignment, tmp_path: Path) -> N
         ({"ot": {"regularization": -0.1}}, r"aligned\.by\.ot\.regularization: -0\.1 is out of range; a number above 0"),
         (
             {"ot": {"regularization": 0.1}},
-            r"by: with these options ot changes the functions of members, which then have no joint connectivity; use the method "
-            r"fused$",
+            r"by: with these options ot changes the functions of members, which then have no joint connectivity; use the "
+            r"method fused$",
         ),
         ({"sinkhorn": {"soft": True}}, r"by: with these options sinkhorn changes the functions of members"),
         ("sinkhorm", r"aligned\.by: unknown alignment 'sinkhorm'; did you mean 'sinkhorn'\?"),

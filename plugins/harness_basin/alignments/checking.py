@@ -56,3 +56,11 @@ def inner_product(symmetry: Symmetry, first: StateDict, second: StateDict) -> fl
             two = block.view(second[block.parameter].contiguous()).double()
             total += float((one * two).sum())
     return total
+
+
+def norm_ratio(symmetry: Symmetry, before: StateDict, after: StateDict) -> float:
+    """Return the norm of the moved weights relative to that before: 1 for permutations, less where soft maps average units."""
+    given = inner_product(symmetry, before, before)
+    if given == 0:
+        return 1.0
+    return float((inner_product(symmetry, after, after) / given) ** 0.5)

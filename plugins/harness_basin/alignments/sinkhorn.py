@@ -14,6 +14,7 @@ from harness_basin.alignments.checking import (
     TOLERANCE,
     function_difference,
     inner_product,
+    norm_ratio,
     permutation_symmetry,
     require_finite,
 )
@@ -89,6 +90,7 @@ class SinkhornRebasin(Alignment):
             "assignments": found.assignments,
             "images": found.images,
             "gradient_steps": found.steps,
+            "norm_ratio": norm_ratio(symmetry, other, moved),
             "function_difference": function_difference(context, other, moved, TOLERANCE if self.keeps_function else inf),
         }
         return [moved], facts
