@@ -119,8 +119,8 @@ NAMED_ON_PURPOSE = {
 """By file or folder of the core: why its strings name plugins, and which ones."""
 
 CORE_WORDS = {"members", "teacher", "loss", "start", "task_timeout", "correction", "none", "path", *Recipe.model_fields}
-"""Names and options of plugins that are also words of the core: `members`, an objective's `teacher` and `loss`, the `start` of a
-training, `task_timeout` of `harness run`, the kind `correction`, `none` and `path`, and the fields of the recipe."""
+"""Names and options of plugins that are also words of the core: `members`, an objective's `teacher` and `loss`, the `start` of
+a training, `task_timeout` of `harness run`, the kind `correction`, `none` and `path`, and the fields of the recipe."""
 
 
 def strings(path: Path) -> Iterator[str]:

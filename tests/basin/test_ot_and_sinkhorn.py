@@ -36,6 +36,30 @@ class Linear(Architecture):
         return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], num_classes))
 
 
+class Tied(nn.Module):
+    """A network that uses one weight twice, under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(16, 6)
+        self.tied = nn.Linear(6, 6)
+        self.again = self.tied
+        self.last = nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x.flatten(1)).relu()
+        return self.last(self.again(self.tied(x).relu()).relu())
+
+
+class TiedArchitecture(Architecture):
+    """The network with a tied weight."""
+
+    name, version = "tied", 1
+
+    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+        return Tied()
+
+
 @pytest.fixture
 def context(tmp_path: Path) -> DerivationContext:
     """Return a context for perceptrons of modest width."""
@@ -124,6 +148,19 @@ def test_loss_between_networks(context: DerivationContext) -> None:
         logits = network(context.normalize(context.train.images))
     assert facts["trace"] == [pytest.approx(float(nn.functional.cross_entropy(logits, context.train.labels)), rel=1e-5)]
     assert [state.epoch for state in saved] == [1]
+
+
+@pytest.mark.parametrize(
+    "alignment", [transport(), sinkhorn(), sinkhorn(loss="random", epochs=1)], ids=lambda alignment: str(alignment.options)[:15]
+)
+def test_tied_weights(alignment: Alignment, tmp_path: Path) -> None:
+    """A weight with two names is moved as one, and the function stays."""
+    context = derivation_context(TiedArchitecture(), toys.Blobs(), tmp_path)
+    parents = [noisy(context, 0), noisy(context, 1)]
+    for parent in parents:
+        parent |= {f"again.{name}": parent[f"tied.{name}"].clone() for name in ("weight", "bias")}
+    (moved,) = check_derivation(alignment, parents, context)
+    assert torch.equal(moved["again.weight"], moved["tied.weight"])
 
 
 @pytest.mark.parametrize("alignment", [transport(), sinkhorn(steps=2)], ids=lambda alignment: alignment.name)

@@ -51,12 +51,15 @@ class Relaxation:
         """Return the soft maps of the raw matrices, differentiable."""
         return tuple(self.sinkhorn(self.settings.inverse_temperature * matrices) for matrices in self.raw)
 
-    def step(self, loss: Tensor, number: int) -> None:
-        """Change the raw matrices by one step of AdamW. Raise `TaskFailed` if the loss or a raw matrix is not finite."""
+    def step(self, loss: float, differentiable: Tensor, number: int) -> None:
+        """Change the raw matrices by one step of AdamW, along the gradient of a scalar that depends on `maps`.
+
+        Raise `TaskFailed` if the loss or a raw matrix is not finite; the message names the step by its number.
+        """
         cure = f"lower learning_rate, which is {self.settings.learning_rate:g}"
-        require_finite_loss(float(loss.detach()), f"in step {number}", cure)
+        require_finite_loss(loss, f"in step {number}", cure)
         self.optimizer.zero_grad()
-        loss.backward()
+        differentiable.backward()
         self.optimizer.step()
         for matrices in self.raw:
             if not bool(matrices.isfinite().all()):

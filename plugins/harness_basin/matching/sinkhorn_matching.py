@@ -71,8 +71,8 @@ def match_by_sinkhorn(
     trace = []
     for number in range(1, steps + 1):
         value = loss.of_maps(relaxation.maps())
-        relaxation.step(value, number)
         trace.append(float(value.detach()))
+        relaxation.step(trace[-1], value, number)
         rounded = relaxation.rounded()
         rounded_loss = loss.of_permutations(rounded)
         relaxation.offer(rounded, rounded_loss)

@@ -54,10 +54,11 @@ def train_maps(
     for epoch in range(first, epochs):
         losses = []
         for share, images, labels in between.batches(epoch):
-            loss = between.loss(map_state(symmetry, relaxation.maps(), other), share, images, labels)
+            moved = map_state(symmetry, relaxation.maps(), other)
+            loss, gradients = between.gradient(moved, share, images, labels)
             steps += 1
-            relaxation.step(loss, steps)
-            losses.append(float(loss.detach()))
+            relaxation.step(loss, _inner_product(gradients, moved), steps)
+            losses.append(loss)
         trace.append(sum(losses) / len(losses))
         rounded = relaxation.rounded()
         relaxation.offer(rounded, between.rate_permutations(rounded))
@@ -123,7 +124,9 @@ class _Between:
         self.position = position
         self.batch_size = batch_size
         self.network = _with_batch_statistics(context.network().to(context.device))
-        self.parameters = {name for name, _ in self.network.named_parameters(remove_duplicate=False)}
+        own = dict(self.network.named_parameters()) | dict(self.network.named_buffers())  # tied weights have one name
+        self.names = [name for name in own if name in reference]
+        self.parameters = [name for name, parameter in self.network.named_parameters() if parameter.is_floating_point()]
         self.images = 0
 
     def batches(self, epoch: int) -> Iterator[tuple[float, Tensor, Tensor]]:
@@ -135,17 +138,30 @@ class _Between:
                 share = float(streams.uniform(stream, torch.tensor([number])))
             yield share, images, labels
 
-    def loss(self, moved: StateDict, share: float, images: Tensor, labels: Tensor) -> Tensor:
-        """Return the cross-entropy at (1 − λ) θ_1 + λ θ, θ the moved weights and λ the share. It is differentiable in θ."""
+    def gradient(self, moved: StateDict, share: float, images: Tensor, labels: Tensor) -> tuple[float, StateDict]:
+        """Return the loss at (1 − λ) θ_1 + λ θ, with θ the moved weights and λ the share, and its gradient in θ, on the CPU."""
+        mixture = self._mixture(moved, share)
+        leaves = {name: mixture[name].requires_grad_() for name in self.parameters}
+        loss = self._loss(mixture, images, labels)
+        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        gradients = {}
+        for name, gradient in zip(leaves, found, strict=True):
+            if gradient is not None:
+                gradients[name] = share * gradient.cpu()
+        return float(loss.detach()), gradients
+
+    def _mixture(self, moved: StateDict, share: float) -> StateDict:
+        """Return (1 − λ) θ_1 + λ θ on the context's device, without a history of operations. Integers are those of θ_1."""
         mixture = {}
-        for name, tensor in self.reference.items():
-            target = moved[name]
-            if name not in self.parameters:
-                target = target.detach()
-            value = tensor.clone()
+        for name in self.names:
+            tensor = self.reference[name]
+            value = tensor
             if tensor.is_floating_point():
-                value = (1 - share) * tensor + share * target
-            mixture[name] = value.to(self.context.device)
+                value = (1 - share) * tensor + share * moved[name].detach()
+            mixture[name] = value.clone().to(self.context.device)
+        return mixture
+
+    def _loss(self, mixture: StateDict, images: Tensor, labels: Tensor) -> Tensor:
         self.images += len(images)
         logits = torch.func.functional_call(self.network, mixture, (images,))
         return F.cross_entropy(logits, labels.to(logits.device))
@@ -164,14 +180,22 @@ class _Between:
             for part in order.tensor_split(-(-len(order) // self.batch_size)):
                 images = self.context.normalize(train.images[part])
                 for share in shares:
-                    total += float(self.loss(moved, share, images, train.labels[part])) * len(part)
+                    total += float(self._loss(self._mixture(moved, share), images, train.labels[part])) * len(part)
         return total / (len(order) * len(shares))
 
 
+def _inner_product(gradients: StateDict, weights: StateDict) -> Tensor:
+    """Return Σ ⟨gradient, weight⟩, whose gradient in what the weights depend on is that of the loss."""
+    total = torch.zeros(())
+    for name, gradient in gradients.items():
+        total = total + (gradient * weights[name]).sum()
+    return total
+
+
 def _with_batch_statistics(network: nn.Module) -> nn.Module:
-    """Return the network in evaluation mode, except for BatchNorm, which normalizes by the statistics of the batch."""
+    """Return the network in evaluation mode, except for layers with running statistics, which use those of the batch."""
     network.eval()
     for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, nn.modules.batchnorm._NormBase):
             module.train()
     return network

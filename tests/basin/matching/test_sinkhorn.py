@@ -220,7 +220,7 @@ def test_continued_relaxation() -> None:
     def steps(relaxation: Relaxation, count: int) -> None:
         for number in range(count):
             loss = sum((maps.square().sum() for maps in relaxation.maps()), torch.zeros(()))
-            relaxation.step(loss, number)
+            relaxation.step(float(loss.detach()), loss, number)
             relaxation.offer(relaxation.rounded(), 1 / (number + 2))
 
     whole = Relaxation(symmetry, DEFAULTS, 1, 1.0)
