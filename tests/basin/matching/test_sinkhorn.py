@@ -128,6 +128,24 @@ def test_planted_permutation_is_recovered(name: str, distance: Distance) -> None
     assert all(torch.equal(recovered[key], planted[key]) for key in state)
 
 
+def test_planted_permutation_with_noise() -> None:
+    """The share of units that are recovered falls as noise grows, from all of them to few."""
+    symmetry, (a,) = symmetry_and_weights(lambda: perceptron(192, 24, 24, 5), members=1)
+    planted = random_permutations(symmetry, 5)
+    generator = torch.Generator().manual_seed(0)
+    shares = []
+    for scale in (0.0, 0.3, 3.0, 30.0):
+        reference = {}
+        for key, tensor in a.items():
+            reference[key] = tensor + scale * tensor.std() * torch.randn(tensor.shape, generator=generator)
+        found = matched(permute(symmetry, planted, reference), a, symmetry)
+        right = [(p == q).double().mean() for p, q in zip(found.permutations, planted, strict=True)]
+        shares.append(float(torch.stack(right).mean()))
+    assert shares[0] == shares[1] == 1
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] < 0.4
+
+
 def test_against_all_permutations() -> None:
     """With two hidden layers of four units, the squared distance is at most 5 % above the lowest of all 24 × 24."""
     gaps = []

@@ -158,6 +158,39 @@ def test_planted_permutation_is_recovered(name: str, options: dict[str, bool]) -
     assert found.identity_cost > 1
 
 
+@pytest.mark.parametrize("name", ["perceptron", "transformer", "grouped", "experts"])
+def test_relabelled_weights(name: str) -> None:
+    """The moved weights do not depend on the order in which the units of either network are numbered."""
+    symmetry, maps, (a, b) = prepared(FACTORIES[name])
+    moved = permute(symmetry, transport(symmetry, maps, a, b).permutations, b)
+    other = permute(symmetry, random_permutations(symmetry, 7), b)
+    relabelled = permute(symmetry, transport(symmetry, maps, a, other).permutations, other)
+    assert all(torch.equal(moved[key], relabelled[key]) for key in moved)
+    both = random_permutations(symmetry, 8)
+    reference = permute(symmetry, both, a)
+    found = permute(symmetry, transport(symmetry, maps, reference, b).permutations, b)
+    expected = permute(symmetry, both, moved)
+    assert all(torch.equal(found[key], expected[key]) for key in found)
+
+
+def test_planted_permutation_with_noise() -> None:
+    """The share of units that are recovered falls as noise grows, from all of them to few."""
+    symmetry, maps, (a,) = prepared(lambda: perceptron(192, 60, 60, 5), members=1)
+    planted = random_permutations(symmetry, 5)
+    generator = torch.Generator().manual_seed(0)
+    shares = []
+    for scale in (0.0, 0.3, 1.0, 3.0, 30.0):
+        reference = {}
+        for key, tensor in a.items():
+            reference[key] = tensor + scale * tensor.std() * torch.randn(tensor.shape, generator=generator)
+        found = transport(symmetry, maps, permute(symmetry, planted, reference), a)
+        right = [(p == q).double().mean() for p, q in zip(found.permutations, planted, strict=True)]
+        shares.append(float(torch.stack(right).mean()))
+    assert shares[0] == shares[1] == 1
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] < 0.3
+
+
 def test_units_that_differ_in_their_biases_alone() -> None:
     """They are told apart with `vectors` only."""
     symmetry, maps, (state,) = prepared(FACTORIES["perceptron"], members=1)
