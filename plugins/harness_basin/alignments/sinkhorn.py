@@ -98,8 +98,8 @@ class SinkhornRebasin(Alignment):
     def _found(
         self, symmetry: Symmetry, reference: StateDict, other: StateDict, context: DerivationContext
     ) -> SinkhornMatching:
-        from harness_basin.matching.relaxation import RelaxationSettings
         from harness_basin.matching.sinkhorn_matching import match_by_sinkhorn
+        from harness_basin.matching.sinkhorn_relaxation import RelaxationSettings
         from harness_basin.matching.sinkhorn_training import train_maps
 
         options = self.options

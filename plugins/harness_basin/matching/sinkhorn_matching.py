@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness import StateDict
 from harness_basin.matching.gram import Pair
-from harness_basin.matching.relaxation import Relaxation, RelaxationSettings
+from harness_basin.matching.sinkhorn_relaxation import Relaxation, RelaxationSettings
 from harness_basin.matching.soft_maps import Maps, map_block
 from harness_basin.matching.symmetry import Block, Permutations, Symmetry, identity, permute_block
 

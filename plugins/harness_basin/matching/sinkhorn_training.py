@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness import DerivationContext, DerivationState, StateDict, streams
-from harness_basin.matching.relaxation import Relaxation, RelaxationSettings
 from harness_basin.matching.sinkhorn_matching import SinkhornMatching
+from harness_basin.matching.sinkhorn_relaxation import Relaxation, RelaxationSettings
 from harness_basin.matching.soft_maps import map_state
 from harness_basin.matching.symmetry import Permutations, Symmetry, identity, permute
 
