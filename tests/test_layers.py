@@ -121,6 +121,9 @@ NAMED_ON_PURPOSE = {
 CORE_WORDS = {"members", "teacher", "task_timeout", "correction", "none", "path", "center", *Recipe.model_fields}
 """Names and options of plugins that are also words of the core: `members`, an objective's `teacher`, `task_timeout` of
 `harness run`, the kind `correction`, `none`, `path`, the `center` of texts in figures, and the fields of the recipe."""
+CORE_WORDS = {"members", "teacher", "loss", "start", "task_timeout", "correction", "none", "path", *Recipe.model_fields}
+"""Names and options of plugins that are also words of the core: `members`, an objective's `teacher` and `loss`, the `start` of
+a training, `task_timeout` of `harness run`, the kind `correction`, `none` and `path`, and the fields of the recipe."""
 
 
 def strings(path: Path) -> Iterator[str]:

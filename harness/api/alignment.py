@@ -28,6 +28,11 @@ class Alignment(Derivation):
         members: int = self.options.members
         return members
 
+    @property
+    def keeps_function(self) -> bool:
+        """Whether the moved networks compute what they computed before. Options may give that up, for the method `fused`."""
+        return True
+
     def for_members(self, members: int) -> Alignment:
         """Return the alignment of an ensemble of M members."""
         if not self.joint:

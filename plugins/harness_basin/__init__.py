@@ -16,6 +16,7 @@ from harness_basin.distilled import DistilledEnsemble
 from harness_basin.distilled_deep import DistilledDeepEnsemble
 from harness_basin.fge import FastGeometricEnsemble
 from harness_basin.figures import AccuracyConnectivity, ForkEpochs, PairwiseCurves
+from harness_basin.fused import FusedEnsemble, Fusion
 from harness_basin.multi_permuted import MultiPermutedEnsemble
 from harness_basin.permuted import PermutedEnsemble
 from harness_basin.published import PublishedEnsemble, PublishedWeights
@@ -28,6 +29,7 @@ from harness_basin.varied import VariedEnsemble
 @hookimpl
 def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]) -> None:
     """Register the paper's seven ensembles, published and aligned ones, and those of other papers."""
+    """Register the paper's seven ensembles, those that are aligned by any alignment, their average, and published ones."""
     register(DeepEnsemble)
     register(StochasticWeightEnsemble)
     register(ConstrainedEnsemble)
@@ -41,6 +43,7 @@ def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]
     register(FastGeometricEnsemble)
     register(VariedEnsemble)
     register(Soup)
+    register(FusedEnsemble)
 
 
 @hookimpl
@@ -57,6 +60,8 @@ def register_derivations(register: Callable[[type[Derivation]], None]) -> None:
         register(alignment)
     register(UniformSoup)
     register(GreedySoup)
+    """Register the alignments, the average of aligned members, and the weights of published members."""
+    register(Fusion)
     register(PublishedWeights)
 
 

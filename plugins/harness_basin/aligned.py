@@ -32,24 +32,40 @@ class AlignedEnsemble(EnsembleBuilder):
     def check(self, recipe: Recipe, members: int) -> None:
         """Raise `ValueError` if the method whose members are aligned cannot run, or for a number of members of its own."""
         alignment: Alignment = self.chosen["by"]
-        if alignment.joint and "members" in alignment.options.model_fields_set:
-            raise ValueError(f"by: {alignment.options.describe('members')}; leave it out: it is the benchmark's ({members})")
-        of: EnsembleBuilder = self.chosen["of"]
-        of.check(recipe, members)
+        if not alignment.keeps_function:
+            raise ValueError(
+                f"by: with these options {alignment.name} changes the functions of members, which then have no joint "
+                "connectivity; use the method fused"
+            )
+        check_choices(alignment, self.chosen["of"], recipe, members)
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return the first member unchanged, and the others aligned: each with the first, or all at once."""
         if "by" not in self.chosen:
             raise PluginError("aligned: made without its alignment; make it with the catalogue")
-        alignment: Alignment = self.chosen["by"]
-        of: EnsembleBuilder = self.chosen["of"]
-        written = self.options.of
-        options = {} if isinstance(written, str) else written[of.name]
-        parents = cell.build(of.name, **options)
-        if alignment.joint:
-            return cell.derive(alignment.for_members(len(parents)), parents)
-        first, *others = parents
-        members: list[Weights] = [first]
-        for position, other in enumerate(others, start=1):
-            members += cell.derive(alignment, (first, other), position)
-        return members
+        return aligned_members(cell, self.chosen["by"], self.chosen["of"], self.options.of)
+
+
+def check_choices(alignment: Alignment | None, of: EnsembleBuilder, recipe: Recipe, members: int) -> None:
+    """Raise `ValueError` if the method whose members are aligned cannot run, or for a number of members of its own."""
+    if alignment is not None and alignment.joint and "members" in alignment.options.model_fields_set:
+        raise ValueError(f"by: {alignment.options.describe('members')}; leave it out: it is the benchmark's ({members})")
+    of.check(recipe, members)
+
+
+def aligned_members(cell: Cell, alignment: Alignment | None, of: EnsembleBuilder, written: PluginChoice) -> Sequence[Weights]:
+    """Return another method's members: the first one unchanged, and the others aligned. None: as they are.
+
+    `written` is the option that names the method `of`.
+    """
+    options = {} if isinstance(written, str) else written[of.name]
+    parents = cell.build(of.name, **options)
+    if alignment is None:
+        return parents
+    if alignment.joint:
+        return cell.derive(alignment.for_members(len(parents)), parents)
+    first, *others = parents
+    members: list[Weights] = [first]
+    for position, other in enumerate(others, start=1):
+        members += cell.derive(alignment, (first, other), position)
+    return members

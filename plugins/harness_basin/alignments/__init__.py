@@ -2,6 +2,8 @@
 
 from harness_basin.alignments.ste import StraightThroughMatching
 from harness_basin.alignments.ste_mm import JointStraightThroughMatching
+from harness_basin.alignments.ot import OptimalTransport
+from harness_basin.alignments.sinkhorn import SinkhornRebasin
 from harness_basin.alignments.weights import JointWeightMatching, MatchingOptions, WeightMatching
 
 ALIGNMENTS = (
@@ -20,3 +22,6 @@ __all__ = [
     "StraightThroughMatching",
     "WeightMatching",
 ]
+    OptimalTransport,
+    SinkhornRebasin,
+__all__ = ["ALIGNMENTS", "JointWeightMatching", "MatchingOptions", "OptimalTransport", "SinkhornRebasin", "WeightMatching"]
