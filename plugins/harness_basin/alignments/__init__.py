@@ -25,3 +25,6 @@ __all__ = [
     OptimalTransport,
     SinkhornRebasin,
 __all__ = ["ALIGNMENTS", "JointWeightMatching", "MatchingOptions", "OptimalTransport", "SinkhornRebasin", "WeightMatching"]
+from harness_basin.alignments.scales import ScaleAlignment
+ALIGNMENTS = (WeightMatching, JointWeightMatching, ScaleAlignment)
+__all__ = ["ALIGNMENTS", "JointWeightMatching", "MatchingOptions", "ScaleAlignment", "WeightMatching"]
