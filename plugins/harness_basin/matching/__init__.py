@@ -3,6 +3,18 @@
 from harness_basin.matching.descent import Matching, match
 from harness_basin.matching.errors import Mismatch, SymmetryViolated, UnknownOperation
 from harness_basin.matching.joint import JointMatching, match_jointly
+from harness_basin.matching.linear_groups import (
+    Elements,
+    LinearGroup,
+    Normalization,
+    Place,
+    Reader,
+    act,
+    compose_elements,
+    identity_elements,
+    inverse_elements,
+)
+from harness_basin.matching.random_elements import random_elements
 from harness_basin.matching.symmetry import (
     Block,
     Factor,
@@ -20,23 +32,33 @@ from harness_basin.matching.verification import functional_difference, verify
 
 __all__ = [
     "Block",
+    "Elements",
     "Factor",
     "Group",
     "JointMatching",
+    "LinearGroup",
     "Matching",
     "Mismatch",
+    "Normalization",
     "Permutations",
+    "Place",
+    "Reader",
     "Symmetry",
     "SymmetryViolated",
     "UnknownOperation",
+    "act",
     "compose",
+    "compose_elements",
     "derive_symmetry",
     "functional_difference",
     "identity",
+    "identity_elements",
     "inverse",
+    "inverse_elements",
     "match",
     "match_jointly",
     "permute",
+    "random_elements",
     "random_permutations",
     "verify",
 ]
