@@ -9,11 +9,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harness_basin.matching.random_elements import ones_complement
+
 RANK_TOLERANCE = 1e-9
 """Singular values below this share of the largest one count as zero."""
 
-REFINEMENT_STEPS = 100
-"""The largest number of iterations of the refinement of invertible maps."""
+REFINEMENT_STEPS = 20
+"""The largest number of Gauss-Newton steps for invertible maps."""
+
+HALVINGS = 8
+"""How often a step that raises the distance is halved."""
+
+REFINEMENT_PROGRESS = 1e-9
+"""Steps that lower every distance by less than this share of it are the last ones."""
 
 
 def gram(reference: Tensor, other: Tensor) -> Tensor:
@@ -40,34 +48,14 @@ def partial_map(products: Tensor) -> Tensor:
     return left[:, known] @ right[known]
 
 
-def centered_basis(size: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Return an orthonormal basis (size, size - 1) of the vectors whose sum is zero (Helmert's)."""
-    basis = torch.zeros(size, size - 1, dtype=dtype)
-    for column in range(size - 1):
-        basis[: column + 1, column] = 1
-        basis[column + 1, column] = -(column + 1)
-    return basis / basis.norm(dim=0)
-
-
 def stream_map(products: Tensor) -> Tensor:
     """Return the orthogonal matrix R with R 1 = 1 that maximizes ⟨G, R⟩; G (n, n).
 
     LayerNorm commutes with these maps alone: it subtracts the mean of the residual stream. They are O(n - 1) on the vectors
     whose sum is zero.
     """
-    basis = centered_basis(len(products), products.dtype)
-    return _fixing_ones(orthogonal_map(basis.T @ products @ basis), basis)
-
-
-def random_stream_map(size: int, generator: torch.Generator) -> Tensor:
-    """Return a random orthogonal matrix (size, size) in float64 that fixes the vector of ones."""
-    basis = centered_basis(size)
-    normal = torch.randn(size - 1, size - 1, generator=generator, dtype=torch.float64)
-    return _fixing_ones(orthogonal_map(normal), basis)
-
-
-def _fixing_ones(rotation: Tensor, basis: Tensor) -> Tensor:
-    return basis @ rotation @ basis.T + 1 / len(basis)
+    basis = ones_complement(len(products))
+    return basis @ orthogonal_map(basis.T @ products @ basis) @ basis.T + 1 / len(basis)
 
 
 def product_gains(reference: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
@@ -81,7 +69,7 @@ def product_gains(reference: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]
     return (first * second).sum((2, 3))
 
 
-def balanced_maps(direct: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+def balanced_factors(direct: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
     """Return the factors of the products Sᵀ T with S Sᵀ = T Tᵀ that are closest to the given S and T (heads, units, rest).
 
     Balanced factors have the smallest norms of all factors of a product, and are unique up to orthogonal maps: aligned
@@ -113,35 +101,43 @@ def orthogonal_factor_maps(reference: tuple[Tensor, Tensor], other: tuple[Tensor
 
 
 def invertible_factor_maps(reference: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], start: Tensor) -> Tensor:
-    """Return invertible maps X (heads, units, units) with a smaller ‖S₁ - X S₂‖² + ‖T₁ - X⁻ᵀ T₂‖² than the given ones.
+    """Return invertible maps X (heads, units, units) with ‖S₁ - X S₂‖² + ‖T₁ - X⁻ᵀ T₂‖² at most that of the given ones.
 
-    The descent is quasi-Newton (L-BFGS) from the given maps. A head whose distance does not fall keeps its map. Products Sᵀ T
-    do not change.
+    Gauss-Newton from the given maps: a step exp(D) X changes the factors by D S and -Dᵀ T to first order, so the best D solves
+    a Sylvester equation. A step that does not lower a head's distance is halved. Products Sᵀ T do not change.
     """
-    maps = start.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS(
-        [maps],
-        max_iter=REFINEMENT_STEPS,
-        tolerance_grad=1e-12,
-        tolerance_change=1e-14,
-        history_size=20,
-        line_search_fn="strong_wolfe",
-    )
+    maps = start
+    moved = mapped_factors(other, maps)
+    distance = factor_distance(reference, moved)
+    for _ in range(REFINEMENT_STEPS):
+        step = _sylvester_step(reference, moved)
+        falls = torch.zeros_like(distance)
+        for _ in range(HALVINGS):
+            trial_maps = torch.matrix_exp(step) @ maps
+            trial = mapped_factors(other, trial_maps)
+            falls = (distance - factor_distance(reference, trial)).nan_to_num(nan=-1.0)
+            if bool((falls >= 0).all()):
+                break
+            step = torch.where((falls < 0)[:, None, None], step / 2, step)
+        better = (falls > 0)[:, None, None]
+        maps = torch.where(better, trial_maps, maps)
+        moved = mapped_factors(other, maps)
+        distance = factor_distance(reference, moved)
+        if bool((falls <= REFINEMENT_PROGRESS * distance).all()):
+            break
+    return maps
 
-    def distance() -> Tensor:
-        optimizer.zero_grad()
-        total = factor_distance(reference, mapped_factors(other, maps)).sum()
-        total.backward()
-        return total
 
-    try:
-        optimizer.step(distance)
-    except torch.linalg.LinAlgError:  # a trial step met a singular map
-        return start
-    found = maps.detach()
-    before = factor_distance(reference, mapped_factors(other, start))
-    after = factor_distance(reference, mapped_factors(other, found))
-    return torch.where((after < before)[:, None, None], found, start)
+def _sylvester_step(reference: tuple[Tensor, Tensor], moved: tuple[Tensor, Tensor]) -> Tensor:
+    """Return D (heads, units, units) that minimizes ‖S₁ - S - D S‖² + ‖T₁ - T + Dᵀ T‖²: D SSᵀ + TTᵀ D = (S₁-S) Sᵀ - T (T₁-T)ᵀ."""
+    direct, inverse = moved
+    right = gram(reference[0] - direct, direct) - gram(inverse, reference[1] - inverse)
+    direct_values, direct_vectors = torch.linalg.eigh(gram(direct, direct))
+    inverse_values, inverse_vectors = torch.linalg.eigh(gram(inverse, inverse))
+    sums = inverse_values[:, :, None] + direct_values[:, None, :]
+    floor = RANK_TOLERANCE * sums.amax((1, 2), keepdim=True)
+    solution = inverse_vectors.mT @ right @ direct_vectors / sums.clamp_min(floor.clamp_min(1e-300))
+    return inverse_vectors @ solution @ direct_vectors.mT
 
 
 def mapped_factors(factors: tuple[Tensor, Tensor], maps: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,7 @@ heads, one group at a time. Every visit of a group lowers the distance or change
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -16,48 +15,30 @@ from torch import Tensor
 
 from harness import TaskFailed
 from harness_basin.matching.assignment import assign
-from harness_basin.matching.moves import (
-    Arrays,
-    HeadFactors,
-    Heads,
-    MapHeads,
-    Move,
-    Permute,
-    Rotate,
-    Site,
-    head_factor,
-    unit_matrix,
-)
+from harness_basin.matching.moves import Arrays, HeadFactors, Heads, MapHeads, Move, Permute, Rotate, Site, head_factor, unit_matrix
 from harness_basin.matching.procrustes import (
     gram,
     invertible_factor_maps,
     orthogonal_factor_maps,
+    orthogonal_map,
     partial_map,
     product_gains,
     stream_map,
 )
+from harness_basin.matching.residual_groups import ResidualGroups, Stream
+from harness_basin.matching.symmetry import Block
 
 Maps = Literal["orthogonal", "invertible"]
 """The maps within heads."""
 
 PROGRESS = 1e-12
-"""The smallest fall of the distance that counts, relative to the squared norm of the reference."""
-
-
-@dataclass(frozen=True)
-class ResidualGroups:
-    """The groups of a residual network in normal form. `counted` are the blocks whose distance is minimized."""
-
-    streams: tuple[tuple[Site, ...], ...]
-    units: tuple[tuple[Site, ...], ...]
-    heads: tuple[Heads, ...]
-    counted: frozenset[int]
+"""The smallest fall of the distance that counts, relative to the squared norm of the reference: rounding is below."""
 
 
 class ResidualMatching:
     """Moves one network's weights to a reference's. `moves` are all moves so far, in order."""
 
-    def __init__(self, groups: ResidualGroups, reference: Mapping[int, Tensor], other: Mapping[int, Tensor], maps: Maps) -> None:
+    def __init__(self, groups: ResidualGroups, reference: Mapping[Block, Tensor], other: Mapping[Block, Tensor], maps: Maps) -> None:
         self.groups = groups
         self.reference = reference
         self.arrays: Arrays = dict(other)
@@ -65,39 +46,34 @@ class ResidualMatching:
         self.moves: list[Move] = []
         self.assignments = 0
         self.scale = _squared_norm(reference, groups.counted)
-        self.distance = self._distance_of(self.arrays)
-        self.trace = [require_finite(self.distance)]
+        self.distance = require_finite(_squared_distance(reference, other, groups.counted))
+        self.trace = [self.distance]
 
     def begin(self) -> None:
         """Move to a start that does not depend on the order of units or the axes of the streams.
 
         Weights that only a stream maps (embeddings, classifier) give its map, as far as they determine it; the other groups
-        follow from it, and then the whole map. The move is undone if it does not lower the distance, which it does unless
-        the networks are nearly aligned.
+        follow from it, and then the whole map. The start is not used if the distance is larger there, which happens if the
+        networks are nearly aligned.
         """
-        unmoved = self.arrays
-        distance = self.distance
-        self.arrays = dict(unmoved)
-        for sites in self.groups.streams:
-            anchors = self._anchors(sites)
+        draft = ResidualMatching(self.groups, self.reference, self.arrays, "orthogonal")
+        for stream in self.groups.streams:
+            anchors = self._anchors(stream)
             if anchors:
-                rotation = Rotate(sites, partial_map(self._products(anchors)))
-                self.arrays.update(rotation.apply(self.arrays))
-        found = self._unit_moves()
-        self.arrays = dict(unmoved)
+                rotation = Rotate(stream.sites, partial_map(draft._products(anchors)))
+                draft.arrays.update(rotation.apply(draft.arrays))
+        found: list[Move] = [draft._unit_move(sites) for sites in self.groups.units]
+        for heads in self.groups.heads:
+            found += draft._head_moves(heads)
+        self.assignments += draft.assignments
+        draft.arrays = dict(self.arrays)
         for move in found:
-            self.arrays.update(move.apply(self.arrays))
-        for sites in self.groups.streams:
-            rotation = Rotate(sites, stream_map(self._products(sites)))
-            self.arrays.update(rotation.apply(self.arrays))
+            draft.arrays.update(move.apply(draft.arrays))
+        for stream in self.groups.streams:
+            rotation = draft._rotation(stream)
+            draft.arrays.update(rotation.apply(draft.arrays))
             found.append(rotation)
-        self.distance = self._distance_of(self.arrays)
-        if self.distance < distance:
-            self.moves += found
-            self.trace.append(self.distance)
-        else:
-            self.arrays = unmoved
-            self.distance = distance
+        self._accept(found)
 
     def sweep(self) -> bool:
         """Visit every group once: MLP units, heads with the maps within them, streams. Return whether the distance fell."""
@@ -105,65 +81,59 @@ class ResidualMatching:
         for sites in self.groups.units:
             self._accept([self._unit_move(sites)])
         for heads in self.groups.heads:
-            self._visit_heads(heads)
-        for sites in self.groups.streams:
-            self._accept([Rotate(sites, stream_map(self._products(sites)))])
-        return before - self.distance > PROGRESS * self.scale
-
-    def _visit_heads(self, heads: Heads) -> None:
-        """Match heads by their products and map the dimensions within them; keep the heads' order if that is closer."""
-        kept = self._factor_moves(heads, self.arrays)
-        order = self._head_move(heads)
-        moved = self.arrays | order.apply(self.arrays)
-        permuted = [order, *self._factor_moves(heads, moved)]
-        if not self._accept(permuted, alternative=kept):
-            self._accept(kept)
-
-    def _unit_moves(self) -> list[Move]:
-        """Move the units of all MLPs and heads to their best match; return the moves."""
-        found: list[Move] = [self._unit_move(sites) for sites in self.groups.units]
-        for heads in self.groups.heads:
-            order = self._head_move(heads)
-            found.append(order)
-            found += self._factor_moves(heads, self.arrays | order.apply(self.arrays), "orthogonal")
-        return found
+            self._accept(self._head_moves(heads), alternative=self._factor_moves(heads, self.arrays))
+        for stream in self.groups.streams:
+            self._accept([self._rotation(stream)])
+        return self.distance < before
 
     def _unit_move(self, sites: Sequence[Site]) -> Permute:
         self.assignments += 1
         return Permute(tuple(sites), torch.from_numpy(assign(self._products(sites).numpy())))
 
-    def _head_move(self, heads: Heads) -> Permute:
-        """Return the assignment of heads with the closest products QᵀK and OV: ‖P_i‖ and ‖P_j‖ do not affect it."""
-        size = self.arrays[heads.sites[0].block].shape[heads.sites[0].axis]
+    def _rotation(self, stream: Stream) -> Rotate:
+        products = self._products(stream.sites)
+        return Rotate(stream.sites, stream_map(products) if stream.fixes_ones else orthogonal_map(products))
+
+    def _head_moves(self, heads: Heads) -> list[Move]:
+        """Match heads by their products QᵀK and OV, and then map the dimensions within them."""
+        if not heads.sites:
+            return self._factor_moves(heads, self.arrays)
+        order = Permute(heads.sites, torch.from_numpy(assign(self._head_gains(heads).numpy())))
+        self.assignments += 1
+        return [order, *self._factor_moves(heads, self.arrays | order.apply(self.arrays))]
+
+    def _head_gains(self, heads: Heads) -> Tensor:
+        """Return what each pair of heads gains: ‖P_i - P_j‖² = ‖P_i‖² + ‖P_j‖² - 2 ⟨P_i, P_j⟩, of which the first two are constant."""
+        size = heads.sites[0].block.factors[heads.sites[0].axis].size
         gains = torch.zeros(size, size, dtype=torch.float64)
         for factors in heads.factors:
             gains += product_gains(_factors(self.reference, factors), _factors(self.arrays, factors))
-        self.assignments += 1
-        return Permute(heads.sites, torch.from_numpy(assign(gains.numpy())))
+        if self.groups.counted.intersection(site.block for site in heads.whole):
+            gains += self._products(heads.whole)
+        return gains
 
-    def _factor_moves(self, heads: Heads, arrays: Mapping[int, Tensor], maps: Maps | None = None) -> list[Move]:
+    def _factor_moves(self, heads: Heads, arrays: Mapping[Block, Tensor]) -> list[Move]:
         found: list[Move] = []
         for factors in heads.factors:
             reference = _factors(self.reference, factors)
             other = _factors(arrays, factors)
             matrices = orthogonal_factor_maps(reference, other)
-            if (maps or self.maps) == "invertible":
+            if self.maps == "invertible":
                 matrices = invertible_factor_maps(reference, other, matrices)
             found.append(MapHeads(factors, matrices))
         return found
 
-    def _accept(self, moves: Sequence[Move], alternative: Sequence[Move] = ()) -> bool:
-        """Make moves that lower the distance, and more than the alternative does. Return whether they were made."""
+    def _accept(self, moves: Sequence[Move], alternative: Sequence[Move] = ()) -> None:
+        """Make the moves or the alternative, whichever lowers the distance more; neither if both raise it."""
         fall, changed = self._fall(moves)
-        if alternative and self._fall(alternative)[0] >= fall:
-            return False
-        if not fall > 0:
-            return False
-        self.arrays.update(changed)
-        self.moves += moves
-        self.distance = require_finite(self.distance - fall)
-        self.trace.append(self.distance)
-        return True
+        other_fall, other_changed = self._fall(alternative)
+        if other_fall > fall:
+            moves, fall, changed = alternative, other_fall, other_changed
+        if fall > PROGRESS * self.scale:
+            self.arrays.update(changed)
+            self.moves += moves
+            self.distance = max(0.0, self.distance - fall)
+            self.trace.append(self.distance)
 
     def _fall(self, moves: Sequence[Move]) -> tuple[float, Arrays]:
         """Return by how much moves lower the distance, and the blocks that they change."""
@@ -184,26 +154,24 @@ class ResidualMatching:
         assert total is not None
         return total
 
-    def _anchors(self, sites: Sequence[Site]) -> list[Site]:
+    def _anchors(self, stream: Stream) -> list[Site]:
         """Return the sites of a stream in counted blocks that no other group moves."""
-        moved: set[int] = set()
-        for others in (*self.groups.units, *(heads.sites for heads in self.groups.heads)):
-            moved.update(site.block for site in others)
-        return [site for site in sites if site.block in self.groups.counted - moved]
-
-    def _distance_of(self, arrays: Mapping[int, Tensor]) -> float:
-        return _squared_distance(self.reference, arrays, self.groups.counted)
+        moved: set[Block] = set()
+        for sites in (*self.groups.units, *(heads.sites for heads in self.groups.heads)):
+            moved.update(site.block for site in sites)
+        return [site for site in stream.sites if site.block in self.groups.counted - moved]
 
 
 def match_residual(
-    groups: ResidualGroups, reference: Mapping[int, Tensor], other: Mapping[int, Tensor], *, sweeps: int, maps: Maps
+    groups: ResidualGroups, reference: Mapping[Block, Tensor], other: Mapping[Block, Tensor], *, sweeps: int, maps: Maps
 ) -> ResidualMatching:
     """Return the matching of a network to a reference after at most `sweeps` sweeps; one without progress is the last.
 
-    Raise `TaskFailed` for weights that are not finite.
+    Without sweeps nothing is moved. Raise `TaskFailed` for weights that are not finite.
     """
     matching = ResidualMatching(groups, reference, other, maps)
-    matching.begin()
+    if sweeps:
+        matching.begin()
     for _ in range(sweeps):
         if not matching.sweep():
             break
@@ -217,13 +185,13 @@ def require_finite(value: float) -> float:
     return value
 
 
-def _factors(arrays: Mapping[int, Tensor], factors: HeadFactors) -> tuple[Tensor, Tensor]:
+def _factors(arrays: Mapping[Block, Tensor], factors: HeadFactors) -> tuple[Tensor, Tensor]:
     return head_factor(arrays, factors.direct), head_factor(arrays, factors.inverse)
 
 
-def _squared_distance(reference: Mapping[int, Tensor], arrays: Mapping[int, Tensor], blocks: frozenset[int]) -> float:
+def _squared_distance(reference: Mapping[Block, Tensor], arrays: Mapping[Block, Tensor], blocks: Iterable[Block]) -> float:
     return sum(float((reference[block] - arrays[block]).square().sum()) for block in blocks)
 
 
-def _squared_norm(arrays: Mapping[int, Tensor], blocks: frozenset[int]) -> float:
+def _squared_norm(arrays: Mapping[Block, Tensor], blocks: Iterable[Block]) -> float:
     return sum(float(arrays[block].square().sum()) for block in blocks)

@@ -50,7 +50,7 @@ def verify(network: nn.Module, symmetry: Symmetry, example: Tensor, *, stream: i
     The input is random and has the shape of one example. The weights are the network's with noise, so that no two scales of 1
     or biases of 0 are equal. Raise `SymmetryViolated` if the difference exceeds the tolerance.
     """
-    state = _noisy(network.state_dict(), stream)
+    state = noisy_state(network.state_dict(), stream)
     permuted = permute(symmetry, random_permutations(symmetry, stream), state)
     inputs = _normal(example[:1].shape, streams.key("verify", stream, "inputs")).to(example.device)
     difference = functional_difference(network, state, permuted, inputs)
@@ -76,7 +76,7 @@ def _nudged(state: StateDict) -> StateDict:
     return result
 
 
-def _noisy(state: StateDict, stream: int) -> StateDict:
+def noisy_state(state: StateDict, stream: int) -> StateDict:
     """Return float64 weights with added noise. Tensors without negative values (variances) stay nonnegative."""
     result = {}
     for name, tensor in state.items():
