@@ -20,7 +20,7 @@ from harness_basin.matching.moves import HeadFactors, float64_copy, head_factor,
 from harness_basin.matching.procrustes import balanced_factors
 from harness_basin.matching.residual_groups import ResidualGroups, Stream
 from harness_basin.matching.symmetry import Block
-from harness_basin.matching.verification import functional_difference, noisy_state
+from harness_basin.matching.verification import functional_difference, random_weights
 
 TOLERANCE = 1e-9
 """The largest relative change of outputs in float64 that is rounding."""
@@ -106,7 +106,7 @@ def find_idle_biases(network: nn.Module, groups: ResidualGroups, example: Tensor
 
     Every bias is set to 0 on its own, in a copy with random weights.
     """
-    state = noisy_state(network.state_dict(), stream=0)
+    state = random_weights(network, stream=0)
     found = []
     for heads in groups.heads:
         for factors in heads.factors:

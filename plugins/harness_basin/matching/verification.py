@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from harness import StateDict, streams
 from harness_basin.matching.errors import SymmetryViolated
+from harness_basin.matching.random_elements import normal
 from harness_basin.matching.symmetry import Symmetry, permute, random_permutations
 
 _ROUNDING_FACTOR = 100
@@ -50,19 +51,40 @@ def verify(network: nn.Module, symmetry: Symmetry, example: Tensor, *, stream: i
     The input is random and has the shape of one example. The weights are the network's with noise, so that no two scales of 1
     or biases of 0 are equal. Raise `SymmetryViolated` if the difference exceeds the tolerance.
     """
-    state = noisy_state(network.state_dict(), stream)
+    state = random_weights(network, stream)
     permuted = permute(symmetry, random_permutations(symmetry, stream), state)
-    inputs = _normal(example[:1].shape, streams.key("verify", stream, "inputs")).to(example.device)
-    difference = functional_difference(network, state, permuted, inputs)
-    if difference > tolerance:  # the network may amplify rounding errors
-        rounding = functional_difference(network, state, _nudged(state), inputs)
-        tolerance = max(tolerance, min(_ROUNDING_FACTOR * rounding, _LARGEST_ROUNDING))
-    if not difference <= tolerance:
+    difference, rounding = change_of_outputs(network, state, permuted, random_inputs(example, 1, stream), tolerance)
+    if not difference <= rounding:
         raise SymmetryViolated(
-            f"permuting hidden units changes the outputs by {difference:.1e}, relative, in float64; at most {tolerance:.0e} is "
+            f"permuting hidden units changes the outputs by {difference:.1e}, relative, in float64; at most {rounding:.0e} is "
             "rounding: a rule is wrong, or the network is not a function of its input alone, or computes in lower precision"
         )
     return difference
+
+
+def change_of_outputs(
+    network: nn.Module, before: StateDict, after: StateDict, inputs: Tensor, tolerance: float
+) -> tuple[float, float]:
+    """Return the relative difference of the outputs between two states, and the largest one that is accepted as rounding.
+
+    The latter is the tolerance, or more for a network that amplifies rounding errors.
+    """
+    difference = functional_difference(network, before, after, inputs)
+    if difference > tolerance:
+        rounding = functional_difference(network, before, _nudged(before), inputs)
+        tolerance = max(tolerance, min(_ROUNDING_FACTOR * rounding, _LARGEST_ROUNDING))
+    return difference, tolerance
+
+
+def random_weights(network: nn.Module, stream: int) -> StateDict:
+    """Return a network's weights in float64 with noise from a stream."""
+    return _noisy(network.state_dict(), stream)
+
+
+def random_inputs(example: Tensor, number: int, stream: int) -> Tensor:
+    """Return random float64 inputs of the shape of an example, on its device."""
+    shape = torch.Size((number, *example.shape[1:]))
+    return normal(shape, streams.key("verify", stream, "inputs")).to(example.device)
 
 
 def _nudged(state: StateDict) -> StateDict:
@@ -76,20 +98,13 @@ def _nudged(state: StateDict) -> StateDict:
     return result
 
 
-def noisy_state(state: StateDict, stream: int) -> StateDict:
+def _noisy(state: StateDict, stream: int) -> StateDict:
     """Return float64 weights with added noise. Tensors without negative values (variances) stay nonnegative."""
     result = {}
     for name, tensor in state.items():
         if tensor.is_floating_point() and tensor.numel():
-            noise = _normal(tensor.shape, streams.key("verify", stream, name)).to(tensor.device) * 0.1
+            noise = normal(tensor.shape, streams.key("verify", stream, name)).to(tensor.device) * 0.1
             result[name] = tensor.double() + torch.where((tensor >= 0).all(), noise.abs(), noise)
         else:
             result[name] = tensor
     return result
-
-
-def _normal(shape: torch.Size, key: int) -> Tensor:
-    """Return standard normal float64 numbers from a stream (Box-Muller transform)."""
-    n = shape.numel()
-    u = streams.uniform(key, torch.arange(2 * n)).double().reshape(2, n)
-    return (torch.sqrt(-2 * torch.log1p(-u[0])) * torch.cos(2 * torch.pi * u[1])).reshape(shape)
