@@ -1,8 +1,10 @@
-"""Permutation symmetries of networks: derivation from a run of the network, and alignment of members' weights."""
+"""Symmetries of networks: derivation from runs of the network, and alignment of members' weights by permutations and scales."""
 
+from harness_basin.matching.certification import Refusal
 from harness_basin.matching.descent import Matching, match
 from harness_basin.matching.errors import Mismatch, SymmetryViolated, UnknownOperation
 from harness_basin.matching.joint import JointMatching, match_jointly
+from harness_basin.matching.linear_derivation import LinearSymmetry, derive_linear_groups
 from harness_basin.matching.linear_groups import (
     Elements,
     LinearGroup,
@@ -37,18 +39,21 @@ __all__ = [
     "Group",
     "JointMatching",
     "LinearGroup",
+    "LinearSymmetry",
     "Matching",
     "Mismatch",
     "Normalization",
     "Permutations",
     "Place",
     "Reader",
+    "Refusal",
     "Symmetry",
     "SymmetryViolated",
     "UnknownOperation",
     "act",
     "compose",
     "compose_elements",
+    "derive_linear_groups",
     "derive_symmetry",
     "functional_difference",
     "identity",
