@@ -103,8 +103,7 @@ def test_facts(context: DerivationContext) -> None:
         assert max(facts["function_differences"]) <= 1e-9
 
 
-@pytest.mark.parametrize("maps", ["orthogonal", "invertible"])
-@pytest.mark.parametrize("members", [2, 3])
+@pytest.mark.parametrize(("maps", "members"), [("invertible", 2), ("orthogonal", 3)])
 def test_learned_maps(maps: str, members: int, context: DerivationContext) -> None:
     """Training lowers the loss between members, functions stay, and a continued training gives the same bits."""
     states = random_states(context, members)

@@ -95,9 +95,10 @@ class OrthogonalMatching(Alignment):
         linear = derive_linear_groups(network, example, symmetry)
         groups = residual_groups(symmetry, linear.groups)
         if not groups.streams:
+            reasons = "".join(f"; {found.name}: {found.reason}" for found in linear.refused if found.kind == "orthogonal")
             raise TaskFailed(
                 "the network has no residual stream that can be rotated: all that reads it has to be linear maps behind a "
-                "LayerNorm or RMSNorm, as in pre-norm transformers; use another alignment"
+                f"LayerNorm, as in pre-norm transformers; use another alignment{reasons}"
             )
         return NormalForm(groups, find_idle_biases(network, groups, example), balanced=self.options.maps == "invertible")
 

@@ -9,18 +9,20 @@ cancel in the softmax (those of keys) are 0. The function does not change.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from harness import StateDict, TaskFailed
+from harness import StateDict, TaskFailed, streams
 from harness_basin.matching.linear_groups import Normalization
 from harness_basin.matching.moves import HeadFactors, float64_copy, head_factor, split_head_factor
 from harness_basin.matching.procrustes import balanced_factors
+from harness_basin.matching.random_elements import normal
 from harness_basin.matching.residual_groups import ResidualGroups, Stream
 from harness_basin.matching.symmetry import Block
-from harness_basin.matching.verification import functional_difference, random_weights
+from harness_basin.matching.verification import functional_difference, random_inputs, random_weights, tensor_leaves
 
 TOLERANCE = 1e-9
 """The largest relative change of outputs in float64 that is rounding."""
@@ -85,7 +87,7 @@ def _fold(normalization: Normalization, state: StateDict, label: str) -> None:
             reader.bias.view(state[reader.bias.parameter]).add_(added)
         elif added.abs().max() > 0:
             name = reader.place.block.parameter
-            raise TaskFailed(f"{label}: '{name}' has no bias, which has to contain the shift '{normalization.shift}'")
+            raise TaskFailed(f"{label}: '{name}' has no bias that could contain the shift '{normalization.shift}'")
         moved *= scale
     scale.fill_(1)
     if normalization.shift is not None:
@@ -104,17 +106,32 @@ def _balance(factors: HeadFactors, state: StateDict) -> None:
 def find_idle_biases(network: nn.Module, groups: ResidualGroups, example: Tensor) -> tuple[Block, ...]:
     """Return the biases within heads that do not affect the function: those of keys, which the softmax cancels.
 
-    Every bias is set to 0 on its own, in a copy with random weights.
+    Their gradients are 0 at random weights, and setting them to 0 there does not change the outputs.
     """
     state = random_weights(network, stream=0)
-    found = []
+    slopes = _slopes(network, state, random_inputs(example, 1, stream=0))
+    candidates = []
     for heads in groups.heads:
         for factors in heads.factors:
             for site in (*factors.direct, *factors.inverse):
-                if len(site.block.factors) > (1 if site.heads is None else 2):
-                    continue
-                without = float64_copy(state)
-                site.block.view(without[site.block.parameter]).zero_()
-                if functional_difference(network, state, without, example) <= TOLERANCE:
-                    found.append(site.block)
-    return tuple(found)
+                if len(site.block.factors) == (1 if site.heads is None else 2):
+                    candidates.append(site.block)
+    sizes = [float(block.view(slopes[block.parameter]).abs().max()) for block in candidates]
+    idle = tuple(block for block, size in zip(candidates, sizes) if size <= TOLERANCE * max(sizes))
+    without = float64_copy(state)
+    for block in idle:
+        block.view(without[block.parameter]).zero_()
+    if functional_difference(network, state, without, example) > TOLERANCE:
+        return ()
+    return idle
+
+
+def _slopes(network: nn.Module, state: StateDict, inputs: Tensor) -> dict[str, Tensor]:
+    """Return the gradients of a random combination of the outputs with respect to the weights, in float64."""
+    network = copy.deepcopy(network).double().eval()
+    network.load_state_dict(state)
+    outputs = torch.cat([leaf.flatten() for leaf in tensor_leaves(network(inputs))])
+    combination = outputs @ normal(outputs.shape, streams.key("outputs"))
+    names, parameters = zip(*network.named_parameters(), strict=True)
+    gradients = torch.autograd.grad(combination, parameters, allow_unused=True, materialize_grads=True)
+    return {name: gradient.contiguous() for name, gradient in zip(names, gradients)}

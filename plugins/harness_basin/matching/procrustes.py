@@ -20,7 +20,7 @@ REFINEMENT_STEPS = 20
 HALVINGS = 8
 """How often a step that raises the distance is halved."""
 
-REFINEMENT_PROGRESS = 1e-9
+REFINEMENT_PROGRESS = 1e-4
 """Steps that lower every distance by less than this share of it are the last ones."""
 
 

@@ -192,7 +192,7 @@ def test_shift_without_a_bias_to_contain_it() -> None:
     groups = residual_groups(symmetry, derive_linear_groups(network, IMAGES, symmetry).groups)
     assert len(groups.streams) == 1
     state = network.state_dict()
-    with pytest.raises(TaskFailed, match=r"^weights: 'up.weight' has no bias, which has to contain the shift 'norm1.bias'$"):
+    with pytest.raises(TaskFailed, match=r"^weights: 'up.weight' has no bias that could contain the shift 'norm1.bias'$"):
         NormalForm(groups).of(state)
     for name in ("norm1.bias", "norm2.bias"):
         state[name].zero_()
