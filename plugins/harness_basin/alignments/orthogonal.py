@@ -38,12 +38,17 @@ class OrthogonalMatching(Alignment):
         maps: Literal["orthogonal", "invertible"] = Field(
             "invertible", description="the maps of dimensions within heads: orthogonal or invertible"
         )
-        sweeps: int = Field(5, ge=1, le=1000, description="maximum number of sweeps over the groups, and of rounds over members")
+        sweeps: int = Field(
+            5, ge=1, le=1000, description="maximum number of sweeps over the groups, and of rounds over members"
+        )
         learn_epochs: int = Field(0, ge=0, le=10_000, description="epochs in which maps are trained, after weight matching")
         learning_rate: float = Field(1e-3, gt=0, le=1, description="learning rate of Adam, with learn_epochs")
         batch_size: int = Field(128, ge=1, description="images per gradient step, with learn_epochs")
         concentration: float = Field(
-            0.1, gt=0, le=100, description="of the Dirichlet distribution of the points at which more than two members are trained"
+            0.1,
+            gt=0,
+            le=100,
+            description="of the Dirichlet distribution of the points at which more than two members are trained",
         )
         members: int = Field(1, ge=1, description="M, the number of networks; methods set it")
 
@@ -79,6 +84,8 @@ class OrthogonalMatching(Alignment):
             "traces": [list(trace) for trace in found.traces],
             "rounds": list(found.rounds),
             "assignments": found.assignments,
+            "streams": len(form.groups.streams),
+            "unused_streams": list(form.groups.unused),
             "function_differences": differences,
             **facts,
         }
@@ -95,10 +102,10 @@ class OrthogonalMatching(Alignment):
         linear = derive_linear_groups(network, example, symmetry)
         groups = residual_groups(symmetry, linear.groups)
         if not groups.streams:
-            reasons = "".join(f"; {found.name}: {found.reason}" for found in linear.refused if found.kind == "orthogonal")
+            reasons = [f"{found.name}: {found.reason}" for found in linear.refused if found.kind == "orthogonal"]
             raise TaskFailed(
                 "the network has no residual stream that can be rotated: all that reads it has to be linear maps behind a "
-                f"LayerNorm, as in pre-norm transformers; use another alignment{reasons}"
+                f"LayerNorm, as in pre-norm transformers; use another alignment{_list([*groups.unused, *reasons])}"
             )
         return NormalForm(groups, find_idle_biases(network, groups, example), balanced=self.options.maps == "invertible")
 
@@ -115,6 +122,11 @@ class OrthogonalMatching(Alignment):
         learned = learn_maps(form.groups, members, normal, context, maps=options.maps, learning=learning)
         facts = {"images": learned.images, "gradient_steps": learned.steps, "losses": list(learned.losses)}
         return learned.members, facts
+
+
+def _list(reasons: Sequence[str]) -> str:
+    """Return the reasons in parentheses; empty without any."""
+    return f" ({'; '.join(reasons)})" if reasons else ""
 
 
 def _stored(

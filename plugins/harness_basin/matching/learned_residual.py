@@ -101,9 +101,10 @@ class _Simplex:
 
     def loss(self, matrices: Sequence[Tensor], point: Sequence[float], images: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy at a point of the simplex, (members,)."""
-        weights = {}
-        for name in self.states[0]:
-            weights[name] = sum(share * state[name] for share, state in zip(point, self.states, strict=True))
+        weights = {name: torch.zeros_like(tensor) for name, tensor in self.states[0].items()}
+        for share, state in zip(point, self.states, strict=True):
+            for name, tensor in state.items():
+                weights[name].add_(tensor, alpha=share)
         count = len(self.latents)
         changed: Arrays = {block: point[0] * array for block, array in self.arrays[0].items()}
         for number in range(1, self.size):

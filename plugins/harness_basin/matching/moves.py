@@ -59,6 +59,11 @@ class Permute:
     sites: tuple[Site, ...]
     order: Tensor
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether nothing moves."""
+        return torch.equal(self.order, torch.arange(len(self.order)))
+
     def apply(self, arrays: Mapping[Block, Tensor]) -> Arrays:
         """Return the blocks that change."""
         changed: Arrays = {}

@@ -14,7 +14,7 @@ from harness_basin.matching.random_elements import ones_complement
 RANK_TOLERANCE = 1e-9
 """Singular values below this share of the largest one count as zero."""
 
-REFINEMENT_STEPS = 20
+REFINEMENT_STEPS = 10
 """The largest number of Gauss-Newton steps for invertible maps."""
 
 HALVINGS = 8

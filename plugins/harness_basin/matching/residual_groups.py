@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
-from harness_basin.matching.linear_groups import LinearGroup, Normalization, Place
+from harness_basin.matching.linear_groups import LinearGroup, Normalization
 from harness_basin.matching.moves import HeadFactors, Heads, Site
 from harness_basin.matching.symmetry import Block, Symmetry, block_axes
 
@@ -27,7 +28,8 @@ class ResidualGroups:
     """The groups of a residual network in normal form.
 
     `units` are the sites of exchangeable units without inner structure. `counted` are the blocks whose distance is minimized:
-    those of parameters, without the normalizations of the streams, which are equal in all networks.
+    those of parameters, without the normalizations of the streams, which are equal in all networks. `unused` says of orthogonal
+    groups that were derived why they are not among the streams; their units are permuted, or stay.
     """
 
     symmetry: Symmetry
@@ -35,6 +37,7 @@ class ResidualGroups:
     units: tuple[tuple[Site, ...], ...]
     heads: tuple[Heads, ...]
     counted: frozenset[Block]
+    unused: tuple[str, ...] = ()
 
 
 def residual_groups(symmetry: Symmetry, linear: Sequence[LinearGroup]) -> ResidualGroups:
@@ -42,8 +45,12 @@ def residual_groups(symmetry: Symmetry, linear: Sequence[LinearGroup]) -> Residu
     streams = []
     factors_by_outer: dict[int | None, list[HeadFactors]] = {}
     covered: set[int] = set()
+    unused = []
     for group in linear:
-        if group.kind == "orthogonal" and not group.within:
+        problem = _obstacle(symmetry, group)
+        if problem:
+            unused.append(f"{group.name}: {problem}")
+        elif group.kind == "orthogonal":
             sites = tuple(Site(place.block, place.axis) for place in group.places)
             streams.append(Stream(sites, group.normalizations, group.fixes_ones))
             covered.add(group.index)
@@ -51,6 +58,14 @@ def residual_groups(symmetry: Symmetry, linear: Sequence[LinearGroup]) -> Residu
             outer = group.within[0] if group.within else None
             factors_by_outer.setdefault(outer, []).append(_head_factors(group))
             covered.add(group.index)
+    units, heads = _permuted(symmetry, covered, factors_by_outer)
+    return ResidualGroups(symmetry, tuple(streams), units, heads, _counted(symmetry, streams), tuple(unused))
+
+
+def _permuted(
+    symmetry: Symmetry, covered: set[int], factors_by_outer: Mapping[int | None, Sequence[HeadFactors]]
+) -> tuple[tuple[tuple[Site, ...], ...], tuple[Heads, ...]]:
+    """Return the units and the heads: the permutation groups without a matrix group, apart from those within others."""
     units = []
     heads = [Heads((), (factors,)) for factors in factors_by_outer.get(None, [])]
     outer_groups = {outer for group in symmetry.groups for outer in group.within}
@@ -62,7 +77,22 @@ def residual_groups(symmetry: Symmetry, linear: Sequence[LinearGroup]) -> Residu
             heads.append(_heads(sites, factors_by_outer.get(number, [])))
         else:
             units.append(sites)
-    return ResidualGroups(symmetry, tuple(streams), tuple(units), tuple(heads), _counted(symmetry, streams))
+    return tuple(units), tuple(heads)
+
+
+def _obstacle(symmetry: Symmetry, group: LinearGroup) -> str:
+    """Return why an orthogonal group cannot be used as a stream; empty if it can."""
+    if group.kind != "orthogonal":
+        return ""
+    if group.within:
+        return "it is within heads"
+    for normalization in group.normalizations:
+        if prod(symmetry.shapes[normalization.scale]) != group.size:
+            return f"'{normalization.scale}' scales several copies of the stream at once"
+        for reader in normalization.readers:
+            if len(reader.place.block.factors) < 2:
+                return f"'{normalization.scale}' cannot be moved into '{reader.place.block.parameter}', which is no linear map"
+    return ""
 
 
 def _heads(sites: tuple[Site, ...], factors: Sequence[HeadFactors]) -> Heads:

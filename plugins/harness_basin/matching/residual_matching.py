@@ -15,7 +15,18 @@ from torch import Tensor
 
 from harness import TaskFailed
 from harness_basin.matching.assignment import assign
-from harness_basin.matching.moves import Arrays, HeadFactors, Heads, MapHeads, Move, Permute, Rotate, Site, head_factor, unit_matrix
+from harness_basin.matching.moves import (
+    Arrays,
+    HeadFactors,
+    Heads,
+    MapHeads,
+    Move,
+    Permute,
+    Rotate,
+    Site,
+    head_factor,
+    unit_matrix,
+)
 from harness_basin.matching.procrustes import (
     gram,
     invertible_factor_maps,
@@ -38,7 +49,9 @@ PROGRESS = 1e-12
 class ResidualMatching:
     """Moves one network's weights to a reference's. `moves` are all moves so far, in order."""
 
-    def __init__(self, groups: ResidualGroups, reference: Mapping[Block, Tensor], other: Mapping[Block, Tensor], maps: Maps) -> None:
+    def __init__(
+        self, groups: ResidualGroups, reference: Mapping[Block, Tensor], other: Mapping[Block, Tensor], maps: Maps
+    ) -> None:
         self.groups = groups
         self.reference = reference
         self.arrays: Arrays = dict(other)
@@ -81,7 +94,9 @@ class ResidualMatching:
         for sites in self.groups.units:
             self._accept([self._unit_move(sites)])
         for heads in self.groups.heads:
-            self._accept(self._head_moves(heads), alternative=self._factor_moves(heads, self.arrays))
+            moves = self._head_moves(heads)
+            reordered = any(isinstance(move, Permute) and not move.is_identity for move in moves)
+            self._accept(moves, alternative=self._factor_moves(heads, self.arrays) if reordered else ())
         for stream in self.groups.streams:
             self._accept([self._rotation(stream)])
         return self.distance < before
@@ -103,7 +118,7 @@ class ResidualMatching:
         return [order, *self._factor_moves(heads, self.arrays | order.apply(self.arrays))]
 
     def _head_gains(self, heads: Heads) -> Tensor:
-        """Return what each pair of heads gains: ‖P_i - P_j‖² = ‖P_i‖² + ‖P_j‖² - 2 ⟨P_i, P_j⟩, of which the first two are constant."""
+        """Return ⟨P_i, P_j⟩ for each pair of heads, (heads, heads): the part of ‖P_i - P_j‖² that the assignment affects."""
         size = heads.sites[0].block.factors[heads.sites[0].axis].size
         gains = torch.zeros(size, size, dtype=torch.float64)
         for factors in heads.factors:
