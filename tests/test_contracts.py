@@ -27,9 +27,10 @@ from harness.testing import (
     check_observer,
     derivation_context,
 )
-from harness_basin.alignments import JointWeightMatching
+from harness_basin.alignments import JointWeightMatching, OrthogonalMatching
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.published import PublishedEnsemble, PublishedWeights
+from harness_vision.vit import ViT
 
 CATALOGUE = load_catalogue()
 
@@ -144,6 +145,11 @@ def test_derivations(registration: Registration, tmp_path: Path) -> None:
     options: Any = None
     if registration.cls is JointWeightMatching:
         options = JointWeightMatching.Options(members=2)
+    if registration.cls is OrthogonalMatching:  # for transformers alone
+        sizes = {"patch": 2, "width": 8, "mlp": 12, "depth": 1, "heads": 2, "dropout": 0.0}
+        context = derivation_context(CATALOGUE.create("architecture", "vit", ViT.Options(**sizes)), toys.Blobs(), tmp_path)
+        parents = [{name: tensor + 0.1 for name, tensor in context.network().state_dict().items()} for _ in range(2)]
+        options = OrthogonalMatching.Options(members=2)
     if registration.cls is PublishedWeights:
         file = tmp_path / "model.safetensors"
         safetensors.torch.save_file(parents[0], file)

@@ -1,7 +1,7 @@
 """Weight matching of all members of an ensemble of residual networks in normal form.
 
-As in Multi-PCD, a visit matches one member to the mean of the others, by one sweep, so Σ_{i<j} ‖g_i θ_i - g_j θ_j‖² never rises (with
-orthogonal maps). The first visits match every member to the first one.
+The first visits match every member to the first one. After them, as in Multi-PCD, a visit matches one member to the mean of
+the others, by one sweep: Σ_{i<j} ‖g_i θ_i - g_j θ_j‖² never rises.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ ROUND_PROGRESS = 1e-6
 class JointResidualMatching:
     """The aligned members' blocks, the first member's unchanged.
 
-    `distance` is Σ_{i<j} ‖θ_i - θ_j‖² and `objective` Σ_{i≠j} ⟨θ_i, θ_j⟩ over the weights that count. `traces` are the distances
-    after every move of the matchings to the first member; `rounds` the total distance before the rounds and after each.
+    `distance` is Σ_{i<j} ‖θ_i - θ_j‖² over the weights that count, and `unmatched_distance` that of the given members. `traces`
+    are the distances after every move of the matchings to the first member, and `rounds` the total before and after each round.
     """
 
     members: tuple[Arrays, ...]
     distance: float
-    objective: float
     unmatched_distance: float
     traces: tuple[tuple[float, ...], ...]
     rounds: tuple[float, ...]
@@ -76,8 +75,7 @@ def match_residual_jointly(
     distance = total_distance(groups, aligned)
     if distance > unmatched:
         aligned, distance = [dict(member) for member in members], unmatched
-    objective = total_objective(groups, aligned)
-    return JointResidualMatching(tuple(aligned), distance, objective, unmatched, tuple(traces), tuple(rounds), assignments)
+    return JointResidualMatching(tuple(aligned), distance, unmatched, tuple(traces), tuple(rounds), assignments)
 
 
 def _visit(groups: ResidualGroups, members: Sequence[Arrays], i: int, maps: Maps) -> ResidualMatching:

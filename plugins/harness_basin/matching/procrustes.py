@@ -129,7 +129,10 @@ def invertible_factor_maps(reference: tuple[Tensor, Tensor], other: tuple[Tensor
 
 
 def _sylvester_step(reference: tuple[Tensor, Tensor], moved: tuple[Tensor, Tensor]) -> Tensor:
-    """Return D (heads, units, units) that minimizes ‖S₁ - S - D S‖² + ‖T₁ - T + Dᵀ T‖²: D SSᵀ + TTᵀ D = (S₁-S) Sᵀ - T (T₁-T)ᵀ."""
+    """Return the D (heads, units, units) that minimizes ‖S₁ - S - D S‖² + ‖T₁ - T + Dᵀ T‖².
+
+    It solves D SSᵀ + TTᵀ D = (S₁ - S) Sᵀ - T (T₁ - T)ᵀ.
+    """
     direct, inverse = moved
     right = gram(reference[0] - direct, direct) - gram(inverse, reference[1] - inverse)
     direct_values, direct_vectors = torch.linalg.eigh(gram(direct, direct))
