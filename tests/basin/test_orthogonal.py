@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 import toys
 from basin.matching.residual_networks import largest_difference
 from conftest import Lab
+from fake_device import DEVICE, FakeDevice
 from harness import DerivationContext, StateDict, TaskFailed, streams
 from harness.errors import BenchmarkError
 from harness.plan.graph import Graph
@@ -120,6 +122,23 @@ def test_learned_maps(maps: str, members: int, context: DerivationContext) -> No
     assert largest_difference(moved[1], start[1]) > 0
     for state, after in zip(states, moved, strict=True):
         assert outputs_differ(context, state, after) <= 1e-5
+
+
+def test_learned_maps_on_another_device(context: DerivationContext) -> None:
+    """Images and latent matrices are on the device, and the weights are those of a training on the CPU."""
+    states = random_states(context, 3)
+    method = alignment(3, learn_epochs=1, batch_size=48)
+    expected, _ = method.derive(states, context)
+
+    def batches(epoch: int, batch_size: int, *, augmented: bool = False) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for images, labels in context.batches(epoch, batch_size, augmented=augmented):
+            yield images.to(DEVICE), labels.to(DEVICE)
+
+    with FakeDevice():
+        there = replace(context, device=DEVICE, normalize=lambda images: context.normalize(images).to(DEVICE), batches=batches)
+        moved, _ = method.derive(states, there)
+    for one, other in zip(moved, expected, strict=True):
+        assert largest_difference(one, other) == 0
 
 
 def test_learned_maps_that_get_worse(context: DerivationContext) -> None:

@@ -54,7 +54,7 @@ def stream_map(products: Tensor) -> Tensor:
     LayerNorm commutes with these maps alone: it subtracts the mean of the residual stream. They are O(n - 1) on the vectors
     whose sum is zero.
     """
-    basis = ones_complement(len(products))
+    basis = ones_complement(len(products)).to(products.device)
     return basis @ orthogonal_map(basis.T @ products @ basis) @ basis.T + 1 / len(basis)
 
 
