@@ -28,10 +28,12 @@ from harness.testing import (
     derivation_context,
 )
 from harness_basin.averaging import GreedySoup
+from harness_basin.alignments import JointWeightMatching, OrthogonalMatching
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.fused import FusedEnsemble
 from harness_basin.published import PublishedEnsemble, PublishedWeights
 from harness_basin.soup import Soup
+from harness_vision.vit import ViT
 
 CATALOGUE = load_catalogue()
 
@@ -153,6 +155,13 @@ def test_derivations(registration: Registration, tmp_path: Path) -> None:
         options = registration.cls.Options(members=2)
     if registration.cls is GreedySoup:
         options = GreedySoup.Options(split="test")
+    if registration.cls is JointWeightMatching:
+        options = JointWeightMatching.Options(members=2)
+    if registration.cls is OrthogonalMatching:  # for transformers alone
+        sizes = {"patch": 2, "width": 8, "mlp": 12, "depth": 1, "heads": 2, "dropout": 0.0}
+        context = derivation_context(CATALOGUE.create("architecture", "vit", ViT.Options(**sizes)), toys.Blobs(), tmp_path)
+        parents = [{name: tensor + 0.1 for name, tensor in context.network().state_dict().items()} for _ in range(2)]
+        options = OrthogonalMatching.Options(members=2)
     if registration.cls is PublishedWeights:
         file = tmp_path / "model.safetensors"
         safetensors.torch.save_file(parents[0], file)

@@ -124,6 +124,8 @@ CORE_WORDS = {"members", "teacher", "task_timeout", "correction", "none", "path"
 CORE_WORDS = {"members", "teacher", "loss", "start", "task_timeout", "correction", "none", "path", *Recipe.model_fields}
 """Names and options of plugins that are also words of the core: `members`, an objective's `teacher` and `loss`, the `start` of
 a training, `task_timeout` of `harness run`, the kind `correction`, `none` and `path`, and the fields of the recipe."""
+CORE_WORDS = {"members", "teacher", "task_timeout", "correction", "none", "path", "batch_size"}
+`harness run`, the kind `correction`, `none`, `path`, and a recipe's `batch_size`."""
 
 
 def strings(path: Path) -> Iterator[str]:

@@ -12,13 +12,15 @@ class Alignment(Derivation):
 
     An alignment of a pair (`joint = False`) has two parents, the reference and the network to move, and returns the latter. A
     joint one has all M members as parents and returns all of them. It has an option `members` with a default, which the method
-    that aligns an ensemble sets to M. The first member is never moved.
+    that aligns an ensemble sets to M. The first member is never moved, except by an alignment with `normal_form`.
     """
 
     choice_name: ClassVar[str] = ""
     """The name by which options of methods choose it, as in `by: weights`; by default the registered name."""
     joint: ClassVar[bool] = False
     """Whether all members are aligned at once."""
+    normal_form: ClassVar[bool] = False
+    """Whether it brings all members into a normal form first, the first one, too. Such an alignment is joint."""
 
     @property
     def outputs(self) -> int:  # type: ignore[override]

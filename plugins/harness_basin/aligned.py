@@ -11,7 +11,10 @@ from harness import Alignment, Cell, EnsembleBuilder, PluginChoice, PluginError,
 
 
 class AlignedEnsemble(EnsembleBuilder):
-    """The deep ensemble, or another method's, aligned by any registered alignment. The first member is not moved."""
+    """The deep ensemble, or another method's, aligned by any registered alignment.
+
+    The first member is not moved, except by an alignment that brings all members into a normal form.
+    """
 
     name, version = "aligned", 1
 

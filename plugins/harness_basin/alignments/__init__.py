@@ -28,3 +28,6 @@ __all__ = ["ALIGNMENTS", "JointWeightMatching", "MatchingOptions", "OptimalTrans
 from harness_basin.alignments.scales import ScaleAlignment
 ALIGNMENTS = (WeightMatching, JointWeightMatching, ScaleAlignment)
 __all__ = ["ALIGNMENTS", "JointWeightMatching", "MatchingOptions", "ScaleAlignment", "WeightMatching"]
+from harness_basin.alignments.orthogonal import OrthogonalMatching
+ALIGNMENTS = (WeightMatching, JointWeightMatching, OrthogonalMatching)
+__all__ = ["ALIGNMENTS", "JointWeightMatching", "MatchingOptions", "OrthogonalMatching", "WeightMatching"]
