@@ -2,6 +2,7 @@
 
 from harness_basin.matching.descent import Matching, match
 from harness_basin.matching.errors import Mismatch, SymmetryViolated, UnknownOperation
+from harness_basin.matching.frank_wolfe import CycleConsistentMatching, match_cycle_consistently
 from harness_basin.matching.joint import JointMatching, match_jointly
 from harness_basin.matching.symmetry import (
     Block,
@@ -20,6 +21,7 @@ from harness_basin.matching.verification import functional_difference, verify
 
 __all__ = [
     "Block",
+    "CycleConsistentMatching",
     "Factor",
     "Group",
     "JointMatching",
@@ -35,6 +37,7 @@ __all__ = [
     "identity",
     "inverse",
     "match",
+    "match_cycle_consistently",
     "match_jointly",
     "permute",
     "random_permutations",
