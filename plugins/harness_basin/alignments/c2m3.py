@@ -29,7 +29,7 @@ class CycleConsistentAlignment(Alignment):
         )
         max_steps: int = Field(200, ge=1, description="maximum number of Frank-Wolfe steps per search")
         tolerance: float = Field(
-            1e-6, ge=0, description="relative gain of the objective under which a step counts as idle; five in a row end a search"
+            1e-6, ge=0, description="relative gain under which a step counts as idle; five idle steps in a row end a search"
         )
         descent: bool = Field(False, description="whether Multi-PCD (joint_weights) continues from the rounded permutations")
         members: int = Field(1, ge=1, description="M, the number of networks; methods set it")

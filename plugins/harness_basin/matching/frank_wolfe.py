@@ -18,11 +18,11 @@ from torch import Tensor
 from harness import StateDict, streams
 from harness_basin.matching.descent import DTYPES, Precision
 from harness_basin.matching.gram import require_finite
-from harness_basin.matching.joint import relative_to_first
+from harness_basin.matching.joint import joint_objective, relative_to_first
 from harness_basin.matching.line_search import maximize, rise
 from harness_basin.matching.relaxation import Oracle, Point, between, dense, perturbed_uniform, vertex
 from harness_basin.matching.relaxed_terms import Term, terms
-from harness_basin.matching.symmetry import Permutations, Symmetry, identity
+from harness_basin.matching.symmetry import Permutations, Symmetry, identity, permute
 
 Start = Literal["identity", "uniform"]
 
@@ -103,8 +103,8 @@ def match_cycle_consistently(
     found = [*[identity(symmetry)] * (len(states) - moved), *best.permutations]
     return CycleConsistentMatching(
         relative_to_first(symmetry, found),
-        best.objective,
-        objective.value(given),
+        joint_objective(symmetry, [permute(symmetry, own, state) for own, state in zip(found, weights, strict=True)]),
+        joint_objective(symmetry, weights),
         best.trace,
         sum(search.assignments for search in searches),
     )
@@ -116,7 +116,7 @@ class Objective:
     def __init__(self, symmetry: Symmetry, parts: Sequence[Term]) -> None:
         self.symmetry = symmetry
         self.parts = parts
-        self.dtype = parts[0].weights.dtype if parts else torch.float64
+        self.dtype = parts[0].dtype if parts else torch.float64
         self.degree = max((part.degree for part in parts), default=1)
 
     def value(self, point: Point) -> float:

@@ -76,7 +76,7 @@ def _descend(
 ) -> JointMatching:
     """Match members to the others, from given permutations on, until no member moves."""
     permuted = [permute(symmetry, permutations, state) for permutations, state in zip(found, weights, strict=True)]
-    trace = [_objective(symmetry, permuted)]
+    trace = [joint_objective(symmetry, permuted)]
     due = set(range(len(weights)))
     for round_number in range(settings.max_rounds):
         for i in streams.permutation(streams.key("round", stream, round_number), len(weights)).tolist():
@@ -97,7 +97,7 @@ def _descend(
                 found[i] = step.permutations
                 permuted[i] = permute(symmetry, step.permutations, weights[i])
                 due |= set(range(len(weights))) - {i}
-        trace.append(_objective(symmetry, permuted))
+        trace.append(joint_objective(symmetry, permuted))
         if not due:
             break
     return JointMatching(relative_to_first(symmetry, found), trace[-1], tuple(trace))
@@ -119,7 +119,7 @@ def _mean(states: Sequence[StateDict]) -> StateDict:
     return result
 
 
-def _objective(symmetry: Symmetry, states: Sequence[StateDict]) -> float:
+def joint_objective(symmetry: Symmetry, states: Sequence[StateDict]) -> float:
     """Return Σ_{i≠j} ⟨θ_i, θ_j⟩ = |Σ_i θ_i|² - Σ_i |θ_i|² over the weights that permutations move."""
     total = 0.0
     for block in symmetry.blocks:

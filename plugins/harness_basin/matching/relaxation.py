@@ -1,9 +1,10 @@
 """Relaxed permutations of several members' units: points of the convex hulls of a network's permutations.
 
-A *relaxed point* holds, for every group, one matrix per moved member. Rows are positions, columns are units of the given weights,
-both numbered row-major through the outer groups. For a group within others (dimensions within heads), the matrix is in the hull
-of the nested permutations: it has heads · dimensions rows and columns, and the block of a pair of heads sums, per row and
-column, to the pair's entry in the heads' matrix. Nested linear assignments maximize linear functions on such a hull exactly.
+A *relaxed point* holds, for every group, one matrix per moved member. Rows are positions, columns are units of the given
+weights, both numbered row-major through the outer groups. For a group within others (dimensions within heads), the matrix is
+in the hull of the nested permutations: it has heads · dimensions rows and columns, and the block of a pair of heads sums, per
+row and column, to the pair's entry in the heads' matrix. Nested linear assignments maximize linear functions on such a hull
+exactly.
 
 A group's entry is a float tensor (members, units, units), or an int64 tensor (members, units) where all members are permuted.
 """

@@ -1,7 +1,7 @@
 """The objective of relaxed permutations, Σ_{i≠j} ⟨P_i θ_i, P_j θ_j⟩, as a sum over arrays of weights.
 
 Every array is linear in the matrix of each of its *slots*: (out, in, kernel) weights have two, a bias has one. Weights that the
-same groups permute are one array, so that a step consists of few large products.
+same groups permute are one array, so that a step consists of few products.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from harness_basin.matching.gram import GroupAxes, innermost_groups
 from harness_basin.matching.relaxation import Point, dense
 from harness_basin.matching.symmetry import Block, Symmetry
 
+JOINED_SHARE = 0.02
+"""Arrays with more than this share of a member's weights are not joined: terms are evaluated in several copies."""
+
 _MEMBER = "z"
 
 
@@ -26,12 +29,15 @@ class Term:
     Slots may share axes: both sides of a grouped convolution have the axis of the convolution's groups.
     """
 
-    def __init__(self, weights: Tensor, slots: Sequence[GroupAxes], reference: Tensor | None = None) -> None:
-        """`weights` is (members, …). The axes of slots are numbered without the members' axis.
+    def __init__(
+        self, weights: Tensor, slots: Sequence[GroupAxes], dtype: torch.dtype, reference: Tensor | None = None
+    ) -> None:
+        """`weights` is (members, …) in any precision; products have the given one. The axes of slots do not count the members'.
 
         `reference` is the array of a further member, which is not moved; then only one member is.
         """
         self.weights = weights
+        self.dtype = dtype
         self.slots = slots
         self.reference = reference
         moved = {axis for slot in slots for axis in slot.axes}
@@ -49,7 +55,7 @@ class Term:
         """Return the part of the objective at a point."""
         array = self._applied(point, range(len(self.slots)))[-1][1]
         if self.reference is not None:
-            return 2 * _inner_product(self.reference, array[0])
+            return 2 * _inner_product(self.reference.to(self.dtype), array[0])
         total = array.sum(0)
         return _inner_product(total, total) - _inner_product(array, array)
 
@@ -58,7 +64,7 @@ class Term:
         numbers = range(len(self.slots))
         if self.reference is not None:
             prefixes = self._applied(point, numbers[:-1])
-            others = self.reference[None]
+            others = self.reference[None].to(self.dtype)
         else:
             *prefixes, (_, current) = self._applied(point, numbers)
             others = current.sum(0) - current
@@ -81,7 +87,7 @@ class Term:
 
         Every array is returned with the letters of its axes. A row of a slot's matrices has an upper-case letter.
         """
-        found = [(_MEMBER + self._columns, self.weights)]
+        found = [(_MEMBER + self._columns, self.weights.to(self.dtype))]
         waiting = set(range(len(self.slots)))
         for k in chosen:
             waiting.discard(k)
@@ -111,10 +117,11 @@ def terms(symmetry: Symmetry, states: Sequence[StateDict], dtype: torch.dtype) -
     """Return the terms of the objective. All members are moved, but of two only the second one.
 
     An array with at most two slots that share no axis is (members, units, rest) or (members, units, rest, units). Arrays of the
-    same groups are joined along `rest`.
+    same groups are joined along `rest`, unless they are large.
     """
     found: list[Term] = []
     joined: dict[tuple[int, ...], list[Tensor]] = {}
+    largest = sum(math.prod(shape) for shape in symmetry.shapes.values()) * JOINED_SHARE
     for block in symmetry.blocks:
         if not block.counts:
             continue
@@ -123,31 +130,37 @@ def terms(symmetry: Symmetry, states: Sequence[StateDict], dtype: torch.dtype) -
         views = [block.view(state[block.parameter]) for state in states]
         axes = [axis for slot in slots for axis in slot.axes]
         if len(slots) > 2 or len(set(axes)) < len(axes):
-            found.append(_term(torch.stack(views).to(dtype), slots))
+            found.append(_term(torch.stack(views), slots, dtype))
+            continue
+        array = _arranged(views, block, slots)
+        if array[0].numel() > largest:
+            found.append(_term(array, _ends(slots), dtype))
         else:
-            groups = tuple(slot.group for slot in slots)
-            joined.setdefault(groups, []).append(_arranged(views, block, slots, dtype))
+            joined.setdefault(tuple(slot.group for slot in slots), []).append(array)
     for groups, arrays in joined.items():
-        ends = [GroupAxes(group, [2 * number]) for number, group in enumerate(groups)]
-        found.append(_term(torch.cat(arrays, 2), ends))
-        arrays.clear()
+        found.append(_term(torch.cat(arrays, 2), _ends([GroupAxes(group, []) for group in groups]), dtype))
     return found
 
 
-def _term(weights: Tensor, slots: Sequence[GroupAxes]) -> Term:
+def _ends(slots: Sequence[GroupAxes]) -> list[GroupAxes]:
+    """Return the slots of an array (members, units, rest) or (members, units, rest, units)."""
+    return [GroupAxes(slot.group, [2 * number]) for number, slot in enumerate(slots)]
+
+
+def _term(weights: Tensor, slots: Sequence[GroupAxes], dtype: torch.dtype) -> Term:
     """Return the term of an array of all members, (members, …)."""
     if len(weights) == 2:
-        return Term(weights[1:], slots, weights[0])
-    return Term(weights, slots)
+        return Term(weights[1:], slots, dtype, weights[0])
+    return Term(weights, slots, dtype)
 
 
-def _arranged(views: Sequence[Tensor], block: Block, slots: Sequence[GroupAxes], dtype: torch.dtype) -> Tensor:
+def _arranged(views: Sequence[Tensor], block: Block, slots: Sequence[GroupAxes]) -> Tensor:
     """Return a block of all members as (members, units, rest) or (members, units, rest, units)."""
     first, *second = [slot.axes for slot in slots]
     last = second[0] if second else []
     rest = [axis for axis in range(len(block.factors)) if axis not in (*first, *last)]
     shape = [math.prod(block.factors[axis].size for axis in axes) for axes in (first, rest, *second)]
-    return torch.stack([view.permute(*first, *rest, *last).reshape(shape).to(dtype) for view in views])
+    return torch.stack([view.permute(*first, *rest, *last).reshape(shape) for view in views])
 
 
 def _gathered(array: Tensor, units: Tensor, axis: int) -> Tensor:
