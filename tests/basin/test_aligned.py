@@ -70,6 +70,7 @@ def keys(graph: Graph, label: str) -> list[str]:
         ({"by": "weights"}, "permuted"),
         ({"by": {"weights": {"restarts": 3}}}, {"permuted": {"restarts": 3}}),
         ({"by": "joint_weights"}, "multi_permuted"),
+        ({"by": {"joint_weights": {"restarts": 1}}}, "multi_permuted"),
         ({"by": {"joint_weights": {"max_sweeps": 2}}, "of": {"deep": {}}}, {"multi_permuted": {"max_sweeps": 2}}),
     ],
     ids=str,
@@ -79,6 +80,16 @@ def test_objects_are_shared(graph_of: GraphOf, aligned: dict[str, Any], other: A
     graph = graph_of(methods=[{"aligned": aligned}, other], members=3)
     name = other if isinstance(other, str) else next(iter(other))
     assert keys(graph, "aligned") == keys(graph, name)
+
+
+def test_key_of_joint_descents() -> None:
+    """A single joint descent keeps the identity that it had before there were restarts; several have another one."""
+    single = CATALOGUE.choose("alignment", "joint_weights")
+    assert single.identity == {"name": "joint_weight_matching", "version": 1, "options": {"max_sweeps": 100, "members": 1}}
+    several = CATALOGUE.choose("alignment", {"joint_weights": {"restarts": 3}}).for_members(4)
+    assert several.identity["options"] == {"max_sweeps": 100, "members": 4, "restarts": 3}
+    for alignment in (single, several):
+        assert CATALOGUE.from_identity("derivation", alignment.identity).options == alignment.options
 
 
 def test_members_of_another_method(graph_of: GraphOf) -> None:
@@ -116,11 +127,16 @@ def test_run_of_several_alignments(graph_of: GraphOf, lab: Lab) -> None:
             r"aligned\.by: unknown alignment 'wieghts'; did you mean 'weights'\? known: [a-z0-9_, ]*weights$",
             r"aligned\.by: unknown alignment 'wieghts'; did you mean 'weights'\? known: .*joint_weights, .*weights$",
             r"aligned\.by: unknown alignment 'wieghts'; did you mean 'weights'\? known: .*joint_weights, (.*, )?weights$",
+            r"aligned\.by: unknown alignment 'wieghts'; did you mean 'weights'\? known: .*joint_weights,.* weights$",
         ),
         ({"by": {"weights": {"restart": 2}}}, r"unknown key 'restart'; did you mean 'restarts'\? known: max_sweeps, restarts$"),
         (
             {"by": {"weights": {"restarts": 0}}},
             r"aligned\.by\.weights\.restarts: 0 is out of range; an integer of at least 1",
+        ),
+        (
+            {"by": {"joint_weights": {"restarts": 0}}},
+            r"aligned\.by\.joint_weights\.restarts: 0 is out of range; an integer of at least 1",
         ),
         ({"by": {"joint_weights": {"members": 4}}}, r"by: members is 4; leave it out: it is the benchmark's \(3\)$"),
         ({"of": "deap"}, r"aligned\.of: unknown method 'deap'; did you mean 'deep'\? known: "),
@@ -166,7 +182,7 @@ def planted(context: DerivationContext) -> Callable[[StateDict, int], StateDict]
     return lambda state, seed: permute(symmetry, random_permutations(symmetry, seed), state)
 
 
-@pytest.mark.parametrize("name", ["weights", "joint_weights"])
+@pytest.mark.parametrize("name", ["weights", "joint_weights", "c2m3"])
 def test_contract_of_alignments(name: str, context: DerivationContext, planted: Callable[[StateDict, int], StateDict]) -> None:
     """Planted permutations are recovered exactly, functions stay, and the first member is not moved."""
     check_alignment(CATALOGUE.choose("alignment", name), context, planted)

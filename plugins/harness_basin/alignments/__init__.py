@@ -31,3 +31,6 @@ __all__ = ["ALIGNMENTS", "JointWeightMatching", "MatchingOptions", "ScaleAlignme
 from harness_basin.alignments.orthogonal import OrthogonalMatching
 ALIGNMENTS = (WeightMatching, JointWeightMatching, OrthogonalMatching)
 __all__ = ["ALIGNMENTS", "JointWeightMatching", "MatchingOptions", "OrthogonalMatching", "WeightMatching"]
+from harness_basin.alignments.c2m3 import CycleConsistentAlignment
+ALIGNMENTS = (WeightMatching, JointWeightMatching, CycleConsistentAlignment)
+__all__ = ["ALIGNMENTS", "CycleConsistentAlignment", "JointWeightMatching", "MatchingOptions", "WeightMatching"]

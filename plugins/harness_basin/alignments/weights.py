@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from pydantic import Field
@@ -68,14 +69,31 @@ class JointWeightMatching(Alignment):
         """Options of Multi-PCD."""
 
         max_sweeps: int = Field(100, ge=1, description="maximum number of sweeps each time a member is matched to the others")
+        restarts: int = Field(
+            1,
+            ge=1,
+            le=1000,
+            description="number of descents; the first starts at the identity, the others at random; the best is kept",
+        )
         members: int = Field(1, ge=1, description="M, the number of networks; methods set it")
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """The identity without `restarts` where it is 1, so that a single descent has the key that it had before the option."""
+        own = super().identity
+        if self.options.restarts > 1:
+            return own
+        options = {name: value for name, value in own["options"].items() if name != "restarts"}
+        return {**own, "options": options}
 
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the permuted weights, and the objective with its trace. Raise `TaskFailed` if a function changes."""
         from harness_basin.matching import match_jointly, permute
 
         symmetry = permutation_symmetry(context)
-        found = match_jointly(symmetry, parents, stream=context.stream, max_sweeps=self.options.max_sweeps)
+        found = match_jointly(
+            symmetry, parents, stream=context.stream, restarts=self.options.restarts, max_sweeps=self.options.max_sweeps
+        )
         permuted = []
         differences = []
         for permutations, state in zip(found.permutations, parents, strict=True):

@@ -3,6 +3,7 @@
 from harness_basin.matching.certification import Refusal
 from harness_basin.matching.descent import Matching, match
 from harness_basin.matching.errors import Mismatch, SymmetryViolated, UnknownOperation
+from harness_basin.matching.frank_wolfe import CycleConsistentMatching, match_cycle_consistently
 from harness_basin.matching.joint import JointMatching, match_jointly
 from harness_basin.matching.linear_derivation import LinearSymmetry, derive_linear_groups
 from harness_basin.matching.linear_groups import (
@@ -37,6 +38,7 @@ from harness_basin.matching.verification import functional_difference, verify
 __all__ = [
     "Block",
     "Elements",
+    "CycleConsistentMatching",
     "Factor",
     "Group",
     "JointMatching",
@@ -66,6 +68,7 @@ __all__ = [
     "inverse",
     "inverse_elements",
     "match",
+    "match_cycle_consistently",
     "match_jointly",
     "match_scales",
     "permute",

@@ -22,7 +22,7 @@ Precision = Literal["float32", "float64"]
 PROGRESS = 1e-12
 """The smallest rise of ⟨A, P⟩ that counts as progress: the threshold of Git Re-Basin's implementation."""
 
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def match(
     returned. `restarts` is the number of descents. Raise `Mismatch` for weights of another network, and `TaskFailed` for
     weights that are not finite.
     """
-    pair = Pair(symmetry, symmetry.checked(reference, "reference"), symmetry.checked(other, "other"), _DTYPES[precision])
+    pair = Pair(symmetry, symmetry.checked(reference, "reference"), symmetry.checked(other, "other"), DTYPES[precision])
     starts = [start or identity(symmetry)]
     for restart in range(1, restarts):
         starts.append(random_permutations(symmetry, streams.key("start", stream, restart)))

@@ -71,7 +71,8 @@ class GramTerm:
     """The contribution of one block to a Gram matrix. It is updated when the permutations of the block's other axes change.
 
     If one other group, or one chain of nested groups, permutes the block, both networks' weights are stored as arrays
-    (partner units, rest, own units). An update then multiplies only the partner units that moved.
+    (partner units, rest, own units), in their own precision, which takes less memory. An update then converts and multiplies
+    only the partner units that moved.
     """
 
     def __init__(self, pair: Pair, block: Block, own: Sequence[int]) -> None:
@@ -96,6 +97,8 @@ class GramTerm:
         partner_units = math.prod(self.block.factors[axis].size for axis in partner_axes)
         self._rows = [*partner_axes, *_other_axes(self.block, [*self.own, *partner_axes])]
         a, b = (_matrix(view, self.pair.dtype, self._rows, self.own) for view in self.pair.views(self.block))
+        rows = [*partner_axes, *_other_axes(self.block, [*self.own, *partner_axes])]
+        a, b = (_matrix(view, rows, self.own) for view in self.pair.views(self.block))
         return a.unflatten(0, (partner_units, -1)), b.unflatten(0, (partner_units, -1))
 
     def reset(self) -> None:
@@ -122,17 +125,19 @@ class GramTerm:
                 return self._last_gram.copy()
             return self._last_gram - last
         a, b = self.operands
+        dtype = self.pair.dtype
         units = unit_map(self.pair.symmetry, permutations, self.partner)
         last_units = self._last_units
         self._last_units = units
         if last_units is None:
-            return _product(a, b.index_select(0, units))
+            return _product(a.to(dtype), b.index_select(0, units).to(dtype))
         (moved,) = torch.nonzero(units != last_units, as_tuple=True)
         if not len(moved):
             return None
         if len(moved) < len(units):
             a = a.index_select(0, moved)
-        return _product(a, b.index_select(0, units[moved]).sub_(b.index_select(0, last_units[moved])))
+        after, before = (b.index_select(0, chosen[moved]).to(dtype) for chosen in (units, last_units))
+        return _product(a.to(dtype), after.sub_(before))
 
 
 def gram(pair: Pair, block: Block, own: Sequence[int], permutations: Permutations) -> np.ndarray:
@@ -140,7 +145,8 @@ def gram(pair: Pair, block: Block, own: Sequence[int], permutations: Permutation
     a, b = pair.views(block)
     b = permute_block(pair.symmetry, block, b, permutations, keep=own)
     rest = _other_axes(block, own)
-    return _product(_matrix(a, pair.dtype, rest, own), _matrix(b, pair.dtype, rest, own)).astype(np.float64)
+    rows_a, rows_b = (_matrix(view, rest, own).to(pair.dtype) for view in (a, b))
+    return _product(rows_a, rows_b).astype(np.float64)
 
 
 def _other_axes(block: Block, axes: Sequence[int]) -> list[int]:
@@ -157,14 +163,14 @@ def _product(a: Tensor, b: Tensor) -> np.ndarray:
     return product
 
 
-def _matrix(view: Tensor, dtype: torch.dtype, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
+def _matrix(view: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
     """Return a block as a contiguous matrix whose rows and columns are products of the given axes.
 
-    The copy comes before the conversion: the reverse order takes eight times as long.
+    A conversion comes after this copy: the reverse order takes eight times as long.
     """
     row_count = math.prod(view.shape[axis] for axis in rows)
     column_count = math.prod(view.shape[axis] for axis in columns)
-    return view.permute(*rows, *columns).reshape(row_count, column_count).contiguous().to(dtype)
+    return view.permute(*rows, *columns).reshape(row_count, column_count).contiguous()
 
 
 def require_finite(value: float) -> float:

@@ -14,15 +14,15 @@ import torch
 
 from harness import StateDict, streams
 from harness_basin.matching.descent import PROGRESS, Precision, match
-from harness_basin.matching.symmetry import Permutations, Symmetry, compose, identity, inverse, permute
+from harness_basin.matching.symmetry import Permutations, Symmetry, compose, identity, inverse, permute, random_permutations
 
 
 @dataclass(frozen=True)
 class JointMatching:
     """Permutations of every member.
 
-    `objective` is Σ_{i≠j} ⟨π_i θ_i, π_j θ_j⟩ over the weights that permutations move. `trace` contains it at the start and
-    after every round over the members.
+    `objective` is Σ_{i≠j} ⟨π_i θ_i, π_j θ_j⟩ over the weights that permutations move. `trace` contains it at the start of the
+    best descent and after every round over the members.
     """
 
     permutations: tuple[Permutations, ...]
@@ -35,6 +35,8 @@ def match_jointly(
     states: Sequence[StateDict],
     *,
     stream: int,
+    restarts: int = 1,
+    start: Sequence[Permutations] | None = None,
     max_sweeps: int = 100,
     max_rounds: int = 100,
     precision: Precision = "float64",
@@ -43,35 +45,68 @@ def match_jointly(
 
     Every round visits the members in a new random order drawn from the stream, until no member moves. A permutation that all
     members share does not change the objective. Of the equivalent results, return the one that leaves the first member
-    unchanged. Raise `Mismatch` for weights of another network, and `TaskFailed` for weights that are not finite.
+    unchanged. `restarts` is the number of descents. The first one starts at `start` (default: the identity), further ones at
+    random permutations of every member; the best result is returned. Raise `Mismatch` for weights of another network, and
+    `TaskFailed` for weights that are not finite.
     """
     weights = [symmetry.checked(state, f"member {i}") for i, state in enumerate(states)]
-    found = [identity(symmetry) for _ in states]
+    initial = list(start or [identity(symmetry) for _ in states])
     if len(states) < 2:
-        return JointMatching(tuple(found), 0.0, (0.0,))
-    permuted = list(weights)
-    trace = [_objective(symmetry, permuted)]
-    due = set(range(len(states)))
-    for round_number in range(max_rounds):
-        for i in streams.permutation(streams.key("round", stream, round_number), len(states)).tolist():
+        return JointMatching(relative_to_first(symmetry, initial), 0.0, (0.0,))
+    settings = _Settings(max_sweeps, max_rounds, precision)
+    best = _descend(symmetry, weights, initial, stream, settings)
+    for restart in range(1, restarts):
+        key = streams.key("joint start", stream, restart)
+        initial = [random_permutations(symmetry, streams.key("member", key, i)) for i in range(len(states))]
+        best = max(best, _descend(symmetry, weights, initial, key, settings), key=lambda found: found.objective)
+    return best
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """When descents end, and the precision of products."""
+
+    max_sweeps: int
+    max_rounds: int
+    precision: Precision
+
+
+def _descend(
+    symmetry: Symmetry, weights: Sequence[StateDict], found: list[Permutations], stream: int, settings: _Settings
+) -> JointMatching:
+    """Match members to the others, from given permutations on, until no member moves."""
+    permuted = [permute(symmetry, permutations, state) for permutations, state in zip(found, weights, strict=True)]
+    trace = [joint_objective(symmetry, permuted)]
+    due = set(range(len(weights)))
+    for round_number in range(settings.max_rounds):
+        for i in streams.permutation(streams.key("round", stream, round_number), len(weights)).tolist():
             if i not in due:
                 continue
             due.discard(i)
-            key = streams.key("member", stream, round_number, i)
             others = _mean([state for j, state in enumerate(permuted) if j != i])
-            step = match(symmetry, others, weights[i], stream=key, start=found[i], max_sweeps=max_sweeps, precision=precision)
+            step = match(
+                symmetry,
+                others,
+                weights[i],
+                stream=streams.key("member", stream, round_number, i),
+                start=found[i],
+                max_sweeps=settings.max_sweeps,
+                precision=settings.precision,
+            )
             if step.objective - step.trace[0][0] > PROGRESS:
                 found[i] = step.permutations
                 permuted[i] = permute(symmetry, step.permutations, weights[i])
-                due |= set(range(len(states))) - {i}
-        trace.append(_objective(symmetry, permuted))
+                due |= set(range(len(weights))) - {i}
+        trace.append(joint_objective(symmetry, permuted))
         if not due:
             break
-    return JointMatching(_relative_to_first(symmetry, found), trace[-1], tuple(trace))
+    return JointMatching(relative_to_first(symmetry, found), trace[-1], tuple(trace))
 
 
-def _relative_to_first(symmetry: Symmetry, found: Sequence[Permutations]) -> tuple[Permutations, ...]:
+def relative_to_first(symmetry: Symmetry, found: Sequence[Permutations]) -> tuple[Permutations, ...]:
     """Return the equivalent permutations that leave the first member unchanged."""
+    if not found:
+        return ()
     undo = inverse(symmetry, found[0])
     return tuple(compose(symmetry, permutations, undo) for permutations in found)
 
@@ -84,7 +119,7 @@ def _mean(states: Sequence[StateDict]) -> StateDict:
     return result
 
 
-def _objective(symmetry: Symmetry, states: Sequence[StateDict]) -> float:
+def joint_objective(symmetry: Symmetry, states: Sequence[StateDict]) -> float:
     """Return Σ_{i≠j} ⟨θ_i, θ_j⟩ = |Σ_i θ_i|² - Σ_i |θ_i|² over the weights that permutations move."""
     total = 0.0
     for block in symmetry.blocks:

@@ -103,6 +103,27 @@ def test_random_stream_of_joint_matching() -> None:
     assert first.trace != other.trace
 
 
+def test_restarts_of_joint_matching() -> None:
+    """The best of several descents is returned; the first of them is the single descent."""
+    _, symmetry, states = ensemble("convolutional", 3)
+    found = [match_jointly(symmetry, states, stream=0, restarts=restarts) for restarts in (1, 2, 6)]
+    objectives = [matching.objective for matching in found]
+    assert objectives == sorted(objectives)
+    assert objectives[-1] > objectives[0]
+    assert found[-1].objective == found[-1].trace[-1]
+    assert all(torch.equal(p, q) for p, q in zip(found[-1].permutations[0], identity(symmetry)))
+
+
+def test_start_of_joint_matching() -> None:
+    """A descent that starts at the result improves nothing."""
+    _, symmetry, states = ensemble("transformer", 3)
+    found = match_jointly(symmetry, states, stream=0)
+    again = match_jointly(symmetry, states, stream=1, start=found.permutations)
+    assert again.trace == pytest.approx([found.objective] * len(again.trace), rel=1e-12)
+    for before, after in zip(found.permutations, again.permutations, strict=True):
+        assert all(map(torch.equal, before, after))
+
+
 @pytest.mark.parametrize("members", [0, 1])
 def test_less_than_two_members(members: int) -> None:
     """Nothing is permuted, and the objective is 0."""
