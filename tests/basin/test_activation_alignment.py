@@ -13,7 +13,7 @@ import torch
 import toys
 from conftest import Lab
 from harness import Architecture, DerivationContext, Split, StateDict, TaskFailed, streams
-from harness.errors import UserError
+from harness.errors import BenchmarkError
 from harness.plan.graph import Graph
 from harness.results.rows import read_rows
 from harness.testing import check_alignment, derivation_context
@@ -166,11 +166,20 @@ def test_sets_that_are_too_small(size: int, images: int | None, message: str, tm
         aligned(context, members_of(context, 2), images=images)
 
 
-@pytest.mark.parametrize("images", [0, 1, -5])
-def test_numbers_of_images_that_are_refused(images: int) -> None:
-    """A correlation needs two images."""
-    with pytest.raises(UserError, match=rf"images: {images} is out of range; an integer of at least 2"):
-        toys.catalogue().choose("alignment", {"activations": {"images": images}})
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"images": 0}, r"activations\.images: 0 is out of range; an integer of at least 2"),
+        ({"images": 1}, r"activations\.images: 1 is out of range"),
+        ({"similarity": "cosine"}, r"activations\.similarity: unknown value 'cosine'; known: pearson, uncentered"),
+        ({"residual": "none"}, r"activations\.residual: unknown value 'none'; known: identity, match"),
+    ],
+    ids=str,
+)
+def test_options_that_are_refused(option: dict[str, Any], message: str, graph_of: Callable[..., Graph]) -> None:
+    """They are found before anything runs."""
+    with pytest.raises(BenchmarkError, match=message):
+        graph_of(methods=[{"aligned": {"by": {"activations": option}}}])
 
 
 def test_member_that_has_diverged(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ Similarity = Literal["pearson", "uncentered"]
 EPSILON = 1e-4
 """Added to the product of two standard deviations, as in REPAIR's code (Jordan et al., ICLR 2023)."""
 
+_TIE = 1e-6  # weight of correlations before a ReLU, for units that are constant after it
 _CONSTANT = 1e-12  # variance of a unit, relative to its mean square, that is rounding: such a unit is constant
 
 Pairs = dict[tuple[int, int], Grams]
@@ -45,7 +46,8 @@ def unit_similarities(
 
     `network` gives the architecture and the device, `states` the weights; `batches` are normalized images on that device.
     `pearson` is cov / (σ_a σ_bᵀ + 1e-4) over all images and positions, `uncentered` the mean product. A constant unit has the
-    similarity 0 by `pearson`. Raise `TaskFailed` for activations that are not finite, and for a network whose operations
+    correlation 0 with all others. Two units that a ReLU makes constant get 1e-6 times the correlation before it, which decides
+    among such units alone. Raise `TaskFailed` for activations that are not finite, and for a network whose operations
     depend on the images.
     """
     networks = []
@@ -53,7 +55,7 @@ def unit_similarities(
         member = copy.deepcopy(network).eval()
         member.load_state_dict(state)
         networks.append(member)
-    places = {place: _Moments(place, len(states)) for feature in features.features for place in feature.places}
+    places = {place: _Moments(place, len(states)) for feature in features.features for place in feature.recorded}
     for images in batches:
         found = [recorded_activations(member, images, features) for member in networks]
         for place, moments in places.items():
@@ -62,7 +64,13 @@ def unit_similarities(
     for i, j in combinations(range(len(states)), 2):
         grams: Grams = {}
         for feature in features.features:
-            grams[feature.group] = np.sum([places[place].similarity(i, j, similarity) for place in feature.places], axis=0)
+            found_here = []
+            for place, before in zip(feature.places, feature.before, strict=True):
+                found_here.append(places[place].similarity(i, j, similarity))
+                if before is not None:
+                    both_constant = np.outer(places[place].constant(i), places[place].constant(j))
+                    found_here.append(_TIE * both_constant * places[before].similarity(i, j, "pearson"))
+            grams[feature.group] = np.sum(found_here, axis=0)
         pairs[i, j] = grams
     return pairs
 
@@ -92,7 +100,7 @@ class _Recorder(TorchDispatchMode):
         self._count = 0
         self._by_operation: dict[int, list[Place]] = {}
         for feature in features.features:
-            for place in feature.places:
+            for place in feature.recorded:
                 self._by_operation.setdefault(place.operation, []).append(place)
 
     @classmethod
@@ -170,6 +178,10 @@ class _Moments:
         correlation[deviation_i == 0] = 0
         correlation[:, deviation_j == 0] = 0
         return correlation.numpy()
+
+    def constant(self, network: int) -> np.ndarray:
+        """Return which units are constant, bool (units,)."""
+        return (self._statistics(network)[1] == 0).numpy()
 
     def _statistics(self, network: int) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation per unit; the latter is 0 where it is rounding."""

@@ -31,6 +31,9 @@ from harness_basin.matching.verification import verify
 
 _FEW, _MORE = 2, 3  # the numbers of images of the two runs that show which sizes depend on it
 
+_FLAT = {"relu", "hardtanh", "clamp", "clamp_min", "threshold", "hardswish", "hardsigmoid"}
+"""Activation functions that are constant on a part of the line."""
+
 
 @dataclass(frozen=True)
 class Extent:
@@ -78,11 +81,20 @@ class Place:
 
 @dataclass(frozen=True)
 class Feature:
-    """The places of a group's units. The similarities of several places are added. `residual`: a residual stream."""
+    """The places of a group's units. The similarities of several places are added. `residual`: a residual stream.
+
+    `before` has, per place after an activation function that can be constant (ReLU), the place before it, else None.
+    """
 
     group: int
     places: tuple[Place, ...]
+    before: tuple[Place | None, ...]
     residual: bool = False
+
+    @property
+    def recorded(self) -> tuple[Place, ...]:
+        """All places."""
+        return (*self.places, *(place for place in self.before if place is not None))
 
 
 @dataclass(frozen=True)
@@ -138,7 +150,8 @@ def find_features(network: nn.Module, images: Tensor) -> FeatureMap:
         if len(known) < max(1, len(places)):
             unplaced.append(group)
         else:
-            features.append(Feature(group, known, residual))
+            before = [search.before(group, candidate) for candidate in candidates]
+            features.append(Feature(group, known, tuple(scales.place(group, one) for one in before), residual))
     features.sort(key=lambda feature: feature.group)
     return FeatureMap(recording.symmetry, tuple(features), overloads, tuple(sorted(unplaced)))
 
@@ -241,6 +254,14 @@ class _Search:
             return False, []
         return False, [_last([one for one in candidates if one.computed] or candidates)]
 
+    def before(self, group: int, candidate: _Candidate) -> _Candidate | None:
+        """Return the candidate before the activation function that computes a candidate and has constant parts."""
+        sources = self._flow.sources[candidate.operation]
+        if base_name(self._operations[candidate.operation]) not in _FLAT or len(sources) != 1:
+            return None
+        found = [one for one in self._candidates[group] if [one.operation] == sources and one.positions == candidate.positions]
+        return found[-1] if found else None
+
     def _after_nonlinearity(self, group: int, candidate: _Candidate) -> _Candidate:
         """Return the candidate at the end of the pointwise functions of one argument that follow a candidate."""
         for number in range(candidate.operation + 1, len(self._operations)):
@@ -271,8 +292,10 @@ class _Scales:
         self._few = few
         self._more = more
 
-    def place(self, group: int, candidate: _Candidate) -> Place | None:
+    def place(self, group: int, candidate: _Candidate | None) -> Place | None:
         """Return a candidate as a place, or None if its layout depends on the number of images in another way."""
+        if candidate is None:
+            return None
         operation = self._few.operations[candidate.operation]
         other = self._more.operations[candidate.operation]
         small = _blocks(self._few, operation.results[candidate.result])[candidate.number]

@@ -42,6 +42,19 @@ def batches(count: int = 4, size: int = 32, seed: int = 0) -> list[Tensor]:
     return list(torch.randn(count, size, *SHAPE[1:], generator=generator))
 
 
+@torch.no_grad()
+def calibrated(name: str, seed: int = 0) -> nn.Module:
+    """Return a network whose running statistics are those of images, so that units live."""
+    network = built(NETWORKS[name], seed).train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+            module.reset_running_stats()
+    for images in batches():
+        network(images)
+    return network.eval()
+
+
 def matched(network: nn.Module, states: Sequence[StateDict], **options: object) -> tuple[FeatureMap, SimilarityMatching]:
     """Return the features of a network, and the matching of weights by them."""
     features = find_features(network, batches()[0])
@@ -52,8 +65,9 @@ def matched(network: nn.Module, states: Sequence[StateDict], **options: object) 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_copies_stay(name: str) -> None:
     """Networks with equal weights are matched by the identity, and every unit by its similarity to itself."""
-    state = built(NETWORKS[name]).state_dict()
-    features, found = matched(built(NETWORKS[name]), [state, state, state])
+    network = calibrated(name)
+    state = network.state_dict()
+    features, found = matched(network, [state, state, state])
     for permutations in found.permutations:
         assert all(torch.equal(p, q) for p, q in zip(permutations, identity(features.symmetry), strict=True))
     assert found.objective == found.identity_objective > 0
@@ -63,7 +77,7 @@ def test_copies_stay(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_planted_permutations(name: str, members: int) -> None:
     """Permuted copies become equal, and the first one is not moved."""
-    network = built(NETWORKS[name])
+    network = calibrated(name)
     state = network.state_dict()
     symmetry = find_features(network, batches()[0]).symmetry
     copies = [state] + [permute(symmetry, random_permutations(symmetry, seed), state) for seed in range(1, members)]
@@ -232,21 +246,20 @@ def test_unmoved_groups() -> None:
 
 
 def test_dead_and_constant_units() -> None:
-    """Their similarity is 0, and living units are matched."""
+    """They are matched among themselves, dead ones by what they were before the ReLU, and living units as always."""
     network = built(lambda: perceptron(192, 8, 5))
     state = network.state_dict()
-    state["1.weight"][:2] = 0.0
-    state["1.bias"][0] = -1.0  # dead
-    state["1.bias"][1] = 0.7  # constant
-    symmetry = find_features(network, batches()[0]).symmetry
-    moved = permute(symmetry, random_permutations(symmetry, 2), state)
+    state["1.bias"][:3] = -100.0  # dead
+    state["1.weight"][3] = 0.0
+    state["1.bias"][3] = 0.7  # constant
     features = find_features(network, batches()[0])
+    moved = permute(features.symmetry, random_permutations(features.symmetry, 2), state)
     gram = unit_similarities(network, [state, moved], features, batches())[0, 1][0]
     assert np.isfinite(gram).all()
-    assert (gram[:2] == 0).all()
-    found = match_by_similarity(symmetry, {(0, 1): {0: gram}}, 2)
-    aligned = permute(symmetry, found.permutations[1], moved)
-    assert torch.equal(aligned["1.weight"][2:], state["1.weight"][2:])
+    assert np.abs(gram[:4]).max() <= 1e-6
+    found = match_by_similarity(features.symmetry, {(0, 1): {0: gram}}, 2)
+    aligned = permute(features.symmetry, found.permutations[1], moved)
+    assert all(torch.equal(aligned[key], state[key]) for key in state)
 
 
 def test_network_whose_activations_are_constant() -> None:
