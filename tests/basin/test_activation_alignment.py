@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import toys
+from basin.matching.toy_networks import FACTORIES, SHAPE, TokenMixer, built
 from conftest import Lab
 from harness import Architecture, DerivationContext, Split, StateDict, TaskFailed, streams
 from harness.errors import BenchmarkError
@@ -63,6 +64,22 @@ def test_contract(name: str, tmp_path: Path) -> None:
     symmetry = symmetry_of(context)
     alignment = ActivationMatching()
     check_alignment(alignment, context, lambda state, seed: permute(symmetry, random_permutations(symmetry, seed), state))
+
+
+@pytest.mark.parametrize("network", ["normalized attention", "token mixer"])
+def test_groups_of_the_second_step(network: str, tmp_path: Path) -> None:
+    """Units whose activations other groups permute are recovered after these, and images are read twice."""
+    factory = {"token mixer": TokenMixer}.get(network) or FACTORIES[network]
+    context = context_of(tmp_path, "resnet20")
+    images = torch.randint(0, 256, (80, *SHAPE[1:]), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    split = Split(images, torch.zeros(80, dtype=torch.int64))
+    context = replace(context, network=lambda: built(factory), normalize=lambda x: x / 64 - 2, train=split, test=split)
+    symmetry = symmetry_of(context)
+    state = context.network().state_dict()
+    members = [state, *(permute(symmetry, random_permutations(symmetry, seed), state) for seed in (1, 2))]
+    found, facts = aligned(context, members)
+    assert all(torch.equal(member[name], state[name]) for member in found for name in state)
+    assert facts["images"] == 160
 
 
 def test_facts(tmp_path: Path) -> None:

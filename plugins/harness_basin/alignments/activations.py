@@ -13,9 +13,10 @@ from harness_basin.alignments.checking import function_difference
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from harness_basin.matching.features import FeatureMap
+    from harness_basin.matching.similarity_matching import SimilarityMatching
 
 DEFAULT_IMAGES = 5000
 """The number of training images that are read, or all of a smaller set."""
@@ -50,38 +51,45 @@ class ActivationMatching(Alignment):
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the permuted weights, and the objective. Raise `TaskFailed` if a function changes or activations diverge."""
         from harness_basin.matching import permute
-        from harness_basin.matching.activations import unit_similarities
-        from harness_basin.matching.similarity_matching import match_by_similarity
 
         chosen = self._chosen_images(context)
         features, device = _features(context, chosen)
         symmetry = features.symmetry
+        states: list[StateDict] = []
         for number, state in enumerate(parents):
             symmetry.checked(state, f"member {number}")
-        if len(parents) < 2:
-            chosen = chosen[:0]
-        network = context.network().to(device)
-        batches = _batches(context, chosen, device)
-        pairs = unit_similarities(network, parents, features, batches, self.options.similarity)
-        residual = {feature.group for feature in features.features if feature.residual}
-        unmoved = residual if self.options.residual == "identity" else ()
-        found = match_by_similarity(symmetry, pairs, len(parents), unmoved=unmoved)
-        permuted = []
-        differences = []
-        for permutations, state in zip(found.permutations, parents, strict=True):
-            permuted.append(permute(symmetry, permutations, state))
-            differences.append(function_difference(context, state, permuted[-1]))
+            states.append({name: tensor.detach().clone() for name, tensor in state.items()})
+        steps = []
+        for step_features in (features, features.of_dependent()):
+            if step_features.features and len(parents) > 1:
+                batches = _batches(context, chosen, device)
+                found = self._matched(context.network().to(device), states, step_features, batches)
+                states = [permute(symmetry, own, state) for own, state in zip(found.permutations, states, strict=True)]
+                steps.append(found)
+        differences = [function_difference(context, before, after) for before, after in zip(parents, states, strict=True)]
+        every = (*features.features, *features.dependent)
         facts = {
-            "objective": found.objective,
-            "identity_objective": found.identity_objective,
-            "assignments": found.assignments,
-            "images": len(chosen),
+            "objective": sum(step.objective for step in steps),
+            "identity_objective": sum(step.identity_objective for step in steps),
+            "assignments": sum(step.assignments for step in steps),
+            "images": len(steps) * len(chosen),
             "gradient_steps": 0,
-            "places": {symmetry.groups[one.group].name: [str(place) for place in one.places] for one in features.features},
+            "places": {symmetry.groups[one.group].name: [str(place) for place in one.places] for one in every},
             "groups_without_activations": [symmetry.groups[group].name for group in features.unplaced],
             "function_differences": differences,
         }
-        return permuted, facts
+        return states, facts
+
+    def _matched(
+        self, network: nn.Module, states: Sequence[StateDict], features: FeatureMap, batches: Iterator[Tensor]
+    ) -> SimilarityMatching:
+        """Return the matching of members by some features."""
+        from harness_basin.matching.activations import unit_similarities
+        from harness_basin.matching.similarity_matching import match_by_similarity
+
+        pairs = unit_similarities(network, states, features, batches, self.options.similarity)
+        unmoved = [one.group for one in features.features if one.residual and self.options.residual == "identity"]
+        return match_by_similarity(features.symmetry, pairs, len(states), unmoved=unmoved)
 
     def _chosen_images(self, context: DerivationContext) -> Tensor:
         """Return the numbers of the training images to read, a multiple of the batch size."""
@@ -107,9 +115,8 @@ def batch_size(images: int) -> int:
 
 def _batches(context: DerivationContext, chosen: Tensor, device: torch.device) -> Iterator[Tensor]:
     """Yield the normalized training images of the given numbers in equal batches."""
-    for numbers in chosen.split(batch_size(len(chosen)) or 1):
-        if len(numbers):
-            yield context.normalize(context.train.images[numbers]).to(device)
+    for numbers in chosen.split(batch_size(len(chosen))):
+        yield context.normalize(context.train.images[numbers]).to(device)
 
 
 def _features(context: DerivationContext, chosen: Tensor) -> tuple[FeatureMap, torch.device]:

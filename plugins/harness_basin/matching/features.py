@@ -8,31 +8,28 @@ The choice of the place follows the published implementations of activation matc
   pooling, and for the dimensions of values after attention.
 
 A group that other groups are within (attention heads) is matched through them and has no place of its own.
+
+Some units stand only in activations that other groups permute as well: the dimensions that all heads share, the units of a
+mixer's MLP over tokens at every channel. Their features are `dependent`: they mean something once the others are matched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from harness import kernels
-from harness_basin.matching import contractions
-from harness_basin.matching.blocks import blocks_of_activation
-from harness_basin.matching.dataflow import MOVES, DataFlow, base_name
 from harness_basin.matching.errors import UnknownOperation
-from harness_basin.matching.operations import Operation
+from harness_basin.matching.feature_search import Candidate, Search, activation_blocks, path_axes
 from harness_basin.matching.symmetry import Block, Symmetry
 from harness_basin.matching.tracing import Recording, record_run
 from harness_basin.matching.verification import verify
 
 _FEW, _MORE = 2, 3  # the numbers of images of the two runs that show which sizes depend on it
-
-_FLAT = {"relu", "hardtanh", "clamp", "clamp_min", "threshold", "hardswish", "hardsigmoid"}
-"""Activation functions that are constant on a part of the line."""
 
 
 @dataclass(frozen=True)
@@ -101,24 +98,19 @@ class Feature:
 class FeatureMap:
     """A network's symmetry, and the features of its groups.
 
-    `overloads` are the operations of a forward pass. `unplaced` are the groups whose units stand in no activation alone.
+    `dependent` are those of groups whose places other groups permute, too. `overloads` are the operations of a forward pass.
+    `unplaced` are the groups without a usable activation.
     """
 
     symmetry: Symmetry
     features: tuple[Feature, ...]
+    dependent: tuple[Feature, ...]
     overloads: tuple[str, ...]
     unplaced: tuple[int, ...]
 
-
-@dataclass(frozen=True)
-class _Candidate:
-    """A block of a result that contains a group. `computed`: the operation computes it, and does not only move it."""
-
-    operation: int
-    result: int
-    number: int  # of the block
-    positions: int
-    computed: bool
+    def of_dependent(self) -> FeatureMap:
+        """Return the map with the dependent features in place of the independent ones."""
+        return replace(self, features=self.dependent, dependent=())
 
 
 def find_features(network: nn.Module, images: Tensor) -> FeatureMap:
@@ -137,23 +129,40 @@ def find_features(network: nn.Module, images: Tensor) -> FeatureMap:
         raise UnknownOperation(
             "the network's operations depend on the number of images; its activations cannot be followed from run to run"
         )
-    search = _Search(recording, few)
-    scales = _Scales(recording, second)
+    groups = _innermost_first(recording.symmetry)
+    features, missing = _found(recording, second, few, groups, frozenset())
+    roots = {recording.symmetry.path(feature.group)[0] for feature in features}
+    matched = frozenset(group for group in groups if recording.symmetry.path(group)[0] in roots)
+    dependent: list[Feature] = []
+    later = [group for group in missing if group not in matched]
+    unplaced = [group for group in missing if group in matched]
+    if later:
+        dependent, missing = _found(recording, second, few, later, matched)
+        unplaced += missing
+    return FeatureMap(recording.symmetry, tuple(features), tuple(dependent), overloads, tuple(sorted(unplaced)))
+
+
+def _found(
+    recording: Recording, second: Recording, example: Tensor, groups: Sequence[int], others: frozenset[int]
+) -> tuple[list[Feature], list[int]]:
+    """Return the features of groups, innermost first, and the groups that have none; `others` may share their places."""
+    search = Search(recording, example, others)
+    scales = _Scales(recording, second, others)
     features: list[Feature] = []
-    unplaced = []
-    for group in _innermost_first(recording.symmetry):
-        if any(recording.symmetry.groups[found.group].within[-1:] == (group,) for found in features):
+    missing = []
+    for group in groups:
+        if any(group in recording.symmetry.groups[found.group].within for found in features):
             continue  # matched through the groups within it
         residual, candidates = search.choose(group)
         places = [scales.place(group, candidate) for candidate in candidates]
         known = tuple(place for place in places if place is not None)
         if len(known) < max(1, len(places)):
-            unplaced.append(group)
+            missing.append(group)
         else:
-            before = [search.before(group, candidate) for candidate in candidates]
-            features.append(Feature(group, known, tuple(scales.place(group, one) for one in before), residual))
+            before = tuple(scales.place(group, search.before(group, candidate)) for candidate in candidates)
+            features.append(Feature(group, known, before, residual))
     features.sort(key=lambda feature: feature.group)
-    return FeatureMap(recording.symmetry, tuple(features), overloads, tuple(sorted(unplaced)))
+    return features, missing
 
 
 def _examples(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,141 +175,23 @@ def _innermost_first(symmetry: Symmetry) -> list[int]:
     return sorted(range(len(symmetry.groups)), key=lambda group: -len(symmetry.groups[group].within))
 
 
-def _path_axes(symmetry: Symmetry, block: Block, group: int) -> tuple[int, ...] | None:
-    """Return the axes of a group and its outer groups in a block, or None unless the block contains exactly these groups."""
-    path = symmetry.path(group)
-    present = [own for own in block.groups if own is not None]
-    if sorted(present) != sorted(path):
-        return None
-    return tuple(block.groups.index(own) for own in path)
-
-
-class _Search:
-    """The candidates of all groups in a recorded run, and the choice among them."""
-
-    def __init__(self, recording: Recording, example: Tensor) -> None:
-        self._symmetry = recording.symmetry
-        self._operations = recording.operations
-        self._flow = DataFlow(recording.operations, example)
-        self._candidates: dict[int, list[_Candidate]] = {}
-        self._sums: dict[int, list[_Candidate]] = {}  # residual additions
-        self._factors: dict[int, list[_Candidate]] = {}  # of the last product of two activations that sums over the group
-        latest: dict[int, dict[int, list[_Candidate]]] = {}  # by array and group: where the array comes from
-        for number, operation in enumerate(self._operations):
-            if not self._flow.is_active(number):
-                continue
-            found = self._in_results(recording, number, operation)
-            self._keep_factors(number, operation, latest, found)
-            for result, by_group in zip(operation.results, found, strict=True):
-                latest[id(result)] = by_group
-                self._keep(number, operation, by_group)
-
-    def _in_results(self, recording: Recording, number: int, operation: Operation) -> list[dict[int, list[_Candidate]]]:
-        """Return the candidates in each result of an operation, by group."""
-        computed = base_name(operation) not in MOVES
-        found = []
-        for position, result in enumerate(operation.results):
-            by_group: dict[int, list[_Candidate]] = {}
-            for k, block in enumerate(_blocks(recording, result)):
-                for group in {own for own in block.groups if own is not None}:
-                    path = _path_axes(self._symmetry, block, group)
-                    if path is not None:
-                        units = prod(block.factors[axis].size for axis in path)
-                        positions = prod(factor.size for factor in block.factors) // units
-                        by_group.setdefault(group, []).append(_Candidate(number, position, k, positions, computed))
-            found.append(by_group)
-        return found
-
-    def _keep(self, number: int, operation: Operation, by_group: dict[int, list[_Candidate]]) -> None:
-        for group, candidates in by_group.items():
-            self._candidates.setdefault(group, []).extend(candidates)
-            if self._is_residual_sum(number, operation):
-                self._sums.setdefault(group, []).extend(candidates)
-
-    def _is_residual_sum(self, number: int, operation: Operation) -> bool:
-        """Return whether an operation adds to an activation something that was computed from it."""
-        sources = self._flow.sources[number]
-        if base_name(operation) != "add" or len(sources) != 2:
-            return False
-        a, b = sources
-        return a != b and (self._flow.depends(a, b) or self._flow.depends(b, a))
-
-    def _keep_factors(
-        self,
-        number: int,
-        operation: Operation,
-        latest: dict[int, dict[int, list[_Candidate]]],
-        found: Sequence[dict[int, list[_Candidate]]],
-    ) -> None:
-        """If an operation sums over a group in two activations, keep where these come from."""
-        if base_name(operation) not in contractions.RULES:
-            return
-        carried = [latest.get(id(argument), {}) for argument in self._flow.arguments[number]]
-        groups = {group for by_group in carried for group in by_group}
-        for group in groups - {group for by_group in found for group in by_group}:
-            factors = [by_group[group] for by_group in carried if group in by_group]
-            if len(factors) > 1:
-                self._factors[group] = [candidate for candidates in factors for candidate in candidates]
-
-    def choose(self, group: int) -> tuple[bool, list[_Candidate]]:
-        """Return whether a group is a residual stream, and the blocks to match it by."""
-        if group in self._sums:
-            last = _last(self._sums[group])
-            return True, [self._after_nonlinearity(group, last)]
-        if group in self._factors:
-            return False, self._factors[group]
-        candidates = self._candidates.get(group, [])
-        if not candidates:
-            return False, []
-        return False, [_last([one for one in candidates if one.computed] or candidates)]
-
-    def before(self, group: int, candidate: _Candidate) -> _Candidate | None:
-        """Return the candidate before the activation function that computes a candidate and has constant parts."""
-        sources = self._flow.sources[candidate.operation]
-        if base_name(self._operations[candidate.operation]) not in _FLAT or len(sources) != 1:
-            return None
-        found = [one for one in self._candidates[group] if [one.operation] == sources and one.positions == candidate.positions]
-        return found[-1] if found else None
-
-    def _after_nonlinearity(self, group: int, candidate: _Candidate) -> _Candidate:
-        """Return the candidate at the end of the pointwise functions of one argument that follow a candidate."""
-        for number in range(candidate.operation + 1, len(self._operations)):
-            operation = self._operations[number]
-            unary = self._flow.sources[number] == [candidate.operation] and len(operation.tensors()) == 1
-            if unary and operation.pointwise and base_name(operation) not in MOVES:
-                following = [one for one in self._candidates[group] if one.operation == number]
-                candidate = following[0] if following else candidate
-        return candidate
-
-
-def _last(candidates: Sequence[_Candidate]) -> _Candidate:
-    """Return the last of the candidates with the most positions."""
-    most = max(candidate.positions for candidate in candidates)
-    return [candidate for candidate in candidates if candidate.positions == most][-1]
-
-
-def _blocks(recording: Recording, result: Tensor) -> list[Block]:
-    if not result.is_floating_point():
-        return []
-    return blocks_of_activation(recording.axes(result), result.shape, recording.groups)
-
-
 class _Scales:
     """Two runs of a network on different numbers of images, which show how the layout of a place depends on them."""
 
-    def __init__(self, few: Recording, more: Recording) -> None:
+    def __init__(self, few: Recording, more: Recording, others: frozenset[int]) -> None:
         self._few = few
         self._more = more
+        self._others = others
 
-    def place(self, group: int, candidate: _Candidate | None) -> Place | None:
+    def place(self, group: int, candidate: Candidate | None) -> Place | None:
         """Return a candidate as a place, or None if its layout depends on the number of images in another way."""
         if candidate is None:
             return None
         operation = self._few.operations[candidate.operation]
         other = self._more.operations[candidate.operation]
-        small = _blocks(self._few, operation.results[candidate.result])[candidate.number]
-        large = _blocks(self._more, other.results[candidate.result])[candidate.number : candidate.number + 1]
-        path = _path_axes(self._few.symmetry, small, group)
+        small = activation_blocks(self._few, operation.results[candidate.result])[candidate.number]
+        large = activation_blocks(self._more, other.results[candidate.result])[candidate.number : candidate.number + 1]
+        path = path_axes(self._few.symmetry, small, group, self._others)
         if not large or small.groups != large[0].groups or path is None:
             return None
         extents = list(_extents(small, large[0]))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from basin.matching.toy_networks import FACTORIES, SHAPE, batchnorm_resnet, built
+from basin.matching.toy_networks import FACTORIES, SHAPE, TokenMixer, batchnorm_resnet, built
 from harness import TaskFailed
 from harness_basin.matching import UnknownOperation, permute, random_permutations
 from harness_basin.matching.activations import recorded_activations
@@ -109,6 +109,17 @@ def test_activations_follow_permutations(name: str, images: int) -> None:
             units = unit_map(symmetry, permutations, symmetry.path(feature.group)).flatten()
             expected = before[place][:, units]
             torch.testing.assert_close(after[place], expected, atol=1e-9, rtol=1e-9)
+
+
+def test_places_that_other_groups_permute() -> None:
+    """Dimensions that all heads share, and hidden units of tokens at every channel, are found for a second step."""
+    features = find_features(built(NETWORKS["normalized attention"]), torch.randn(SHAPE))
+    assert [features.symmetry.groups[one.group].size for one in features.dependent] == [8, 8]
+    assert [str(place) for place in features.dependent[0].places] == ["attention.0 (aten.view.default)"] * 2
+    mixer = find_features(built(TokenMixer), torch.randn(SHAPE))
+    assert [str(one.places[0]) for one in mixer.dependent] == ["mixer.1 (aten.gelu.default)"]
+    assert features.unplaced == mixer.unplaced == ()
+    assert mixer.of_dependent().features == mixer.dependent
 
 
 def test_activations_are_those_of_the_module() -> None:

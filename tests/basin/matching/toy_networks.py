@@ -175,6 +175,20 @@ class Experts(nn.Module):
         return self.outputs(torch.einsum("bhd,hde->bhe", x, self.experts).flatten(1).relu())
 
 
+class TokenMixer(nn.Module):
+    """An MLP over tokens, applied to every channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 10, 4, 4)
+        self.mixer = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 4))
+        self.head = nn.Linear(10, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2)
+        return self.head((x + self.mixer(x)).mean(2))
+
+
 class BatchNormBlock(nn.Module):
     """A residual block with BatchNorm."""
 
