@@ -359,9 +359,7 @@ def test_queries_keys_values_and_outputs_are_corrected() -> None:
 @torch.no_grad()
 def test_attention_is_the_same_with_and_without_an_observer() -> None:
     """Observing a network with masks, weights or separate projections does not change its outputs."""
-    network = nn.ModuleDict(
-        {"a": nn.MultiheadAttention(8, 2, add_bias_kv=True), "b": nn.MultiheadAttention(8, 4, kdim=6, vdim=5)}
-    )
+    layers = {"a": nn.MultiheadAttention(8, 2, add_bias_kv=True), "b": nn.MultiheadAttention(8, 4, kdim=6, vdim=5)}
     x, keys, values = torch.randn(5, 3, 8), torch.randn(7, 3, 6), torch.randn(7, 3, 5)
     mask = torch.ones(5, 5, dtype=torch.bool).triu(1)
 
