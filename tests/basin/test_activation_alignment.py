@@ -114,14 +114,12 @@ def test_images_that_are_read(size: int, images: int | None, read: int, tmp_path
     assert facts["images"] == read
 
 
-@pytest.mark.parametrize(("images", "size"), [(5000, 50), (64, 64), (65, 65 // 2 + 1), (2, 2), (1437, 59), (4096, 64)])
+@pytest.mark.parametrize(("images", "size"), [(5000, 25), (64, 32), (33, 32), (2, 2), (1437, 27), (4096, 32), (33 * 17, 17)])
 def test_batch_size(images: int, size: int) -> None:
-    """Equal batches leave out few images, none where a divisor allows it."""
+    """Equal batches leave out the fewest images, none where a size from 17 to 32 divides their number."""
     found = batch_size(images)
-    if images > 65:
-        assert found == size or images % found <= images % size
-    assert images - images // found * found < 33
-    assert found <= 64
+    assert found == size
+    assert images % found == min(images % other for other in range(min(images, 17), min(images, 32) + 1))
 
 
 def test_labels_and_test_images_are_not_read(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_IMAGES = 5000
 """The number of training images that are read, or all of a smaller set."""
 
-LARGEST_BATCH = 64
+LARGEST_BATCH = 32
 """Images per batch at most: the memory is that of one batch of activations per member."""
 
 
@@ -106,7 +106,7 @@ class ActivationMatching(Alignment):
 
 
 def batch_size(images: int) -> int:
-    """Return the size of equal batches, from 33 to 64, that leave out the fewest images; all images if there are fewer."""
+    """Return the size of equal batches, from 17 to 32, that leave out the fewest images; all images if there are fewer."""
     if images <= LARGEST_BATCH:
         return images
     sizes = range(LARGEST_BATCH, LARGEST_BATCH // 2, -1)

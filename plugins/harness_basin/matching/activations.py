@@ -46,9 +46,10 @@ def unit_similarities(
 
     `network` gives the architecture and the device, `states` the weights; `batches` are normalized images on that device.
     `pearson` is cov / (σ_a σ_bᵀ + 1e-4) over all images and positions, `uncentered` the mean product. A constant unit has the
-    correlation 0 with all others. Two units that a ReLU makes constant get 1e-6 times the correlation before it, which decides
-    among such units alone. Raise `TaskFailed` for activations that are not finite, and for a network whose operations
-    depend on the images.
+    correlation 0 with all others. Two units that a ReLU makes constant get 1e-6 times the correlation before it, on the first
+    batch, which decides among such units alone.
+
+    Raise `TaskFailed` for activations that are not finite, and for a network whose operations depend on the images.
     """
     networks = []
     for state in states:
@@ -56,10 +57,12 @@ def unit_similarities(
         member.load_state_dict(state)
         networks.append(member)
     places = {place: _Moments(place, len(states)) for feature in features.features for place in feature.recorded}
+    recorded = features
     for images in batches:
-        found = [recorded_activations(member, images, features) for member in networks]
-        for place, moments in places.items():
-            moments.add([activations[place] for activations in found])
+        found = [recorded_activations(member, images, recorded) for member in networks]
+        for place in found[0]:
+            places[place].add([activations[place] for activations in found])
+        recorded = features.without_before()
     pairs: Pairs = {}
     for i, j in combinations(range(len(states)), 2):
         grams: Grams = {}

@@ -108,6 +108,13 @@ class FeatureMap:
     overloads: tuple[str, ...]
     unplaced: tuple[int, ...]
 
+    def without_before(self) -> FeatureMap:
+        """Return the map without the places before activation functions."""
+        features = []
+        for feature in self.features:
+            features.append(replace(feature, before=(None,) * len(feature.places)))
+        return replace(self, features=tuple(features))
+
     def of_dependent(self) -> FeatureMap:
         """Return the map with the dependent features in place of the independent ones."""
         return replace(self, features=self.dependent, dependent=())
