@@ -117,9 +117,9 @@ NAMED_ON_PURPOSE = {
 }
 """By file or folder of the core: why its strings name plugins, and which ones."""
 
-CORE_WORDS = {"members", "teacher", "task_timeout", "correction", "none", "path"}
+CORE_WORDS = {"members", "teacher", "task_timeout", "correction", "none", "path", "images", "residual"}
 """Names and options of plugins that are also words of the core: `members`, an objective's `teacher`, `task_timeout` of
-`harness run`, the kind `correction`, `none` and `path`."""
+`harness run`, the kind `correction`, `none`, `path`, the `images` of a split, and a kernel's argument `residual`."""
 
 
 def strings(path: Path) -> Iterator[str]:
