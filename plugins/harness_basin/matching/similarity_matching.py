@@ -106,19 +106,20 @@ class _RootProblem:
 
     def _swept(self, permutations: list[Permutations], max_rounds: int) -> list[Permutations]:
         """Match every network to all others until none gains; the objective never falls."""
+        networks = range(len(permutations))
         value = self.value(permutations)
-        for _ in range(max_rounds):
-            before = value
-            for network in range(len(permutations)):
-                others = [other for other in range(len(permutations)) if other != network]
-                proposal = list(permutations)
-                proposal[network] = self._matched(permutations, network, others)
-                proposed = self.value(proposal)
-                if proposed > value + PROGRESS:
-                    permutations = proposal
-                    value = proposed
-            if value == before:
-                break
+        due = set(networks)  # a network is due again when another one has moved
+        for network in [*networks] * max_rounds:
+            if network not in due:
+                continue
+            due.discard(network)
+            proposal = list(permutations)
+            proposal[network] = self._matched(permutations, network, [other for other in networks if other != network])
+            proposed = self.value(proposal)
+            if proposed > value + PROGRESS:
+                permutations = proposal
+                value = proposed
+                due |= set(networks) - {network}
         return permutations
 
     def _matched(self, permutations: Sequence[Permutations], network: int, others: Sequence[int]) -> Permutations:
