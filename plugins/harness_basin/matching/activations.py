@@ -63,6 +63,8 @@ def unit_similarities(
         for place in found[0]:
             places[place].add([activations[place] for activations in found])
         recorded = features.without_before()
+    for place in sorted(places, key=lambda place: place.operation):
+        places[place].finish()
     pairs: Pairs = {}
     for i, j in combinations(range(len(states)), 2):
         grams: Grams = {}
@@ -144,34 +146,38 @@ class _Moments:
     def __init__(self, place: Place, networks: int) -> None:
         self._place = place
         self._count = 0
-        self._sums: list[Tensor | float] = [0.0] * networks
-        self._squares: list[Tensor | float] = [0.0] * networks
-        self._products: dict[tuple[int, int], Tensor | float] = dict.fromkeys(combinations(range(networks), 2), 0.0)
+        zero = torch.zeros((), dtype=torch.float64)
+        self._sums = [zero] * networks
+        self._squares = [zero] * networks
+        self._products = dict.fromkeys(combinations(range(networks), 2), zero)
 
     def add(self, activations: Sequence[Tensor]) -> None:
-        """Add the activations (positions, units) of every network. Raise `TaskFailed` if they are not finite."""
+        """Add the activations (positions, units) of every network."""
         self._count += len(activations[0])
         doubles = [values.double() for values in activations]
         for i, values in enumerate(doubles):
-            total = values.sum(0)
-            self._require_finite(total, i)
-            self._sums[i] = self._sums[i] + total
+            self._sums[i] = self._sums[i] + values.sum(0)
             self._squares[i] = self._squares[i] + values.square().sum(0)
         for i, j in self._products:
             self._products[i, j] = self._products[i, j] + doubles[i].T @ doubles[j]
 
-    def _require_finite(self, total: Tensor, network: int) -> None:
-        wrong = total[~total.isfinite()]
-        if len(wrong):
-            value = "NaN" if wrong[0].isnan() else "infinite"
-            raise TaskFailed(
-                f"activations: {self._place}: activations of member {network} are {value}; has it diverged? "
-                "leave it out, or take another seed"
-            )
+    def finish(self) -> None:
+        """Copy the sums to the host. Raise `TaskFailed` if activations were not finite."""
+        self._sums = [torch.as_tensor(total).cpu() for total in self._sums]
+        self._squares = [torch.as_tensor(total).cpu() for total in self._squares]
+        self._products = {pair: torch.as_tensor(total).cpu() for pair, total in self._products.items()}
+        for network, total in enumerate(self._sums):
+            wrong = total[~total.isfinite()]
+            if len(wrong):
+                value = "NaN" if wrong[0].isnan() else "infinite"
+                raise TaskFailed(
+                    f"activations: {self._place}: activations of member {network} are {value}; has it diverged? "
+                    "leave it out, or take another seed"
+                )
 
     def similarity(self, i: int, j: int, kind: Similarity) -> np.ndarray:
         """Return the similarities (units of i, units of j) over all positions so far."""
-        product = torch.as_tensor(self._products[i, j]).cpu() / self._count
+        product = self._products[i, j] / self._count
         if kind == "uncentered":
             return product.numpy()
         mean_i, deviation_i = self._statistics(i)
@@ -188,8 +194,8 @@ class _Moments:
 
     def _statistics(self, network: int) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation per unit; the latter is 0 where it is rounding."""
-        mean = torch.as_tensor(self._sums[network]).cpu() / self._count
-        mean_square = torch.as_tensor(self._squares[network]).cpu() / self._count
+        mean = self._sums[network] / self._count
+        mean_square = self._squares[network] / self._count
         variance = mean_square - mean.square()
         variance[variance <= _CONSTANT * mean_square] = 0
         return mean, variance.sqrt()

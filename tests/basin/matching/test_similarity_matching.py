@@ -112,7 +112,7 @@ def test_planted_permutation_with_noise() -> None:
 @pytest.mark.parametrize("similarity", ["pearson", "uncentered"])
 def test_linear_layer_with_white_inputs(similarity: str) -> None:
     """The mean product of two units is that of their weights, and the correlation is the cosine, up to sampling."""
-    networks = [nn.Sequential(nn.Linear(12, 6, bias=False), nn.Linear(6, 4)) for _ in range(2)]
+    networks = [built(lambda: nn.Sequential(nn.Linear(12, 6, bias=False), nn.Linear(6, 4)), seed) for seed in range(2)]
     images = torch.randn(8, 5000, 12, generator=torch.Generator().manual_seed(0))
     features = find_features(networks[0], images[0])
     states = [network.state_dict() for network in networks]
