@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -286,6 +287,23 @@ def test_corrected_channels_have_their_goal(name: str, before: bool) -> None:
         torch.testing.assert_close(now.deviation, weights @ goal.deviation, atol=1e-4, rtol=1e-3)
         changed = changed or not torch.allclose(plain.deviation, now.deviation, rtol=0.05)
     assert changed
+
+
+@pytest.mark.parametrize("name", ["plain", "resnet20", "vit", "attention"])
+@torch.no_grad()
+def test_goal_over_several_batches(name: str) -> None:
+    """Measured in batches, the corrected channels have their goal up to the differences between batches."""
+    members = built(NETWORKS[name])
+    batches = pictures(128).take(torch.arange(128)).split(32)
+    context = replace(context_of(copy.deepcopy(members[0]), batches[0], members), batches=lambda: iter(batches))
+    found = measure_members(context, False)
+    first, second = (module.state_dict() for module in members)
+    context.network.load_state_dict({key: (first[key] + second[key]) / 2 for key in first})
+    Repair().correct(context, HALF, found)
+    for goal, now in zip(found.channels, measure(context, found.sites), strict=True):
+        deviation = goal.deviation.mean(0)
+        assert ((now.deviation - deviation).abs() / deviation.clamp(min=1e-3)).max() < 0.2
+        assert ((now.mean - goal.mean.mean(0)).abs() / deviation.clamp(min=1e-3)).max() < 0.3
 
 
 @pytest.mark.parametrize("name", ["plain", "resnet20", "vit", "attention"])
