@@ -126,6 +126,8 @@ CORE_WORDS = {"members", "teacher", "loss", "start", "task_timeout", "correction
 a training, `task_timeout` of `harness run`, the kind `correction`, `none` and `path`, and the fields of the recipe."""
 CORE_WORDS = {"members", "teacher", "task_timeout", "correction", "none", "path", "batch_size"}
 `harness run`, the kind `correction`, `none`, `path`, and a recipe's `batch_size`."""
+CORE_WORDS = {"members", "teacher", "task_timeout", "correction", "none", "path", "images", "residual"}
+`harness run`, the kind `correction`, `none`, `path`, the `images` of a split, and a kernel's argument `residual`."""
 
 
 def strings(path: Path) -> Iterator[str]:

@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import harness
 import toys
+from bundles.toy_bundles import CONTENT, publish_toys, run_toys
 from conftest import Lab
 from harness import Alignment, DerivationContext, PluginError, Recipe, Setting, StateDict
+from harness.benchmark import load_benchmark
 from harness.errors import BenchmarkError, UserError
 from harness.plan.graph import Graph
+from harness.plan.planner import plan
 from harness.results.rows import read_rows
 from harness.testing import check_alignment, check_ensemble_builder, derivation_context
 from harness_basin.aligned import AlignedEnsemble
@@ -119,6 +123,48 @@ def test_run_of_several_alignments(graph_of: GraphOf, lab: Lab) -> None:
     assert list(new["value"]) == [0.0, 0.0, 0.0]
 
 
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the bundle of a run of `deep` and `permuted`."""
+    folder = tmp_path_factory.mktemp("published")
+    publish_toys(run_toys(folder, seeds=[0]), folder / "bundle")
+    return folder / "bundle"
+
+
+def test_published_members(bundle: Path, tmp_path: Path) -> None:
+    """Published members are aligned like those that were trained here, and nothing is trained."""
+    of = {"published": {"path": str(bundle), "of": "deep"}}
+    methods = [{"aligned": {"by": by, "of": of, "label": by}} for by in ("weights", "activations")]
+    run = run_toys(tmp_path, methods=[*methods, "permuted"], seeds=[0])
+    assert run.status == "done"
+    values = {(row.method, row.metric): row.value for row in run.rows.itertuples()}
+    for metric in ("ensemble_accuracy", "mean_member_accuracy", "joint_connectivity"):
+        assert values["weights", metric] == values["permuted", metric]
+    assert values["activations", "ensemble_accuracy"] == values["permuted", "ensemble_accuracy"]
+    assert values["weights", "training_epochs"] == values["activations", "training_epochs"] == 0
+
+
+def test_published_members_beside_the_benchmark_file(bundle: Path) -> None:
+    """A relative path is relative to the folder of the benchmark file, as for the method `published`."""
+    options = {"path": "bundle", "of": "deep"}
+    file = bundle.parent / "mine.yaml"
+    content = {**CONTENT, "seeds": [0], "methods": [{"aligned": {"of": {"published": options}}}, {"published": options}]}
+    file.write_text(yaml.safe_dump(content))
+    graph = plan(load_benchmark(file, toys.catalogue()).located(bundle.parent))
+    aligned, published = (keys(graph, label) for label in ("aligned", "published"))
+    assert aligned[0] == published[0]
+    assert aligned[1] != published[1]
+
+
+def test_published_members_that_are_not_there(graph_of: GraphOf, tmp_path: Path) -> None:
+    """The cell cannot be planned, and one line says where the bundle was looked for."""
+    of = {"published": {"path": str(tmp_path / "nowhere"), "of": "deep"}}
+    graph = graph_of(methods=[{"aligned": {"of": of}}])
+    (problem,) = {cell.problem for cell in graph.cells}
+    where = f"method 'aligned' on blobs × perceptron: method 'published': {tmp_path / 'nowhere'}"
+    assert problem == f"{where}: no such folder; name one that `harness publish DIR --to FOLDER` has written"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -183,6 +229,7 @@ def planted(context: DerivationContext) -> Callable[[StateDict, int], StateDict]
 
 
 @pytest.mark.parametrize("name", ["weights", "joint_weights", "c2m3"])
+@pytest.mark.parametrize("name", ["weights", "joint_weights", "activations"])
 def test_contract_of_alignments(name: str, context: DerivationContext, planted: Callable[[StateDict, int], StateDict]) -> None:
     """Planted permutations are recovered exactly, functions stay, and the first member is not moved."""
     check_alignment(CATALOGUE.choose("alignment", name), context, planted)

@@ -19,7 +19,7 @@ from harness.plan.graph import Graph
 from harness.plan.tasks import check_task
 from harness.store import Store
 
-METHODS = [{"distilled": {"fork_epoch": 1}}, "permuted", "multi_permuted"]
+METHODS = [{"aligned": {"by": "activations"}}, {"distilled": {"fork_epoch": 1}}, "permuted", "multi_permuted"]
 METRICS = [
     "ensemble_accuracy",
     {"joint_connectivity": {"draws": 2}},

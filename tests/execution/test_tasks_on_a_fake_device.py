@@ -30,7 +30,10 @@ READS_OF_CHECKS = {
 }
 """Those that do so before a training, in its dry pass."""
 
-COPIES_TO_HOST = {"host_copy.to_host", "checking.permutation_symmetry", "checking.function_difference"}
+COPIES_TO_HOST = {
+    *("host_copy.to_host", "checking.permutation_symmetry", "checking.function_difference"),
+    *("tracing.record_run", "activations.unit_similarities", "activations._Moments.finish"),
+}
 """The functions that copy tensors to the host. Plugins do not see the first one."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,7 +19,8 @@ from harness.networks.interpolation import InterpolatedNetwork
 from harness.networks.recomputation import recomputed
 from harness.registry.catalogue import load_catalogue
 from harness_basin.matching import derive_symmetry, match, permute, random_permutations
-from harness_metrics.corrections import Repair
+from harness_metrics.corrections import Repair, Rescale, Reshift
+from harness_metrics.corrections.calls import ForwardObserver
 from harness_metrics.corrections.repairing import Channels, Goal, apply, measure, measure_members
 from harness_metrics.corrections.sites import find_sites
 from harness_vision.resnet20_network import ResNet20Network
@@ -71,7 +73,25 @@ class Normalized(nn.Module):
         return self.head(torch.relu(self.norm3(self.hidden(x.mean((2, 3))))))
 
 
+class Attending(nn.Module):
+    """Torch's attention: of patches to one another, then of their mean to the patches."""
+
+    def __init__(self, bias: bool = True) -> None:
+        super().__init__()
+        self.embedding = nn.Linear(12, 8)
+        self.attention = nn.MultiheadAttention(8, 2, bias=bias, batch_first=True)
+        self.pooling = nn.MultiheadAttention(8, 2, bias=bias, batch_first=True)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embedding(x.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 1, 4, 5).reshape(len(x), -1, 12))
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        pooled, _ = self.pooling(x.mean(1, keepdim=True), x, x)
+        return self.head(torch.relu(pooled.squeeze(1)))
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "attention": Attending,
     "plain": Plain,
     "normalized": Normalized,
     "resnet20": partial(ResNet20Network, 4, (3, 8, 8), 4),
@@ -152,6 +172,61 @@ def test_standard_deviations_are_averaged(sign: int, plain: float) -> None:
     assert network.hidden(images).std(correction=0) == pytest.approx(2.0, rel=1e-5)
 
 
+@pytest.mark.parametrize("correlation", [-0.5, 0.0, 0.6, 1.0])
+@torch.no_grad()
+def test_collapse_of_correlated_units(correlation: float) -> None:
+    """Two Gaussian units of deviation 1 and correlation ρ have √((1 + ρ)/2) at the midpoint, and 1 after the correction."""
+    images = torch.randn(40_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    members = []
+    for row in ([1.0, 0.0], [correlation, (1 - correlation**2) ** 0.5]):
+        member = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 2)).double()
+        member[0].weight.copy_(torch.tensor([row]))
+        members.append(member)
+    context = context_of(copy.deepcopy(members[0]), images, members)
+    found = measure_members(context, False)
+    hidden = context.network[0]
+    hidden.weight.copy_((members[0][0].weight + members[1][0].weight) / 2)
+    hidden.bias.zero_()
+    assert float(hidden(images).std(correction=0)) == pytest.approx(((1 + correlation) / 2) ** 0.5, abs=0.01)
+    Repair().correct(context, HALF, found)
+    assert float(hidden(images).std(correction=0)) == pytest.approx(float(found.channels[0].deviation.mean()), rel=1e-9)
+    assert float(hidden(images).std(correction=0)) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("name", ["plain", "resnet20", "vit", "attention"])
+@torch.no_grad()
+def test_correction_at_a_vertex_is_the_identity(name: str, before: bool) -> None:
+    """Given a member's weights and λ, every scale is 1 and every shift 0: the outputs do not change by more than 1e-6."""
+    members = [module.double() for module in built(NETWORKS[name])]
+    images = pictures().take(torch.arange(64)).double()
+    context = context_of(copy.deepcopy(members[0]), images, members)
+    found = measure_members(context, before)
+    context.set_member(1)
+    expected = context.network(images)
+    Repair().correct(context, np.array([0.0, 1.0]), found)
+    torch.testing.assert_close(context.network(images), expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["plain", "resnet20", "vit", "attention"])
+@pytest.mark.parametrize("correction", [Repair, Rescale, Reshift])
+@torch.no_grad()
+def test_correcting_twice(correction: type[Repair], name: str) -> None:
+    """A corrected network has its goal, so a second correction changes nothing."""
+    members = [module.double() for module in built(NETWORKS[name])]
+    images = pictures().take(torch.arange(64)).double()
+    context = context_of(copy.deepcopy(members[0]), images, members)
+    found = measure_members(context, False)
+    first, second = (module.state_dict() for module in members)
+    context.network.load_state_dict({key: (first[key] + second[key]) / 2 for key in first})
+    plain = context.network(images)
+    correction().correct(context, HALF, found)
+    once = context.network(images)
+    correction().correct(context, HALF, found)
+    torch.testing.assert_close(context.network(images), once, atol=1e-6, rtol=1e-6)
+    assert not torch.allclose(once, plain, rtol=1e-3)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("correction", ["none", *REPAIRS])
 def test_identity_at_a_member(name: str, correction: str) -> None:
@@ -192,7 +267,7 @@ def test_aligned_copies_do_not_change(name: str, correction: str) -> None:
 
 
 @pytest.mark.parametrize("before", [False, True])
-@pytest.mark.parametrize("name", ["plain", "resnet20", "vit"])
+@pytest.mark.parametrize("name", ["plain", "resnet20", "vit", "attention"])
 @torch.no_grad()
 def test_corrected_channels_have_their_goal(name: str, before: bool) -> None:
     """On the sample, every corrected channel has the λ-weighted mean and deviation of the members'."""
@@ -214,7 +289,24 @@ def test_corrected_channels_have_their_goal(name: str, before: bool) -> None:
     assert changed
 
 
-@pytest.mark.parametrize("name", ["plain", "resnet20", "vit"])
+@pytest.mark.parametrize("name", ["plain", "resnet20", "vit", "attention"])
+@torch.no_grad()
+def test_goal_over_several_batches(name: str) -> None:
+    """Measured in batches, the corrected channels have their goal up to the differences between batches."""
+    members = built(NETWORKS[name])
+    batches = pictures(128).take(torch.arange(128)).split(32)
+    context = replace(context_of(copy.deepcopy(members[0]), batches[0], members), batches=lambda: iter(batches))
+    found = measure_members(context, False)
+    first, second = (module.state_dict() for module in members)
+    context.network.load_state_dict({key: (first[key] + second[key]) / 2 for key in first})
+    Repair().correct(context, HALF, found)
+    for goal, now in zip(found.channels, measure(context, found.sites), strict=True):
+        deviation = goal.deviation.mean(0)
+        assert ((now.deviation - deviation).abs() / deviation.clamp(min=1e-3)).max() < 0.2
+        assert ((now.mean - goal.mean.mean(0)).abs() / deviation.clamp(min=1e-3)).max() < 0.3
+
+
+@pytest.mark.parametrize("name", ["plain", "resnet20", "vit", "attention"])
 @torch.no_grad()
 def test_folded_and_hooked_corrections_are_equal(name: str) -> None:
     """Parameters that scale and shift the channels, and hooks that do it, give the same logits."""
@@ -257,6 +349,55 @@ def test_corrected_layers_of_residual_networks() -> None:
     maps = [layer for layer in vit.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     assert len(sites_of(vit)) == len(maps) - 1
     assert all(folded for _, folded in sites_of(vit))
+
+
+def test_corrected_layers_of_attention() -> None:
+    """Torch's attention has queries, keys and values of one input in one map, which is folded, and else two."""
+    assert sites_of(Attending().eval()) == [(0, True), (1, True), (2, True), (3, False), (4, False), (5, True)]
+    assert sites_of(Attending(bias=False).eval()) == [(0, True), *((number, False) for number in range(1, 6))]
+    encoder = nn.TransformerEncoderLayer(192, 2, 6, batch_first=True, norm_first=True)
+    layer = nn.Sequential(nn.Flatten(), nn.Unflatten(1, (1, 192)), encoder, nn.Flatten(), nn.Linear(192, 4)).eval()
+    assert sites_of(layer) == [(1, True), (2, True), (4, True), (5, True)]
+
+
+@torch.no_grad()
+def test_queries_keys_values_and_outputs_are_corrected() -> None:
+    """A channel of each of the four maps of torch's attention gets the mean of the members' deviations."""
+    members = built(Attending)
+    images = pictures().take(torch.arange(64))
+    context = context_of(copy.deepcopy(members[0]), images, members)
+    found = measure_members(context, False)
+    assert [len(site.deviation[0]) for site in found.channels] == [8, 24, 8, 8, 16, 8]
+    tokens = members[0].embedding(images.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 1, 4, 5).reshape(64, -1, 12))
+    attention = members[0].attention
+    projected = nn.functional.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
+    torch.testing.assert_close(found.channels[1].mean[0], projected.mean((0, 1)).double(), atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_attention_is_the_same_with_and_without_an_observer() -> None:
+    """Observing a network with masks, weights or separate projections does not change its outputs."""
+    layers = {"a": nn.MultiheadAttention(8, 2, add_bias_kv=True), "b": nn.MultiheadAttention(8, 4, kdim=6, vdim=5)}
+    x, keys, values = torch.randn(5, 3, 8), torch.randn(7, 3, 6), torch.randn(7, 3, 5)
+    mask = torch.ones(5, 5, dtype=torch.bool).triu(1)
+
+    class Both(nn.Module):
+        """Calls both."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleDict(layers)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            y, weights = self.layers["a"](x, x, x, attn_mask=mask)
+            return (y, weights, *self.layers["b"](y, keys, values, average_attn_weights=False))
+
+    both = Both().eval()
+    expected = both(x)
+    with ForwardObserver(both, lambda call: call.output):
+        observed = both(x)
+    for a, b in zip(observed, expected, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_weight_of_two_layers_is_not_changed() -> None:
@@ -306,6 +447,54 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(x.flatten(1))
+
+
+class Written(nn.Module):
+    """A linear map written as a product with a parameter."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+        self.hidden = nn.Parameter(torch.randn(6, 192))
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        if self.form == "einsum":
+            y = torch.einsum("bi,oi->bo", x, self.hidden)
+        elif self.form == "addmm":
+            y = torch.addmm(torch.zeros(6), x, self.hidden[:].t())
+        else:
+            y = x @ self.hidden.T
+        return self.head(torch.relu(y))
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer over rows of pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.LSTM(24, 5, batch_first=True)
+        self.head = nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rows(x.transpose(1, 2).flatten(2))[0][:, -1])
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (partial(Written, "matmul"), "'hidden' by matmul"),
+        (partial(Written, "einsum"), "'hidden' by einsum"),
+        (partial(Written, "addmm"), "'hidden' by addmm"),
+        (Recurrent, "'rows.weight_ih_l0' by lstm"),
+    ],
+)
+def test_maps_that_are_not_seen(make: Callable[[], nn.Module], name: str) -> None:
+    """A network with a map that would stay uncorrected is refused, with the parameter's name."""
+    message = f"^correction 'repair': the network multiplies its parameter {name}, whose output cannot be corrected: write it"
+    with pytest.raises(TaskFailed, match=message):
+        mixture(built(make)).logits(HALF, "test", "repair")
 
 
 @pytest.mark.parametrize(

@@ -34,3 +34,6 @@ __all__ = ["ALIGNMENTS", "JointWeightMatching", "MatchingOptions", "OrthogonalMa
 from harness_basin.alignments.c2m3 import CycleConsistentAlignment
 ALIGNMENTS = (WeightMatching, JointWeightMatching, CycleConsistentAlignment)
 __all__ = ["ALIGNMENTS", "CycleConsistentAlignment", "JointWeightMatching", "MatchingOptions", "WeightMatching"]
+from harness_basin.alignments.activations import ActivationMatching
+ALIGNMENTS = (WeightMatching, JointWeightMatching, ActivationMatching)
+__all__ = ["ALIGNMENTS", "ActivationMatching", "JointWeightMatching", "MatchingOptions", "WeightMatching"]

@@ -23,21 +23,22 @@ class _Part:
 
 
 def symmetry_of_axes(
-    axes_by_name: Mapping[str, list[Index]], shapes: Mapping[str, tuple[int, ...]], counted: set[str]
+    axes_by_name: Mapping[str, list[Index]],
+    shapes: Mapping[str, tuple[int, ...]],
+    counted: set[str],
+    numbers: dict[Index, int] | None = None,
 ) -> Symmetry:
     """Return the symmetry of parameters whose axes have the given indices.
 
     Every free index is a group, and its contexts are the groups that it is within. `counted` names the parameters whose
-    blocks count in the objective.
+    blocks count in the objective. `numbers`, if given, gets the number of every index's group.
     """
-    groups = _Groups()
+    groups = _Groups({} if numbers is None else numbers)
     blocks: list[Block] = []
     for name, axes in axes_by_name.items():
         drop_ambiguous_contexts(axes)
         _drop_mutual_contexts(axes)
-        strides = torch.empty(shapes[name], device="meta").stride()
-        whole = [_Part(k, stride, axis) for k, (stride, axis) in enumerate(zip(strides, axes))]
-        for offset, parts in _expand(whole, 0):
+        for offset, parts in _expand(_whole(axes, shapes[name]), 0):
             found = []
             for part in parts:
                 group = groups.number(part.index, f"{name}[{part.axis}]")
@@ -48,12 +49,31 @@ def symmetry_of_axes(
     return Symmetry(tuple(groups.found), tuple(blocks), permuted)
 
 
+def blocks_of_activation(axes: Sequence[Index], shape: Sequence[int], numbers: Mapping[Index, int]) -> list[Block]:
+    """Return the blocks of an activation whose axes have the given indices. `numbers` has the groups of indices.
+
+    They name no parameter and do not count in the objective. Factors without a group are not merged.
+    """
+    drop_ambiguous_contexts(axes)
+    blocks = []
+    for offset, parts in _expand(_whole(axes, shape), 0):
+        found = [Factor(part.axis, part.index.size, part.stride, numbers.get(part.index)) for part in parts]
+        blocks.append(Block("", offset, tuple(found), counts=False))
+    return blocks
+
+
+def _whole(axes: Sequence[Index], shape: Sequence[int]) -> list[_Part]:
+    """Return one part per axis of a contiguous array."""
+    strides = torch.empty(tuple(shape), device="meta").stride()
+    return [_Part(k, stride, axis) for k, (stride, axis) in enumerate(zip(strides, axes))]
+
+
 class _Groups:
     """Numbers the groups in the order in which their indices are met."""
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: dict[Index, int]) -> None:
         self.found: list[Group] = []
-        self._numbers: dict[Index, int] = {}
+        self._numbers = numbers
 
     def number(self, index: Index, name: str) -> int | None:
         """Return the number of an index's group, or None for a fixed index. `name` is used for a new group."""

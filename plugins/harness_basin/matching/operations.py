@@ -37,7 +37,7 @@ RULES = Rules()
 
 
 class Operation:
-    """One call of an aten operation: its arguments by name, with defaults, and its results.
+    """One call of an aten operation: its arguments by name, with defaults, its results, and the module that called it.
 
     `axes_of` returns the indices of an array. `writes` says whether the operation works in place.
     """
@@ -57,6 +57,7 @@ class Operation:
         if self.name == "as_strided_":
             self.arguments["old_stride"] = self["self"].stride()
         self.results: tuple[Tensor, ...] = ()
+        self.module = ""
 
     def __getitem__(self, argument: str) -> Any:
         return self.arguments[argument]

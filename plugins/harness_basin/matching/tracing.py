@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,6 +30,26 @@ def derive_symmetry(network: nn.Module, example: Tensor, *, tolerance: float = 1
     `SymmetryViolated` if random permutations of random weights change the outputs in float64 by more than the relative
     tolerance.
     """
+    symmetry = record_run(network, example).symmetry
+    verify(network, symmetry, example, tolerance=tolerance)
+    return symmetry
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A run of a network: its symmetry, not verified, and every operation in order.
+
+    `axes` returns the indices of an array of the run, and `groups` has the number of the group that permutes an index.
+    """
+
+    symmetry: Symmetry
+    operations: Sequence[operations.Operation]
+    axes: Callable[[Tensor], list[Index]]
+    groups: Mapping[Index, int]
+
+
+def record_run(network: nn.Module, example: Tensor) -> Recording:
+    """Run a copy of a network in eval mode until its symmetry is known. Raise `UnknownOperation` as `derive_symmetry`."""
     traced = copy.deepcopy(network).eval()
     trace = _Trace(traced)
     previous = trace.run(traced, example)
@@ -36,8 +57,7 @@ def derive_symmetry(network: nn.Module, example: Tensor, *, tolerance: float = 1
     while symmetry != previous:
         previous = symmetry
         symmetry = trace.run(traced, example)
-    verify(network, symmetry, example, tolerance=tolerance)
-    return symmetry
+    return Recording(symmetry, trace.operations, trace.axes, trace.groups)
 
 
 class _Trace(TorchDispatchMode):
@@ -52,6 +72,8 @@ class _Trace(TorchDispatchMode):
         self.tensors = _state_tensors(network)
         self.parameters: dict[int, list[Index]] = {}
         self.used: set[int] = set()
+        self.operations: list[operations.Operation] = []
+        self.groups: dict[Index, int] = {}
         # The tensor is stored beside its axes so that its id is not reused.
         self.known: dict[int, tuple[Tensor, list[Index]]] = {}
         for tensor in self.tensors.values():
@@ -63,9 +85,11 @@ class _Trace(TorchDispatchMode):
     def run(self, network: nn.Module, example: Tensor) -> Symmetry:
         """Run the network once; return the symmetry that the constraints so far allow."""
         self.known[id(example)] = (example, fixed_axes(example.shape))
+        self.operations.clear()
+        self.groups.clear()
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
-            stack.enter_context(_unfused_attention())
+            stack.enter_context(unfused_attention())
             stack.enter_context(_tracked_modules(network, self.module_stack))
             stack.enter_context(self)
             output = network(example)
@@ -74,7 +98,7 @@ class _Trace(TorchDispatchMode):
                 fix(axis)
         used = {name: self.parameters[id(tensor)] for name, tensor in self.tensors.items() if id(tensor) in self.used}
         shapes = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
-        return symmetry_of_axes(used, shapes, {name for name, _ in network.named_parameters()})
+        return symmetry_of_axes(used, shapes, {name for name, _ in network.named_parameters()}, self.groups)
 
     def axes(self, tensor: Tensor) -> list[Index]:
         """Return an array's indices. An unknown array is a constant, since results of operations are known."""
@@ -93,6 +117,8 @@ class _Trace(TorchDispatchMode):
         self.used.update(id(tensor) for tensor in operation.tensors())
         result = func(*args, **keywords)
         operation.results = tuple(tensor_leaves(result))
+        operation.module = self._module()
+        self.operations.append(operation)
         indices = operations.apply(operation, RULES)
         if indices is None:
             raise UnknownOperation(
@@ -117,7 +143,7 @@ def _state_tensors(network: nn.Module) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _unfused_attention() -> Iterator[None]:
+def unfused_attention() -> Iterator[None]:
     """Prevent torch from running whole transformer layers as one fused operation."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

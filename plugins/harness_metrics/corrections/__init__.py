@@ -77,7 +77,10 @@ class Repair(Correction):
         from harness_metrics.corrections.repairing import measure_members
 
         require_images(self.name, context)
-        members = measure_members(context, self.options.before_normalization)
+        try:
+            members = measure_members(context, self.options.before_normalization)
+        except TaskFailed as error:
+            raise TaskFailed(f"correction '{self.name}': {error}") from None
         if not members.sites and not context.running_statistics:
             raise TaskFailed(
                 f"correction '{self.name}': the network has nothing to correct: no linear layer or convolution but the "

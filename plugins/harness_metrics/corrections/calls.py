@@ -1,7 +1,7 @@
 """The linear maps, convolutions and normalizations that a forward pass calls, in order; their outputs can be replaced.
 
 Calls are recognized as functions of `torch.nn.functional`, not by modules: a module may do more than one of them, and more
-after it. `nn.MultiheadAttention` computes its maps within one function and is not seen.
+after it. Maps that are written as products with a parameter are not seen as calls; `Product` tells of them.
 """
 
 from __future__ import annotations
@@ -15,20 +15,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
 from harness import kernels
+from harness_metrics.corrections.attention import OPEN_FUNCTIONS
 
 
 @dataclass(frozen=True)
 class CallKind:
-    """A function: the positions of its weight and bias, and whether it normalizes. `axis` is the channel axis of its output.
+    """A function: the positions of its weight and bias (None: it has none), and whether it normalizes.
 
+    `axis` is the channel axis of its output.
     `foldable`: channels are the first axis of the weight. `shape`: the normalized axes are the last ones, and an argument.
     """
 
     weight: int
-    bias: int
+    bias: int | None
     axis: int = 1
     normalizes: bool = False
     foldable: bool = True
@@ -48,11 +51,19 @@ KINDS: dict[Any, CallKind] = {
     F.conv_transpose2d: _TRANSPOSED,
     F.conv_transpose3d: _TRANSPOSED,
     F.layer_norm: _BY_SHAPE,
-    F.rms_norm: _BY_SHAPE,
+    torch.layer_norm: _BY_SHAPE,
+    F.rms_norm: CallKind(2, None, normalizes=True, shape=True),
     F.group_norm: CallKind(2, 3, normalizes=True),
+    torch.group_norm: CallKind(2, 3, normalizes=True),
     F.batch_norm: _BY_STATISTICS,
     F.instance_norm: _BY_STATISTICS,
 }
+
+_PRODUCTS = {
+    *("matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv", "addmm", "baddbmm", "addmv", "einsum", "tensordot", "bilinear"),
+    *("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
+}
+"""Names of functions that may apply a linear map and are no `CallKind`."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,8 @@ class Call:
     @property
     def bias(self) -> Any:
         """The bias, or None."""
+        if self.kind.bias is None:
+            return None
         return self._argument(self.kind.bias, "bias")
 
     @property
@@ -99,38 +112,60 @@ class Call:
         return self.kwargs.get(name)
 
 
+@dataclass(frozen=True)
+class Product:
+    """A call of a function that multiplies tensors, such as `torch.einsum` or `torch.lstm`, with its tensors."""
+
+    function: str
+    tensors: Sequence[Tensor]
+
+
 Observe = Callable[[Call], Tensor]
 """A function of a call that returns what replaces its output."""
+
+Note = Callable[[Product], None]
+"""A function that is told of products."""
 
 
 class _CallMode(TorchFunctionMode):
     """Passes every call of a forward pass to a function."""
 
-    def __init__(self, observe: Observe) -> None:
+    def __init__(self, observe: Observe, note: Note | None) -> None:
         super().__init__()
         self._observe = observe
+        self._note = note
         self._count = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func in OPEN_FUNCTIONS:
+            with self:
+                return OPEN_FUNCTIONS[func](*args, **kwargs)
         output = func(*args, **kwargs)
         kind = KINDS.get(func)
         if kind is None:
+            self._note_product(func, (args, kwargs))
             return output
         source = args[0] if args else kwargs["input"]
         call = Call(self._count, kind, args, kwargs, output, source.grad_fn, output.grad_fn)
         self._count += 1
         return self._observe(call)
 
+    def _note_product(self, func: Any, arguments: Any) -> None:
+        name = getattr(func, "__name__", "")
+        if self._note is not None and name in _PRODUCTS:
+            self._note(Product(name.strip("_"), [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]))
+
 
 class ForwardObserver:
     """Hooks of a network that pass the calls of each of its forward passes to a function. `remove` ends that.
 
-    Fused kernels are not used in these passes: they would hide calls.
+    Fused kernels are not used in these passes: they would hide calls. `note`, if given, is told of products.
     """
 
-    def __init__(self, network: nn.Module, observe: Observe) -> None:
+    def __init__(self, network: nn.Module, observe: Observe, note: Note | None = None) -> None:
         self._observe = observe
+        self._note = note
         self._stack = ExitStack()
         self._handles: list[RemovableHandle] = [
             network.register_forward_pre_hook(self._enter),
@@ -151,20 +186,30 @@ class ForwardObserver:
     def _enter(self, module: nn.Module, args: Any) -> None:
         self._stack = ExitStack()
         self._stack.enter_context(kernels.enabled(False))
-        self._stack.enter_context(_CallMode(self._observe))
+        self._stack.enter_context(_CallMode(self._observe, self._note))
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         self._stack.close()
 
 
-def recorded_calls(network: nn.Module, images: Tensor) -> tuple[list[Call], Tensor]:
-    """Return the calls of a forward pass, with its graph of gradients, and the logits."""
+@dataclass(frozen=True)
+class Recording:
+    """The calls and products of a forward pass, and the logits, all with their graph of gradients."""
+
+    calls: Sequence[Call]
+    products: Sequence[Product]
+    logits: Tensor
+
+
+def recorded_calls(network: nn.Module, images: Tensor) -> Recording:
+    """Return the calls of a forward pass."""
     calls: list[Call] = []
+    products: list[Product] = []
 
     def record(call: Call) -> Tensor:
         calls.append(call)
         return call.output
 
-    with torch.enable_grad(), ForwardObserver(network, record):
+    with torch.enable_grad(), ForwardObserver(network, record, products.append):
         logits: Tensor = network(images.clone().requires_grad_().clone())  # a network may change its input in place
-    return calls, logits
+    return Recording(calls, products, logits)

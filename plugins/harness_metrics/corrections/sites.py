@@ -13,10 +13,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from harness_metrics.corrections.calls import Call, recorded_calls
+from harness import TaskFailed
+from harness_metrics.corrections.calls import Call, Product, recorded_calls
 
 # Operations of the graph of gradients that move or copy values.
 _MOVES = ("View", "UnsafeView", "ReshapeAlias", "Permute", "Transpose", "T", "Squeeze", "Unsqueeze", "Alias", "Clone", "ToCopy")
+_PARTS = ("Select", "Slice", "Split", "SplitWithSizes", "Unbind", "Expand")
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,11 @@ def find_sites(network: nn.Module, images: Tensor, before_normalization: bool) -
     """Return the sites of a network in evaluation mode, in the order of its forward pass on normalized images.
 
     `before_normalization`: also where a normalization without running statistics follows a map, correct the map's output.
+    Raise `TaskFailed` for a network with maps that are not seen: products with parameters, and recurrent layers.
     """
-    calls, logits = recorded_calls(network, images)
+    recording = recorded_calls(network, images)
+    calls, logits = recording.calls, recording.logits
+    _require_no_hidden_maps(network, recording.products)
     maps = {call.output_node: call for call in calls if not call.kind.normalizes}
     normalizations = _direct_normalizations(calls, maps)
     excluded = _classifiers(logits, maps)
@@ -52,6 +57,27 @@ def find_sites(network: nn.Module, images: Tensor, before_normalization: bool) -
         corrected = call if follower is None or before_normalization else follower
         sites.append(_site(corrected, names, uses))
     return sites
+
+
+def _require_no_hidden_maps(network: nn.Module, products: Sequence[Product]) -> None:
+    """Raise `TaskFailed` if a product has a parameter as a factor, itself or rearranged."""
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    for product in products:
+        for tensor in product.tensors:
+            name = names.get(id(_leaf(tensor)))
+            if name is not None:
+                raise TaskFailed(
+                    f"the network multiplies its parameter '{name}' by {product.function}, whose output cannot be corrected: "
+                    "write it with F.linear or a convolution, or take the correction none"
+                )
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    """Return the tensor that another one is a rearrangement or copy of, or the tensor itself."""
+    node: Any = tensor.grad_fn
+    while node is not None and (_moves(node) or _name(node) in _PARTS):
+        node = node.next_functions[0][0]
+    return tensor if node is None else getattr(node, "variable", tensor)
 
 
 def _site(call: Call, names: Mapping[int, str], uses: Mapping[int, int]) -> Site:
@@ -77,8 +103,11 @@ def _direct_normalizations(calls: Sequence[Call], maps: Mapping[Any, Call]) -> d
 
 
 def _moves(node: Any) -> bool:
-    name = type(node).__name__.partition("Backward")[0]
-    return name in _MOVES and len(node.next_functions) == 1
+    return _name(node) in _MOVES and len(node.next_functions) == 1
+
+
+def _name(node: Any) -> str:
+    return type(node).__name__.partition("Backward")[0]
 
 
 def _classifiers(logits: Tensor, maps: Mapping[Any, Call]) -> set[int]:

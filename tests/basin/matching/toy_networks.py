@@ -175,6 +175,45 @@ class Experts(nn.Module):
         return self.outputs(torch.einsum("bhd,hde->bhe", x, self.experts).flatten(1).relu())
 
 
+class TokenMixer(nn.Module):
+    """An MLP over tokens, applied to every channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 10, 4, 4)
+        self.mixer = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 4))
+        self.head = nn.Linear(10, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2)
+        return self.head((x + self.mixer(x)).mean(2))
+
+
+class BatchNormBlock(nn.Module):
+    """A residual block with BatchNorm."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm2(self.conv2(self.norm1(self.conv1(x)).relu_()))
+        y += x
+        return y.relu_()
+
+
+def batchnorm_resnet() -> nn.Module:
+    """Return a residual network with BatchNorm and operations in place."""
+    return nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), BatchNormBlock(8), BatchNormBlock(8)),
+        *(nn.Conv2d(8, 10, 3, 2, 1), nn.BatchNorm2d(10), nn.ReLU(), BatchNormBlock(10)),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(10, 5)),
+    )
+
+
 FACTORIES: dict[str, Callable[[], nn.Module]] = {
     "perceptron": lambda: perceptron(192, 20, 16, 5),
     "convolutional": lambda: convolutional(6),
