@@ -27,8 +27,8 @@ from harness.testing import (
     check_observer,
     derivation_context,
 )
+from harness_basin.alignments import OrthogonalMatching
 from harness_basin.averaging import GreedySoup
-from harness_basin.alignments import JointWeightMatching, OrthogonalMatching
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.fused import FusedEnsemble
 from harness_basin.published import PublishedEnsemble, PublishedWeights
@@ -60,11 +60,7 @@ def test_ensemble_builders(registration: Registration, members: int, tmp_path: P
     """A builder returns the requested number of handles, one for an average, and the same ones for equal cells."""
     setting = Setting(toys.Blobs(), toys.Perceptron(), Recipe(epochs=10))
     builder = builder_of(registration, tmp_path)
-    expected = 1 if registration.cls is Soup else members
-    """A builder returns the requested number of handles, or one average, and the same ones for equal cells."""
-    expected = members
-    if registration.cls is FusedEnsemble:
-        expected = 1
+    expected = 1 if registration.cls in (Soup, FusedEnsemble) else members
     assert len(check_ensemble_builder(builder, setting, CrossEntropy(), members)) == expected
 
 
@@ -155,8 +151,6 @@ def test_derivations(registration: Registration, tmp_path: Path) -> None:
         options = registration.cls.Options(members=2)
     if registration.cls is GreedySoup:
         options = GreedySoup.Options(split="test")
-    if registration.cls is JointWeightMatching:
-        options = JointWeightMatching.Options(members=2)
     if registration.cls is OrthogonalMatching:  # for transformers alone
         sizes = {"patch": 2, "width": 8, "mlp": 12, "depth": 1, "heads": 2, "dropout": 0.0}
         context = derivation_context(CATALOGUE.create("architecture", "vit", ViT.Options(**sizes)), toys.Blobs(), tmp_path)

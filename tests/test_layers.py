@@ -118,16 +118,13 @@ NAMED_ON_PURPOSE = {
 }
 """By file or folder of the core: why its strings name plugins, and which ones."""
 
-CORE_WORDS = {"members", "teacher", "task_timeout", "correction", "none", "path", "center", *Recipe.model_fields}
-"""Names and options of plugins that are also words of the core: `members`, an objective's `teacher`, `task_timeout` of
-`harness run`, the kind `correction`, `none`, `path`, the `center` of texts in figures, and the fields of the recipe."""
-CORE_WORDS = {"members", "teacher", "loss", "start", "task_timeout", "correction", "none", "path", *Recipe.model_fields}
+CORE_WORDS = {
+    *("members", "teacher", "loss", "start", "task_timeout", "correction", "none", "path", "images", "residual", "center"),
+    *Recipe.model_fields,
+}
 """Names and options of plugins that are also words of the core: `members`, an objective's `teacher` and `loss`, the `start` of
-a training, `task_timeout` of `harness run`, the kind `correction`, `none` and `path`, and the fields of the recipe."""
-CORE_WORDS = {"members", "teacher", "task_timeout", "correction", "none", "path", "batch_size"}
-`harness run`, the kind `correction`, `none`, `path`, and a recipe's `batch_size`."""
-CORE_WORDS = {"members", "teacher", "task_timeout", "correction", "none", "path", "images", "residual"}
-`harness run`, the kind `correction`, `none`, `path`, the `images` of a split, and a kernel's argument `residual`."""
+a training, `task_timeout` of `harness run`, the kind `correction`, `none`, `path`, the `images` of a split, a kernel's argument
+`residual`, the `center` of texts in figures, and the fields of the recipe."""
 
 
 def strings(path: Path) -> Iterator[str]:

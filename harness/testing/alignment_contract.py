@@ -35,10 +35,6 @@ def check_alignment(
     state = context.network().state_dict()
     with streams.seeded(streams.key("check_alignment")):
         other, third = _elsewhere(context), _elsewhere(context)
-    for number, aligned in enumerate(_aligned(alignment, [state, planted(state, 1), planted(state, 2)], context)):
-        for key, tensor in state.items():
-        other = {key: tensor + 0.5 * torch.randn_like(tensor) for key, tensor in state.items()}
-        third = {key: tensor + 0.5 * torch.randn_like(tensor) for key, tensor in state.items()}
     recovered = _aligned(alignment, [state, planted(state, 1), planted(state, 2)], context)
     first = recovered[0] if alignment.normal_form else state
     for number, aligned in enumerate(recovered):

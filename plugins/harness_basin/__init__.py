@@ -29,7 +29,6 @@ from harness_basin.varied import VariedEnsemble
 @hookimpl
 def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]) -> None:
     """Register the paper's seven ensembles, published and aligned ones, and those of other papers."""
-    """Register the paper's seven ensembles, those that are aligned by any alignment, their average, and published ones."""
     register(DeepEnsemble)
     register(StochasticWeightEnsemble)
     register(ConstrainedEnsemble)
@@ -60,7 +59,6 @@ def register_derivations(register: Callable[[type[Derivation]], None]) -> None:
         register(alignment)
     register(UniformSoup)
     register(GreedySoup)
-    """Register the alignments, the average of aligned members, and the weights of published members."""
     register(Fusion)
     register(PublishedWeights)
 

@@ -37,8 +37,8 @@ from harness_basin.matching.verification import functional_difference, verify
 
 __all__ = [
     "Block",
-    "Elements",
     "CycleConsistentMatching",
+    "Elements",
     "Factor",
     "Group",
     "JointMatching",

@@ -96,9 +96,7 @@ class GramTerm:
         """Return both networks' blocks as (partner units, rest, own units)."""
         partner_units = math.prod(self.block.factors[axis].size for axis in partner_axes)
         self._rows = [*partner_axes, *_other_axes(self.block, [*self.own, *partner_axes])]
-        a, b = (_matrix(view, self.pair.dtype, self._rows, self.own) for view in self.pair.views(self.block))
-        rows = [*partner_axes, *_other_axes(self.block, [*self.own, *partner_axes])]
-        a, b = (_matrix(view, rows, self.own) for view in self.pair.views(self.block))
+        a, b = (_matrix(view, self._rows, self.own) for view in self.pair.views(self.block))
         return a.unflatten(0, (partner_units, -1)), b.unflatten(0, (partner_units, -1))
 
     def reset(self) -> None:
@@ -113,7 +111,7 @@ class GramTerm:
             return
         _, b = self.operands
         view, _ = self.pair.views(self.block)
-        a = _matrix(view, self.pair.dtype, self._rows, self.own).unflatten(0, (len(b), -1))
+        a = _matrix(view, self._rows, self.own).unflatten(0, (len(b), -1))
         self.operands = a, b
 
     def change(self, permutations: Permutations) -> np.ndarray | None:
