@@ -96,7 +96,7 @@ def transport(**options: Any) -> OptimalTransport:
 @pytest.mark.parametrize(
     "alignment",
     [transport(), transport(normalize=True, vectors=True), sinkhorn(), sinkhorn(loss="l1"), sinkhorn(start="identity")],
-    ids=lambda alignment: f"{alignment.name} {alignment.options.model_fields_set}",
+    ids=lambda alignment: f"{alignment.name} {sorted(alignment.options.model_fields_set)}",
 )
 def test_contract(alignment: Alignment, context: DerivationContext, planted: Callable[[StateDict, int], StateDict]) -> None:
     """Planted permutations are recovered exactly, functions stay, and the first member is not moved."""
