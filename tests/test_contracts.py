@@ -18,6 +18,7 @@ from harness.registry.catalogue import Catalogue, Registration, load_catalogue
 from harness.testing import (
     check_architecture,
     check_correction,
+    check_coupling,
     check_dataset,
     check_derivation,
     check_ensemble_builder,
@@ -166,6 +167,13 @@ def test_corrections(registration: Registration) -> None:
     check_correction(CATALOGUE.create("correction", registration.name))
 
 
+@pytest.mark.parametrize("registration", registered("coupling"), ids=lambda r: r.name)
+@pytest.mark.parametrize("members", [2, 5])
+def test_couplings(registration: Registration, members: int) -> None:
+    """A coupling is a function of the weights and the step, and reads no value back."""
+    check_coupling(CATALOGUE.create("coupling", registration.name), members)
+
+
 def test_every_kind_is_covered() -> None:
     """Each kind in the catalogue has a contract test in this file, except engines, which the tests of runs cover."""
     assert {r.kind for r in Catalogue(list(CATALOGUE))} == {
@@ -179,4 +187,5 @@ def test_every_kind_is_covered() -> None:
         "figure",
         "observer",
         "correction",
+        "coupling",
     }

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.api.coupling import Coupling
 from harness.api.derivation import Derivation
 from harness.api.interfaces import Objective
+from harness.api.joint_trajectory import JointTrajectory
 from harness.api.recipe import Recipe
 from harness.api.scalars import integer
 from harness.api.schedules import Schedule
@@ -108,6 +110,15 @@ class Cell:
         sources = tuple(parents)
         outputs = range(derivation.outputs)
         return tuple(DerivedWeights(derivation, sources, stream, output) for output in outputs)
+
+    def couple(self, members: Sequence[Trajectory], coupling: Coupling, name: str | int = "") -> JointTrajectory:
+        """Return the handle of trainings that take their steps at the same time, tied by a coupling.
+
+        `members` are the trainings as they would be without it. Its `at(epoch)` returns one handle of weights per member. The
+        coupling's random stream depends on its registered name, the seed and `name`. Raise `ValueError` for members that differ
+        in setting, start epoch, schedule or kind of objective, and for a number of members that the coupling does not take.
+        """
+        return JointTrajectory(tuple(members), coupling, (coupling.name, self.seed, name))
 
     def build(self, method: str, **options: Any) -> tuple[Weights, ...]:
         """Return the members of another method on this data set, architecture and seed: M handles, in order.

@@ -102,6 +102,35 @@ class CheckpointSpec(Spec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JointTrajectorySpec(Spec):
+    """Trainings that step together with a coupling. `members` are the keys of their trajectories without it."""
+
+    kind: Literal["joint_trajectory"] = "joint_trajectory"
+    format: int
+    members: tuple[str, ...]
+    coupling: Identity
+    stream: StreamName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointCheckpointSpec(Spec):
+    """The key of a joint trajectory, and an epoch: all members at that epoch."""
+
+    kind: Literal["joint_checkpoint"] = "joint_checkpoint"
+    trajectory: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointMemberSpec(Spec):
+    """One member of a joint checkpoint: the key of the object with all members, and an index."""
+
+    kind: Literal["joint_member"] = "joint_member"
+    task: str
+    member: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DerivationSpec(Spec):
     """Everything that the outputs of a derivation are a function of. `setting` and `parents` are keys."""
 
@@ -161,11 +190,41 @@ class CheckSpec(Spec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CoupledMemberSpec(Spec):
+    """One of the trainings that step together: its trajectory without the coupling, its start, and its teacher."""
+
+    nested = ("trajectory", "start", "teacher")
+
+    trajectory: TrajectorySpec
+    start: TrainingStart
+    teacher: TeacherSpec | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoupledSpec(Spec):
+    """What a training of several networks at once has beside a training of one.
+
+    `epoch_cost` is the cost of an epoch of all members, in epochs of one.
+    """
+
+    nested = ("members",)
+
+    coupling: Identity
+    stream: StreamName
+    epoch_cost: float
+    members: tuple[CoupledMemberSpec, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSpec(Spec):
-    """Train a trajectory from `start` up to the end of `epoch`."""
+    """Train a trajectory from `start` up to the end of `epoch`.
+
+    With `coupled`, all its members are trained at once. `trajectory_key` is then that of the joint trajectory; `trajectory` and
+    `teacher` are those of the first member; `start` names an object only if it is one of the joint trajectory itself.
+    """
 
     renamed = {"start": "from"}
-    nested = ("setting", "trajectory", "from", "teacher")
+    nested = ("setting", "trajectory", "from", "teacher", "coupled")
     kind: Literal["train"] = "train"
     setting: SettingSpec
     trajectory: TrajectorySpec
@@ -173,6 +232,7 @@ class TrainSpec(Spec):
     epoch: int
     start: Annotated[TrainingStart, Field(alias="from")]
     teacher: TeacherSpec | None
+    coupled: CoupledSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,10 @@ from harness.streams import Name
 
 
 class Weights(ContentAddressed):
-    """A handle of the weights of one network: a `Checkpoint` or `DerivedWeights`. Plugins cannot add other kinds."""
+    """A handle of the weights of one network: a `Checkpoint`, `JointCheckpoint` or `DerivedWeights`.
+
+    Plugins cannot add other kinds.
+    """
 
     setting: Setting
     epoch: int
@@ -154,6 +157,21 @@ class Trajectory(ContentAddressed):
         if self.schedule.length is None:
             return None
         return self.schedule_start + self.schedule.length
+
+    @property
+    def starts(self) -> tuple[Weights, ...]:
+        """The weights that the training starts from; empty if it starts from initialization."""
+        return () if self.start is None else (self.start,)
+
+    @property
+    def teachers(self) -> tuple[Weights, ...]:
+        """The teacher, or nothing."""
+        return () if self.teacher is None else (self.teacher,)
+
+    @property
+    def epoch_cost(self) -> float:
+        """The cost of an epoch, in epochs of plain training."""
+        return self.objective.epoch_cost
 
     @cached_property
     def spec(self) -> TrajectorySpec:

@@ -77,6 +77,7 @@ class Rules:
 
 AfterEpoch = Callable[[EpochRecord, Callable[[], Point]], None]
 """Receives an epoch's record and a function that returns a copy of the current point."""
+Around = Callable[[StepFunction], StepFunction]
 
 
 def _ignore(record: EpochRecord, point: Callable[[], Point]) -> None:
@@ -85,6 +86,10 @@ def _ignore(record: EpochRecord, point: Callable[[], Point]) -> None:
 
 def _never() -> bool:
     return False
+
+
+def _unchanged(step_function: StepFunction) -> StepFunction:
+    return step_function
 
 
 def _warn_of_fallback(stepping: Stepping) -> None:
@@ -223,12 +228,14 @@ def train_together(
     watch: Stopwatch | None = None,
     capture_policy: CapturePolicy = DEFAULT_POLICY,
     on_stepping: OnStepping | None = None,
+    around: Around = _unchanged,
 ) -> list[Point | TaskFailed]:
     """Train siblings step by step, from points at one step to the end of epoch `until`; return the points that were reached.
 
     Each sibling sees and computes what it would alone. One that diverges yields its `TaskFailed`, and the others continue.
     `capture_policy` says when steps are captured on a GPU. `on_stepping` is called before the first step with how steps are
-    taken; without it, the reason why steps are not captured or not compiled is a `RuntimeWarning`.
+    taken; without it, the reason why steps are not captured or not compiled is a `RuntimeWarning`. What takes the steps is
+    `around(…)` of the function that would: it may do something before or after each step.
     """
     if len({start.step for start in starts}) != 1:
         raise ValueError(f"siblings start at one step; these start at {', '.join(str(start.step) for start in starts)}")
@@ -236,7 +243,7 @@ def train_together(
         trainer.load(start)
     run = _GroupRun(list(trainers), list(after_epoch or [_ignore] * len(trainers)), watch or Stopwatch())
     with run.watch("other"), streams.generators_restored(run.device):
-        run.train(until, stopping, capture_policy, on_stepping or _warn_of_fallback)
+        run.train(until, stopping, capture_policy, on_stepping or _warn_of_fallback, around)
         return [run.failed.get(index) or trainer.point() for index, trainer in enumerate(trainers)]
 
 
@@ -253,7 +260,9 @@ class _GroupRun:
     def device(self) -> torch.device:
         return self.trainers[0].state.device
 
-    def train(self, until: int, stopping: Callable[[], bool], policy: CapturePolicy, on_stepping: OnStepping) -> None:
+    def train(
+        self, until: int, stopping: Callable[[], bool], policy: CapturePolicy, on_stepping: OnStepping, around: Around
+    ) -> None:
         """Take steps to the end of epoch `until`, or until `stopping` returns True, or until all siblings have diverged."""
         first = self.trainers[0]
         steps = until * first.steps_per_epoch - first.step
@@ -263,7 +272,7 @@ class _GroupRun:
         states = [trainer.state for trainer in self.trainers]
         step_function, stepping = make_step_function(states, self._next_inputs(), steps, self.watch, policy)
         on_stepping(stepping)
-        self._take_steps(step_function, until, stopping, began)
+        self._take_steps(around(step_function), until, stopping, began)
 
     def _take_steps(self, step_function: StepFunction, until: int, stopping: Callable[[], bool], began: float) -> None:
         """Take the steps; `began` is the time at which the first epoch began, or was continued."""
