@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness import Derivation, EnsembleBuilder, Figure, Objective, hookimpl
+from harness import Coupling, Derivation, EnsembleBuilder, Figure, Objective, hookimpl
 from harness_basin.aligned import AlignedEnsemble
 from harness_basin.alignments import ALIGNMENTS
 from harness_basin.constrained import ConstrainedEnsemble
+from harness_basin.couplings import COUPLINGS
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.deep import DeepEnsemble
 from harness_basin.distillation import Distillation
@@ -15,14 +16,17 @@ from harness_basin.distilled import DistilledEnsemble
 from harness_basin.distilled_deep import DistilledDeepEnsemble
 from harness_basin.figures import AccuracyConnectivity, ForkEpochs, PairwiseCurves
 from harness_basin.multi_permuted import MultiPermutedEnsemble
+from harness_basin.papa import PapaEnsemble
 from harness_basin.permuted import PermutedEnsemble
 from harness_basin.published import PublishedEnsemble, PublishedWeights
+from harness_basin.simplex import SimplexEnsemble
 from harness_basin.swe import StochasticWeightEnsemble
+from harness_basin.wash import WashEnsemble
 
 
 @hookimpl
 def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]) -> None:
-    """Register the paper's seven ensembles, those that are aligned by any alignment, and published ones."""
+    """Register the paper's seven ensembles, those that are aligned by any alignment, published ones, and populations."""
     register(DeepEnsemble)
     register(StochasticWeightEnsemble)
     register(ConstrainedEnsemble)
@@ -32,6 +36,9 @@ def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]
     register(DistilledDeepEnsemble)
     register(PublishedEnsemble)
     register(AlignedEnsemble)
+    register(PapaEnsemble)
+    register(WashEnsemble)
+    register(SimplexEnsemble)
 
 
 @hookimpl
@@ -47,6 +54,13 @@ def register_derivations(register: Callable[[type[Derivation]], None]) -> None:
     for alignment in ALIGNMENTS:
         register(alignment)
     register(PublishedWeights)
+
+
+@hookimpl
+def register_couplings(register: Callable[[type[Coupling]], None]) -> None:
+    """Register what ties the members of a population in training."""
+    for coupling in COUPLINGS:
+        register(coupling)
 
 
 @hookimpl
