@@ -24,6 +24,8 @@ from harness.api.ensemble import EvaluatedEnsemble
 from harness.api.figure import Epoch, Figure, FigureData, Plot, Training
 from harness.api.interfaces import Architecture, Dataset, Metric, MetricValue, Objective
 from harness.api.joint_trajectory import JointCheckpoint, JointTrajectory
+from harness.api.moment_weights import MomentWeights
+from harness.api.moments import Moments
 from harness.api.observer import ObservedRun, Observer, RunResults
 from harness.api.options import Options
 from harness.api.recipe import Augmentation, Recipe
@@ -69,6 +71,8 @@ __all__ = [
     "Member",
     "Metric",
     "MetricValue",
+    "MomentWeights",
+    "Moments",
     "Objective",
     "ObservedRun",
     "Observer",

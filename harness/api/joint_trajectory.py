@@ -141,6 +141,8 @@ def _require_fit(index: int, member: Trajectory, first: Trajectory) -> None:
         raise ValueError(f"{epochs}; a coupling needs one start epoch")
     if (member.schedule, member.schedule_start) != (first.schedule, first.schedule_start):
         raise ValueError(f"member {index} has another schedule than member 0; a coupling needs one schedule")
+    if member.moments is not None:
+        raise ValueError(f"member {index} collects moments; a coupling takes trainings without")
     if member.objective.name != first.objective.name:
         names = f"member {index} minimizes {member.objective.full_name}, member 0 {first.objective.full_name}"
         raise ValueError(f"{names}; a coupling needs one kind of objective")

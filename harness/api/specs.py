@@ -90,6 +90,14 @@ class TrajectorySpec(Spec):
     schedule: dict[str, Any] | None
     schedule_start: int
     fresh_optimizer: bool
+    moments: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the value's JSON. Trainings without moments have the JSON and the keys of before there were any."""
+        written = super(TrajectorySpec, self).to_json()
+        if self.moments is None:
+            del written["moments"]
+        return written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +107,15 @@ class CheckpointSpec(Spec):
     kind: Literal["checkpoint"] = "checkpoint"
     trajectory: str
     epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MomentSpec(Spec):
+    """One moment of a training's weights: the key of a checkpoint, and the name of a part of its object."""
+
+    kind: Literal["moment"] = "moment"
+    checkpoint: str
+    part: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.api.joint_trajectory import JointCheckpoint, JointTrajectory
+from harness.api.moment_weights import MomentWeights
 from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
 from harness.plan.ancestors import ancestors
 
@@ -34,6 +35,8 @@ def _trained_from(weights: Weights) -> tuple[Weights, ...]:
     """Return the parents of derived weights, or the weights that a trajectory starts from. Teachers are left out."""
     if isinstance(weights, DerivedWeights):
         return weights.parents
+    if isinstance(weights, MomentWeights):
+        return (weights.checkpoint,)
     if isinstance(weights, Checkpoint | JointCheckpoint):
         return weights.trajectory.starts
     return ()

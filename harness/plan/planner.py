@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from harness.api.cell import Cell
 from harness.api.joint_trajectory import JointCheckpoint
+from harness.api.moment_weights import MomentWeights
 from harness.api.setting import Setting
 from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
 from harness.benchmark import Benchmark, CellSpec
@@ -181,6 +182,8 @@ def parents_of(weights: Weights) -> Sequence[Weights]:
         parents += weights.parents
     elif isinstance(weights, AnyCheckpoint):
         parents += [*weights.trajectory.starts, *weights.trajectory.teachers]
+    elif isinstance(weights, MomentWeights):
+        parents.append(weights.checkpoint)
     _require_known_types(parents)
     return parents
 
@@ -188,5 +191,5 @@ def parents_of(weights: Weights) -> Sequence[Weights]:
 def _require_known_types(handles: Sequence[Weights]) -> None:
     """Raise `PluginError` for handles of a plugin's own type, for which there are no tasks."""
     for handle in handles:
-        if not isinstance(handle, (Checkpoint, JointCheckpoint, DerivedWeights)):
+        if not isinstance(handle, (Checkpoint, JointCheckpoint, MomentWeights, DerivedWeights)):
             raise PluginError(f"a handle of type {type(handle).__name__} is not one the planner knows")

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from harness import streams
 from harness.api.interfaces import Objective
+from harness.api.moments import Moments
 from harness.api.recipe import Recipe
 from harness.errors import TaskFailed
 from harness.networks.flat_network import FlatNetwork, StateDict
@@ -26,6 +27,7 @@ from harness.streams import Name
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
 from harness.training.cuda_graph import DEFAULT_POLICY, CapturePolicy, StepFunction, make_step_function
+from harness.training.moments import MomentCollector
 from harness.training.step import StepInputs, TrainState
 from harness.training.stepping import OnStepping, Stepping
 
@@ -53,7 +55,7 @@ class Point:
     """A point of a trajectory: everything that the rest of the training depends on. Tensors on the CPU, in plain layout.
 
     `step` counts from initialization; `optimizer_steps` counts from when the optimizer's memory was empty. `loss_sum` and
-    `correct` are those of the epoch in progress.
+    `correct` are those of the epoch in progress. `moments` are parts of an object with the moments of `collected` epochs.
     """
 
     step: int
@@ -63,16 +65,19 @@ class Point:
     loss_sum: float = 0.0
     correct: int = 0
     history: tuple[EpochRecord, ...] = ()
+    moments: dict[str, StateDict] = field(default_factory=dict)
+    collected: int = 0
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What determines a trajectory from its start: recipe, objective, learning rate per step, order stream."""
+    """What determines a trajectory from its start: recipe, objective, learning rate per step, order stream; and its moments."""
 
     recipe: Recipe
     objective: Objective
     rate: Callable[[int], float]
     order: Name
+    moments: Moments | None = None
 
 
 AfterEpoch = Callable[[EpochRecord, Callable[[], Point]], None]
@@ -145,6 +150,9 @@ class Trainer:
             self.state.optimizer.memory[name].copy_(self.network.flatten_trained(memory))
         self.state.loss_sum.fill_(start.loss_sum)
         self.state.correct.fill_(start.correct)
+        self._moments = None
+        if self.rules.moments is not None:
+            self._moments = MomentCollector(self.network, self.rules.moments, start.moments, start.collected)
         self.step = start.step
         self._optimizer_steps = start.optimizer_steps
         self._history = list(start.history)
@@ -180,6 +188,8 @@ class Trainer:
         accuracy = 100 * correct / (self.steps_per_epoch * self.batch)
         record = EpochRecord(epoch, loss, accuracy, self.rules.rate(self.step - 1), time.monotonic() - began)
         self._history.append(record)
+        if self._moments is not None:
+            self._moments.after_epoch(epoch)
         self.state.loss_sum.zero_()
         self.state.correct.zero_()
         return record
@@ -205,6 +215,8 @@ class Trainer:
             loss_sum=loss_sum,
             correct=correct,
             history=tuple(self._history),
+            moments={} if self._moments is None else self._moments.parts(),
+            collected=0 if self._moments is None else self._moments.count,
         )
 
     def _order_of(self, epoch: int) -> Tensor:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness import streams
+from harness.api.moments import Moments
+from harness.api.options import options_from_json
 from harness.api.schedules import schedule_from_json
 from harness.api.specs import SettingSpec, TeacherSpec, TrainingStart, TrainSpec, TrajectorySpec
 from harness.api.task import Task
@@ -20,6 +22,7 @@ from harness.networks.flat_network import FlatNetwork
 from harness.registry.catalogue import Catalogue
 from harness.store import Store
 from harness.training.loop import EpochRecord, Point, Rules, Trainer
+from harness.training.moments import moment_parts
 from harness.training.schedule import learning_rate
 from harness.training.stepping import Stepping
 
@@ -65,6 +68,8 @@ class TrainTaskRun:
         trajectory = self._spec.trajectory_key
         history = [record.to_json() for record in end.history]
         facts = {"optimizer_steps": end.optimizer_steps, "history": history, "stepping": self._log.segments}
+        if end.collected:
+            facts["collected"] = end.collected
         with self._watch("store"):
             self._store.note_epoch(
                 trajectory, self.until, self.task.key
@@ -80,7 +85,9 @@ class TrainTaskRun:
             return point
         meta = self._store.meta(start.object)
         self._log.segments = list(meta.get("stepping", ()))
-        return replace(point, history=tuple(EpochRecord(**record) for record in meta.get("history", ())))
+        history = tuple(EpochRecord(**record) for record in meta.get("history", ()))
+        moments = {part: self._store.tensors(start.object, part) for part in moment_parts(meta["files"])}
+        return replace(point, history=history, moments=moments, collected=meta.get("collected", 0))
 
     def _saved_state(self) -> Point | None:
         """Return the latest saved state of the training after the task's start, or None."""
@@ -99,6 +106,8 @@ class TrainTaskRun:
             float.fromhex(meta["loss_sum"]),
             meta["correct"],
             tuple(EpochRecord(**record) for record in meta["history"]),
+            {part: saved.parts[part] for part in moment_parts(saved.parts)},
+            meta.get("collected", 0),
         )
 
     def _save(self, point: Point) -> None:
@@ -109,6 +118,7 @@ class TrainTaskRun:
             "correct": point.correct,
             "history": [record.to_json() for record in point.history],
             "stepping": self._log.segments,
+            "collected": point.collected,
         }
         with self._watch("store"):
             self._store.training_states.save(self._spec.trajectory_key, point.step, meta, parts_of(point))
@@ -151,7 +161,8 @@ def make_trainer(
     schedule = None if trajectory.schedule is None else schedule_from_json(trajectory.schedule)
     steps_per_epoch = recipe.steps_per_epoch(len(environment.train))
     rate = learning_rate(recipe, steps_per_epoch, schedule, trajectory.schedule_start)
-    rules = Rules(recipe, objective, rate, trajectory.order)
+    moments = None if trajectory.moments is None else options_from_json(Moments, trajectory.moments)
+    rules = Rules(recipe, objective, rate, trajectory.order, moments)
     stream = 0 if trajectory.init is None else streams.key(*trajectory.init)
     network = environment.network(stream, gradient=True)
     return Trainer(network, environment.augmenter, environment.labels, rules, teacher)

@@ -17,12 +17,12 @@ def weights_part(member: int | None = None) -> str:
 
 
 def parts_of(point: Point, member: int | None = None) -> dict[str, StateDict]:
-    """Return a point's weights and optimizer state as parts of an object."""
+    """Return a point's weights, optimizer state and moments as parts of an object."""
     part = weights_part(member)
     parts = {part: point.weights}
     for name, state in point.memory.items():
         parts[_prefix(part) + name] = state
-    return parts
+    return {**parts, **point.moments}
 
 
 def optimizer_parts(names: Iterable[str], part: str) -> list[str]:
