@@ -20,7 +20,7 @@ from harness.api.coupling import Coupling, CouplingStep
 from harness.api.data import Split, StateDict
 from harness.api.derivation import Derivation, DerivationContext
 from harness.api.engine import Engine, EngineContext
-from harness.api.ensemble import EvaluatedEnsemble
+from harness.api.ensemble import DerivationRecord, EvaluatedEnsemble
 from harness.api.figure import Epoch, Figure, FigureData, Plot, Training
 from harness.api.interfaces import Architecture, Dataset, Metric, MetricValue, Objective
 from harness.api.joint_trajectory import JointCheckpoint, JointTrajectory
@@ -57,6 +57,7 @@ __all__ = [
     "Dataset",
     "Derivation",
     "DerivationContext",
+    "DerivationRecord",
     "DerivedWeights",
     "Engine",
     "EngineContext",

@@ -12,7 +12,7 @@ import safetensors.torch
 import toys
 from bundles.toy_bundles import publish_toys, run_toys
 from conftest import RECIPE
-from harness import EnsembleBuilder, Recipe, Setting
+from harness import Alignment, EnsembleBuilder, Recipe, Setting
 from harness.bundles.digests import digest_of
 from harness.registry.catalogue import Catalogue, Registration, load_catalogue
 from harness.testing import (
@@ -28,9 +28,10 @@ from harness.testing import (
     check_observer,
     derivation_context,
 )
-from harness_basin.alignments import JointWeightMatching
+from harness_basin.averaging import GreedySoup
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.published import PublishedEnsemble, PublishedWeights
+from harness_basin.soup import Soup
 
 CATALOGUE = load_catalogue()
 
@@ -54,10 +55,11 @@ def builder_of(registration: Registration, folder: Path) -> EnsembleBuilder:
 @pytest.mark.parametrize("registration", registered("ensemble_builder"), ids=lambda r: r.name)
 @pytest.mark.parametrize("members", [1, 3])
 def test_ensemble_builders(registration: Registration, members: int, tmp_path: Path) -> None:
-    """A builder returns the requested number of handles, and the same ones for equal cells."""
+    """A builder returns the requested number of handles, one for an average, and the same ones for equal cells."""
     setting = Setting(toys.Blobs(), toys.Perceptron(), Recipe(epochs=10))
     builder = builder_of(registration, tmp_path)
-    assert len(check_ensemble_builder(builder, setting, CrossEntropy(), members)) == members
+    expected = 1 if registration.cls is Soup else members
+    assert len(check_ensemble_builder(builder, setting, CrossEntropy(), members)) == expected
 
 
 @pytest.mark.parametrize(
@@ -143,8 +145,10 @@ def test_derivations(registration: Registration, tmp_path: Path) -> None:
     parents = [context.network().state_dict() for _ in range(2)]
     parents[1] = {name: tensor.flip(0) + 0.1 for name, tensor in parents[1].items()}
     options: Any = None
-    if registration.cls is JointWeightMatching:
-        options = JointWeightMatching.Options(members=2)
+    if issubclass(registration.cls, Alignment) and registration.cls.joint:
+        options = registration.cls.Options(members=2)
+    if registration.cls is GreedySoup:
+        options = GreedySoup.Options(split="test")
     if registration.cls is PublishedWeights:
         file = tmp_path / "model.safetensors"
         safetensors.torch.save_file(parents[0], file)

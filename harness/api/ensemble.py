@@ -5,9 +5,10 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -55,6 +56,15 @@ class InterpolatedWeights(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class DerivationRecord:
+    """How a derivation made members: its name, how long it took, in seconds, and the facts that it returned."""
+
+    derivation: str
+    seconds: float
+    facts: Mapping[str, Any]
+
+
 class EvaluatedEnsemble:
     """A trained ensemble, evaluated on the test split. M is the number of members θ_1, …, θ_M.
 
@@ -68,6 +78,7 @@ class EvaluatedEnsemble:
         labels: np.ndarray,
         seed: int,
         interpolated: Callable[[], InterpolatedWeights],
+        derivations: Callable[[], tuple[DerivationRecord, ...]] = tuple,
     ) -> None:
         self.logits = _shared(logits)
         """The members' logits on the test images, float32 (members, examples, classes)."""
@@ -76,6 +87,7 @@ class EvaluatedEnsemble:
         self.seed = seed
         """The seed of the cell."""
         self._make_interpolated = interpolated
+        self._read_derivations = derivations
         self._known: dict[tuple[str, bytes], np.ndarray] = {}
 
     @property
@@ -108,6 +120,14 @@ class EvaluatedEnsemble:
     def interpolated(self) -> InterpolatedWeights:
         """The network at interpolated weights. It is built when a metric first uses it."""
         return self._make_interpolated()
+
+    @cached_property
+    def derivations(self) -> tuple[DerivationRecord, ...]:
+        """How the members that derivations made were made: one record per computation, in the order of the members.
+
+        Trained members have none. A metric that uses it sets `needs_derivations`.
+        """
+        return self._read_derivations()
 
     @property
     def has_running_statistics(self) -> bool:

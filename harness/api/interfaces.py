@@ -245,6 +245,10 @@ class Metric(Plugin):
     tolerance: ClassVar[float | None] = None
     """How far values of the same weights may differ between kinds of machines, in their unit; None for the unit's default."""
 
+    needs_derivations: ClassVar[bool] = False
+    """Whether values depend on how members were derived, such as the time it took. Weights alone do not tell, so a published
+    run cannot be verified by measuring them again."""
+
     @property
     def key_identity(self) -> dict[str, Any]:
         """The identity in keys of measurements: `identity`, unless a metric keeps the keys that it had with other options."""

@@ -72,14 +72,18 @@ def _measure(bundle: Bundle, rows: Sequence[Row], verification: Verification, fi
     here = provenance()
     exact = same_kind(bundle.provenance, here, device)
     metrics = _metrics(bundle, verification.catalogue)
+    from_weights = [labeled for labeled in metrics if not labeled.plugin.needs_derivations]
     try:
-        results = _results(bundle, metrics, verification, device)
+        results = _results(bundle, from_weights, verification, device)
     except BundleError as error:
         findings.differs("members", str(error))
         return
     findings.note("values", _manner(exact, bundle.provenance, here, device))
     comparison = RowComparison(bundle, rows, Examples(bundle.folder / EXAMPLES), exact)
     for labeled in metrics:
+        if labeled not in from_weights:
+            findings.note(f"values of {labeled.label}", "not compared: they are of the derivations, not of the weights")
+            continue
         own = {where: result for (where, label), result in results.items() if label == labeled.label}
         _report(f"values of {labeled.label}", comparison.compare(labeled.plugin, own), findings)
     findings.result(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from harness import Coupling, Derivation, EnsembleBuilder, Figure, Objective, hookimpl
 from harness_basin.aligned import AlignedEnsemble
 from harness_basin.alignments import ALIGNMENTS
+from harness_basin.averaging import GreedySoup, UniformSoup
 from harness_basin.constrained import ConstrainedEnsemble
 from harness_basin.couplings import COUPLINGS
 from harness_basin.cross_entropy import CrossEntropy
@@ -14,19 +15,26 @@ from harness_basin.deep import DeepEnsemble
 from harness_basin.distillation import Distillation
 from harness_basin.distilled import DistilledEnsemble
 from harness_basin.distilled_deep import DistilledDeepEnsemble
+from harness_basin.fge import FastGeometricEnsemble
 from harness_basin.figures import AccuracyConnectivity, ForkEpochs, PairwiseCurves
 from harness_basin.multi_permuted import MultiPermutedEnsemble
 from harness_basin.papa import PapaEnsemble
 from harness_basin.permuted import PermutedEnsemble
 from harness_basin.published import PublishedEnsemble, PublishedWeights
 from harness_basin.simplex import SimplexEnsemble
+from harness_basin.snapshot import SnapshotEnsemble
+from harness_basin.soup import Soup
+from harness_basin.swa import StochasticWeightAverage
+from harness_basin.swag import GaussianEnsemble
 from harness_basin.swe import StochasticWeightEnsemble
+from harness_basin.varied import VariedEnsemble
 from harness_basin.wash import WashEnsemble
+from harness_basin.weight_averaging import GaussianSamples, MeanOfRun
 
 
 @hookimpl
 def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]) -> None:
-    """Register the paper's seven ensembles, those that are aligned by any alignment, published ones, and populations."""
+    """Register the paper's seven ensembles, published and aligned ones, and those of other papers."""
     register(DeepEnsemble)
     register(StochasticWeightEnsemble)
     register(ConstrainedEnsemble)
@@ -39,6 +47,12 @@ def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]
     register(PapaEnsemble)
     register(WashEnsemble)
     register(SimplexEnsemble)
+    register(SnapshotEnsemble)
+    register(FastGeometricEnsemble)
+    register(VariedEnsemble)
+    register(Soup)
+    register(StochasticWeightAverage)
+    register(GaussianEnsemble)
 
 
 @hookimpl
@@ -50,9 +64,13 @@ def register_objectives(register: Callable[[type[Objective]], None]) -> None:
 
 @hookimpl
 def register_derivations(register: Callable[[type[Derivation]], None]) -> None:
-    """Register the alignments, and the weights of published members."""
+    """Register the alignments, the averages of weights, and the weights of published members."""
     for alignment in ALIGNMENTS:
         register(alignment)
+    register(UniformSoup)
+    register(GreedySoup)
+    register(MeanOfRun)
+    register(GaussianSamples)
     register(PublishedWeights)
 
 

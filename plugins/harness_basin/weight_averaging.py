@@ -27,9 +27,7 @@ _SMALLEST_VARIANCE = 1e-30
 class CollectingOptions(harness.Options):
     """The constant rate, and the end of the run."""
 
-    rate: float | None = Field(
-        None, gt=0, description="constant learning rate, from where the cosine is at it; null: a tenth"
-    )
+    rate: float | None = Field(None, gt=0, description="constant learning rate, from where the cosine is at it; null: a tenth")
     last: int | None = Field(None, ge=1, description="the last epoch, counted from initialization; null: three halves of T")
 
     def constant_rate(self, recipe: Recipe) -> float:

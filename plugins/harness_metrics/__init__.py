@@ -12,10 +12,12 @@ from harness_metrics.accuracy import EnsembleAccuracy, MeanMemberAccuracy
 from harness_metrics.calibration import BrierScore, ExpectedCalibrationError, NegativeLogLikelihood
 from harness_metrics.connectivity import JointConnectivity, PairwiseConnectivity, WorstConnectivity
 from harness_metrics.corrections import NoCorrection, RecomputedStatistics, Repair, Rescale, Reshift
+from harness_metrics.derivation_cost import DerivationCost
 from harness_metrics.diversity import Disagreement, JensenShannonDivergence, PredictiveVariance
 from harness_metrics.figures import AccuracyCost, LossPlaneFigure, PairwiseBarriers, ReliabilityDiagram, SimplexMapFigure
 from harness_metrics.loss_plane import LossPlane
 from harness_metrics.simplex_map import SimplexMap
+from harness_metrics.weight_space import WeightDistance
 
 
 @hookimpl
@@ -34,6 +36,8 @@ def register_metrics(register: Callable[[type[Metric]], None]) -> None:
     register(BrierScore)
     register(LossPlane)
     register(SimplexMap)
+    register(WeightDistance)
+    register(DerivationCost)
 
 
 @hookimpl

@@ -516,3 +516,18 @@ def test_kinds_of_machines() -> None:
     assert not same_kind({**published, "processor": "Q"}, here, "cpu")
     assert not same_kind({**published, "packages": {"torch": "3", "numpy": "2"}}, here, "cpu")
     assert not same_kind({}, here, "cpu")
+
+
+def test_values_that_weights_do_not_tell(tmp_path: Path) -> None:
+    """The time of an alignment is in the rows, and its absence from the comparison is said; all else agrees."""
+    metrics: list[Any] = ["ensemble_accuracy", "derivation_cost", "weight_distance"]
+    run = run_toys(tmp_path, metrics=metrics)
+    rows = run.rows[run.rows.metric == "derivation_cost"]
+    assert (rows[rows.method == "permuted"].value > 0).all()
+    assert (rows[rows.method == "deep"].value == 0).all()
+    publish_toys(run, tmp_path / "bundle")
+    findings = verify_toys(tmp_path / "bundle")
+    assert findings.disagreements == []
+    found = {finding.subject: finding.text for finding in findings}
+    assert found["values of derivation_cost"] == "not compared: they are of the derivations, not of the weights"
+    assert found["values of weight_distance"] == "12 values agree"

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+import harness
+
 Accuracy = Callable[[np.ndarray], np.ndarray]
 
 
@@ -42,6 +44,7 @@ class ToyEnsemble:
         self.accuracy = accuracy
         self.evaluated: list[np.ndarray] = []  # all points that were evaluated, with duplicates
         self.corrections: list[object] = []  # of each call
+        self.derivations: tuple[harness.DerivationRecord, ...] = ()
 
     @classmethod
     def of_accuracy(cls, accuracy: Accuracy, members: int, examples: int = 1000, seed: int = 0) -> ToyEnsemble:

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from harness.api.ensemble import EvaluatedEnsemble
+from harness.api.ensemble import DerivationRecord, EvaluatedEnsemble
 from harness.api.interfaces import Metric, MetricValue
 from harness.api.specs import MeasureSpec
 from harness.api.task import Task
@@ -64,9 +64,20 @@ def _ensemble(spec: MeasureSpec, environment: TaskEnvironment, resources: TaskRe
     def make_network() -> InterpolatedNetwork:
         return _interpolated(spec, environment, resources)
 
-    ensemble = EvaluatedEnsemble(logits.numpy(), labels, spec.seed, make_network)
+    ensemble = EvaluatedEnsemble(logits.numpy(), labels, spec.seed, make_network, lambda: _derivations(spec, resources))
     resources.keep_ensemble(spec, ensemble)
     return ensemble
+
+
+def _derivations(spec: MeasureSpec, resources: TaskResources) -> tuple[DerivationRecord, ...]:
+    """Return how the derived members were made. The outputs of one computation are one stored object."""
+    records = []
+    for key in dict.fromkeys(location.object for location in spec.members):
+        meta = resources.store.meta(key)
+        if meta["kind"] == "derive":
+            name = meta["spec"]["derivation"]["name"]
+            records.append(DerivationRecord(name, meta["seconds"], meta["facts"]))
+    return tuple(records)
 
 
 def _interpolated(spec: MeasureSpec, environment: TaskEnvironment, resources: TaskResources) -> InterpolatedNetwork:
