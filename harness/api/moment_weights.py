@@ -14,7 +14,7 @@ from harness.api.trajectory import Checkpoint, Trajectory, Weights
 class MomentWeights(Weights):
     """One collected moment at a checkpoint, a parent for derivations. Get them with `MomentWeights.of`.
 
-    `part` is "moments-mean", "moments-square" (both float64), or "moments-deviation-<k>" (float32). Its state dict has the names
+    `part` is "moments-mean", "moments-square" (float64), or "moments-deviation-<k>" (float32). Its state dict has the names
     of the parameters and floating-point buffers. It is no member of an ensemble: derive members from it.
     """
 
