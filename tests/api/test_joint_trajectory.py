@@ -143,7 +143,7 @@ def test_members_that_do_not_fit(other: Callable[[], Any], message: str) -> None
 
 def test_mixture_of_members_with_other_orders() -> None:
     """One batch trains all vertices, so their orders must agree."""
-    with pytest.raises(ValueError, match=r"member 1 has another order, .* coupling 'mixture' trains all members on one batch"):
+    with pytest.raises(ValueError, match=r"member 1 has another order, .* coupling 'random_mixture' trains all members on one"):
         cell().couple(members(cell()), Mixture())
 
 

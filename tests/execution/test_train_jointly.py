@@ -22,6 +22,7 @@ from harness.execution.context import RunContext
 from harness.execution.task_inputs import objects_of
 from harness.execution.worker import Worker
 from harness.plan.graph import Graph
+from harness.registry.catalogue import Catalogue
 from harness.results.rows import read_rows
 from harness.runs.key_sentences import sentence
 from harness.runs.stored_timings import timings_of
@@ -217,16 +218,16 @@ class BadMixture(Mixture):
         (
             BadMixture,
             "mixture",
-            "coupling 'mixture' of plugin 'toys' of distribution 'tests 0': mixture gave [0.5, 0.6]; 2 numbers of at least 0 "
-            "with sum 1 are expected",
+            "coupling 'random_mixture' of plugin 'toys' of distribution 'tests 0': mixture gave [0.5, 0.6]; 2 numbers of at "
+            "least 0 with sum 1 are expected",
         ),
     ],
 )
 def test_coupling_that_fails(graph_of: GraphOf, lab: Lab, cls: type[Coupling], by: str, message: str) -> None:
     """The task fails with a message that names the coupling and its method."""
     [task] = joint_tasks(tied(graph_of, by=by))
-    registrations = [r for r in CATALOGUE if (r.kind, r.name) != ("coupling", by)]
-    catalogue = type(CATALOGUE)([*registrations, toys.Registration("coupling", by, cls, toys.PLUGIN)])
+    registrations = [r for r in CATALOGUE if (r.kind, r.name) != ("coupling", cls.name)]
+    catalogue = Catalogue([*registrations, toys.Registration("coupling", cls.name, cls, toys.PLUGIN)])
     context = RunContext(catalogue, lab.store.root, lab.folder, "cpu", lab.events.append, lambda: False)
     worker = Worker(context)
     for parent in tied(graph_of, by=by).tasks.values():
