@@ -117,9 +117,11 @@ NAMED_ON_PURPOSE = {
 }
 """By file or folder of the core: why its strings name plugins, and which ones."""
 
-CORE_WORDS = {"members", "teacher", "task_timeout", "correction", "none", "path"}
+CORE_WORDS = {"members", "teacher", "epochs", "start", "p", "task_timeout", "correction", "none", "path"}
+CORE_WORDS |= {"high", "low", "rate", "split"}
 """Names and options of plugins that are also words of the core: `members`, an objective's `teacher`, `task_timeout` of
-`harness run`, the kind `correction`, `none` and `path`."""
+`harness run`, the kind `correction`, `none` and `path`; `epochs` and `start` of trainings, and torch's argument `p`; bounds,
+rates and splits."""
 
 
 def strings(path: Path) -> Iterator[str]:

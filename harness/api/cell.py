@@ -118,9 +118,10 @@ class Cell:
     def couple(self, members: Sequence[Trajectory], coupling: Coupling, name: str | int = "") -> JointTrajectory:
         """Return the handle of trainings that take their steps at the same time, tied by a coupling.
 
-        `members` are the trainings as they would be without it. Its `at(epoch)` returns one handle of weights per member. The
-        coupling's random stream depends on its registered name, the seed and `name`. Raise `ValueError` for members that differ
-        in setting, start epoch, schedule or kind of objective, and for a number of members that the coupling does not take.
+        `members` are the trainings as they would be without it. It begins at the latest of their start epochs: forks of one
+        trunk are tied from the fork on. The handle's `at(epoch)` returns one handle of weights per member. The random stream of
+        the coupling depends on its registered name, the seed and `name`. Raise `ValueError` for members that differ in setting,
+        schedule or kind of objective, and for a number of members that the coupling does not take.
         """
         return JointTrajectory(tuple(members), coupling, (coupling.name, self.seed, name))
 

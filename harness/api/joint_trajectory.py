@@ -19,8 +19,9 @@ from harness.streams import Name
 class JointTrajectory(ContentAddressed):
     """M trainings that take their steps at the same time, tied by a coupling. Create it with `Cell.couple`.
 
-    `members` are the trainings as they would be without the coupling. They have one setting, start epoch, schedule and kind of
-    objective. `stream` is the name of the coupling's random stream. A training that nothing couples is that of its member.
+    `members` are the trainings as they would be without the coupling. They have one setting, schedule and kind of objective.
+    The coupling begins at the latest of their start epochs. `stream` is the name of its random stream. A training that nothing
+    couples is that of its member.
     """
 
     members: tuple[Trajectory, ...]
@@ -34,6 +35,7 @@ class JointTrajectory(ContentAddressed):
         if self.coupling.mixes:
             _require_one_batch(self.members, self.coupling)
         self.coupling.check(len(self.members))
+        object.__setattr__(self, "members", tuple(self.members))
         object.__setattr__(self, "stream", stream_name(self.stream))
 
     @property
@@ -43,13 +45,19 @@ class JointTrajectory(ContentAddressed):
 
     @property
     def start_epoch(self) -> int:
-        """The epoch at which the members begin."""
-        return self.members[0].start_epoch
+        """The epoch at which the coupling begins."""
+        return max(member.start_epoch for member in self.members)
+
+    @cached_property
+    def begins(self) -> tuple[Weights | None, ...]:
+        """The weights of each member when the coupling begins; None at initialization."""
+        epoch = self.start_epoch
+        return tuple(member.at(epoch) if epoch else member.start for member in self.members)
 
     @property
     def starts(self) -> tuple[Weights, ...]:
-        """The weights that members start from, except those that start from initialization."""
-        return tuple(start for member in self.members for start in member.starts)
+        """The weights with which the coupling begins, without initializations."""
+        return tuple(weights for weights in self.begins if weights is not None)
 
     @property
     def teachers(self) -> tuple[Weights, ...]:
@@ -74,10 +82,12 @@ class JointTrajectory(ContentAddressed):
     def at(self, epoch: int) -> tuple[Weights, ...]:
         """Return the handles of the members' weights at the end of an epoch, which is counted from initialization.
 
-        At `start_epoch` these are the members' starts. Raise `ValueError` for an epoch that the members do not reach.
+        At `start_epoch` these are the members' own. Raise `ValueError` for an epoch that the members do not reach.
         """
-        uncoupled = tuple(member.at(epoch) for member in self.members)
         epoch = integer(epoch, "epoch")
+        if epoch < self.start_epoch:
+            raise ValueError(f"epoch {epoch} is before the coupling, which begins at epoch {self.start_epoch}")
+        uncoupled = tuple(member.at(epoch) for member in self.members)
         coupling = self.coupling.simplified(len(self.members))
         if coupling is None or epoch == self.start_epoch:
             return uncoupled
@@ -136,9 +146,6 @@ def _require_fit(index: int, member: Trajectory, first: Trajectory) -> None:
         if own == other:
             raise ValueError(f"member {index} has another recipe than member 0; a coupling needs one recipe")
         raise ValueError(f"member {index} is {own}, member 0 is {other}; a coupling needs networks of one shape")
-    if member.start_epoch != first.start_epoch:
-        epochs = f"member {index} starts at epoch {member.start_epoch}, member 0 at epoch {first.start_epoch}"
-        raise ValueError(f"{epochs}; a coupling needs one start epoch")
     if (member.schedule, member.schedule_start) != (first.schedule, first.schedule_start):
         raise ValueError(f"member {index} has another schedule than member 0; a coupling needs one schedule")
     if member.moments is not None:

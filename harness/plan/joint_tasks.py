@@ -39,8 +39,8 @@ def joint_train_task(checkpoint: JointCheckpoint, before: Checkpoint | JointChec
 
 def _coupled(joint: JointTrajectory) -> CoupledSpec:
     members = []
-    for member in joint.members:
-        start = training_start(member, member.start)
+    for member, weights in zip(joint.members, joint.begins, strict=True):
+        start = training_start(member, weights)
         members.append(CoupledMemberSpec(trajectory=member.spec, start=start, teacher=teacher_spec(member)))
     return CoupledSpec(
         coupling=joint.coupling.identity,

@@ -21,7 +21,7 @@ class Mixture(Coupling):
     The cosine is that of all weights of convolutions and linear layers as one vector, without biases and normalizations.
     """
 
-    name, version = "mixture", 1
+    name, version = "random_mixture", 1
     mixes = True
 
     class Options(harness.Options):
