@@ -18,7 +18,7 @@ from harness.api.choice import PluginChoice
 from harness.api.correction import Correction, CorrectionContext, Removable
 from harness.api.coupling import Coupling, CouplingStep
 from harness.api.data import Split, StateDict
-from harness.api.derivation import Derivation, DerivationContext
+from harness.api.derivation import Derivation, DerivationContext, DerivationState
 from harness.api.engine import Engine, EngineContext
 from harness.api.ensemble import EvaluatedEnsemble
 from harness.api.figure import Epoch, Figure, FigureData, Plot, Training
@@ -55,6 +55,7 @@ __all__ = [
     "Dataset",
     "Derivation",
     "DerivationContext",
+    "DerivationState",
     "DerivedWeights",
     "Engine",
     "EngineContext",
