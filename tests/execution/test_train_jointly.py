@@ -113,7 +113,7 @@ def fresh(lab: Lab, name: str) -> Lab:
 
 @pytest.mark.parametrize("by", ["pull", "shuffle", "mixture"])
 def test_training_that_is_killed(graph_of: GraphOf, lab: Lab, by: str) -> None:
-    """Continued within an epoch, and cut at a checkpoint, it stores what an uninterrupted one does, to the bit."""
+    """Continued within an epoch, or from a stored checkpoint, it stores what an uninterrupted one does, to the bit."""
     graph = tied(graph_of, by=by)
     [task] = joint_tasks(graph)
     whole, cut = fresh(lab, "whole"), fresh(lab, "cut")
@@ -130,7 +130,11 @@ def test_training_that_is_killed(graph_of: GraphOf, lab: Lab, by: str) -> None:
     assert started.epoch == pytest.approx(step / STEPS)
     assert equal(stored(lab, task), stored(whole, task))
     assert list(lab.store.training_states.steps(spec.trajectory_key)) == []
-    cut.run(tied(graph_of, by=by, epochs=[2, 4]), CATALOGUE)
+    cut.run(tied(graph_of, by=by, epochs=[2]), CATALOGUE)
+    cut.events.clear()
+    cut.run(graph, CATALOGUE)
+    [started] = [e for e in cut.events if isinstance(e, TrainingStarted)]
+    assert started.epoch == 2
     assert equal(stored(cut, task), stored(whole, task))
     losses = []
     for one in (whole, cut, lab):
