@@ -18,7 +18,7 @@ from harness.api.choice import PluginChoice
 from harness.api.correction import Correction, CorrectionContext, Removable
 from harness.api.coupling import Coupling, CouplingStep
 from harness.api.data import Split, StateDict
-from harness.api.derivation import Derivation, DerivationContext
+from harness.api.derivation import Derivation, DerivationContext, DerivationState
 from harness.api.engine import Engine, EngineContext
 from harness.api.ensemble import DerivationRecord, EvaluatedEnsemble
 from harness.api.figure import Epoch, Figure, FigureData, Plot, Training
@@ -58,6 +58,7 @@ __all__ = [
     "Derivation",
     "DerivationContext",
     "DerivationRecord",
+    "DerivationState",
     "DerivedWeights",
     "Engine",
     "EngineContext",

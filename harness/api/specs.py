@@ -219,10 +219,7 @@ class CoupledMemberSpec(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoupledSpec(Spec):
-    """What a training of several networks at once has beside a training of one.
-
-    `epoch_cost` is the cost of an epoch of all members, in epochs of one.
-    """
+    """What ties several trainings. `epoch_cost` is the cost of an epoch of all members, in epochs of one."""
 
     nested = ("members",)
 

@@ -41,8 +41,10 @@ class Timing:
 
 
 def work_class(spec: TaskSpec) -> WorkClass | None:
-    """Return the class of a task; None for checks and probes, which take seconds once."""
+    """Return the class of a task; None for checks, probes and the storing of an initialization, which take seconds once."""
     match spec:
+        case TrainSpec() if spec.epoch == spec.start.epoch:
+            return None
         case TrainSpec():
             recipe = spec.setting.recipe
             plugin = _training_text(spec)

@@ -62,8 +62,8 @@ def _check_after_step(coupling: Coupling, members: int) -> None:
         torch.rand(1)
         coupling.after_step(again, _step(number))
     for index, (vector, other, before) in enumerate(zip(first, again, _networks(members), strict=True)):
-        assert torch.equal(vector, other), f"{name}: the same steps give other weights"
         assert bool(vector.isfinite().all()), f"{name}: the weights of member {index} are not finite"
+        assert torch.equal(vector, other), f"{name}: the same steps give other weights"
         assert not vector[_GAP].any(), f"{name}: it changes the gaps between tensors, which must stay 0"
         nothing = coupling.simplified(members) is None
         assert not nothing or torch.equal(vector, before), f"{name}: it simplifies to nothing, but changes weights"
@@ -94,8 +94,8 @@ def _check_penalty(coupling: Coupling, members: int) -> None:
         gradients = torch.zeros_like(weights)
         coupling.add_penalty(gradients, weights, _step(1))
         found.append(gradients)
-    assert torch.equal(*found), f"{name}: the same step gives another penalty"
     assert bool(found[0].isfinite().all()), f"{name}: the gradient of its penalty is not finite"
+    assert torch.equal(*found), f"{name}: the same step gives another penalty"
     assert not found[0][:, _GAP].any(), f"{name}: its penalty changes the gaps between tensors, which must stay 0"
     assert torch.equal(weights, torch.stack(_networks(members))), f"{name}: add_penalty changes the weights"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -29,7 +28,7 @@ from harness.training.augmentation import Augmenter
 from harness.training.cuda_graph import DEFAULT_POLICY, CapturePolicy, StepFunction, make_step_function
 from harness.training.moments import MomentCollector
 from harness.training.step import StepInputs, TrainState
-from harness.training.stepping import OnStepping, Stepping
+from harness.training.stepping import OnStepping, warn_of_fallback
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,6 @@ def _never() -> bool:
 
 def _unchanged(step_function: StepFunction) -> StepFunction:
     return step_function
-
-
-def _warn_of_fallback(stepping: Stepping) -> None:
-    if stepping.fallback:
-        warnings.warn(f"steps are {stepping.manner}: {stepping.fallback}", RuntimeWarning, stacklevel=4)
 
 
 class Trainer:
@@ -255,7 +249,7 @@ def train_together(
         trainer.load(start)
     run = _GroupRun(list(trainers), list(after_epoch or [_ignore] * len(trainers)), watch or Stopwatch())
     with run.watch("other"), streams.generators_restored(run.device):
-        run.train(until, stopping, capture_policy, on_stepping or _warn_of_fallback, around)
+        run.train(until, stopping, capture_policy, on_stepping or warn_of_fallback, around)
         return [run.failed.get(index) or trainer.point() for index, trainer in enumerate(trainers)]
 
 

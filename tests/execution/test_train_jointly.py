@@ -26,10 +26,11 @@ from harness.registry.catalogue import Catalogue
 from harness.results.rows import read_rows
 from harness.runs.key_sentences import sentence
 from harness.runs.stored_timings import timings_of
-from harness.telemetry.events import EpochEnded, TaskEnded, TrainingStarted
+from harness.telemetry.events import EpochEnded, Event, TaskEnded, TrainingStarted
 from harness_basin.couplings.mixture import Mixture
 from harness_basin.couplings.pull import Pull
 from harness_basin.couplings.shuffle import Shuffle
+from harness_basin.distillation import Distillation, DistillationOptions
 
 GraphOf = Callable[..., Graph]
 STEPS = 6  # steps per epoch: 96 images in batches of 16
@@ -51,11 +52,16 @@ class Tied(EnsembleBuilder):
         epochs: tuple[int, ...] = (4,)
         trunk: int = 0
         fork: bool = False
+        beta: float = 1.0
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         coupling: Coupling = {"pull": PULL, "shuffle": SHUFFLE, "mixture": MIXTURE, "rare": RARE}[self.options.by]
         order = 0 if coupling.mixes else None
-        members = [cell.trajectory(member=j).at(0).fork(order=order) for j in range(cell.size)]
+        taught: dict[str, Any] = {}
+        if self.options.beta < 1:
+            objective = Distillation(DistillationOptions(beta=self.options.beta))
+            taught = {"objective": objective, "teacher": cell.trajectory(member=7).at(1)}
+        members = [cell.trajectory(member=j).at(0).fork(order=order, **taught) for j in range(cell.size)]
         if self.options.trunk:
             trunk = cell.trajectory(member=0).at(self.options.trunk)
             members = [trunk.fork(order=j) for j in range(cell.size)]
@@ -107,7 +113,7 @@ def fresh(lab: Lab, name: str) -> Lab:
 
 @pytest.mark.parametrize("by", ["pull", "shuffle", "mixture"])
 def test_training_that_is_killed(graph_of: GraphOf, lab: Lab, by: str) -> None:
-    """Continued within an epoch, and cut at a checkpoint, it stores what an uninterrupted one does, to the bit."""
+    """Continued within an epoch, or from a stored checkpoint, it stores what an uninterrupted one does, to the bit."""
     graph = tied(graph_of, by=by)
     [task] = joint_tasks(graph)
     whole, cut = fresh(lab, "whole"), fresh(lab, "cut")
@@ -124,7 +130,11 @@ def test_training_that_is_killed(graph_of: GraphOf, lab: Lab, by: str) -> None:
     assert started.epoch == pytest.approx(step / STEPS)
     assert equal(stored(lab, task), stored(whole, task))
     assert list(lab.store.training_states.steps(spec.trajectory_key)) == []
-    cut.run(tied(graph_of, by=by, epochs=[2, 4]), CATALOGUE)
+    cut.run(tied(graph_of, by=by, epochs=[2]), CATALOGUE)
+    cut.events.clear()
+    cut.run(graph, CATALOGUE)
+    [started] = [e for e in cut.events if isinstance(e, TrainingStarted)]
+    assert started.epoch == 2
     assert equal(stored(cut, task), stored(whole, task))
     losses = []
     for one in (whole, cut, lab):
@@ -192,6 +202,68 @@ def test_statistics_of_vertices(graph_of: GraphOf, lab: Lab) -> None:
         features = linear(images.flatten(1)).detach()
         np.testing.assert_allclose(state["2.running_mean"], features.mean(0), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(state["2.running_var"], features.var(0), rtol=2e-2)
+
+
+@pytest.mark.parametrize("by", ["rare", "mixture"])
+def test_members_with_a_teacher(graph_of: GraphOf, lab: Lab, by: str) -> None:
+    """The teacher is trained first, and each member learns from it: the weights are others than without one."""
+    plain, taught = tied(graph_of, by=by), tied(graph_of, by=by, beta=0.5)
+    lab.run(plain, CATALOGUE)
+    lab.run(taught, CATALOGUE)
+    assert set(read_rows(lab.out)["status"]) == {"done"}
+    [task] = joint_tasks(taught)
+    assert sorted(objects_of(task.spec)) == sorted(task.parents)
+    assert task.cost == pytest.approx((1 if by == "mixture" else 2) * 4 * Distillation.epoch_cost)
+    found, others = stored(lab, task), stored(lab, joint_tasks(plain)[0])
+    assert not torch.equal(found["weights-1/1.weight"], others["weights-1/1.weight"])
+
+
+def test_states_that_are_saved_on_the_way(graph_of: GraphOf, lab: Lab) -> None:
+    """A training that is killed without warning continues from the state that was saved after an epoch."""
+    graph = tied(graph_of)
+    [task] = joint_tasks(graph)
+    whole = fresh(lab, "whole")
+    whole.run(graph, CATALOGUE)
+
+    def kill(event: Event) -> None:
+        lab.events.append(event)
+        if isinstance(event, EpochEnded) and event.epoch == 3 and event.task == task.key:
+            raise KeyboardInterrupt
+
+    context = RunContext(CATALOGUE, lab.store.root, lab.folder, "cpu", kill, lambda: False, save_every=0.0)
+    worker = Worker(context)
+    for parent in graph.tasks.values():
+        if parent.key in task.parents:
+            worker.attempt(parent)
+    with pytest.raises(KeyboardInterrupt):
+        worker.attempt(task)
+    assert isinstance(task.spec, TrainSpec)
+    assert lab.store.training_states.steps(task.spec.trajectory_key) == [2 * STEPS]
+    lab.run(graph, CATALOGUE)
+    assert equal(stored(lab, task), stored(whole, task))
+
+
+class Unregistered(Coupling):
+    """A coupling that no plugin registers."""
+
+    name = "unregistered"
+
+
+class Untold(Tied):
+    """Members tied by a coupling that no worker could find."""
+
+    name = "untold"
+
+    def build(self, cell: Cell) -> Sequence[Weights]:
+        return cell.couple([cell.trajectory(member=j) for j in range(cell.size)], Unregistered()).at(4)
+
+
+def test_coupling_that_is_not_registered(graph_of: GraphOf) -> None:
+    """Its cell fails at planning, with the hook that would register it."""
+    graph = graph_of(toys.catalogue(("ensemble_builder", Untold)), methods=["untold"])
+    where = "method 'untold' on blobs × perceptron"
+    known = "unknown coupling 'unregistered'; known: pull, random_mixture, shuffle"
+    assert graph.cells[0].problem == f"{where}: {known}; register Unregistered with register_couplings"
 
 
 class Broken(Coupling):

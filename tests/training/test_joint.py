@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,14 +14,16 @@ from torch.nn import functional as F
 from fake_device import FakeDevice
 from harness import Coupling, CouplingStep, Recipe, TaskFailed, streams
 from harness.networks.flat_network import FlatNetwork
+from harness.training.cuda_graph import CapturePolicy
 from harness.training.joint import JointTraining, SideBySide, matrix_mask
-from harness.training.loop import EpochRecord, Point
+from harness.training.loop import EpochRecord, Point, train_together
 from harness.training.mixture import AtMixtures
 from harness_basin.couplings.mixture import Mixture
 from harness_basin.couplings.pull import Pull
 from harness_basin.couplings.shuffle import Shuffle
 from siblings import STILL, Family, equal, perceptron, results, same
 from training.device_cases import RECIPES, Siblings
+from training.recorded_graphs import RecordedGraphs
 
 STREAM = ("coupling", 0)
 RECIPE = Recipe(epochs=2, batch_size=20, learning_rate=0.05, clip_norm=1.0)
@@ -212,6 +215,21 @@ def test_steps_on_a_fake_device(coupling: Coupling) -> None:
     if coupling.mixes:
         reads.add("mixture.MixtureTrainer._weights_are_finite")
     assert device.reads == reads
+
+
+@pytest.mark.parametrize("coupling", [Pull(Pull.Options(every=1)), SHUFFLE, MIXTURE], ids=lambda coupling: coupling.name)
+def test_captured_steps(coupling: Coupling) -> None:
+    """Coupled between the replays of a graph, the networks are those of eager steps, to rounding: a rate is then a tensor."""
+    ends, manners = [], []
+    for capture_from in (0, 10**9):
+        policy = CapturePolicy(capture_from, backend=lambda device: RecordedGraphs())
+        training, starts = joint(coupling, batchnorm=True)
+        train = partial(train_together, capture_policy=policy)
+        ends.append(training.run(starts, 2, train=train, on_stepping=lambda stepping: manners.append(stepping.manner)))
+    assert manners == ["captured", "eager"]
+    for one, other in zip(*ends, strict=True):
+        torch.testing.assert_close(one.weights, other.weights, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(one.memory, other.memory, rtol=1e-3, atol=1e-4)
 
 
 class Breaking(Coupling):
