@@ -16,12 +16,16 @@ from harness.api.builder import EnsembleBuilder
 from harness.api.cell import Cell
 from harness.api.choice import PluginChoice
 from harness.api.correction import Correction, CorrectionContext, Removable
+from harness.api.coupling import Coupling, CouplingStep
 from harness.api.data import Split, StateDict
 from harness.api.derivation import Derivation, DerivationContext, DerivationState
 from harness.api.engine import Engine, EngineContext
 from harness.api.ensemble import DerivationRecord, EvaluatedEnsemble
 from harness.api.figure import Epoch, Figure, FigureData, Plot, Training
 from harness.api.interfaces import Architecture, Dataset, Metric, MetricValue, Objective
+from harness.api.joint_trajectory import JointCheckpoint, JointTrajectory
+from harness.api.moment_weights import MomentWeights
+from harness.api.moments import Moments
 from harness.api.observer import ObservedRun, Observer, RunResults
 from harness.api.options import Options
 from harness.api.recipe import Augmentation, Recipe
@@ -47,6 +51,8 @@ __all__ = [
     "Checkpoint",
     "Correction",
     "CorrectionContext",
+    "Coupling",
+    "CouplingStep",
     "DataError",
     "Dataset",
     "Derivation",
@@ -62,9 +68,13 @@ __all__ = [
     "Figure",
     "FigureData",
     "HarnessError",
+    "JointCheckpoint",
+    "JointTrajectory",
     "Member",
     "Metric",
     "MetricValue",
+    "MomentWeights",
+    "Moments",
     "Objective",
     "ObservedRun",
     "Observer",

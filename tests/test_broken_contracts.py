@@ -14,6 +14,7 @@ import harness
 import toys
 from harness import MetricValue, Recipe, Setting, Split, StateDict
 from harness.testing import (
+    check_coupling,
     check_dataset,
     check_derivation,
     check_ensemble_builder,
@@ -54,6 +55,95 @@ def test_metric_whose_values_are_no_rows(values: list[Any]) -> None:
     """A wrong direction, a unit in place of the standard error, texts for numbers: what a run refuses, the kit does."""
     with pytest.raises(AssertionError, match=r"^fixed: measure gave "):
         check_metric(metric_of(*values))
+
+
+class Tie(harness.Coupling):
+    """A coupling of the function that it is given."""
+
+    name = "tie"
+
+    def __init__(self, change: Callable[[Sequence[torch.Tensor], harness.CouplingStep], Any]) -> None:
+        super().__init__()
+        self.after_step = change  # type: ignore[method-assign]
+
+
+def stop_early(members: Sequence[torch.Tensor], step: harness.CouplingStep) -> None:
+    """Read a value."""
+    if float(members[0][0]) > 0:
+        members[0].zero_()
+
+
+def move_some(members: Sequence[torch.Tensor], step: harness.CouplingStep) -> None:
+    """Make an index whose size depends on values."""
+    members[0][members[1].nonzero().squeeze(1)] = 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda members, step: members[0].add_(torch.rand(80) * step.matrices), "the same steps give other weights"),
+        (lambda members, step: members[1].div_(0), "the weights of member 1 are not finite"),
+        (lambda members, step: members[0].add_(1), "it changes the gaps between tensors, which must stay 0"),
+        (stop_early, "it reads a value of a tensor"),
+        (move_some, "it reads a value of a tensor"),
+    ],
+    ids=["generator", "infinite", "gaps", "value", "size"],
+)
+def test_coupling_that_would_fail_on_a_gpu_or_change_results(change: Callable[..., Any], message: str) -> None:
+    """Draws of the global generator, infinite weights, weights in gaps, and values read back are found."""
+    with pytest.raises(AssertionError, match=f"^tie: {message}"):
+        check_coupling(Tie(change))
+
+
+class Mixed(harness.Coupling):
+    """A coupling that always has one mixture, and adds to the gradients."""
+
+    name, mixes = "mixed", True
+
+    def __init__(self, *shares: float, penalty: float = 0.0) -> None:
+        super().__init__()
+        self.shares, self.penalty = shares, penalty
+
+    def mixture(self, members: int, step: harness.CouplingStep) -> Sequence[float]:
+        return self.shares
+
+    def add_penalty(self, gradients: torch.Tensor, members: torch.Tensor, step: harness.CouplingStep) -> None:
+        gradients.add_(self.penalty)
+
+
+@pytest.mark.parametrize(
+    ("coupling", "message"),
+    [
+        (Mixed(0.5, 0.5), "mixture gave 2 numbers for 3 members"),
+        (Mixed(0.5, -0.5, 1.0), "mixture gave -0.5; numbers of at least 0 are expected"),
+        (Mixed(0.5, 0.5, 0.5), "mixture gave numbers with sum 1.5; 1 is expected"),
+        (Mixed(1.0, 0.0, 0.0, penalty=1.0), "its penalty changes the gaps between tensors, which must stay 0"),
+        (Mixed(1.0, 0.0, 0.0, penalty=float("nan")), "the gradient of its penalty is not finite"),
+    ],
+    ids=["number", "sign", "sum", "gaps", "infinite"],
+)
+def test_coupling_whose_mixtures_are_none(coupling: harness.Coupling, message: str) -> None:
+    """Shares that are not those of a mixture, and penalties that change what is no weight, are found."""
+    with pytest.raises(AssertionError, match=f"^mixed: {message}"):
+        check_coupling(coupling)
+
+
+class Lying(Tie):
+    """A coupling that says that it changes nothing."""
+
+    def simplified(self, members: int) -> None:
+        return None
+
+    def epoch_cost(self, members: int) -> float:
+        return 1.0 if members == 3 else 0.0
+
+
+def test_coupling_that_says_what_it_does_not() -> None:
+    """A coupling that simplifies to nothing and changes weights, and one that costs nothing, are found."""
+    with pytest.raises(AssertionError, match=r"^tie: it simplifies to nothing, but changes weights"):
+        check_coupling(Lying(lambda members, step: members[0].mul_(2)))
+    with pytest.raises(AssertionError, match=r"^tie: epoch_cost is 0.0; a number above 0 is expected"):
+        check_coupling(Lying(lambda members, step: None), members=2)
 
 
 def test_metric_that_is_fine() -> None:

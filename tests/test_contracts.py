@@ -18,6 +18,7 @@ from harness.registry.catalogue import Catalogue, Registration, load_catalogue
 from harness.testing import (
     check_architecture,
     check_correction,
+    check_coupling,
     check_dataset,
     check_derivation,
     check_ensemble_builder,
@@ -34,6 +35,8 @@ from harness_basin.fused import FusedEnsemble
 from harness_basin.published import PublishedEnsemble, PublishedWeights
 from harness_basin.soup import Soup
 from harness_vision.vit import ViT
+from harness_basin.swa import StochasticWeightAverage
+from harness_basin.weight_averaging import GaussianSamples, MeanOfRun
 
 CATALOGUE = load_catalogue()
 
@@ -60,7 +63,11 @@ def test_ensemble_builders(registration: Registration, members: int, tmp_path: P
     """A builder returns the requested number of handles, one for an average, and the same ones for equal cells."""
     setting = Setting(toys.Blobs(), toys.Perceptron(), Recipe(epochs=10))
     builder = builder_of(registration, tmp_path)
-    expected = 1 if registration.cls in (Soup, FusedEnsemble) else members
+    if members == 1 and registration.name in ("papa", "wash"):
+        with pytest.raises(ValueError, match=r"members is 1; .* ties at least 2"):
+            check_ensemble_builder(builder, setting, CrossEntropy(), members)
+        return
+    expected = 1 if registration.cls in (Soup, FusedEnsemble, StochasticWeightAverage) else members
     assert len(check_ensemble_builder(builder, setting, CrossEntropy(), members)) == expected
 
 
@@ -156,6 +163,8 @@ def test_derivations(registration: Registration, tmp_path: Path) -> None:
         context = derivation_context(CATALOGUE.create("architecture", "vit", ViT.Options(**sizes)), toys.Blobs(), tmp_path)
         parents = [{name: tensor + 0.1 for name, tensor in context.network().state_dict().items()} for _ in range(2)]
         options = OrthogonalMatching.Options(members=2)
+    if registration.cls in (MeanOfRun, GaussianSamples):
+        parents += [{name: tensor.double() for name, tensor in parent.items()} for parent in parents]
     if registration.cls is PublishedWeights:
         file = tmp_path / "model.safetensors"
         safetensors.torch.save_file(parents[0], file)
@@ -178,6 +187,13 @@ def test_corrections(registration: Registration) -> None:
     check_correction(CATALOGUE.create("correction", registration.name))
 
 
+@pytest.mark.parametrize("registration", registered("coupling"), ids=lambda r: r.name)
+@pytest.mark.parametrize("members", [2, 5])
+def test_couplings(registration: Registration, members: int) -> None:
+    """A coupling is a function of the weights and the step, and reads no value back."""
+    check_coupling(CATALOGUE.create("coupling", registration.name), members)
+
+
 def test_every_kind_is_covered() -> None:
     """Each kind in the catalogue has a contract test in this file, except engines, which the tests of runs cover."""
     assert {r.kind for r in Catalogue(list(CATALOGUE))} == {
@@ -191,4 +207,5 @@ def test_every_kind_is_covered() -> None:
         "figure",
         "observer",
         "correction",
+        "coupling",
     }

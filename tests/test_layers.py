@@ -120,11 +120,12 @@ NAMED_ON_PURPOSE = {
 
 CORE_WORDS = {
     *("members", "teacher", "loss", "start", "task_timeout", "correction", "none", "path", "images", "residual", "center"),
+    *("p", "high", "low", "rate", "split"),
     *Recipe.model_fields,
 }
 """Names and options of plugins that are also words of the core: `members`, an objective's `teacher` and `loss`, the `start` of
 a training, `task_timeout` of `harness run`, the kind `correction`, `none`, `path`, the `images` of a split, a kernel's argument
-`residual`, the `center` of texts in figures, and the fields of the recipe."""
+`residual`, the `center` of texts in figures, torch's argument `p`, bounds, rates and splits, and the fields of the recipe."""
 
 
 def strings(path: Path) -> Iterator[str]:

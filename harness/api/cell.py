@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.api.coupling import Coupling
 from harness.api.derivation import Derivation
 from harness.api.interfaces import Objective
+from harness.api.joint_trajectory import JointTrajectory
+from harness.api.moments import Moments
 from harness.api.recipe import Recipe
 from harness.api.scalars import integer
 from harness.api.schedules import Schedule
@@ -61,6 +64,7 @@ class Cell:
         *,
         schedule: Schedule | None = None,
         recipe: Recipe | None = None,
+        moments: Moments | None = None,
     ) -> Trajectory:
         """Return the handle of a training from initialization; nothing is trained by this call.
 
@@ -68,18 +72,18 @@ class Cell:
         on the seed and the index only. `objective` defaults to the benchmark's. `teacher` is a handle of the teacher's
         weights; give it if and only if the objective needs one, else `ValueError` is raised. `schedule` replaces the recipe's
         warm-up and cosine, and may run beyond T (`harness.schedules`). `recipe` replaces the cell's for this member, as in
-        `cell.recipe.replace(weight_decay=5e-4)`; the normalization must stay.
+        `cell.recipe.replace(weight_decay=5e-4)`; the normalization must stay. `moments` are collected during the training.
 
         Equal calls return equal handles in all methods, so methods share trainings:
         `cell.trajectory(member=0).at(cell.epochs)` is the first member of the deep ensemble in each of them.
         """
         member = integer(member, "member")
-        if objective is None and teacher is None and schedule is None and recipe is None:
+        if all(change is None for change in (objective, teacher, schedule, recipe, moments)):
             key = (self.setting.key, self.seed, member)
             if key not in self.trajectories:
                 self.trajectories[key] = self._trajectory(member)
             return self.trajectories[key]
-        return self._trajectory(member, objective, teacher, schedule, recipe)
+        return self._trajectory(member, objective, teacher, schedule, recipe, moments)
 
     def _trajectory(
         self,
@@ -88,6 +92,7 @@ class Cell:
         teacher: Weights | None = None,
         schedule: Schedule | None = None,
         recipe: Recipe | None = None,
+        moments: Moments | None = None,
     ) -> Trajectory:
         return Trajectory(
             self.setting if recipe is None else self.setting.with_recipe(recipe),
@@ -96,6 +101,7 @@ class Cell:
             init=("init", self.seed, member),
             teacher=teacher,
             schedule=schedule,
+            moments=moments,
         )
 
     def derive(self, derivation: Derivation, parents: Sequence[Weights], name: str | int = "") -> tuple[DerivedWeights, ...]:
@@ -108,6 +114,16 @@ class Cell:
         sources = tuple(parents)
         outputs = range(derivation.outputs)
         return tuple(DerivedWeights(derivation, sources, stream, output) for output in outputs)
+
+    def couple(self, members: Sequence[Trajectory], coupling: Coupling, name: str | int = "") -> JointTrajectory:
+        """Return the handle of trainings that take their steps at the same time, tied by a coupling.
+
+        `members` are the trainings as they would be without it. It begins at the latest of their start epochs: forks of one
+        trunk are tied from the fork on. The handle's `at(epoch)` returns one handle of weights per member. The random stream of
+        the coupling depends on its registered name, the seed and `name`. Raise `ValueError` for members that differ in setting,
+        schedule or kind of objective, and for a number of members that the coupling does not take.
+        """
+        return JointTrajectory(tuple(members), coupling, (coupling.name, self.seed, name))
 
     def build(self, method: str, **options: Any) -> tuple[Weights, ...]:
         """Return the members of another method on this data set, architecture and seed: M handles, in order.

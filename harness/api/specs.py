@@ -90,6 +90,14 @@ class TrajectorySpec(Spec):
     schedule: dict[str, Any] | None
     schedule_start: int
     fresh_optimizer: bool
+    moments: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the value's JSON. Trainings without moments have the JSON and the keys of before there were any."""
+        written = super(TrajectorySpec, self).to_json()
+        if self.moments is None:
+            del written["moments"]
+        return written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +107,44 @@ class CheckpointSpec(Spec):
     kind: Literal["checkpoint"] = "checkpoint"
     trajectory: str
     epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MomentSpec(Spec):
+    """One moment of a training's weights: the key of a checkpoint, and the name of a part of its object."""
+
+    kind: Literal["moment"] = "moment"
+    checkpoint: str
+    part: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointTrajectorySpec(Spec):
+    """Trainings that step together with a coupling. `members` are the keys of their trajectories without it."""
+
+    kind: Literal["joint_trajectory"] = "joint_trajectory"
+    format: int
+    members: tuple[str, ...]
+    coupling: Identity
+    stream: StreamName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointCheckpointSpec(Spec):
+    """The key of a joint trajectory, and an epoch: all members at that epoch."""
+
+    kind: Literal["joint_checkpoint"] = "joint_checkpoint"
+    trajectory: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointMemberSpec(Spec):
+    """One member of a joint checkpoint: the key of the object with all members, and an index."""
+
+    kind: Literal["joint_member"] = "joint_member"
+    task: str
+    member: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,11 +207,38 @@ class CheckSpec(Spec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CoupledMemberSpec(Spec):
+    """One of the trainings that step together: its trajectory without the coupling, its start, and its teacher."""
+
+    nested = ("trajectory", "start", "teacher")
+
+    trajectory: TrajectorySpec
+    start: TrainingStart
+    teacher: TeacherSpec | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoupledSpec(Spec):
+    """What ties several trainings. `epoch_cost` is the cost of an epoch of all members, in epochs of one."""
+
+    nested = ("members",)
+
+    coupling: Identity
+    stream: StreamName
+    epoch_cost: float
+    members: tuple[CoupledMemberSpec, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSpec(Spec):
-    """Train a trajectory from `start` up to the end of `epoch`."""
+    """Train a trajectory from `start` up to the end of `epoch`.
+
+    With `coupled`, all its members are trained at once. `trajectory_key` is then that of the joint trajectory; `trajectory` and
+    `teacher` are those of the first member; `start` names an object only if it is one of the joint trajectory itself.
+    """
 
     renamed = {"start": "from"}
-    nested = ("setting", "trajectory", "from", "teacher")
+    nested = ("setting", "trajectory", "from", "teacher", "coupled")
     kind: Literal["train"] = "train"
     setting: SettingSpec
     trajectory: TrajectorySpec
@@ -173,6 +246,7 @@ class TrainSpec(Spec):
     epoch: int
     start: Annotated[TrainingStart, Field(alias="from")]
     teacher: TeacherSpec | None
+    coupled: CoupledSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

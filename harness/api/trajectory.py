@@ -13,6 +13,8 @@ from typing import Any, get_args
 
 from harness.api.derivation import Derivation
 from harness.api.interfaces import Objective
+from harness.api.moments import Moments
+from harness.api.options import options_json
 from harness.api.recipe import Recipe
 from harness.api.scalars import integer, number, stream_name, truth
 from harness.api.schedules import AnySchedule, Constant, Schedule, WarmupCosine, schedule_json
@@ -23,7 +25,10 @@ from harness.streams import Name
 
 
 class Weights(ContentAddressed):
-    """A handle of the weights of one network: a `Checkpoint` or `DerivedWeights`. Plugins cannot add other kinds."""
+    """A handle of the weights of one network: a `Checkpoint`, `JointCheckpoint` or `DerivedWeights`.
+
+    Plugins cannot add other kinds.
+    """
 
     setting: Setting
     epoch: int
@@ -45,6 +50,7 @@ class Weights(ContentAddressed):
         schedule: Schedule | None = None,
         recipe: Recipe | None = None,
         fresh_optimizer: bool = False,
+        moments: Moments | None = None,
     ) -> Trajectory:
         """Return a trajectory that continues from these weights with the given changes.
 
@@ -55,7 +61,8 @@ class Weights(ContentAddressed):
         `order` is the index of the member whose order of batches the fork uses from here on. `objective` and `teacher`
         replace the current ones; a new objective does not inherit the current teacher. `schedule` begins here and may run
         beyond T (`harness.schedules`). `recipe` replaces the recipe from here on; a schedule given earlier is kept.
-        `fresh_optimizer` drops the optimizer state, such as momentum. Raise `ValueError` for a value of a wrong type
+        `fresh_optimizer` drops the optimizer state, such as momentum. `moments` are collected by the fork; they are not
+        inherited. Raise `ValueError` for a value of a wrong type
         or out of range, and if the objective needs a teacher and has none, or has one and needs none.
         """
         own = self.origin
@@ -68,6 +75,7 @@ class Weights(ContentAddressed):
             schedule=own.schedule if schedule is None else schedule,
             schedule_start=own.schedule_start if schedule is None else self.epoch,
             fresh_optimizer=fresh_optimizer,
+            moments=moments,
         )
         if isinstance(self, Checkpoint) and _continues_unchanged(own, fork):
             return own
@@ -85,7 +93,8 @@ class Trajectory(ContentAddressed):
     `teacher` is the handle of the teacher's weights if the objective needs one.
 
     The learning rate follows the recipe's schedule, linear warm-up and cosine over T epochs, or `schedule`, which begins at
-    epoch `schedule_start`. `fresh_optimizer` starts without the optimizer state of `start`.
+    epoch `schedule_start`. `fresh_optimizer` starts without the optimizer state of `start`. `moments` are collected meanwhile
+    (`harness.MomentWeights`).
     """
 
     setting: Setting
@@ -97,6 +106,7 @@ class Trajectory(ContentAddressed):
     schedule: Schedule | None = None
     schedule_start: int = 0
     fresh_optimizer: bool = False
+    moments: Moments | None = None
 
     def __post_init__(self) -> None:
         self._check_teacher()
@@ -155,6 +165,21 @@ class Trajectory(ContentAddressed):
             return None
         return self.schedule_start + self.schedule.length
 
+    @property
+    def starts(self) -> tuple[Weights, ...]:
+        """The weights that the training starts from; empty if it starts from initialization."""
+        return () if self.start is None else (self.start,)
+
+    @property
+    def teachers(self) -> tuple[Weights, ...]:
+        """The teacher, or nothing."""
+        return () if self.teacher is None else (self.teacher,)
+
+    @property
+    def epoch_cost(self) -> float:
+        """The cost of an epoch, in epochs of plain training."""
+        return self.objective.epoch_cost
+
     @cached_property
     def spec(self) -> TrajectorySpec:
         """Everything that the training is a function of. Setting, teacher and start are given by their keys."""
@@ -170,6 +195,7 @@ class Trajectory(ContentAddressed):
             schedule=None if self.schedule is None else schedule_json(self.schedule),
             schedule_start=self.schedule_start,
             fresh_optimizer=self.fresh_optimizer,
+            moments=None if self.moments is None else options_json(self.moments),
         )
 
     def at(self, epoch: int) -> Weights:
@@ -230,6 +256,7 @@ def _continues_unchanged(own: Trajectory, fork: Trajectory) -> bool:
         and fork.schedule == own.schedule
         and fork.schedule_start == own.schedule_start
         and not fork.fresh_optimizer
+        and fork.moments == own.moments
         and fork.objective.identity == own.objective.identity
         and fork.teacher == own.teacher
     )

@@ -25,7 +25,8 @@ _TITLES = {"ensemble_builder": "methods (ensemble builders)", "dataset": "data s
 def list_plugins(kind: str | None, as_json: bool) -> None:
     """List what is registered.
 
-    Kinds: methods, architectures, datasets, metrics, objectives, derivations, engines, figures, observers, corrections.
+    Kinds: methods, architectures, datasets, metrics, objectives, derivations, engines, figures, observers, corrections,
+    couplings.
     """
     kinds = KINDS if kind is None else (_kind(kind),)
     registrations = [registration for registration in open_catalogue() if registration.kind in kinds]

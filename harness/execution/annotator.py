@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api.plugin import full_name
-from harness.api.specs import CheckSpec, MeasureSpec, PredictSpec, ProbeSpec, StreamName, TrainSpec
+from harness.api.specs import CheckSpec, CoupledSpec, MeasureSpec, PredictSpec, ProbeSpec, TrainSpec
 from harness.api.task import Task
 from harness.execution.run_plan import RunPlan
 from harness.plan.graph import PlannedCell
@@ -108,7 +108,7 @@ def task_facts(task: Task, cells: Sequence[PlannedCell]) -> TaskFacts:
         dataset, architecture, seed = first.dataset.label, first.architecture.label, first.seed
     objective = metric = ""
     if isinstance(spec, TrainSpec):
-        seed, member = _seed_and_member(spec.trajectory.order)
+        seed, member = seed_and_member(spec)
         objective = full_name(spec.trajectory.objective)
     elif isinstance(spec, CheckSpec):
         seed, objective = None, full_name(spec.objective)
@@ -129,9 +129,10 @@ def describe(task: Task) -> str:
         return f"measure {full_name(spec.metric)} {where}"
     if not isinstance(spec, TrainSpec):
         return f"{spec.kind} {where}"
-    seed, member = _seed_and_member(spec.trajectory.order)
+    seed, member = seed_and_member(spec)
     objective = full_name(spec.trajectory.objective).replace("_", "-")
-    line = f"{where}, seed {seed} member {member}, {objective}"
+    which = f"member {member}" if spec.coupled is None else describe_coupling(spec.coupled)
+    line = f"{where}, seed {seed} {which}, {objective}"
     schedule = spec.trajectory.schedule
     return line if schedule is None else f"{line}, {describe_schedule(schedule)}"
 
@@ -143,12 +144,21 @@ def describe_schedule(schedule: Mapping[str, Any]) -> str:
     return f"{schedule['kind'].replace('_', ' ')} schedule"
 
 
-def _seed_and_member(order: StreamName) -> tuple[int | None, int | None]:
-    """Return the seed and the member in the name of an order stream, ("order", seed, member); None for other names."""
+def describe_coupling(coupled: CoupledSpec) -> str:
+    """Return the members of a joint training in a few words: `3 members coupled by pull`."""
+    return f"{len(coupled.members)} members coupled by {full_name(coupled.coupling)}"
+
+
+def seed_and_member(spec: TrainSpec) -> tuple[int | None, int | None]:
+    """Return the seed and the member of a training, from the name of its order stream, ("order", seed, member).
+
+    They are None for other names; the member is None for a joint training.
+    """
+    order = spec.trajectory.order
     if len(order) != 3:
         return None, None
     _, seed, member = order
-    return _int_or_none(seed), _int_or_none(member)
+    return _int_or_none(seed), _int_or_none(member) if spec.coupled is None else None
 
 
 def _int_or_none(part: str | int) -> int | None:

@@ -18,7 +18,8 @@ from harness.errors import HarnessError
 from harness.execution.device import resolve_device, worker_devices
 from harness.execution.environment import TaskEnvironment
 from harness.execution.process_state import ProcessState
-from harness.execution.tasks.train import device_name, make_trainer, teacher_network
+from harness.execution.tasks.train import make_trainer, teacher_network
+from harness.execution.tasks.training_log import device_name
 from harness.networks.evaluation import predict
 from harness.networks.flat_network import FlatNetwork
 from harness.networks.float32 import ieee_float32
@@ -88,7 +89,8 @@ def _longest_trainings(tasks: Iterable[Task]) -> dict[WorkClass, TrainSpec]:
         if not isinstance(task.spec, TrainSpec):
             continue
         work = work_class(task.spec)
-        assert work is not None
+        if work is None:  # no epochs
+            continue
         if work not in found or _epochs(task.spec) > _epochs(found[work]):
             found[work] = task.spec
     return found
@@ -136,8 +138,8 @@ class _StepClock:
 
 
 def _training(work: WorkClass, spec: TrainSpec, environment: TaskEnvironment, place: CalibrationPlace) -> Calibrated:
-    """Take steps of a training from the step at which it starts."""
-    trainer = make_trainer(spec, environment, place.catalogue, _teacher(spec, environment, place))
+    """Take steps of a training from the step at which it starts; of a joint training, those of its first member."""
+    trainer = make_trainer(spec.trajectory, environment, place.catalogue, _teacher(spec, environment, place))
     per_epoch = trainer.steps_per_epoch
     total = _epochs(spec) * per_epoch
     warmup = min(_WARMUP_STEPS, total // 2)
@@ -149,7 +151,8 @@ def _training(work: WorkClass, spec: TrainSpec, environment: TaskEnvironment, pl
     clock.finish()
     if not clock.steps:
         raise HarnessError(f"{environment.architecture_label}: its training diverged before it could be measured")
-    timing = Timing(work, _label(environment.device), per_epoch * clock.seconds / clock.steps)
+    members = 1.0 if spec.coupled is None else spec.coupled.epoch_cost
+    timing = Timing(work, _label(environment.device), members * per_epoch * clock.seconds / clock.steps)
     return Calibrated(timing, clock.steps)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,11 +11,14 @@ import torch
 from torch import Tensor
 
 from harness import streams
+from harness.api.coupling import Coupling, CouplingStep
 from harness.api.interfaces import Architecture, Objective
 from harness.api.plugin import Plugin
 from harness.api.specs import Identity
 from harness.errors import PluginFailed, attribute_errors
 from harness.registry.catalogue import Catalogue
+
+_TOLERANCE = 1e-6  # of the sum of a mixture's shares
 
 
 class ImageFormat(Protocol):
@@ -62,6 +66,35 @@ def check_loss(objective: Objective, label: str) -> Objective:
 
     vars(objective)["loss"] = loss
     return objective
+
+
+def make_coupling(catalogue: Catalogue, identity: Identity) -> Coupling:
+    """Return the coupling with an identity. Errors of its methods name it, and mixtures are checked."""
+    coupling: Coupling = catalogue.from_identity("coupling", identity)
+    label = plugin_label(catalogue, "coupling", coupling)
+    for method in ("after_step", "add_penalty"):
+        vars(coupling)[method] = _attributed(getattr(coupling, method), label)
+    vars(coupling)["mixture"] = _checked_mixture(_attributed(coupling.mixture, label), label)
+    return coupling
+
+
+def _attributed(method: Callable[..., Any], label: str) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(*args: Any) -> Any:
+        with attribute_errors(label, method.__name__):
+            return method(*args)
+
+    return call
+
+
+def _checked_mixture(mixture: Callable[..., Any], label: str) -> Callable[..., list[float]]:
+    def call(members: int, step: CouplingStep) -> list[float]:
+        shares = [float(share) for share in mixture(members, step)]
+        if len(shares) != members or min(shares) < 0 or abs(sum(shares) - 1) > _TOLERANCE:
+            raise PluginFailed(f"{label}: mixture gave {shares}; {members} numbers of at least 0 with sum 1 are expected")
+        return shares
+
+    return call
 
 
 def make_architecture(catalogue: Catalogue, identity: Identity, data: Path) -> Architecture:

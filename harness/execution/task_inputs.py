@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.api.specs import DeriveSpec, MeasureSpec, PredictSpec, TaskSpec, TrainSpec
 from harness.api.task import Task
+from harness.plan.tasks import teacher_objects
 
 
 def objects_of(spec: TaskSpec) -> list[str]:
@@ -13,8 +14,9 @@ def objects_of(spec: TaskSpec) -> list[str]:
         case TrainSpec():
             if spec.start.object is not None:
                 keys.append(spec.start.object)
-            if spec.teacher is not None:
-                keys.append(spec.teacher.object)
+            keys += teacher_objects(spec)
+            if spec.coupled is not None and spec.start.object is None:
+                keys += [member.start.object for member in spec.coupled.members if member.start.object is not None]
         case DeriveSpec():
             keys += [location.object for location in spec.parent_locations]
         case PredictSpec():

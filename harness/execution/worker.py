@@ -23,6 +23,7 @@ from harness.execution.tasks.predict import predict
 from harness.execution.tasks.probe import probe
 from harness.execution.tasks.resources import TaskResources
 from harness.execution.tasks.train import train
+from harness.execution.tasks.train_jointly import train_jointly
 from harness.telemetry.events import ObjectQuarantined, TaskStarted, TaskWaiting
 from harness.telemetry.provenance import provenance
 from harness.text import describe_error, single_line
@@ -138,6 +139,8 @@ class Worker:
         spec = task.spec
         with self._watch(_PHASES[task.kind]):
             match spec:
+                case TrainSpec() if spec.coupled is not None:
+                    train_jointly(task, spec, self.resources)
                 case TrainSpec():
                     train(task, spec, self.resources)
                 case DeriveSpec():

@@ -156,6 +156,14 @@ def _setting(work: WorkClass) -> WorkClass:
     return replace(work, plugin="", batch_size=0)
 
 
+def coupling_words(text: str) -> str:
+    """Return how the members of a joint training are tied, in words; "" for another text of a plugin."""
+    values = json.loads(text) if text else {}
+    if "coupling" not in values:
+        return ""
+    return f", {values['members']} members coupled by {values['coupling']['name']}"
+
+
 def plugin_name(text: str) -> str:
     """Return the name in the text of a plugin; "" if there is none."""
     return str(json.loads(text)["name"]) if text else ""

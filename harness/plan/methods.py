@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.api.builder import EnsembleBuilder
 from harness.api.cell import Cell, MembersOf
+from harness.api.joint_trajectory import JointCheckpoint
 from harness.api.options import changed_options
 from harness.api.plugin import Plugin
 from harness.api.task import canonical_json
@@ -59,6 +60,10 @@ def require_registered(handle: Weights, catalogue: Catalogue) -> None:
         _require_registered("derivation", handle.derivation, catalogue)
     elif isinstance(handle, Checkpoint):
         _require_registered("objective", handle.trajectory.objective, catalogue)
+    elif isinstance(handle, JointCheckpoint):
+        _require_registered("coupling", handle.trajectory.coupling, catalogue)
+        for member in handle.trajectory.members:
+            _require_registered("objective", member.objective, catalogue)
 
 
 def _require_registered(kind: str, plugin: Plugin, catalogue: Catalogue) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.api.cell import Cell
+from harness.api.joint_trajectory import JointCheckpoint
+from harness.api.moment_weights import MomentWeights
 from harness.api.setting import Setting
 from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
 from harness.benchmark import Benchmark, CellSpec
@@ -21,6 +23,7 @@ from harness.errors import PluginError, UserError
 from harness.plan.ancestors import ancestors, parents_first
 from harness.plan.cost import epochs_alone
 from harness.plan.graph import Graph, PlannedCell
+from harness.plan.joint_tasks import joint_train_task
 from harness.plan.methods import members_of_methods, name_with_options, require_registered
 from harness.plan.tasks import derive_task, measure_tasks, predict_task, train_task
 from harness.startup.garbage import garbage_collection_paused
@@ -28,6 +31,9 @@ from harness.text import describe_error
 
 MAX_MEMBERS = 10_000
 """Most members of an ensemble. A builder may yield forever."""
+
+AnyCheckpoint = Checkpoint | JointCheckpoint
+"""A checkpoint of one training; of a joint training, any member's stands for all of them."""
 
 
 def plan(benchmark: Benchmark, precision: Literal["fp32", "bf16"] = "fp32") -> Graph:
@@ -55,7 +61,7 @@ class _Planner:
         self.graph = graph
         self.settings: dict[tuple[int, int, int], Setting] = {}
         self.handles: dict[str, Weights] = {}  # parents before children
-        self.checkpoints: dict[str, dict[int, Checkpoint]] = defaultdict(dict)  # trajectory → epoch → checkpoint
+        self.checkpoints: dict[str, dict[int, AnyCheckpoint]] = defaultdict(dict)  # trajectory → epoch → checkpoint
         self.counted: set[str] = set()
         self.method_names: dict[int, str] = {}
         self.members_of = members_of_methods(graph.benchmark.catalogue, graph.benchmark.path.parent)
@@ -122,13 +128,13 @@ class _Planner:
         for key in parents_first(parents):
             handle = new[key]
             self.handles[key] = handle
-            if isinstance(handle, Checkpoint):
+            if isinstance(handle, AnyCheckpoint):
                 self.checkpoints[handle.trajectory.key][handle.epoch] = handle
 
     def add_trainings(self) -> None:
         """Add the tasks of all handles, parents before children."""
         for handle in self.handles.values():
-            if isinstance(handle, Checkpoint):
+            if isinstance(handle, AnyCheckpoint):
                 checkpoints = self.checkpoints[handle.trajectory.key]
                 for epoch in sorted(checkpoints):
                     if epoch <= handle.epoch:
@@ -136,14 +142,18 @@ class _Planner:
             elif isinstance(handle, DerivedWeights) and handle.task_key not in self.graph.tasks:
                 self.graph.tasks[handle.task_key] = derive_task(handle)
 
-    def _add_training(self, checkpoint: Checkpoint) -> None:
+    def _add_training(self, checkpoint: AnyCheckpoint) -> None:
         """Add the task that trains up to a checkpoint, from the checkpoint before it or from the start of the trajectory."""
-        if checkpoint.key in self.graph.tasks:
+        key = checkpoint.location.object
+        if key in self.graph.tasks:
             return
         checkpoints = self.checkpoints[checkpoint.trajectory.key]
         earlier = [epoch for epoch in checkpoints if epoch < checkpoint.epoch]
-        start = checkpoints[max(earlier)] if earlier else checkpoint.trajectory.start
-        self.graph.tasks[checkpoint.key] = train_task(checkpoint, start)
+        before = checkpoints[max(earlier)] if earlier else None
+        if isinstance(checkpoint, JointCheckpoint):
+            self.graph.tasks[key] = joint_train_task(checkpoint, before)
+        else:
+            self.graph.tasks[key] = train_task(checkpoint, before or checkpoint.trajectory.start)
 
     def add_cell(self, draft: PlannedCell) -> None:
         """Add a cell to the graph, with its predicting and measuring tasks and its cost."""
@@ -170,9 +180,10 @@ def parents_of(weights: Weights) -> Sequence[Weights]:
     parents: list[Weights] = []
     if isinstance(weights, DerivedWeights):
         parents += weights.parents
-    elif isinstance(weights, Checkpoint):
-        trajectory = weights.trajectory
-        parents += [parent for parent in (trajectory.start, trajectory.teacher) if parent is not None]
+    elif isinstance(weights, AnyCheckpoint):
+        parents += [*weights.trajectory.starts, *weights.trajectory.teachers]
+    elif isinstance(weights, MomentWeights):
+        parents.append(weights.checkpoint)
     _require_known_types(parents)
     return parents
 
@@ -180,5 +191,5 @@ def parents_of(weights: Weights) -> Sequence[Weights]:
 def _require_known_types(handles: Sequence[Weights]) -> None:
     """Raise `PluginError` for handles of a plugin's own type, for which there are no tasks."""
     for handle in handles:
-        if not isinstance(handle, (Checkpoint, DerivedWeights)):
+        if not isinstance(handle, (Checkpoint, JointCheckpoint, MomentWeights, DerivedWeights)):
             raise PluginError(f"a handle of type {type(handle).__name__} is not one the planner knows")

@@ -22,21 +22,22 @@ def train_task(checkpoint: Checkpoint, start: Weights | None) -> Task:
     initialization.
     """
     trajectory = checkpoint.trajectory
-    begin = _training_start(trajectory, start)
+    begin = training_start(trajectory, start)
     spec = TrainSpec(
         setting=trajectory.setting.spec,
         trajectory=trajectory.spec,
         trajectory_key=trajectory.key,
         epoch=checkpoint.epoch,
         start=begin,
-        teacher=_teacher(trajectory),
+        teacher=teacher_spec(trajectory),
     )
     sources = [weights for weights in (start, trajectory.teacher) if weights is not None]
     cost = (checkpoint.epoch - begin.epoch) * trajectory.objective.epoch_cost
-    return Task(checkpoint.key, spec, _objects(sources), _siblings(checkpoint, begin.epoch), cost)
+    return Task(checkpoint.key, spec, objects_with(sources), _siblings(checkpoint, begin.epoch), cost)
 
 
-def _training_start(trajectory: Trajectory, start: Weights | None) -> TrainingStart:
+def training_start(trajectory: Trajectory, start: Weights | None) -> TrainingStart:
+    """Return where a training begins: at some weights, or at initialization."""
     if start is None:
         return TrainingStart(epoch=0)
     where = start.location
@@ -44,7 +45,8 @@ def _training_start(trajectory: Trajectory, start: Weights | None) -> TrainingSt
     return TrainingStart(epoch=start.epoch, object=where.object, part=where.part, own=own)
 
 
-def _teacher(trajectory: Trajectory) -> TeacherSpec | None:
+def teacher_spec(trajectory: Trajectory) -> TeacherSpec | None:
+    """Return where the weights of a training's teacher are, and the teacher's setting; None without a teacher."""
     teacher = trajectory.teacher
     if teacher is None:
         return None
@@ -73,10 +75,17 @@ def shortened(task: Task, store: StoreView) -> Task:
     epoch = max(later)
     start = TrainingStart(epoch=epoch, object=stored[epoch], part="weights", own=True)
     parents = [stored[epoch]]
-    if spec.teacher is not None:
-        parents.append(spec.teacher.object)
+    parents += teacher_objects(spec)
     cost = task.cost * (spec.epoch - epoch) / (spec.epoch - spec.start.epoch)
-    return Task(task.key, replace(spec, start=start), tuple(parents), task.group, cost)
+    return Task(task.key, replace(spec, start=start), tuple(dict.fromkeys(parents)), task.group, cost)
+
+
+def teacher_objects(spec: TrainSpec) -> list[str]:
+    """Return the keys of the objects with the weights of a training's teachers."""
+    teachers = [spec.teacher]
+    if spec.coupled is not None:
+        teachers += [member.teacher for member in spec.coupled.members]
+    return list(dict.fromkeys(teacher.object for teacher in teachers if teacher is not None))
 
 
 def check_task(spec: TrainSpec) -> Task:
@@ -104,7 +113,7 @@ def derive_task(weights: DerivedWeights) -> Task:
         sources=tuple(str(path) for path in weights.derivation.sources),
     )
     group = _setting_group("derive", weights.setting.key)
-    return Task(weights.task_key, spec, _objects(weights.parents), group, weights.cost)
+    return Task(weights.task_key, spec, objects_with(weights.parents), group, weights.cost)
 
 
 def predict_task(weights: Weights) -> Task:
@@ -123,7 +132,7 @@ def measure_tasks(
     keys = [member.key for member in members]
     locations = tuple(member.location for member in members)
     prediction_keys = tuple(task.key for task in predictions)
-    parents = tuple(dict.fromkeys((*prediction_keys, *_objects(members))))
+    parents = tuple(dict.fromkeys((*prediction_keys, *objects_with(members))))
     group = key_of(["measure", ensemble_key(members), seed])
     tasks = {}
     for labeled in metrics:
@@ -164,6 +173,6 @@ def key_of_ensemble(keys: Sequence[str]) -> str:
     return key_of({"kind": "ensemble", "members": list(keys)})
 
 
-def _objects(weights: Iterable[Weights]) -> tuple[str, ...]:
+def objects_with(weights: Iterable[Weights]) -> tuple[str, ...]:
     """Return the keys of the objects with some weights, each once."""
     return tuple(dict.fromkeys(one.location.object for one in weights))

@@ -13,9 +13,9 @@ from harness.api.task import canonical_json
 class WorkClass:
     """Tasks that take equally long on one device: per epoch if they are trainings, else per task.
 
-    `dataset`, `architecture` and `plugin` are canonical JSON of names and options. `plugin` is the objective of a training, the
-    derivation or the metric. `precision` and `batch_size` are the recipe's; they are empty for other tasks than trainings,
-    where they make no difference.
+    `dataset`, `architecture` and `plugin` are canonical JSON of names and options. `plugin` is the objective of a training
+    (with the coupling of a joint one), the derivation, or the metric. `precision` and `batch_size` are the recipe's. They are
+    empty for other tasks than trainings, where they make no difference.
     """
 
     kind: str
@@ -41,11 +41,13 @@ class Timing:
 
 
 def work_class(spec: TaskSpec) -> WorkClass | None:
-    """Return the class of a task; None for checks and probes, which take seconds once."""
+    """Return the class of a task; None for checks, probes and the storing of an initialization, which take seconds once."""
     match spec:
+        case TrainSpec() if spec.epoch == spec.start.epoch:
+            return None
         case TrainSpec():
             recipe = spec.setting.recipe
-            plugin = _text(spec.trajectory.objective)
+            plugin = _training_text(spec)
             precision, batch_size = str(recipe["precision"]), int(recipe["batch_size"])
         case DeriveSpec():
             plugin, precision, batch_size = _text(spec.derivation), "", 0
@@ -57,6 +59,16 @@ def work_class(spec: TaskSpec) -> WorkClass | None:
             return None
     dataset, architecture = _text(spec.setting.dataset), _text(spec.setting.architecture)
     return WorkClass(spec.kind, dataset, architecture, plugin, precision, batch_size)
+
+
+def _training_text(spec: TrainSpec) -> str:
+    """Return the objective as text; for a joint training also its coupling and the number of its members."""
+    if spec.coupled is None:
+        return _text(spec.trajectory.objective)
+    objective, coupling = spec.trajectory.objective, spec.coupled.coupling
+    named = {"name": full_name(objective), "options": objective["options"]}
+    tied = {"name": full_name(coupling), "options": coupling["options"]}
+    return canonical_json({**named, "coupling": tied, "members": len(spec.coupled.members)})
 
 
 def _text(identity: Identity) -> str:

@@ -17,6 +17,7 @@ from harness.api.alignment import Alignment
 from harness.api.builder import EnsembleBuilder
 from harness.api.choice import PluginChoice, chosen_kinds, split_choice
 from harness.api.correction import Correction
+from harness.api.coupling import Coupling
 from harness.api.derivation import Derivation
 from harness.api.engine import Engine
 from harness.api.figure import Figure
@@ -39,6 +40,7 @@ KINDS: dict[str, tuple[str, type[Plugin]]] = {
     "figure": ("register_figures", Figure),
     "observer": ("register_observers", ObserverPlugin),
     "correction": ("register_corrections", Correction),
+    "coupling": ("register_couplings", Coupling),
 }
 _SUBSETS: dict[str, tuple[str, type[Plugin]]] = {"alignment": ("derivation", Alignment)}
 """What options can choose beside the kinds: the plugins of a kind that are of a class."""

@@ -10,6 +10,7 @@ import pluggy
 if TYPE_CHECKING:
     from harness.api.builder import EnsembleBuilder
     from harness.api.correction import Correction
+    from harness.api.coupling import Coupling
     from harness.api.derivation import Derivation
     from harness.api.figure import Figure
     from harness.api.interfaces import Architecture, Dataset, Metric, Objective
@@ -69,6 +70,11 @@ def register_observers(register: Callable[[type[Observer]], None]) -> None:
 @hookspec
 def register_corrections(register: Callable[[type[Correction]], None]) -> None:
     """Call `register(cls)` for every correction of mixtures. Called once, when the catalogue is loaded."""
+
+
+@hookspec
+def register_couplings(register: Callable[[type[Coupling]], None]) -> None:
+    """Call `register(cls)` for every coupling of trainings. Called once, when the catalogue is loaded."""
 
 
 @hookspec

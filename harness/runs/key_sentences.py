@@ -17,7 +17,7 @@ from harness.api.specs import (
     TrainSpec,
     task_spec_from_json,
 )
-from harness.execution.annotator import describe_schedule
+from harness.execution.annotator import describe_coupling, describe_schedule
 
 _NAMED = 4  # values that a sentence names, at most
 
@@ -66,7 +66,9 @@ def _training(spec: TrainSpec) -> str:
     """Return random streams, objective and epochs of a training."""
     trajectory = spec.trajectory
     parts = []
-    if len(trajectory.order) == 3:
+    if spec.coupled is not None:
+        parts.append(describe_coupling(spec.coupled))
+    elif len(trajectory.order) == 3:
         parts.append(f"seed {trajectory.order[1]} member {trajectory.order[2]}")
     parts.append(_words(full_name(trajectory.objective)))
     if trajectory.teacher is not None:

@@ -63,6 +63,8 @@ def timings_of(meta: Mapping[str, Any]) -> list[Timing]:
 def _epochs(spec: TrainSpec, work: WorkClass, meta: Mapping[str, Any]) -> Iterator[Timing]:
     """Yield the median seconds per epoch and network of a training, for each device and number of siblings that it had.
 
+    The seconds of a joint training are those of all its networks.
+
     The first epoch of a process is left out where there are others: it includes the set-up, such as capturing a graph.
     """
     first: dict[tuple[str, int], list[float]] = defaultdict(list)
@@ -74,7 +76,7 @@ def _epochs(spec: TrainSpec, work: WorkClass, meta: Mapping[str, Any]) -> Iterat
         if not spec.start.epoch < epoch <= spec.epoch or not begun:
             continue
         segment = begun[-1]
-        siblings = int(segment["siblings"])
+        siblings = int(segment["siblings"]) if spec.coupled is None else 1
         how = _device(segment["device"], meta), siblings
         epochs = later if segment["epoch"] <= epoch - 2 else first
         epochs[how].append(_seconds(record["seconds"]) / siblings)

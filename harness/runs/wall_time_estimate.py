@@ -12,7 +12,14 @@ from harness.api.task import Task
 from harness.execution.annotator import TaskFacts, task_facts
 from harness.execution.run_plan import RunPlan
 from harness.execution.wall_time import wall_time
-from harness.plan.duration_model import DurationModel, Durations, epoch_costs, most_informative_device, plugin_name
+from harness.plan.duration_model import (
+    DurationModel,
+    Durations,
+    coupling_words,
+    epoch_costs,
+    most_informative_device,
+    plugin_name,
+)
 from harness.plan.graph import Graph
 from harness.plan.longest_path import critical_path
 from harness.plan.work_class import Timing, WorkClass, work_class
@@ -144,7 +151,8 @@ def describe_class(work: WorkClass) -> str:
     """Return a class in a few words: `resnet20 on digits (cross_entropy, fp32, batch size 64)`."""
     where = f"{plugin_name(work.architecture)} on {plugin_name(work.dataset)}"
     if work.kind == "train":
-        return f"{where} ({plugin_name(work.plugin)}, {work.precision}, batch size {work.batch_size})"
+        how = plugin_name(work.plugin) + coupling_words(work.plugin)
+        return f"{where} ({how}, {work.precision}, batch size {work.batch_size})"
     return f"{work.kind} {plugin_name(work.plugin)} {where}".replace("  ", " ")
 
 

@@ -20,6 +20,7 @@ from harness.testing.contracts import (
     check_metric,
     check_objective,
 )
+from harness.testing.coupling_contract import check_coupling
 from harness.testing.engine_contract import check_engine
 from harness.testing.fixtures import harness_catalogue, harness_run
 from harness.testing.observer_contract import check_observer
@@ -29,6 +30,7 @@ __all__ = [
     "check_alignment",
     "check_architecture",
     "check_correction",
+    "check_coupling",
     "check_dataset",
     "check_derivation",
     "check_engine",

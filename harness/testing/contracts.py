@@ -13,6 +13,8 @@ from harness.api.correction import Correction
 from harness.api.data import StateDict
 from harness.api.derivation import Derivation, DerivationContext
 from harness.api.interfaces import Architecture, Dataset, Metric, MetricValue, Objective
+from harness.api.joint_trajectory import JointCheckpoint
+from harness.api.moment_weights import MomentWeights
 from harness.api.normalization import normalization_of
 from harness.api.recipe import Recipe
 from harness.api.scalars import number
@@ -116,7 +118,9 @@ def check_ensemble_builder(builder: EnsembleBuilder, setting: Setting, objective
 
     first, again, other = build(0), build(0), build(1)
     assert first, f"{builder.full_name}: no members"
-    assert all(isinstance(m, (Checkpoint, DerivedWeights)) for m in first), f"{builder.full_name}: members are not handles"
+    assert all(isinstance(m, (Checkpoint, JointCheckpoint, MomentWeights, DerivedWeights)) for m in first), (
+        f"{builder.full_name}: members are not handles"
+    )
     assert len({m.key for m in first}) == len(first), f"{builder.full_name}: some members are the same weights"
     assert [m.key for m in first] == [m.key for m in again], f"{builder.full_name}: building twice gives other members"
     assert [m.key for m in first] != [m.key for m in other], f"{builder.full_name}: two seeds give the same members"

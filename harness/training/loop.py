@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from harness import streams
 from harness.api.interfaces import Objective
+from harness.api.moments import Moments
 from harness.api.recipe import Recipe
 from harness.errors import TaskFailed
 from harness.networks.flat_network import FlatNetwork, StateDict
@@ -26,8 +26,9 @@ from harness.streams import Name
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
 from harness.training.cuda_graph import DEFAULT_POLICY, CapturePolicy, StepFunction, make_step_function
+from harness.training.moments import MomentCollector
 from harness.training.step import StepInputs, TrainState
-from harness.training.stepping import OnStepping, Stepping
+from harness.training.stepping import OnStepping, warn_of_fallback
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Point:
     """A point of a trajectory: everything that the rest of the training depends on. Tensors on the CPU, in plain layout.
 
     `step` counts from initialization; `optimizer_steps` counts from when the optimizer's memory was empty. `loss_sum` and
-    `correct` are those of the epoch in progress.
+    `correct` are those of the epoch in progress. `moments` are parts of an object with the moments of `collected` epochs.
     """
 
     step: int
@@ -63,20 +64,24 @@ class Point:
     loss_sum: float = 0.0
     correct: int = 0
     history: tuple[EpochRecord, ...] = ()
+    moments: dict[str, StateDict] = field(default_factory=dict)
+    collected: int = 0
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What determines a trajectory from its start: recipe, objective, learning rate per step, order stream."""
+    """What determines a trajectory from its start: recipe, objective, learning rate per step, order stream; and its moments."""
 
     recipe: Recipe
     objective: Objective
     rate: Callable[[int], float]
     order: Name
+    moments: Moments | None = None
 
 
 AfterEpoch = Callable[[EpochRecord, Callable[[], Point]], None]
 """Receives an epoch's record and a function that returns a copy of the current point."""
+Around = Callable[[StepFunction], StepFunction]
 
 
 def _ignore(record: EpochRecord, point: Callable[[], Point]) -> None:
@@ -87,9 +92,8 @@ def _never() -> bool:
     return False
 
 
-def _warn_of_fallback(stepping: Stepping) -> None:
-    if stepping.fallback:
-        warnings.warn(f"steps are {stepping.manner}: {stepping.fallback}", RuntimeWarning, stacklevel=4)
+def _unchanged(step_function: StepFunction) -> StepFunction:
+    return step_function
 
 
 class Trainer:
@@ -140,6 +144,9 @@ class Trainer:
             self.state.optimizer.memory[name].copy_(self.network.flatten_trained(memory))
         self.state.loss_sum.fill_(start.loss_sum)
         self.state.correct.fill_(start.correct)
+        self._moments = None
+        if self.rules.moments is not None:
+            self._moments = MomentCollector(self.network, self.rules.moments, start.moments, start.collected)
         self.step = start.step
         self._optimizer_steps = start.optimizer_steps
         self._history = list(start.history)
@@ -175,6 +182,8 @@ class Trainer:
         accuracy = 100 * correct / (self.steps_per_epoch * self.batch)
         record = EpochRecord(epoch, loss, accuracy, self.rules.rate(self.step - 1), time.monotonic() - began)
         self._history.append(record)
+        if self._moments is not None:
+            self._moments.after_epoch(epoch)
         self.state.loss_sum.zero_()
         self.state.correct.zero_()
         return record
@@ -200,6 +209,8 @@ class Trainer:
             loss_sum=loss_sum,
             correct=correct,
             history=tuple(self._history),
+            moments={} if self._moments is None else self._moments.parts(),
+            collected=0 if self._moments is None else self._moments.count,
         )
 
     def _order_of(self, epoch: int) -> Tensor:
@@ -223,12 +234,14 @@ def train_together(
     watch: Stopwatch | None = None,
     capture_policy: CapturePolicy = DEFAULT_POLICY,
     on_stepping: OnStepping | None = None,
+    around: Around = _unchanged,
 ) -> list[Point | TaskFailed]:
     """Train siblings step by step, from points at one step to the end of epoch `until`; return the points that were reached.
 
     Each sibling sees and computes what it would alone. One that diverges yields its `TaskFailed`, and the others continue.
     `capture_policy` says when steps are captured on a GPU. `on_stepping` is called before the first step with how steps are
-    taken; without it, the reason why steps are not captured or not compiled is a `RuntimeWarning`.
+    taken; without it, the reason why steps are not captured or not compiled is a `RuntimeWarning`. What takes the steps is
+    `around(…)` of the function that would: it may do something before or after each step.
     """
     if len({start.step for start in starts}) != 1:
         raise ValueError(f"siblings start at one step; these start at {', '.join(str(start.step) for start in starts)}")
@@ -236,7 +249,7 @@ def train_together(
         trainer.load(start)
     run = _GroupRun(list(trainers), list(after_epoch or [_ignore] * len(trainers)), watch or Stopwatch())
     with run.watch("other"), streams.generators_restored(run.device):
-        run.train(until, stopping, capture_policy, on_stepping or _warn_of_fallback)
+        run.train(until, stopping, capture_policy, on_stepping or warn_of_fallback, around)
         return [run.failed.get(index) or trainer.point() for index, trainer in enumerate(trainers)]
 
 
@@ -253,7 +266,9 @@ class _GroupRun:
     def device(self) -> torch.device:
         return self.trainers[0].state.device
 
-    def train(self, until: int, stopping: Callable[[], bool], policy: CapturePolicy, on_stepping: OnStepping) -> None:
+    def train(
+        self, until: int, stopping: Callable[[], bool], policy: CapturePolicy, on_stepping: OnStepping, around: Around
+    ) -> None:
         """Take steps to the end of epoch `until`, or until `stopping` returns True, or until all siblings have diverged."""
         first = self.trainers[0]
         steps = until * first.steps_per_epoch - first.step
@@ -263,7 +278,7 @@ class _GroupRun:
         states = [trainer.state for trainer in self.trainers]
         step_function, stepping = make_step_function(states, self._next_inputs(), steps, self.watch, policy)
         on_stepping(stepping)
-        self._take_steps(step_function, until, stopping, began)
+        self._take_steps(around(step_function), until, stopping, began)
 
     def _take_steps(self, step_function: StepFunction, until: int, stopping: Callable[[], bool], began: float) -> None:
         """Take the steps; `began` is the time at which the first epoch began, or was continued."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -30,6 +31,12 @@ class Stepping:
 
 OnStepping = Callable[[Stepping], None]
 """Called when it is known how the steps of a training are taken, before the first one."""
+
+
+def warn_of_fallback(stepping: Stepping) -> None:
+    """Warn if steps are not captured, or not compiled, although that was tried."""
+    if stepping.fallback:
+        warnings.warn(f"steps are {stepping.manner}: {stepping.fallback}", RuntimeWarning, stacklevel=4)
 
 
 def uses_tf32(device: torch.device) -> bool:

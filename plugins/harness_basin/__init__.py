@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness import Derivation, EnsembleBuilder, Figure, Objective, hookimpl
+from harness import Coupling, Derivation, EnsembleBuilder, Figure, Objective, hookimpl
 from harness_basin.aligned import AlignedEnsemble
 from harness_basin.alignments import ALIGNMENTS
 from harness_basin.averaging import GreedySoup, UniformSoup
 from harness_basin.constrained import ConstrainedEnsemble
+from harness_basin.couplings import COUPLINGS
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.deep import DeepEnsemble
 from harness_basin.distillation import Distillation
@@ -18,12 +19,18 @@ from harness_basin.fge import FastGeometricEnsemble
 from harness_basin.figures import AccuracyConnectivity, ForkEpochs, PairwiseCurves
 from harness_basin.fused import FusedEnsemble, Fusion
 from harness_basin.multi_permuted import MultiPermutedEnsemble
+from harness_basin.papa import PapaEnsemble
 from harness_basin.permuted import PermutedEnsemble
 from harness_basin.published import PublishedEnsemble, PublishedWeights
+from harness_basin.simplex import SimplexEnsemble
 from harness_basin.snapshot import SnapshotEnsemble
 from harness_basin.soup import Soup
+from harness_basin.swa import StochasticWeightAverage
+from harness_basin.swag import GaussianEnsemble
 from harness_basin.swe import StochasticWeightEnsemble
 from harness_basin.varied import VariedEnsemble
+from harness_basin.wash import WashEnsemble
+from harness_basin.weight_averaging import GaussianSamples, MeanOfRun
 
 
 @hookimpl
@@ -38,11 +45,16 @@ def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]
     register(DistilledDeepEnsemble)
     register(PublishedEnsemble)
     register(AlignedEnsemble)
+    register(PapaEnsemble)
+    register(WashEnsemble)
+    register(SimplexEnsemble)
     register(SnapshotEnsemble)
     register(FastGeometricEnsemble)
     register(VariedEnsemble)
     register(Soup)
     register(FusedEnsemble)
+    register(StochasticWeightAverage)
+    register(GaussianEnsemble)
 
 
 @hookimpl
@@ -60,7 +72,16 @@ def register_derivations(register: Callable[[type[Derivation]], None]) -> None:
     register(UniformSoup)
     register(GreedySoup)
     register(Fusion)
+    register(MeanOfRun)
+    register(GaussianSamples)
     register(PublishedWeights)
+
+
+@hookimpl
+def register_couplings(register: Callable[[type[Coupling]], None]) -> None:
+    """Register what ties the members of a population in training."""
+    for coupling in COUPLINGS:
+        register(coupling)
 
 
 @hookimpl

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from harness import Correction, Figure, Metric, hookimpl
 from harness_metrics.accuracy import EnsembleAccuracy, MeanMemberAccuracy
 from harness_metrics.calibration import BrierScore, ExpectedCalibrationError, NegativeLogLikelihood
+from harness_metrics.center import CenterAccuracy
 from harness_metrics.connectivity import JointConnectivity, PairwiseConnectivity, WorstConnectivity
 from harness_metrics.corrections import NoCorrection, RecomputedStatistics, Repair, Rescale, Reshift
 from harness_metrics.derivation_cost import DerivationCost
@@ -25,6 +26,7 @@ def register_metrics(register: Callable[[type[Metric]], None]) -> None:
     """Register all metrics that `docs/metrics.md` describes."""
     register(EnsembleAccuracy)
     register(MeanMemberAccuracy)
+    register(CenterAccuracy)
     register(JointConnectivity)
     register(WorstConnectivity)
     register(PairwiseConnectivity)

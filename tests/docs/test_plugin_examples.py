@@ -27,6 +27,7 @@ from harness.store import Store
 from harness.testing import (
     check_architecture,
     check_correction,
+    check_coupling,
     check_dataset,
     check_derivation,
     check_ensemble_builder,
@@ -240,6 +241,15 @@ def test_contract_of_a_metric(name: str) -> None:
 def test_contract_of_the_correction() -> None:
     """It is deterministic, and leaves no hook at a member."""
     check_correction(example("correction", "logit_means"))
+
+
+def test_contract_of_the_coupling() -> None:
+    """It is a function of weights and step; after its step, all networks are their mean."""
+    check_coupling(example("coupling", "averaging"))
+    step = harness.CouplingStep(100, 0.1, 0.1, 0, torch.ones(4))
+    networks = [torch.arange(4.0), torch.ones(4)]
+    example("coupling", "averaging").after_step(networks, step)
+    assert [network.tolist() for network in networks] == [[0.5, 1.0, 1.5, 2.0]] * 2
 
 
 def test_contract_of_the_derivation(tmp_path: Path) -> None:

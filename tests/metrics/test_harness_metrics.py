@@ -26,6 +26,7 @@ def test_hook_registers_every_metric():
     manager.hook.register_metrics(register=registered.append)
     assert sorted(metric.name for metric in registered) == [
         "brier_score",
+        "center_accuracy",
         "derivation_cost",
         "disagreement",
         "ensemble_accuracy",

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.api.task import Task
-from harness.plan.duration_model import DurationModel, epoch_costs, most_informative_device, plugin_name
+from harness.plan.duration_model import DurationModel, coupling_words, epoch_costs, most_informative_device, plugin_name
 from harness.plan.graph import Graph
 from harness.plan.work_class import Timing, WorkClass, work_class
 
@@ -146,3 +146,13 @@ def test_derivation_that_trains_and_was_not_measured(graph_of: GraphOf) -> None:
     nothing = model(graph).durations(graph.tasks)
     assert nothing.seconds[key] == 0.0
     assert known["derive"] in nothing.missing_evaluation
+
+
+def test_storing_of_an_initialization(graph_of: Callable[..., Graph]) -> None:
+    """It has no epochs to be measured or divided by; an epoch of members that are tied costs one per member."""
+    graph = graph_of(methods=[{"constrained": {"fork_epoch": 0}}, "papa", "simplex"])
+    costs = epoch_costs(graph.tasks.values())
+    assert sorted(costs.values()) == [1.0, 1.0, 3.0]
+    assert {plugin_name(text) for text in costs} == {"cross_entropy"}
+    ties = ["", ", 3 members coupled by pull", ", 3 members coupled by random_mixture"]
+    assert sorted(coupling_words(text) for text in costs) == ties

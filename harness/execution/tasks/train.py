@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from harness import streams
+from harness.api.moments import Moments
+from harness.api.options import options_from_json
 from harness.api.schedules import schedule_from_json
-from harness.api.specs import SettingSpec, TrainSpec
+from harness.api.specs import SettingSpec, TeacherSpec, TrainingStart, TrainSpec, TrajectorySpec
 from harness.api.task import Task
 from harness.errors import Interrupted, TaskFailed
 from harness.execution.environment import TaskEnvironment
 from harness.execution.plugin_calls import build_module, make_architecture, make_objective, plugin_label
 from harness.execution.tasks.resources import TaskResources
-from harness.networks.flat_network import FlatNetwork, StateDict
+from harness.execution.tasks.training_log import TrainingLog
+from harness.execution.tasks.training_parts import optimizer_parts, optimizer_state, optimizer_steps, parts_of, weights_part
+from harness.networks.flat_network import FlatNetwork
 from harness.registry.catalogue import Catalogue
-from harness.telemetry.events import EpochEnded, TrainingStarted, TrainingStepped
+from harness.store import Store
 from harness.training.loop import EpochRecord, Point, Rules, Trainer
+from harness.training.moments import moment_parts
 from harness.training.schedule import learning_rate
 from harness.training.stepping import Stepping
-
-_OPTIMIZER = "optimizer-"  # prefix of the names of parts with optimizer state
 
 
 class TrainTaskRun:
@@ -38,51 +37,27 @@ class TrainTaskRun:
         self._resources = resources
         self._store = resources.store
         self._watch = resources.watch
-        self._began = self._last_save = time.monotonic()
+        self._log = TrainingLog(task, spec, resources)
         self._environment = resources.environment(spec.setting)
         self._steps_per_epoch = self._environment.recipe.steps_per_epoch(len(self._environment.train))
-        self._segments: list[Any] = []  # JSON: how the steps were taken, by each process that continued the training
-        self.trainer = make_trainer(spec, self._environment, resources.catalogue, self._teacher())
+        teacher = stored_teacher(spec.teacher, self._environment, resources)
+        self.trainer = make_trainer(spec.trajectory, self._environment, resources.catalogue, teacher)
         with self._watch("store"):
             self.start = self._saved_state() or self._first_point(self.trainer.network)
 
     def begin(self) -> None:
         """Report that the training begins or is resumed."""
-        self._last_save = time.monotonic()
-        self._resources.context.emit(
-            TrainingStarted(
-                task=self.task.key,
-                kind=self.task.kind,
-                epoch=self.start.step / self._steps_per_epoch,
-                until=self.until,
-                threads=torch.get_num_threads(),
-            )
-        )
+        self._log.begin(self.start.step / self._steps_per_epoch)
 
     def record_stepping(self, stepping: Stepping) -> None:
         """Report how the steps are taken from the start on, and keep it for the stored object."""
-        facts = {**asdict(stepping), "device": device_name(self._environment.device)}
-        self._segments.append({"epoch": self.start.step / self._steps_per_epoch, **facts, "torch": torch.__version__})
-        self._resources.context.emit(TrainingStepped(task=self.task.key, kind=self.task.kind, **facts))
+        self._log.record_stepping(self.start.step / self._steps_per_epoch, stepping, self._environment.device)
 
     def after_epoch(self, record: EpochRecord, point: Callable[[], Point]) -> None:
         """Report an epoch; save the training's state if the last save was too long ago."""
-        self._resources.context.emit(
-            EpochEnded(
-                task=self.task.key,
-                kind=self.task.kind,
-                epoch=record.epoch,
-                until=self.until,
-                loss=record.loss,
-                accuracy=record.accuracy,
-                learning_rate=record.learning_rate,
-                seconds=round(record.seconds, 3),
-            )
-        )
-        since_save = time.monotonic() - self._last_save
-        if record.epoch < self.until and since_save > self._resources.context.save_every:
+        if self._log.report_epoch(record):
             self._save(point())
-            self._last_save = time.monotonic()
+            self._log.note_save()
 
     def finish(self, end: Point) -> None:
         """Store the checkpoint. If the training was stopped early, save its state and raise `Interrupted` instead."""
@@ -92,42 +67,27 @@ class TrainTaskRun:
         self._environment.check_stored(self.trainer.network, end.weights)
         trajectory = self._spec.trajectory_key
         history = [record.to_json() for record in end.history]
-        facts = {"optimizer_steps": end.optimizer_steps, "history": history, "stepping": self._segments}
+        facts = {"optimizer_steps": end.optimizer_steps, "history": history, "stepping": self._log.segments}
+        if end.collected:
+            facts["collected"] = end.collected
         with self._watch("store"):
             self._store.note_epoch(
                 trajectory, self.until, self.task.key
             )  # first, so that a crash never leaves the object without a note
-            self._resources.put(self.task, self._began, _parts(end), facts)
+            self._resources.put(self.task, self._log.began, parts_of(end), facts)
             self._store.training_states.drop(trajectory, end.step)
-
-    def _teacher(self) -> FlatNetwork | None:
-        """Return the teacher's network with its weights."""
-        teacher = self._spec.teacher
-        if teacher is None:
-            return None
-        resources = self._resources
-        network = teacher_network(resources.catalogue, teacher.setting, self._environment, resources.context.data)
-        with self._watch("store"):
-            network.load(self._store.tensors(teacher.object, teacher.part))
-        return network
 
     def _first_point(self, network: FlatNetwork) -> Point:
         """Return the point at which the task starts: initialization, an earlier checkpoint, or the fork's checkpoint."""
         start = self._spec.start
-        if start.object is None or start.part is None:
-            return Point(0, network.state())
-        step = start.epoch * self._steps_per_epoch
-        weights = self._store.tensors(start.object, start.part)
-        if not start.own and self._spec.trajectory.fresh_optimizer:
-            return Point(step, weights)
+        point = first_point(start, self._spec.trajectory, network, self._store, self._steps_per_epoch)
+        if start.object is None or not start.own:
+            return point
         meta = self._store.meta(start.object)
-        parts = [part for part in meta["files"] if part.startswith(_OPTIMIZER)]
-        memory = _optimizer_state({part: self._store.tensors(start.object, part) for part in parts})
-        history: tuple[EpochRecord, ...] = ()
-        if start.own:
-            history = tuple(EpochRecord(**record) for record in meta.get("history", ()))
-            self._segments = list(meta.get("stepping", ()))
-        return Point(step, weights, memory, meta["optimizer_steps"], history=history)
+        self._log.segments = list(meta.get("stepping", ()))
+        history = tuple(EpochRecord(**record) for record in meta.get("history", ()))
+        moments = {part: self._store.tensors(start.object, part) for part in moment_parts(meta["files"])}
+        return replace(point, history=history, moments=moments, collected=meta.get("collected", 0))
 
     def _saved_state(self) -> Point | None:
         """Return the latest saved state of the training after the task's start, or None."""
@@ -136,15 +96,18 @@ class TrainTaskRun:
         if saved is None:
             return None
         meta = saved.meta
-        self._segments = list(meta.get("stepping", ()))
+        self._log.segments = list(meta.get("stepping", ()))
+        part = weights_part()
         return Point(
             saved.step,
-            saved.parts["weights"],
-            _optimizer_state(saved.parts),
+            saved.parts[part],
+            optimizer_state(saved.parts, part),
             meta["optimizer_steps"],
             float.fromhex(meta["loss_sum"]),
             meta["correct"],
             tuple(EpochRecord(**record) for record in meta["history"]),
+            {part: saved.parts[part] for part in moment_parts(saved.parts)},
+            meta.get("collected", 0),
         )
 
     def _save(self, point: Point) -> None:
@@ -154,20 +117,52 @@ class TrainTaskRun:
             "loss_sum": point.loss_sum.hex(),
             "correct": point.correct,
             "history": [record.to_json() for record in point.history],
-            "stepping": self._segments,
+            "stepping": self._log.segments,
+            "collected": point.collected,
         }
         with self._watch("store"):
-            self._store.training_states.save(self._spec.trajectory_key, point.step, meta, _parts(point))
+            self._store.training_states.save(self._spec.trajectory_key, point.step, meta, parts_of(point))
 
 
-def make_trainer(spec: TrainSpec, environment: TaskEnvironment, catalogue: Catalogue, teacher: FlatNetwork | None) -> Trainer:
+def first_point(
+    start: TrainingStart, trajectory: TrajectorySpec, network: FlatNetwork, store: Store, steps_per_epoch: int
+) -> Point:
+    """Return the point at stored weights, with the optimizer state that belongs to them, or at a network's initialization.
+
+    A fork with a fresh optimizer gets no optimizer state. There is no history.
+    """
+    if start.object is None or start.part is None:
+        return Point(0, network.state())
+    step = start.epoch * steps_per_epoch
+    weights = store.tensors(start.object, start.part)
+    if not start.own and trajectory.fresh_optimizer:
+        return Point(step, weights)
+    meta = store.meta(start.object)
+    stored = {name: store.tensors(start.object, name) for name in optimizer_parts(meta["files"], start.part)}
+    return Point(step, weights, optimizer_state(stored, start.part), optimizer_steps(meta, start.part))
+
+
+def stored_teacher(teacher: TeacherSpec | None, environment: TaskEnvironment, resources: TaskResources) -> FlatNetwork | None:
+    """Return a teacher's network with its weights."""
+    if teacher is None:
+        return None
+    network = teacher_network(resources.catalogue, teacher.setting, environment, resources.context.data)
+    with resources.watch("store"):
+        network.load(resources.store.tensors(teacher.object, teacher.part))
+    return network
+
+
+def make_trainer(
+    trajectory: TrajectorySpec, environment: TaskEnvironment, catalogue: Catalogue, teacher: FlatNetwork | None
+) -> Trainer:
     """Return the trainer of a training, with a newly initialized network."""
-    trajectory, recipe = spec.trajectory, environment.recipe
+    recipe = environment.recipe
     objective, _ = make_objective(catalogue, trajectory.objective)
     schedule = None if trajectory.schedule is None else schedule_from_json(trajectory.schedule)
     steps_per_epoch = recipe.steps_per_epoch(len(environment.train))
     rate = learning_rate(recipe, steps_per_epoch, schedule, trajectory.schedule_start)
-    rules = Rules(recipe, objective, rate, trajectory.order)
+    moments = None if trajectory.moments is None else options_from_json(Moments, trajectory.moments)
+    rules = Rules(recipe, objective, rate, trajectory.order, moments)
     stream = 0 if trajectory.init is None else streams.key(*trajectory.init)
     network = environment.network(stream, gradient=True)
     return Trainer(network, environment.augmenter, environment.labels, rules, teacher)
@@ -209,25 +204,3 @@ def teacher_network(catalogue: Catalogue, setting: SettingSpec, environment: Tas
     network = FlatNetwork(build_module(architecture, label, environment.dataset, 0), environment.device)
     network.module.eval()
     return network
-
-
-def device_name(device: torch.device) -> str:
-    """Return the name of a device: that of the GPU, or `cpu`."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _optimizer_state(parts: Mapping[str, StateDict]) -> dict[str, StateDict]:
-    """Return the parts with optimizer state, by name without the prefix."""
-    state: dict[str, StateDict] = {}
-    for part, tensors in parts.items():
-        if part.startswith(_OPTIMIZER):
-            state[part.removeprefix(_OPTIMIZER)] = tensors
-    return state
-
-
-def _parts(point: Point) -> dict[str, StateDict]:
-    """Return a point's weights and optimizer state as parts of an object."""
-    parts = {"weights": point.weights}
-    for name, state in point.memory.items():
-        parts[_OPTIMIZER + name] = state
-    return parts
