@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness import StateDict, TaskFailed, kernels
-from harness_basin.matching.features import FeatureMap, Place
+from harness_basin.matching.features import Feature, FeatureMap, Place
 from harness_basin.matching.nested_assignment import Grams
 from harness_basin.matching.tracing import unfused_attention
 from harness_basin.matching.verification import tensor_leaves
@@ -49,18 +49,29 @@ def unit_similarities(
 
     `network` gives the architecture and the device, `states` the weights; `batches` are normalized images on that device.
     `pearson` is cov / √((σ_a² + 1e-4)(σ_b² + 1e-4)) over all images and positions, `uncentered` the mean product. Both are
-    positive semidefinite, so that a network is matched to itself by the identity. A constant unit has the correlation 0 with all
-    others. Two units that a ReLU makes constant get 1e-6 times the correlation before it, on the first batch, which decides
+    positive semidefinite, so that a network is matched to itself by the identity. A constant unit has the correlation 0 with
+    all others. Two units that a ReLU makes constant get 1e-6 times the correlation before it, on the first batch, which decides
     among such units alone.
 
     Raise `TaskFailed` for activations that are not finite, and for a network whose operations depend on the images.
     """
+    moments = _read(network, states, features, batches)
+    pairs: Pairs = {}
+    for pair in combinations(range(len(states)), 2):
+        pairs[pair] = {feature.group: _gram(feature, moments, pair, similarity) for feature in features.features}
+    return pairs
+
+
+def _read(
+    network: nn.Module, states: Sequence[StateDict], features: FeatureMap, batches: Iterable[Tensor]
+) -> Mapping[Place, _Moments]:
+    """Return the moments of all networks at every place. Places before activation functions are read in the first batch only."""
     networks = []
     for state in states:
         member = copy.deepcopy(network).eval()
         member.load_state_dict(state)
         networks.append(member)
-    places = {place: _Moments(place, len(states)) for feature in features.features for place in feature.recorded}
+    moments = {place: _Moments(place, len(states)) for feature in features.features for place in feature.recorded}
     recorded = features
     for number, images in enumerate(batches):
         if number == 0:
@@ -68,23 +79,23 @@ def unit_similarities(
                 _run(member, images)  # a network may store what it computes in its first run
         found = [recorded_activations(member, images, recorded) for member in networks]
         for place in found[0]:
-            places[place].add([activations[place] for activations in found])
+            moments[place].add([activations[place] for activations in found])
         recorded = features.without_before()
-    for place in sorted(places, key=lambda place: place.operation):
-        places[place].finish()
-    pairs: Pairs = {}
-    for i, j in combinations(range(len(states)), 2):
-        grams: Grams = {}
-        for feature in features.features:
-            found_here = []
-            for place, before in zip(feature.places, feature.before, strict=True):
-                found_here.append(places[place].similarity(i, j, similarity))
-                if before is not None:
-                    both_constant = np.outer(places[place].constant(i), places[place].constant(j))
-                    found_here.append(_TIE * both_constant * places[before].similarity(i, j, "pearson"))
-            grams[feature.group] = np.sum(found_here, axis=0)
-        pairs[i, j] = grams
-    return pairs
+    for place in sorted(moments, key=lambda place: place.operation):
+        moments[place].finish()
+    return moments
+
+
+def _gram(feature: Feature, moments: Mapping[Place, _Moments], pair: tuple[int, int], similarity: Similarity) -> np.ndarray:
+    """Return the similarities of a group's units between two networks."""
+    i, j = pair
+    terms = []
+    for place, before in zip(feature.places, feature.before, strict=True):
+        terms.append(moments[place].similarity(i, j, similarity))
+        if before is not None:
+            both_constant = np.outer(moments[place].constant(i), moments[place].constant(j))
+            terms.append(_TIE * both_constant * moments[before].similarity(i, j, "pearson"))
+    return np.sum(terms, axis=0)
 
 
 def recorded_activations(network: nn.Module, images: Tensor, features: FeatureMap) -> Mapping[Place, Tensor]:
