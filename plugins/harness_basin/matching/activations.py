@@ -65,7 +65,7 @@ def unit_similarities(
 def _read(
     network: nn.Module, states: Sequence[StateDict], features: FeatureMap, batches: Iterable[Tensor]
 ) -> Mapping[Place, _Moments]:
-    """Return the moments of all networks at every place. Places before activation functions are read in the first batch only."""
+    """Return the moments of all networks at every place. Those before activation functions are read in the first batch only."""
     networks = []
     for state in states:
         member = copy.deepcopy(network).eval()
