@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import toys
 from basin.matching.toy_networks import FACTORIES, SHAPE, TokenMixer, built
@@ -80,6 +81,36 @@ def test_groups_of_the_second_step(network: str, tmp_path: Path) -> None:
     found, facts = aligned(context, members)
     assert all(torch.equal(member[name], state[name]) for member in found for name in state)
     assert facts["images"] == 160
+
+
+class LowRank(nn.Module):
+    """A linear layer whose weight is a product of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = nn.Parameter(torch.randn(6, 3))
+        self.right = nn.Parameter(torch.randn(3, 16))
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(nn.functional.linear(x.flatten(1), self.left @ self.right)))
+
+
+def test_group_without_activations(tmp_path: Path) -> None:
+    """The inner units of a product of two weights stand in no activation: they keep their order, and the facts name them."""
+    context = replace(context_of(tmp_path), network=lambda: built(LowRank))
+    state = context.network().state_dict()
+    other = {
+        "left": state["left"][[2, 0, 1, 5, 3, 4]].flip(1),
+        "right": state["right"].flip(0),
+        "head.bias": state["head.bias"],
+    }
+    other["head.weight"] = state["head.weight"][:, [2, 0, 1, 5, 3, 4]]
+    (_, found), facts = aligned(context, [state, other])
+    assert facts["groups_without_activations"] == ["left[1]"]
+    assert torch.equal(found["left"], state["left"].flip(1))
+    assert torch.equal(found["right"], other["right"])
+    assert torch.equal(found["head.weight"], state["head.weight"])
 
 
 def test_facts(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ READS_OF_CHECKS = {
 
 COPIES_TO_HOST = {
     *("host_copy.to_host", "checking.permutation_symmetry", "checking.function_difference"),
-    *("tracing.record_run", "activations.unit_similarities", "activations._Moments.finish"),
+    *("tracing.record_run", "activations._read", "activations._Moments.finish"),
 }
 """The functions that copy tensors to the host. Plugins do not see the first one."""
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness import StateDict, TaskFailed, kernels
-from harness_basin.matching.features import FeatureMap, Place
+from harness_basin.matching.features import Feature, FeatureMap, Place
 from harness_basin.matching.nested_assignment import Grams
 from harness_basin.matching.tracing import unfused_attention
 from harness_basin.matching.verification import tensor_leaves
@@ -26,7 +26,10 @@ from harness_basin.matching.verification import tensor_leaves
 Similarity = Literal["pearson", "uncentered"]
 
 EPSILON = 1e-4
-"""Added to the product of two standard deviations, as in REPAIR's code (Jordan et al., ICLR 2023)."""
+"""Added to variances. REPAIR's code (Jordan et al., ICLR 2023) adds it to σ_a σ_b, which is the same for equal deviations.
+
+There, a unit of small variance can be more similar to a unit of large variance than to itself.
+"""
 
 _TIE = 1e-6  # weight of correlations before a ReLU, for units that are constant after it
 _CONSTANT = 1e-12  # variance of a unit, relative to its mean square, that is rounding: such a unit is constant
@@ -45,53 +48,74 @@ def unit_similarities(
     """Return the similarities between the units of every two networks.
 
     `network` gives the architecture and the device, `states` the weights; `batches` are normalized images on that device.
-    `pearson` is cov / (σ_a σ_bᵀ + 1e-4) over all images and positions, `uncentered` the mean product. A constant unit has the
-    correlation 0 with all others. Two units that a ReLU makes constant get 1e-6 times the correlation before it, on the first
-    batch, which decides among such units alone.
+    `pearson` is cov / √((σ_a² + 1e-4)(σ_b² + 1e-4)) over all images and positions, `uncentered` the mean product. Both are
+    positive semidefinite, so that a network is matched to itself by the identity. A constant unit has the correlation 0 with
+    all others. Two units that a ReLU makes constant get 1e-6 times the correlation before it, on the first batch, which decides
+    among such units alone.
 
     Raise `TaskFailed` for activations that are not finite, and for a network whose operations depend on the images.
     """
+    moments = _read(network, states, features, batches)
+    pairs: Pairs = {}
+    for pair in combinations(range(len(states)), 2):
+        pairs[pair] = {feature.group: _gram(feature, moments, pair, similarity) for feature in features.features}
+    return pairs
+
+
+def _read(
+    network: nn.Module, states: Sequence[StateDict], features: FeatureMap, batches: Iterable[Tensor]
+) -> Mapping[Place, _Moments]:
+    """Return the moments of all networks at every place. Those before activation functions are read in the first batch only."""
     networks = []
     for state in states:
         member = copy.deepcopy(network).eval()
         member.load_state_dict(state)
         networks.append(member)
-    places = {place: _Moments(place, len(states)) for feature in features.features for place in feature.recorded}
+    moments = {place: _Moments(place, len(states)) for feature in features.features for place in feature.recorded}
     recorded = features
-    for images in batches:
+    for number, images in enumerate(batches):
+        if number == 0:
+            for member in networks:
+                _run(member, images)  # a network may store what it computes in its first run
         found = [recorded_activations(member, images, recorded) for member in networks]
         for place in found[0]:
-            places[place].add([activations[place] for activations in found])
+            moments[place].add([activations[place] for activations in found])
         recorded = features.without_before()
-    for place in sorted(places, key=lambda place: place.operation):
-        places[place].finish()
-    pairs: Pairs = {}
-    for i, j in combinations(range(len(states)), 2):
-        grams: Grams = {}
-        for feature in features.features:
-            found_here = []
-            for place, before in zip(feature.places, feature.before, strict=True):
-                found_here.append(places[place].similarity(i, j, similarity))
-                if before is not None:
-                    both_constant = np.outer(places[place].constant(i), places[place].constant(j))
-                    found_here.append(_TIE * both_constant * places[before].similarity(i, j, "pearson"))
-            grams[feature.group] = np.sum(found_here, axis=0)
-        pairs[i, j] = grams
-    return pairs
+    for place in sorted(moments, key=lambda place: place.operation):
+        moments[place].finish()
+    return moments
+
+
+def _gram(feature: Feature, moments: Mapping[Place, _Moments], pair: tuple[int, int], similarity: Similarity) -> np.ndarray:
+    """Return the similarities of a group's units between two networks."""
+    i, j = pair
+    terms = []
+    for place, before in zip(feature.places, feature.before, strict=True):
+        terms.append(moments[place].similarity(i, j, similarity))
+        if before is not None:
+            both_constant = np.outer(moments[place].constant(i), moments[place].constant(j))
+            terms.append(_TIE * both_constant * moments[before].similarity(i, j, "pearson"))
+    return np.sum(terms, axis=0)
 
 
 def recorded_activations(network: nn.Module, images: Tensor, features: FeatureMap) -> Mapping[Place, Tensor]:
     """Return the activations of a network in eval mode at all places, (positions, units). `images` are at least 2."""
     recorder = _Recorder(features, len(images))
+    _run(network, images, recorder)
+    recorder.require_all()
+    return recorder.found
+
+
+def _run(network: nn.Module, images: Tensor, recorder: _Recorder | None = None) -> None:
+    """Run a network as it was traced."""
     inputs = images.clone()  # a network may change its input in place
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(kernels.enabled(False))
         stack.enter_context(unfused_attention())
-        stack.enter_context(recorder)
+        if recorder is not None:
+            stack.enter_context(recorder)
         network(inputs)
-    recorder.require_all()
-    return recorder.found
 
 
 class _Recorder(TorchDispatchMode):
@@ -103,6 +127,7 @@ class _Recorder(TorchDispatchMode):
         self._images = images
         self._overloads = features.overloads
         self._count = 0
+        self._new: list[Any] = []
         self._by_operation: dict[int, list[Place]] = {}
         for feature in features.features:
             for place in feature.recorded:
@@ -115,6 +140,8 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
+        if not tensor_leaves((args, kwargs)):
+            self._new.append(result)  # torch detaches a new tensor that something refers to, as the trace does
         number = self._count
         self._count += 1
         expected = self._overloads[number] if number < len(self._overloads) else "none"
@@ -180,12 +207,12 @@ class _Moments:
         product = self._products[i, j] / self._count
         if kind == "uncentered":
             return product.numpy()
-        mean_i, deviation_i = self._statistics(i)
-        mean_j, deviation_j = self._statistics(j)
+        mean_i, variance_i = self._statistics(i)
+        mean_j, variance_j = self._statistics(j)
         covariance = product - torch.outer(mean_i, mean_j)
-        correlation = covariance / (torch.outer(deviation_i, deviation_j) + EPSILON)
-        correlation[deviation_i == 0] = 0
-        correlation[:, deviation_j == 0] = 0
+        correlation = covariance / torch.outer(variance_i + EPSILON, variance_j + EPSILON).sqrt()
+        correlation[variance_i == 0] = 0
+        correlation[:, variance_j == 0] = 0
         return correlation.numpy()
 
     def constant(self, network: int) -> np.ndarray:
@@ -193,9 +220,9 @@ class _Moments:
         return (self._statistics(network)[1] == 0).numpy()
 
     def _statistics(self, network: int) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation per unit; the latter is 0 where it is rounding."""
+        """Return mean and variance per unit; the latter is 0 where it is rounding."""
         mean = self._sums[network] / self._count
         mean_square = self._squares[network] / self._count
         variance = mean_square - mean.square()
         variance[variance <= _CONSTANT * mean_square] = 0
-        return mean, variance.sqrt()
+        return mean, variance

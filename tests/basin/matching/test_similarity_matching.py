@@ -120,7 +120,7 @@ def test_linear_layer_with_white_inputs(similarity: str) -> None:
     a, b = (state["0.weight"].double() for state in states)
     expected = a @ b.T
     if similarity == "pearson":
-        expected = expected / (torch.outer(a.norm(dim=1), b.norm(dim=1)) + 1e-4)
+        expected = expected / torch.outer(a.norm(dim=1), b.norm(dim=1))
     torch.testing.assert_close(torch.from_numpy(pairs[0, 1][0]), expected, atol=0.02, rtol=0.0)
 
 
@@ -259,6 +259,49 @@ def test_dead_and_constant_units() -> None:
     assert np.abs(gram[:4]).max() <= 1e-6
     found = match_by_similarity(features.symmetry, {(0, 1): {0: gram}}, 2)
     aligned = permute(features.symmetry, found.permutations[1], moved)
+    assert all(torch.equal(aligned[key], state[key]) for key in state)
+
+
+def test_units_of_very_different_deviations() -> None:
+    """A weak unit that is correlated with a strong one is most similar to itself, and correlations are damped for weak ones."""
+    network = nn.Sequential(nn.Linear(1, 2, bias=False), nn.Linear(2, 3))
+    state = network.state_dict()
+    state["0.weight"][:, 0] = torch.tensor([1.0, 0.01])
+    images = torch.randn(4, 1000, 1, generator=torch.Generator().manual_seed(0))
+    images = images / images.std(correction=0)
+    moved = {"0.weight": state["0.weight"].flip(0), "1.weight": state["1.weight"].flip(1), "1.bias": state["1.bias"]}
+    features = find_features(network, images[0])
+    pairs = unit_similarities(network, [state, moved], features, images)
+    strong_weak = 0.01 / ((1 + 1e-4) * 2e-4) ** 0.5
+    expected = np.array([[strong_weak, 1 / (1 + 1e-4)], [0.5, strong_weak]])
+    np.testing.assert_allclose(pairs[0, 1][0], expected, rtol=1e-4)
+    assert match_by_similarity(features.symmetry, pairs, 2).permutations[1][0].tolist() == [1, 0]
+
+
+class Caching(nn.Module):
+    """Stores a product of its weights in its first run, and makes a new array in every run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(192, 6)
+        self.head = nn.Linear(6, 4)
+        self.stored: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stored is None:
+            self.stored = 2 * self.head.weight
+        ramp = torch.arange(192).to(x.dtype) / 192
+        return torch.relu(self.hidden(x.flatten(1) + ramp)) @ self.stored.T
+
+
+def test_network_that_stores_values_of_its_first_run() -> None:
+    """Every member stores those of its own weights, and is read from its second run on."""
+    network = built(Caching)
+    state = network.state_dict()
+    symmetry = find_features(network, batches()[0]).symmetry
+    moved = permute(symmetry, random_permutations(symmetry, 1), state)
+    _, found = matched(network, [state, moved])
+    aligned = permute(symmetry, found.permutations[1], moved)
     assert all(torch.equal(aligned[key], state[key]) for key in state)
 
 
