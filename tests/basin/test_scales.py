@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import torch
 from torch import nn
 
 import toys
+from conftest import Lab
 from harness import Architecture, DerivationContext, StateDict, TaskFailed, streams
+from harness.plan.graph import Graph
+from harness.results.rows import read_rows
 from harness.testing import check_alignment, derivation_context
 from harness_basin.alignments.scales import ScaleAlignment
 from harness_basin.matching import (
@@ -156,3 +160,14 @@ def test_member_of_another_architecture(tmp_path: Path) -> None:
     narrow = derivation_context(toys.Perceptron(toys.Perceptron.Options(width=7)), toys.Blobs(), tmp_path)
     with pytest.raises(Mismatch, match=r"other: parameter '1\.weight' has shape \(7, \d+\), the network's has \(40, \d+\)"):
         aligned(context, member(narrow, 1))
+
+
+def test_run_of_a_benchmark(graph_of: Callable[..., Graph], lab: Lab) -> None:
+    """Members aligned by scales have the accuracy of the deep ones, to the image, alone and with permutations."""
+    methods: list[Any] = ["deep", {"aligned": {"by": "scales"}}]
+    methods.append({"aligned": {"by": {"scales": {"permutations": True}}, "label": "both"}})
+    lab.run(graph_of(methods=methods, members=3))
+    rows = read_rows(lab.out)
+    assert set(rows["status"]) == {"done"}
+    assert rows[rows["metric"] == "ensemble_accuracy"]["value"].nunique() == 1
+    assert set(rows[rows["method"] != "deep"]["method_version"]) == {"aligned@1+scale_alignment@1+deep@1"}
