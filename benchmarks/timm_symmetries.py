@@ -2,7 +2,7 @@
 
     python benchmarks/timm_symmetries.py            # the networks that the table lacks, one after another
     python benchmarks/timm_symmetries.py MODEL …    # these networks, again
-    python benchmarks/timm_symmetries.py --one MODEL SIZE   # print one network's groups as JSON
+    python benchmarks/timm_symmetries.py --page     # write the section of docs/timm.md from the table
 
 The networks and their image sizes are those of benchmarks/results/timm.csv. Each network has random weights and is tried in its
 own process, with a time limit and a memory limit.
@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
+import multiprocessing
 import platform
 import re
 import resource
-import subprocess
-import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +26,9 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 NETWORKS = RESULTS / "timm.csv"
 TABLE = RESULTS / "timm_symmetries.csv"
+PAGE = Path(__file__).parents[1] / "docs" / "timm.md"
+BEGIN = "<!-- from benchmarks/results/timm_symmetries.csv, by benchmarks/timm_symmetries.py -->\n"
+END = "<!-- end of the symmetry groups -->\n"
 CLASSES = 10
 CERTIFIED = "certified"
 
@@ -107,6 +108,10 @@ def run(names: Iterable[str], timeout: float, memory: float) -> None:
 
     Each line is added to the table when it is known.
     """
+    import timm  # noqa: F401 - the processes are forks
+    import torch
+
+    torch.set_num_threads(1)  # a fork must not inherit a pool of threads
     lines = _lines()
     wanted = set(names)
     with NETWORKS.open(newline="") as file:
@@ -125,22 +130,35 @@ def run(names: Iterable[str], timeout: float, memory: float) -> None:
 
 
 def _in_a_process(line: Line, timeout: float, memory: float) -> dict[str, Any]:
-    """Return the columns of a network's groups, or the reason for having none as its outcome."""
+    """Return the columns of a network's groups, or the reason for having none as its outcome.
 
-    def limit() -> None:
-        size = int(memory * 2**30)
-        resource.setrlimit(resource.RLIMIT_AS, (size, size))
-
-    command = [sys.executable, __file__, "--one", line.model, str(line.image_size)]
-    try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=timeout, preexec_fn=limit, check=False)
-    except subprocess.TimeoutExpired:
-        return {"outcome": f"not finished after {timeout:.0f} s"}
-    if ended.returncode:
-        last = (ended.stderr.strip().splitlines() or ["no message"])[-1]
-        return {"outcome": last.removeprefix("harness_basin.matching.errors.")}
-    columns: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    The process is a fork of this one, which has imported everything already.
+    """
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_groups, args=(line.model, line.image_size, memory, sender))
+    process.start()
+    sender.close()
+    columns: dict[str, Any] = {"outcome": f"not finished after {timeout:.0f} s"}
+    if receiver.poll(timeout):
+        try:
+            columns = receiver.recv()
+        except EOFError:
+            process.join()
+            columns = {"outcome": f"the process ended with {process.exitcode}"}
+    process.kill()
+    process.join()
     return columns
+
+
+def _send_groups(model: str, size: int, memory: float, sender: Any) -> None:
+    """Send the columns of a network's groups, or the error. The process gets `memory` GiB of address space."""
+    limit = int(memory * 2**30)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    try:
+        sender.send(derive(model, size))
+    except Exception as error:  # any failure is a line of the table
+        sender.send({"outcome": f"{type(error).__name__}: {error}".splitlines()[0]})
 
 
 def _lines() -> dict[str, dict[str, str]]:
@@ -159,6 +177,41 @@ def _write(lines: dict[str, dict[str, str]]) -> None:
         writer.writerows(sorted(lines.values(), key=lambda row: row["module"]))
 
 
+def section(rows: Sequence[dict[str, str]]) -> str:
+    """Return the table as Markdown: versions, counts, what was refused, and a line per network."""
+    certified = [row for row in rows if row["outcome"] == CERTIFIED]
+    versions = {(row["timm"], row["torch"], row["cpu"]) for row in rows}
+    lines = []
+    for timm, torch, cpu in sorted(versions):
+        lines.append(f"Derived with timm {timm} and torch {torch} on one core of an {cpu}, which other programs used as well.")
+    with NETWORKS.open(newline="") as file:
+        modules = len(list(csv.DictReader(file)))
+    lines += [f"Of {modules} modules, {len(rows)} were tried:", ""]
+    lines.append(f"- {len(certified)} have permutations that are derived and checked.")
+    for kind, column in (("positive scales", "scales"), ("rotations", "orthogonal"), ("invertible maps", "invertible")):
+        lines.append(f"- {sum(row[column] != '0' for row in certified)} have {kind} as well.")
+    lines += [
+        "",
+        "| network | permutations | scales | orthogonal | invertible | s | not derived |",
+        "|---|--:|--:|--:|--:|--:|---|",
+    ]
+    for row in rows:
+        seconds = ""
+        if row["outcome"] == CERTIFIED:
+            seconds = f"{float(row['permutation_seconds']) + float(row['other_seconds']):.1f}"
+        reason = row["refused"] if row["outcome"] == CERTIFIED else row["outcome"]
+        cells = [f"`{row['model']}`", row["permutations"], row["scales"], row["orthogonal"], row["invertible"], seconds, reason]
+        lines.append("| " + " | ".join(cell or "–" for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def write_page() -> None:
+    """Replace the section of the page."""
+    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+    _, after = rest.split(END)
+    PAGE.write_text(before + BEGIN + "\n" + section(list(_lines().values())) + "\n" + END + after, encoding="utf-8")
+
+
 def _cpu() -> str:
     """Return the name of the processor, as far as the system tells it."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -170,13 +223,12 @@ def _cpu() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="*", help="networks to try again; by default those that the table lacks")
-    parser.add_argument("--one", nargs=2, metavar=("MODEL", "SIZE"), help="print the groups of one network as JSON")
+    parser.add_argument("--page", action="store_true", help="write the section of docs/timm.md from the table")
     parser.add_argument("--timeout", type=float, default=900, help="seconds per network")
     parser.add_argument("--memory", type=float, default=14, help="GiB of address space per network")
     arguments = parser.parse_args()
-    if arguments.one:
-        model, size = arguments.one
-        print(json.dumps(derive(model, int(size))))
+    if arguments.page:
+        write_page()
         return
     run(arguments.models, arguments.timeout, arguments.memory)
 

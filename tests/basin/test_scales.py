@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import toys
+from conftest import Lab
 from harness import Architecture, DerivationContext, StateDict, TaskFailed, streams
+from harness.plan.graph import Graph
+from harness.results.rows import read_rows
 from harness.testing import check_alignment, derivation_context
 from harness_basin.alignments.scales import ScaleAlignment
 from harness_basin.matching import (
@@ -36,6 +40,22 @@ class Linear(Architecture):
 
     def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), num_classes))
+
+
+class SquaredReLU(nn.Module):
+    """The square of ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.relu().square()
+
+
+class Squared(Architecture):
+    """A hidden layer with squared ReLU."""
+
+    name = "squared"
+
+    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 12), SquaredReLU(), nn.Linear(12, num_classes))
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -136,8 +156,17 @@ def test_network_without_scales(tmp_path: Path) -> None:
     context = derivation_context(Linear(), toys.Blobs(), tmp_path)
     other = member(context, 1)
     moved, facts = aligned(context, other)
-    assert (facts["scale_groups"], facts["scales"]) == (0, 0)
+    assert (facts["scale_groups"], facts["scales"], facts["refused"]) == (0, 0, [])
     assert facts["distance"] == facts["distance_before"]
+    assert all(torch.equal(moved[name], tensor) for name, tensor in other.items())
+
+
+def test_refused_groups_are_named(tmp_path: Path) -> None:
+    """Where a scale is found but cannot be used, the facts say why, and the member is returned as it is."""
+    context = derivation_context(Squared(), toys.Blobs(), tmp_path)
+    other = member(context, 1)
+    moved, facts = aligned(context, other)
+    assert facts["refused"] == ["refused: scale 1.weight[0]: a factor would enter with a power other than 1 or -1"]
     assert all(torch.equal(moved[name], tensor) for name, tensor in other.items())
 
 
@@ -156,3 +185,14 @@ def test_member_of_another_architecture(tmp_path: Path) -> None:
     narrow = derivation_context(toys.Perceptron(toys.Perceptron.Options(width=7)), toys.Blobs(), tmp_path)
     with pytest.raises(Mismatch, match=r"other: parameter '1\.weight' has shape \(7, \d+\), the network's has \(40, \d+\)"):
         aligned(context, member(narrow, 1))
+
+
+def test_run_of_a_benchmark(graph_of: Callable[..., Graph], lab: Lab) -> None:
+    """Members aligned by scales have the accuracy of the deep ones, to the image, alone and with permutations."""
+    methods: list[Any] = ["deep", {"aligned": {"by": "scales"}}]
+    methods.append({"aligned": {"by": {"scales": {"permutations": True}}, "label": "both"}})
+    lab.run(graph_of(methods=methods, members=3))
+    rows = read_rows(lab.out)
+    assert set(rows["status"]) == {"done"}
+    assert rows[rows["metric"] == "ensemble_accuracy"]["value"].nunique() == 1
+    assert set(rows[rows["method"] != "deep"]["method_version"]) == {"aligned@1+scale_alignment@1+deep@1"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -79,8 +80,9 @@ def test_elements_do_not_change_the_function(name: str) -> None:
     state = network.state_dict()
     double = {key: tensor.double() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
     for group in groups:
-        moved = act([group], random_elements([group], 7), double)
-        assert functional_difference(network, double, moved, images) <= 1e-9
+        for weights in (double, random_weights(network, 9)):
+            moved = act([group], random_elements([group], 7), weights)
+            assert functional_difference(network, weights, moved, images) <= 1e-9
     scales = [group for group in groups if group.kind == "scale"]
     stored = act(scales, random_elements(scales, 3), state)
     assert functional_difference(network, state, stored, images) <= 1e-5
@@ -106,6 +108,22 @@ def test_resnet20_has_twelve_scales() -> None:
     written = {f"groups.{name}.{kind}[0]" for name in writers for kind in ("weight", "bias")}
     read = {"groups.2.1.conv1.weight[1]⁻¹", "groups.2.2.conv1.weight[1]⁻¹", "dense.weight[1]⁻¹"}
     assert places(last_stream) == written | read
+
+
+def test_batch_norm_after_a_linear_map_of_one_pixel() -> None:
+    """Statistics of a batch cancel the shift of the layer before; at other weights this would be no symmetry."""
+    network = built(
+        lambda: nn.Sequential(
+            *(nn.Conv2d(3, 8, 8, bias=False), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 1, groups=8), nn.BatchNorm2d(8), nn.ReLU()),
+            *(nn.Conv2d(8, 8, 1, groups=8), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 5)),
+        )
+    )
+    found = derived(network)
+    assert list(map(places, found.groups)) == [
+        {"1.weight[0]", "1.bias[0]", "2.weight[0]⁻¹"},
+        {"3.weight[0]", "3.bias[0]", "5.weight[0]⁻¹"},
+        {"6.weight[0]", "6.bias[0]", "8.weight[1]⁻¹"},
+    ]
 
 
 def test_deep_network_with_normalization() -> None:
@@ -255,6 +273,53 @@ def test_orthogonal_stream_of_a_vit() -> None:
     touched = {place.block.parameter for place in stream.places}
     assert {"class_token", "positions", "embedding.weight", "embedding.bias", "blocks.1.linear2.bias", "head.weight"} <= touched
     assert not {"blocks.0.norm1.weight", "blocks.0.norm1.bias", "norm.weight", "head.bias"} & touched
+
+
+def test_stream_of_torch_transformer_layers() -> None:
+    """Layers of torch, which it can run as one operation, have the same groups as a transformer of single operations."""
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches = nn.Conv2d(3, 16, 4, 4)
+            self.layers = nn.ModuleList(
+                nn.TransformerEncoderLayer(16, 2, 20, activation="gelu", batch_first=True, norm_first=True) for _ in range(2)
+            )
+            self.norm = nn.LayerNorm(16)
+            self.head = nn.Linear(16, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.patches(x).flatten(2).transpose(1, 2)
+            for layer in self.layers:
+                x = layer(x)
+            return self.head(self.norm(x).mean(1))
+
+    found = derived(built(Encoder))
+    assert [len(found.of_kind(kind)) for kind in ("scale", "orthogonal", "invertible")] == [9, 1, 4]
+    (stream,) = found.of_kind("orthogonal")
+    assert len(stream.normalizations) == 5
+
+
+def test_network_whose_gradients_fail() -> None:
+    """A network without a backward pass has no groups, and the reason says so."""
+
+    class Forward(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clamp_min(0)
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+            raise RuntimeError("no backward pass")
+
+    class Rectified(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = Forward.apply(x)
+            return result
+
+    found = derived(built(with_activation(Rectified())))
+    assert found.groups == ()
+    assert str(found) == "refused: scale the network: its gradients cannot be computed: no backward pass"
 
 
 def test_rotations_need_the_normal_form() -> None:
