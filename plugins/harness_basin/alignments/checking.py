@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness import DerivationContext, StateDict, TaskFailed
@@ -34,3 +35,24 @@ def function_difference(context: DerivationContext, before: StateDict, after: St
             f"the aligned network computes another function: outputs differ by {difference:.1e}, relative, in float64"
         )
     return difference
+
+
+def require_finite(parents: Sequence[StateDict]) -> None:
+    """Raise `TaskFailed` if a weight is infinite or not a number."""
+    for number, state in enumerate(parents):
+        for name, tensor in state.items():
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise TaskFailed(
+                    f"parent {number} of the alignment: '{name}' has values that are not finite; has this member diverged?"
+                )
+
+
+def inner_product(symmetry: Symmetry, first: StateDict, second: StateDict) -> float:
+    """Return ⟨θ_1, θ_2⟩ over the weights that permutations move, in float64."""
+    total = 0.0
+    for block in symmetry.blocks:
+        if block.counts:
+            one = block.view(first[block.parameter].contiguous()).double()
+            two = block.view(second[block.parameter].contiguous()).double()
+            total += float((one * two).sum())
+    return total

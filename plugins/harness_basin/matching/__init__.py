@@ -17,6 +17,8 @@ from harness_basin.matching.linear_groups import (
     inverse_elements,
 )
 from harness_basin.matching.random_elements import random_elements
+from harness_basin.matching.scaled_matching import ScaledMatching, match_scales
+from harness_basin.matching.scaling import Scaling, align_scales
 from harness_basin.matching.symmetry import (
     Block,
     Factor,
@@ -47,10 +49,13 @@ __all__ = [
     "Place",
     "Reader",
     "Refusal",
+    "ScaledMatching",
+    "Scaling",
     "Symmetry",
     "SymmetryViolated",
     "UnknownOperation",
     "act",
+    "align_scales",
     "compose",
     "compose_elements",
     "derive_linear_groups",
@@ -62,6 +67,7 @@ __all__ = [
     "inverse_elements",
     "match",
     "match_jointly",
+    "match_scales",
     "permute",
     "random_elements",
     "random_permutations",

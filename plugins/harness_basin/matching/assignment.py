@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -22,6 +26,21 @@ REFINEMENTS = 4
 """Iterations that refine potentials for the next call."""
 
 
+_counts: ContextVar[tuple[list[int], ...]] = ContextVar("counts", default=())
+"""The numbers of problems solved so far within each `counted_assignments`, innermost last."""
+
+
+@contextmanager
+def counted_assignments() -> Iterator[list[int]]:
+    """Yield a list of one number: how many linear assignment problems have been solved within the block."""
+    count = [0]
+    token = _counts.set((*_counts.get(), count))
+    try:
+        yield count
+    finally:
+        _counts.reset(token)
+
+
 def assign(gains: np.ndarray) -> np.ndarray:
     """Return the permutation p (n,) that maximizes Σ_i gains[i, p[i]]; gains (n, n)."""
     return Assigner()(gains)
@@ -36,6 +55,8 @@ class Assigner:
 
     def __call__(self, gains: np.ndarray) -> np.ndarray:
         """Return the permutation p (n,) that maximizes Σ_i gains[i, p[i]]; gains (n, n)."""
+        for count in _counts.get():
+            count[0] += 1
         favorites = gains.argmax(1)
         if len(np.unique(favorites)) == len(gains):
             return favorites

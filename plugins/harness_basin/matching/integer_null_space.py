@@ -13,21 +13,33 @@ ROUNDING = 1e-9
 _NO_PIVOT = 1e-7
 """Numbers that are smaller, relative to the largest of their row, are not used as pivots: they may be rounding errors."""
 
-_NEGLIGIBLE = 1e-11
+_NEGLIGIBLE = 1e-12
 """Equations and unknowns with smaller terms, relative to the largest, are no evidence of anything."""
 
+_WEAK = 1e-9
+"""Unknowns with smaller terms that are not negligible: they may be rounding errors or not."""
 
-def effective_unknowns(magnitudes: Matrix) -> NDArray[np.bool_]:
-    """Return which unknowns have terms that are larger than rounding errors of the others.
+
+def sizes_of_unknowns(magnitudes: Matrix) -> Matrix:
+    """Return the largest size of each unknown's terms, relative to the largest term of the same equation.
 
     `magnitudes` has the absolute sizes of an equation's terms: (equations, unknowns).
     """
     rows = magnitudes.max(1, initial=0)
     kept = rows > _NEGLIGIBLE * rows.max(initial=0)
-    if not kept.any():
-        return np.zeros(magnitudes.shape[1], dtype=bool)
-    effective: NDArray[np.bool_] = (magnitudes[kept] / rows[kept, None]).max(0) > _NEGLIGIBLE
-    return effective
+    sizes: Matrix = (magnitudes[kept] / rows[kept, None]).max(0, initial=0)
+    return sizes
+
+
+def effective(sizes: Matrix) -> NDArray[np.bool_]:
+    """Return which unknowns have terms that are larger than rounding errors of the others."""
+    found: NDArray[np.bool_] = sizes > _NEGLIGIBLE
+    return found
+
+
+def unclear(sizes: Matrix) -> bool:
+    """Return whether an unknown may be effective or not."""
+    return bool((effective(sizes) & (sizes < _WEAK)).any())
 
 
 def integer_null_space(equations: Matrix, magnitudes: Matrix) -> list[NDArray[np.int64]]:

@@ -23,10 +23,11 @@ from harness_basin.matching.random_elements import normal
 from harness_basin.matching.scale_families import Family, Powers, scale_families, spots_of_groups
 from harness_basin.matching.symmetry import Symmetry
 from harness_basin.matching.tangents import Gradients, Spot, gradients
-from harness_basin.matching.verification import random_inputs, random_weights
+from harness_basin.matching.verification import normalized_weights, random_inputs
 
 _IMAGES = 4
-_LARGEST_NUMBER_OF_COMBINATIONS = 12
+_LARGEST_NUMBER_OF_COMBINATIONS = 40
+_EQUATIONS_PER_UNKNOWN = 2
 _PROBES = 2
 
 
@@ -59,10 +60,10 @@ def derive_linear_groups(network: nn.Module, example: Tensor, symmetry: Symmetry
     """
     first_names = _first_names(network)
     spots = spots_of_groups(symmetry, first_names)
-    weights = random_weights(network, 0)
     inputs = random_inputs(example, _IMAGES, 0)
+    weights = normalized_weights(network, inputs, 0)
     found = gradients(network, weights, inputs, _number_of_combinations(symmetry, spots))
-    families, other_powers = scale_families(symmetry, spots, found)
+    families, reasons = scale_families(symmetry, spots, found)
     places = _Places(symmetry, first_names)
     candidates = [places.group("scale", family) for family in families]
     invertible = [family for family in families if _mixes(family, found)]
@@ -71,9 +72,7 @@ def derive_linear_groups(network: nn.Module, example: Tensor, symmetry: Symmetry
     covered = {family.index for family in invertible}
     candidates += [group for group in streams_found if group.index not in covered]
     kept, failed = certified(network, candidates, weights, example, tolerance)
-    for group in other_powers:
-        name = symmetry.groups[group].name
-        refused.append(Refusal("scale", name, "a factor would enter with a power other than 1 or -1"))
+    refused += [Refusal("scale", symmetry.groups[group].name, reason) for group, reason in reasons]
     return LinearSymmetry(tuple(kept), (*refused, *failed))
 
 
@@ -82,7 +81,7 @@ def _number_of_combinations(symmetry: Symmetry, spots: Sequence[Sequence[Spot]])
     number = 2
     for group, own in enumerate(spots):
         units = torch.Size(symmetry.shape(group)).numel()
-        number = max(number, -(-(len(own) + 4) // units))
+        number = max(number, -(-_EQUATIONS_PER_UNKNOWN * (len(own) + 4) // units))
     return min(number, _LARGEST_NUMBER_OF_COMBINATIONS)
 
 

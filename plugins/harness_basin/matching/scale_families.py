@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness_basin.matching.integer_null_space import Matrix, effective_unknowns, integer_null_space
+from harness_basin.matching.integer_null_space import Matrix, effective, integer_null_space, sizes_of_unknowns, unclear
 from harness_basin.matching.symmetry import Block, Symmetry
 from harness_basin.matching.tangents import Gradients, Spot
 
@@ -37,43 +37,53 @@ def spots_of_groups(symmetry: Symmetry, parameters: Mapping[str, str]) -> list[l
     return found
 
 
-def scale_families(symmetry: Symmetry, spots: Sequence[Sequence[Spot]], found: Gradients) -> tuple[list[Family], list[int]]:
-    """Return the families of all permutation groups, and the permutation groups with families of other powers than ±1.
+def scale_families(
+    symmetry: Symmetry, spots: Sequence[Sequence[Spot]], found: Gradients
+) -> tuple[list[Family], list[tuple[int, str]]]:
+    """Return the families of all permutation groups, and reasons why a permutation group may have more.
 
     Families of a group that contains others (heads) are left out if families of the inner groups imply them.
     """
     families: list[Family] = []
-    other_powers = []
+    reasons = []
     innermost_first = sorted(range(len(symmetry.groups)), key=lambda g: -len(symmetry.groups[g].within))
     for group in innermost_first:
+        equations, terms = _equations(spots[group], found)
+        sizes = sizes_of_unknowns(terms)
+        if unclear(sizes):
+            reasons.append((group, "the effects of its weights differ so much in size that some may be rounding errors"))
+            continue
+        solutions = _solutions(spots[group], equations, terms, effective(sizes))
         implied = [family.powers for family in families if group in symmetry.groups[family.index].within]
-        for powers in _independent(spots[group], _solutions(spots[group], found), implied):
+        for powers in _independent(spots[group], solutions, implied):
             if max(map(abs, powers.values())) == 1:
                 families.append(Family(group, powers))
             else:
-                other_powers.append(group)
+                reasons.append((group, "a factor would enter with a power other than 1 or -1"))
     families.sort(key=lambda family: family.index)
-    return families, other_powers
+    return families, reasons
 
 
-def _solutions(spots: Sequence[Spot], found: Gradients) -> list[Powers]:
-    """Return a basis of the powers that keep the outputs to first order, for every unit."""
+def _equations(spots: Sequence[Spot], found: Gradients) -> tuple[Matrix, Matrix]:
+    """Return the changes of the outputs by each unit in each place, (units × combinations, places), and their terms' sizes."""
     if not spots:
-        return []
+        return np.zeros((0, 0)), np.zeros((0, 0))
     changes = []
     magnitudes = []
     for spot in spots:
         change, magnitude = found.changes(spot)
         changes.append(change)
         magnitudes.append(magnitude)
-    equations: Matrix = torch.stack(changes, 1).cpu().numpy()
-    terms: Matrix = torch.stack(magnitudes, 1).cpu().numpy()
-    effective = effective_unknowns(terms)
-    numbers = np.flatnonzero(effective)
+    return torch.stack(changes, 1).cpu().numpy(), torch.stack(magnitudes, 1).cpu().numpy()
+
+
+def _solutions(spots: Sequence[Spot], equations: Matrix, terms: Matrix, has_effect: NDArray[np.bool_]) -> list[Powers]:
+    """Return a basis of the powers that keep the outputs to first order, for every unit."""
+    numbers = np.flatnonzero(has_effect)
+    ineffective = [spots[number] for number in np.flatnonzero(~has_effect).tolist()]
     solutions: list[Powers] = []
     for vector in integer_null_space(equations[:, numbers], terms[:, numbers]):
         powers = {spots[number]: int(power) for number, power in zip(numbers.tolist(), vector, strict=True) if power}
-        ineffective = [spot for spot, has_effect in zip(spots, effective, strict=True) if not has_effect]
         solutions.append({**powers, **_with_their_weights(ineffective, powers)})
     return solutions
 

@@ -90,15 +90,21 @@ def gradients(network: nn.Module, state: StateDict, inputs: Tensor, combinations
     with torch.enable_grad():
         leaves = [leaf.flatten() for leaf in tensor_leaves(network(inputs.double())) if leaf.requires_grad]
         outputs = torch.cat(leaves) if leaves else torch.zeros(0, dtype=torch.float64)
-    found = []
-    for number in range(combinations):
-        weights = normal(outputs.shape, streams.key("combination", number)).to(outputs.device)
-        values: Sequence[Tensor | None] = [None] * len(differentiated)
-        if leaves:
-            values = torch.autograd.grad(outputs, list(differentiated.values()), weights, retain_graph=True, allow_unused=True)
-        by_name = {}
-        for (name, parameter), value in zip(differentiated.items(), values, strict=True):
-            by_name[name] = torch.zeros_like(parameter) if value is None else value.contiguous()
-        found.append(by_name)
+        found = []
+        for number in range(combinations):
+            weights = normal(outputs.shape, streams.key("combination", number)).to(outputs.device)
+            # A scalar, because torch would import sympy to compare the shapes of outputs and weights, which takes two seconds.
+            found.append(_gradients(outputs @ weights, differentiated))
     constants = {name: parameter.detach().contiguous() for name, parameter in differentiated.items()}
     return Gradients(constants, found)
+
+
+def _gradients(scalar: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the gradients by name; zeros for parameters without influence."""
+    values: Sequence[Tensor | None] = [None] * len(parameters)
+    if scalar.requires_grad:
+        values = torch.autograd.grad(scalar, list(parameters.values()), retain_graph=True, allow_unused=True)
+    found = {}
+    for (name, parameter), value in zip(parameters.items(), values, strict=True):
+        found[name] = torch.zeros_like(parameter) if value is None else value.contiguous()
+    return found

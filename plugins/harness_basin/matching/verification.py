@@ -81,6 +81,32 @@ def random_weights(network: nn.Module, stream: int) -> StateDict:
     return _noisy(network.state_dict(), stream)
 
 
+def normalized_weights(network: nn.Module, inputs: Tensor, stream: int) -> StateDict:
+    """Return a network's weights in float64 with a tenth of their standard deviation of noise, and statistics of the inputs.
+
+    A tensor with equal values gets noise of 0.1. Activations keep the sizes for which the network is made, so that the effect
+    of no weight disappears in rounding errors. The inputs (a batch) give BatchNorm its running statistics.
+    """
+    state = {}
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and tensor.numel():
+            values = tensor.double()
+            spread = values.std(correction=0) or 1.0
+            noise = normal(tensor.shape, streams.key("normalized", stream, name)).to(tensor.device)
+            state[name] = values + 0.1 * spread * torch.where((values >= 0).all(), noise.abs(), noise)
+        else:
+            state[name] = tensor
+    network = copy.deepcopy(network).to(inputs.device, torch.float64).eval()
+    network.load_state_dict(state)
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
+            module.train()
+            module.momentum = 1.0
+    with torch.no_grad():
+        network(inputs)
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+
 def random_inputs(example: Tensor, number: int, stream: int) -> Tensor:
     """Return random float64 inputs of the shape of an example, on its device."""
     shape = torch.Size((number, *example.shape[1:]))

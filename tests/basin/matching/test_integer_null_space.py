@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness_basin.matching.integer_null_space import effective_unknowns, integer_null_space
+from harness_basin.matching.integer_null_space import effective, integer_null_space, sizes_of_unknowns, unclear
 
 
 def system(solutions: list[list[int]], equations: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -52,6 +52,13 @@ def test_fractions_and_fewer_equations_than_unknowns() -> None:
 
 def test_unknowns_without_effect() -> None:
     """Unknowns whose terms are rounding errors of the others are not effective; equations without terms do not count."""
-    magnitudes = np.array([[1.0, 1e-16, 0.5], [0.0, 0.0, 0.0], [2.0, 1e-15, 1e-5]])
-    assert effective_unknowns(magnitudes).tolist() == [True, False, True]
-    assert effective_unknowns(np.zeros((2, 3))).tolist() == [False] * 3
+    sizes = sizes_of_unknowns(np.array([[1.0, 1e-16, 0.5], [0.0, 0.0, 0.0], [2.0, 1e-15, 1e-5]]))
+    assert effective(sizes).tolist() == [True, False, True]
+    assert not unclear(sizes)
+    assert effective(sizes_of_unknowns(np.zeros((2, 3)))).tolist() == [False] * 3
+
+
+def test_unknowns_that_may_be_rounding_errors() -> None:
+    """An unknown between rounding errors and clear effects makes the system unclear."""
+    assert unclear(sizes_of_unknowns(np.array([[1.0, 1e-10]])))
+    assert not unclear(sizes_of_unknowns(np.array([[1.0, 1e-6]])))

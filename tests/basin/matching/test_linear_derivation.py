@@ -108,6 +108,19 @@ def test_resnet20_has_twelve_scales() -> None:
     assert places(last_stream) == written | read
 
 
+def test_deep_network_with_normalization() -> None:
+    """Sixty layers have a scale per permutation group, no fewer and no more: effects do not vanish in rounding errors."""
+    blocks = [BatchNormBlock(12) for _ in range(30)]
+    stem = (nn.Conv2d(3, 12, 3, 2, padding=1, bias=False), nn.BatchNorm2d(12), nn.ReLU())
+    network = nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 20))
+    example = torch.randn(SHAPE)
+    symmetry = derive_symmetry(network, example)
+    found = derive_linear_groups(network, example, symmetry)
+    assert len(symmetry.groups) == 31
+    assert [group.index for group in found.groups] == list(range(31))
+    assert not found.refused
+
+
 def test_negative_factors_are_no_symmetry_of_resnet20() -> None:
     """ReLU admits positive factors only: one sign changes the outputs."""
     network = built(lambda: ResNet20Network(8, (3, 8, 8), 10))
