@@ -145,12 +145,13 @@ def test_learned_maps_on_another_device(context: DerivationContext) -> None:
 def test_learned_maps_that_get_worse(context: DerivationContext) -> None:
     """With a learning rate that is too large, the result is the start, which is among the candidates."""
     (state,) = random_states(context, 1)
-    state["head.weight"] *= 100
-    state["head.bias"] *= 0
+    state["head.weight"] *= 1000
     network = context.network().eval()
     network.load_state_dict(state)
     images = context.normalize(context.train.images)
     with torch.no_grad():
+        state["head.bias"] -= network(images).mean(0)  # all classes occur
+        network.load_state_dict(state)
         labels = network(images).argmax(1)  # the network's loss is small, and its copy's, too
 
     def batches(epoch: int, batch_size: int, *, augmented: bool = False) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -160,7 +161,7 @@ def test_learned_maps_that_get_worse(context: DerivationContext) -> None:
     start, _ = alignment(2).derive([state, state], fitted)
     moved, facts = alignment(2, learn_epochs=2, learning_rate=1.0).derive([state, state], fitted)
     assert min(facts["losses"][1:]) > facts["losses"][0]
-    assert largest_difference(moved[1], start[1]) == 0
+    assert largest_difference(moved[1], start[1]) <= 1e-6
 
 
 def test_loss_that_is_not_finite(context: DerivationContext) -> None:

@@ -73,7 +73,7 @@ class _Check:
         for number, group in enumerate(groups):
             elements += random_elements([group], number, spread=_SPREADS[group.kind])
         moved = act(groups, tuple(elements), self.weights)
-        inputs = random_inputs(self.example, 2, 1)
+        inputs = random_inputs(self.example, 2, 2)
         difference, rounding = change_of_outputs(self.network, self.weights, moved, inputs, self.tolerance)
         if difference <= rounding:
             return ""

@@ -71,7 +71,8 @@ def derive_linear_groups(network: nn.Module, example: Tensor, symmetry: Symmetry
     streams_found, refused = orthogonal_groups(network, symmetry, spots, families, weights, inputs, places.copies)
     covered = {family.index for family in invertible}
     candidates += [group for group in streams_found if group.index not in covered]
-    kept, failed = certified(network, candidates, weights, example, tolerance)
+    other_weights = normalized_weights(network, random_inputs(example, _IMAGES, 1), 1)
+    kept, failed = certified(network, candidates, other_weights, example, tolerance)
     refused += [Refusal("scale", symmetry.groups[group].name, reason) for group, reason in reasons]
     return LinearSymmetry(tuple(kept), (*refused, *failed))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -82,10 +83,11 @@ def random_weights(network: nn.Module, stream: int) -> StateDict:
 
 
 def normalized_weights(network: nn.Module, inputs: Tensor, stream: int) -> StateDict:
-    """Return a network's weights in float64 with a tenth of their standard deviation of noise, and statistics of the inputs.
+    """Return a network's weights in float64 with noise of a tenth of their standard deviation, and new running statistics.
 
     A tensor with equal values gets noise of 0.1. Activations keep the sizes for which the network is made, so that the effect
-    of no weight disappears in rounding errors. The inputs (a batch) give BatchNorm its running statistics.
+    of no weight disappears in rounding errors. BatchNorm gets the statistics of the inputs (a batch), with noise as well: exact
+    ones would cancel the shift of the layer before.
     """
     state = {}
     for name, tensor in network.state_dict().items():
@@ -98,13 +100,26 @@ def normalized_weights(network: nn.Module, inputs: Tensor, stream: int) -> State
             state[name] = tensor
     network = copy.deepcopy(network).to(inputs.device, torch.float64).eval()
     network.load_state_dict(state)
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
-            module.train()
-            module.momentum = 1.0
+    norms = dict(_with_statistics(network))
+    for module in norms.values():
+        module.train()
+        module.momentum = 1.0
     with torch.no_grad():
         network(inputs)
+        for name, module in norms.items():
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            noise = normal((2, *module.running_mean.shape), streams.key("statistics", stream, name)).to(inputs.device)
+            module.running_mean += 0.3 * noise[0] * module.running_var.sqrt()
+            module.running_var *= torch.exp(0.3 * noise[1])
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+
+def _with_statistics(network: nn.Module) -> Iterator[tuple[str, nn.modules.batchnorm._BatchNorm]]:
+    """Yield the layers of BatchNorm that have running statistics, with their names."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+            yield name, module
 
 
 def random_inputs(example: Tensor, number: int, stream: int) -> Tensor:

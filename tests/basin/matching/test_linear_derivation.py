@@ -79,8 +79,9 @@ def test_elements_do_not_change_the_function(name: str) -> None:
     state = network.state_dict()
     double = {key: tensor.double() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
     for group in groups:
-        moved = act([group], random_elements([group], 7), double)
-        assert functional_difference(network, double, moved, images) <= 1e-9
+        for weights in (double, random_weights(network, 9)):
+            moved = act([group], random_elements([group], 7), weights)
+            assert functional_difference(network, weights, moved, images) <= 1e-9
     scales = [group for group in groups if group.kind == "scale"]
     stored = act(scales, random_elements(scales, 3), state)
     assert functional_difference(network, state, stored, images) <= 1e-5
@@ -106,6 +107,22 @@ def test_resnet20_has_twelve_scales() -> None:
     written = {f"groups.{name}.{kind}[0]" for name in writers for kind in ("weight", "bias")}
     read = {"groups.2.1.conv1.weight[1]⁻¹", "groups.2.2.conv1.weight[1]⁻¹", "dense.weight[1]⁻¹"}
     assert places(last_stream) == written | read
+
+
+def test_batch_norm_after_a_linear_map_of_one_pixel() -> None:
+    """Statistics of a batch cancel the shift of the layer before; at other weights this would be no symmetry."""
+    network = built(
+        lambda: nn.Sequential(
+            *(nn.Conv2d(3, 8, 8, bias=False), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 1, groups=8), nn.BatchNorm2d(8), nn.ReLU()),
+            *(nn.Conv2d(8, 8, 1, groups=8), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 5)),
+        )
+    )
+    found = derived(network)
+    assert list(map(places, found.groups)) == [
+        {"1.weight[0]", "1.bias[0]", "2.weight[0]⁻¹"},
+        {"3.weight[0]", "3.bias[0]", "5.weight[0]⁻¹"},
+        {"6.weight[0]", "6.bias[0]", "8.weight[1]⁻¹"},
+    ]
 
 
 def test_deep_network_with_normalization() -> None:
