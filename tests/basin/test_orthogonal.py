@@ -14,7 +14,7 @@ import toys
 from basin.matching.residual_networks import largest_difference
 from conftest import Lab
 from fake_device import DEVICE, FakeDevice
-from harness import DerivationContext, StateDict, TaskFailed, streams
+from harness import DerivationContext, Split, StateDict, TaskFailed, streams
 from harness.errors import BenchmarkError
 from harness.plan.graph import Graph
 from harness.results.rows import read_rows
@@ -117,7 +117,8 @@ def test_learned_maps(maps: str, members: int, context: DerivationContext) -> No
     assert len(facts["losses"]) == 4
     assert min(facts["losses"]) < facts["losses"][0]
     assert facts["gradient_steps"] == 9
-    assert facts["images"] == 3 * 96 + 4 * 4 * 96
+    assert facts["images"] == 3 * 96 + 5 * 4 * 96
+    assert facts["worse_than_identity"] == (min(facts["losses"]) > facts["normal_form_loss"])
     assert largest_difference(moved[0], start[0]) == 0
     assert largest_difference(moved[1], start[1]) > 0
     for state, after in zip(states, moved, strict=True):
@@ -142,14 +143,36 @@ def test_learned_maps_on_another_device(context: DerivationContext) -> None:
 
 
 def test_learned_maps_that_get_worse(context: DerivationContext) -> None:
-    """The result is that of the best epoch: with a learning rate that is too large, not of the last one."""
+    """With a learning rate that is too large, the result is the start, which is among the candidates."""
+    (state,) = random_states(context, 1)
+    state["head.weight"] *= 1000
+    network = context.network().eval()
+    network.load_state_dict(state)
+    images = context.normalize(context.train.images)
+    with torch.no_grad():
+        state["head.bias"] -= network(images).mean(0)  # all classes occur
+        network.load_state_dict(state)
+        labels = network(images).argmax(1)  # the network's loss is small, and its copy's, too
+
+    def batches(epoch: int, batch_size: int, *, augmented: bool = False) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        yield images, labels
+
+    fitted = replace(context, train=Split(context.train.images, labels), batches=batches)
+    start, _ = alignment(2).derive([state, state], fitted)
+    moved, facts = alignment(2, learn_epochs=2, learning_rate=1.0).derive([state, state], fitted)
+    assert min(facts["losses"][1:]) > facts["losses"][0]
+    assert largest_difference(moved[1], start[1]) <= 1e-6
+
+
+def test_loss_that_is_not_finite(context: DerivationContext) -> None:
+    """The message names the number of steps and the option that may help."""
     states = random_states(context, 2)
-    options = {"learning_rate": 1.0, "batch_size": 48}
-    moved, facts = alignment(2, learn_epochs=4, **options).derive(states, context)
-    best = facts["losses"].index(min(facts["losses"]))
-    assert best < 4
-    stopped, _ = alignment(2, learn_epochs=best, **options).derive(states, context)
-    assert largest_difference(moved[1], stopped[1]) == 0
+    for state in states:
+        state["head.weight"] *= 1e38
+    with pytest.raises(
+        TaskFailed, match=r"^learned maps: the loss is (nan|inf) after 0 steps; a smaller learning_rate may help$"
+    ):
+        alignment(2, learn_epochs=1).derive(states, context)
 
 
 def test_network_without_a_stream(tmp_path: Path) -> None:

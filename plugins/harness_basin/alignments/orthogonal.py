@@ -120,8 +120,13 @@ class OrthogonalMatching(Alignment):
             return members, {"images": 0, "gradient_steps": 0}
         learning = Learning(options.learn_epochs, options.batch_size, options.learning_rate, options.concentration)
         learned = learn_maps(form.groups, members, normal, context, maps=options.maps, learning=learning)
-        facts = {"images": learned.images, "gradient_steps": learned.steps, "losses": list(learned.losses)}
-        return learned.members, facts
+        return learned.members, {
+            "images": learned.images,
+            "gradient_steps": learned.steps,
+            "losses": list(learned.losses),
+            "normal_form_loss": learned.unaligned_loss,
+            "worse_than_identity": min(learned.losses) > learned.unaligned_loss,
+        }
 
 
 def _list(reasons: Sequence[str]) -> str:

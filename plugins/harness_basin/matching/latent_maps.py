@@ -92,7 +92,8 @@ class LatentHeadMaps:
             inverse = direct
         else:
             direct = latent
-            inverse = torch.linalg.inv(latent).mT
+            # Unlike `inv`, it does not raise for singular matrices: the loss says so.
+            inverse = torch.linalg.inv_ex(latent)[0].mT
         changed = {}
         for sites, matrices in ((self.factors.direct, direct), (self.factors.inverse, inverse)):
             for site in sites:

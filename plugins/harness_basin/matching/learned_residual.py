@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from harness import DerivationContext, DerivationState, StateDict, TaskFailed, streams
 from harness_basin.matching.latent_maps import Latent, latents_of, mapped
-from harness_basin.matching.moves import Arrays
+from harness_basin.matching.moves import Arrays, arrays_of
 from harness_basin.matching.residual_groups import ResidualGroups
 from harness_basin.matching.residual_matching import Maps
 from harness_basin.matching.symmetry import Block
@@ -42,10 +42,14 @@ class Learning:
 
 @dataclass(frozen=True)
 class LearnedMatching:
-    """The members' blocks after the best epoch. `losses` are those at fixed points, at the start and after every epoch."""
+    """The members' blocks after the best epoch.
+
+    `losses` are those at fixed points, at the start and after every epoch; `unaligned_loss` is that of unaligned members.
+    """
 
     members: tuple[Arrays, ...]
     losses: tuple[float, ...]
+    unaligned_loss: float
     images: int
     steps: int
 
@@ -61,20 +65,21 @@ def learn_maps(
 ) -> LearnedMatching:
     """Return members whose maps were trained; the first one is not moved.
 
-    `members` are blocks of weights, and `states` hold all other weights. The start is among the candidates of the best
-    result. Raise `TaskFailed` if the loss is not finite.
+    `members` are blocks of aligned weights, and `states` the unaligned members in normal form. The start is among the
+    candidates of the best result. Raise `TaskFailed` if the loss is not finite.
     """
     latents = latents_of(groups, maps)
-    simplex = _Simplex(context.network().to(context.device).eval(), latents, members, states, context.device)
-    training = _Training(simplex, context, learning)
-    training.run()
+    network = context.network().to(context.device).eval()
+    unaligned = _Simplex(network, latents, [arrays_of(groups.symmetry, state) for state in states], states, context.device)
+    training = _Training(_Simplex(network, latents, members, states, context.device), context, learning)
+    training.run(unaligned)
     moved = [dict(members[0])]
     for number, member in enumerate(members[1:]):
         arrays = dict(member)
         for latent, matrix in zip(latents, training.best[number * len(latents) :]):
             arrays.update(latent.move(matrix).apply(arrays))
         moved.append(arrays)
-    return LearnedMatching(tuple(moved), tuple(training.losses), training.images, training.steps)
+    return LearnedMatching(tuple(moved), tuple(training.losses), training.unaligned_loss, training.images, training.steps)
 
 
 class _Simplex:
@@ -132,19 +137,23 @@ class _Training:
         self.optimizer = torch.optim.Adam(self.matrices, lr=learning.learning_rate)
         self.best = [matrix.detach().clone() for matrix in self.matrices]
         self.losses: list[float] = []
+        self.unaligned_loss = math.nan
         self.images = 0
         self.steps = 0
 
-    def run(self) -> None:
-        """Train for the epochs that are left, and save the state after each."""
+    def run(self, unaligned: _Simplex) -> None:
+        """Train for the epochs that are left, and save the state after each. Evaluate unaligned members first."""
         begin = self._resumed()
         if not self.losses:
+            self.unaligned_loss = self._subset_loss(unaligned, unaligned.start())
             self._evaluate()
         for epoch in range(begin, self.learning.epochs):
             points = self._points(epoch, self.learning.concentration)
             for images, labels in self.context.batches(epoch, self.learning.batch_size):
                 self.optimizer.zero_grad()
-                self.simplex.loss(self.matrices, next(points), images, labels).backward()
+                loss = self.simplex.loss(self.matrices, next(points), images, labels)
+                self._require_finite(float(loss.detach()))
+                loss.backward()
                 self.optimizer.step()
                 self.steps += 1
                 self.images += len(labels)
@@ -164,21 +173,29 @@ class _Training:
 
     def _evaluate(self) -> None:
         """Compute the loss on the subset, and keep the latent matrices if it is the smallest one."""
+        loss = self._subset_loss(self.simplex, self.matrices)
+        if not self.losses or loss < min(self.losses):
+            self.best = [matrix.detach().clone() for matrix in self.matrices]
+        self.losses.append(loss)
+
+    def _subset_loss(self, simplex: _Simplex, matrices: Sequence[Tensor]) -> float:
+        """Return the mean loss on the subset of training images at fixed points of the simplex."""
         count = len(self.context.train.labels)
         chosen = streams.permutation(streams.key("subset", self.context.stream), count)[:SUBSET]
         images = self.context.normalize(self.context.train.images[chosen])
-        labels = self.context.train.labels[chosen].to(self.simplex.device)
+        labels = self.context.train.labels[chosen].to(simplex.device)
         points = self._points("evaluation", 1.0)
         total = 0.0
         with torch.no_grad():
             for _ in range(POINTS):
-                total += float(self.simplex.loss(self.matrices, next(points), images, labels)) / POINTS
+                total += float(simplex.loss(matrices, next(points), images, labels)) / POINTS
         self.images += POINTS * len(labels)
-        if not math.isfinite(total):
-            raise TaskFailed(f"learned maps: the loss is {total} after {self.steps} steps; a smaller learning_rate may help")
-        if not self.losses or total < min(self.losses):
-            self.best = [matrix.detach().clone() for matrix in self.matrices]
-        self.losses.append(total)
+        return self._require_finite(total)
+
+    def _require_finite(self, loss: float) -> float:
+        if not math.isfinite(loss):
+            raise TaskFailed(f"learned maps: the loss is {loss} after {self.steps} steps; a smaller learning_rate may help")
+        return loss
 
     def _state(self, epoch: int) -> DerivationState:
         tensors = {}
@@ -187,7 +204,8 @@ class _Training:
             tensors[f"best.{number}"] = best
             for name, value in self.optimizer.state[matrix].items():
                 tensors[f"adam.{number}.{name}"] = value
-        return DerivationState(epoch, tensors, {"losses": self.losses, "images": self.images, "steps": self.steps})
+        values = {"losses": self.losses, "unaligned": self.unaligned_loss, "images": self.images, "steps": self.steps}
+        return DerivationState(epoch, tensors, values)
 
     def _resumed(self) -> int:
         """Continue from a saved state, if there is one. Return the number of completed epochs."""
@@ -196,6 +214,7 @@ class _Training:
             return 0
         device = self.simplex.device
         self.losses = list(state.values["losses"])
+        self.unaligned_loss = state.values["unaligned"]
         self.images = state.values["images"]
         self.steps = state.values["steps"]
         with torch.no_grad():

@@ -131,7 +131,8 @@ def invertible_factor_maps(reference: tuple[Tensor, Tensor], other: tuple[Tensor
 def _sylvester_step(reference: tuple[Tensor, Tensor], moved: tuple[Tensor, Tensor]) -> Tensor:
     """Return the D (heads, units, units) that minimizes ‖S₁ - S - D S‖² + ‖T₁ - T + Dᵀ T‖².
 
-    It solves D SSᵀ + TTᵀ D = (S₁ - S) Sᵀ - T (T₁ - T)ᵀ.
+    It solves D SSᵀ + TTᵀ D = (S₁ - S) Sᵀ - T (T₁ - T)ᵀ. It is shortened to norm 1, since nearly
+    singular factors have huge steps.
     """
     direct, inverse = moved
     right = gram(reference[0] - direct, direct) - gram(inverse, reference[1] - inverse)
@@ -140,7 +141,8 @@ def _sylvester_step(reference: tuple[Tensor, Tensor], moved: tuple[Tensor, Tenso
     sums = inverse_values[:, :, None] + direct_values[:, None, :]
     floor = RANK_TOLERANCE * sums.amax((1, 2), keepdim=True)
     solution = inverse_vectors.mT @ right @ direct_vectors / sums.clamp_min(floor.clamp_min(1e-300))
-    return inverse_vectors @ solution @ direct_vectors.mT
+    step = inverse_vectors @ solution @ direct_vectors.mT
+    return step / torch.linalg.matrix_norm(step).clamp_min(1)[:, None, None]
 
 
 def mapped_factors(factors: tuple[Tensor, Tensor], maps: Tensor) -> tuple[Tensor, Tensor]:

@@ -159,6 +159,21 @@ def test_nearly_aligned_networks_stay() -> None:
     assert largest_difference(second, state_of(matching.arrays, second)) < 0.01
 
 
+@pytest.mark.parametrize("rows", [slice(0, 8), slice(32, 40), slice(64, 80), slice(0, 96)])
+def test_dead_heads(rows: slice) -> None:
+    """Queries, keys or values of heads that are 0, or all of a layer's, are matched, and the function stays."""
+    own = derived()
+    states = [weights(), weights(1)]
+    states[1]["blocks.0.attention.qkv.weight"][rows] = 0.0
+    states[1]["blocks.0.attention.qkv.bias"][rows] = 0.0
+    for first, second in ((states[0], states[1]), (states[1], states[0])):
+        normal = [own.form().of(state) for state in (first, second)]
+        pair = [arrays_of(own.symmetry, state) for state in normal]
+        matching = match_residual(own.groups, *pair, sweeps=2, maps="invertible")
+        assert matching.distance < matching.trace[0]
+        assert functional_difference(own.network, second, state_of(matching.arrays, normal[1]), IMAGES) <= 1e-9
+
+
 def test_weights_that_are_not_finite() -> None:
     """The member and the parameter are named."""
     state = weights()
