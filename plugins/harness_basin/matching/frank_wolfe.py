@@ -123,17 +123,23 @@ class Objective:
         """Return the objective at a point. Raise `TaskFailed` if it is not finite."""
         return require_finite(sum(part.value(point) for part in self.parts))
 
-    def gradient(self, point: Point) -> list[Tensor]:
-        """Return the gradient by every group's matrices, (members, units, units) each."""
+    def linearized(self, point: Point) -> tuple[float, list[Tensor]]:
+        """Return the objective at a point, and its gradient by every group's matrices, (members, units, units) each.
+
+        Raise `TaskFailed` if the objective is not finite.
+        """
+        value = 0.0
         found: dict[int, Tensor] = {}
         for part in self.parts:
-            for group, own in part.gradient(point):
-                found[group] = found[group] + own if group in found else own
+            own_value, gains = part.linearized(point)
+            value += own_value
+            for group, gain in gains:
+                found[group] = found[group] + gain if group in found else gain
         members = len(point[0]) if point else 0
         for group in range(len(point)):
             units = math.prod(self.symmetry.shape(group))
             found.setdefault(group, torch.zeros(members, units, units, dtype=self.dtype))
-        return [found[group] for group in range(len(point))]
+        return require_finite(value), [found[group] for group in range(len(point))]
 
     def best_between(self, start: Point, end: Point, value: float, gradient: Sequence[Tensor]) -> Point:
         """Return the best point on the way from a point, with its value and gradient, to another point."""
@@ -154,16 +160,17 @@ class Objective:
 
 def _search(objective: Objective, oracle: Oracle, point: Point, max_steps: int, tolerance: float) -> _Search:
     """Step towards the permutations that the gradient favors until steps gain too little, and round the last point."""
-    trace = [objective.value(point)]
+    value, gradient = objective.linearized(point)
+    trace = [value]
     idle = 0
     while point and len(trace) <= max_steps and idle < PATIENCE:
-        gradient = objective.gradient(point)
         target = vertex(objective.symmetry, oracle.best(gradient))
         reached = objective.best_between(point, target, trace[-1], gradient)
         if reached is point:
             break
         point = reached
-        trace.append(objective.value(point))
+        value, gradient = objective.linearized(point)
+        trace.append(value)
         idle = idle + 1 if trace[-1] - trace[-2] < tolerance * abs(trace[-2]) else 0
     found = oracle.best([dense(entry, torch.float64) for entry in point])
     return _Search(found, objective.value(vertex(objective.symmetry, found)), tuple(trace), oracle.assignments)

@@ -53,47 +53,57 @@ class Term:
 
     def value(self, point: Point) -> float:
         """Return the part of the objective at a point."""
-        array = self._applied(point, range(len(self.slots)))[-1][1]
+        _, array = self._applied(point, range(len(self.slots)))
         if self.reference is not None:
             return 2 * _inner_product(self.reference.to(self.dtype), array[0])
         total = array.sum(0)
         return _inner_product(total, total) - _inner_product(array, array)
 
-    def gradient(self, point: Point) -> list[tuple[int, Tensor]]:
-        """Return the gradient of the part by the matrices of each slot, as (group, (members, units, units))."""
-        numbers = range(len(self.slots))
+    def linearized(self, point: Point) -> tuple[float, list[tuple[int, Tensor]]]:
+        """Return the part at a point, and its gradient by the matrices of each slot as (group, (members, units, units))."""
+        last = len(self.slots) - 1
+        letters, rest = self._applied(point, range(last))
         if self.reference is not None:
-            prefixes = self._applied(point, numbers[:-1])
             others = self.reference[None].to(self.dtype)
+            group, gain = self._gain(last, others, letters, rest)
+            value = _inner_product(gain, dense(point[group], self.dtype))  # the part is linear in each slot
         else:
-            *prefixes, (_, current) = self._applied(point, numbers)
-            others = current.sum(0) - current
-        found = []
-        for k, slot in enumerate(self.slots):
-            letters, rest = prefixes[-1]
-            if k < len(self.slots) - 1:
-                letters, rest = self._applied(point, [j for j in numbers if j != k])[-1]
-            gain = torch.einsum(f"{_MEMBER}{self._rows},{letters}->{_MEMBER}{self._matrix(slot)}", others, rest)
-            units = math.prod(self.weights.shape[1 + axis] for axis in slot.axes)
-            found.append((slot.group, 2 * gain.reshape(-1, units, units)))
-        return found
+            _, current = self._after_slot(letters, rest, self.slots[last], set(), point)
+            total = current.sum(0)
+            value = _inner_product(total, total) - _inner_product(current, current)
+            others = current.neg_().add_(total)
+            group, gain = self._gain(last, others, letters, rest)
+        gains = [(group, gain)]
+        del rest  # memory for the next products
+        for k in range(last):
+            letters, rest = self._applied(point, [j for j in range(last + 1) if j != k])
+            gains.append(self._gain(k, others, letters, rest))
+        return value, gains
+
+    def _gain(self, k: int, others: Tensor, letters: str, rest: Tensor) -> tuple[int, Tensor]:
+        """Return a slot's group and gradient, from the sum of the other members and the weights after all other slots."""
+        slot = self.slots[k]
+        gain = torch.einsum(f"{_MEMBER}{self._rows},{letters}->{_MEMBER}{self._matrix(slot)}", others, rest)
+        units = math.prod(self.weights.shape[1 + axis] for axis in slot.axes)
+        return slot.group, 2 * gain.reshape(-1, units, units)
 
     def _matrix(self, slot: GroupAxes) -> str:
         """Return the letters of a slot's rows and columns, in Einstein's notation."""
         return "".join(self._rows[axis] for axis in slot.axes) + "".join(self._columns[axis] for axis in slot.axes)
 
-    def _applied(self, point: Point, chosen: Sequence[int]) -> list[tuple[str, Tensor]]:
-        """Return the weights before and after the matrices of each chosen slot are applied.
+    def _applied(self, point: Point, chosen: Sequence[int]) -> tuple[str, Tensor]:
+        """Return the weights after the matrices of each chosen slot are applied, and the letters of their axes.
 
-        Every array is returned with the letters of its axes. A row of a slot's matrices has an upper-case letter.
+        A row of a slot's matrices has an upper-case letter.
         """
-        found = [(_MEMBER + self._columns, self.weights.to(self.dtype))]
+        letters = _MEMBER + self._columns
+        array = self.weights.to(self.dtype)
         waiting = set(range(len(self.slots)))
         for k in chosen:
             waiting.discard(k)
             shared = {axis for j in waiting for axis in self.slots[j].axes}
-            found.append(self._after_slot(*found[-1], self.slots[k], shared, point))
-        return found
+            letters, array = self._after_slot(letters, array, self.slots[k], shared, point)
+        return letters, array
 
     def _after_slot(self, letters: str, array: Tensor, slot: GroupAxes, shared: set[int], point: Point) -> tuple[str, Tensor]:
         """Return an array after the matrices of a slot are applied. Columns of axes that other slots share remain."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from numpy.polynomial import polynomial
 from torch import nn
 
 from basin.matching.toy_networks import FACTORIES, SHAPE, built, convolutional, perceptron
@@ -27,7 +28,8 @@ from harness_basin.matching import (
     random_permutations,
 )
 from harness_basin.matching.frank_wolfe import Objective
-from harness_basin.matching.relaxation import perturbed_uniform, vertex
+from harness_basin.matching.line_search import rise
+from harness_basin.matching.relaxation import between, dense, perturbed_uniform, vertex
 from harness_basin.matching.relaxed_terms import terms
 from harness_vision.resnet20_network import ResNet20Network
 from harness_vision.vit_network import ViTNetwork
@@ -121,7 +123,7 @@ def test_gradient(name: str, members: int) -> None:
     moved = 1 if members == 2 else members
     point = perturbed_uniform(symmetry, moved, 1, torch.float64)
     generator = torch.Generator().manual_seed(0)
-    for group, gradient in enumerate(relaxed.gradient(point)):
+    for group, gradient in enumerate(relaxed.linearized(point)[1]):
         direction = torch.randn(gradient.shape, generator=generator, dtype=torch.float64)
         values = []
         for step in (1e-5, -1e-5):
@@ -129,6 +131,40 @@ def test_gradient(name: str, members: int) -> None:
             values.append(relaxed.value(shifted))
         expected = (values[0] - values[1]) / 2e-5
         assert float((gradient * direction).sum()) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "degree"),
+    [
+        ("perceptron", 2, 2),
+        ("perceptron", 3, 4),
+        ("transformer", 3, 4),
+        ("padded", 2, 2),
+        ("padded", 3, 4),
+        ("experts", 3, 4),
+        ("grouped", 2, 2),
+        ("grouped", 3, 4),
+    ],
+)
+def test_objective_along_a_line(name: str, members: int, degree: int) -> None:
+    """It is a polynomial whose degree is the number of moved matrices in a product, which a few values determine."""
+    _, symmetry, states = ensemble(FACTORIES[name], members)
+    relaxed = Objective(symmetry, terms(symmetry, states, torch.float64))
+    moved = 1 if members == 2 else members
+    start = perturbed_uniform(symmetry, moved, 1, torch.float64)
+    end = vertex(symmetry, [random_permutations(symmetry, i) for i in range(moved)])
+    assert relaxed.degree == degree
+
+    def value(share: float) -> float:
+        return relaxed.value(between(start, end, share, torch.float64))
+
+    at_start, gradient = relaxed.linearized(start)
+    assert at_start == pytest.approx(value(0.0), rel=1e-10)
+    slope = sum(float((own * (dense(b, torch.float64) - a)).sum()) for own, a, b in zip(gradient, start, end, strict=True))
+    coefficients = rise(value, value(0.0), slope, relaxed.degree)
+    for share in (0.1, 0.37, 0.8):
+        expected = value(share) - value(0.0)
+        assert float(polynomial.polyval(share, coefficients)) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", FACTORIES)
@@ -260,7 +296,7 @@ def best_of_all(symmetry: Symmetry, states: Sequence[StateDict]) -> float:
 def test_all_permutations_of_tiny_networks() -> None:
     """Of 24⁴ results for three members, no search exceeds the best, and the best of eight comes close to it.
 
-    On these instances a single search of C2M3 ends nearer to the best than one descent: 6 % below it on average, against 11 %.
+    On these instances a single search of C2M3 ends nearer to the best than one descent: 9 % below it on average, against 16 %.
     """
     gaps: dict[tuple[str, int], list[float]] = {}
     for instance in range(6):

@@ -1,0 +1,66 @@
+"""Measure the memory that a joint matching takes, in a process of its own (Linux).
+
+`python peak_memory.py FUNCTION MEMBERS WIDTH` prints the peak of the memory that the matching of ResNet20s adds to the members,
+as a multiple of the members' size. The process returns freed memory at once, so that only memory in use counts.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from harness import streams
+from harness_basin import matching
+from harness_vision.resnet20_network import ResNet20Network
+
+RETURN_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+
+FEW_STEPS = {"match_jointly": {"max_rounds": 2}, "match_cycle_consistently": {"max_steps": 3}}
+"""Options of the matchings: the peak is reached in the first steps."""
+
+StateDict = dict[str, torch.Tensor]
+
+
+def peak_multiple(function: str, members: int, width: int) -> float:
+    """Return the peak of added memory over the members' size, measured in a child process."""
+    command = [sys.executable, __file__, function, str(members), str(width)]
+    answer = subprocess.run(command, env={**os.environ, **RETURN_FREED_MEMORY}, capture_output=True, text=True, check=True)
+    return float(answer.stdout)
+
+
+def random_resnets(members: int, width: int) -> tuple[matching.Symmetry, list[StateDict]]:
+    """Return the symmetry and the weights of ResNet20s that have nothing in common."""
+    networks = []
+    for seed in range(members):
+        with streams.seeded(streams.key("resnet", seed)):
+            networks.append(ResNet20Network(width, (3, 8, 8), 10).eval())
+    symmetry = matching.derive_symmetry(networks[0], torch.zeros(1, 3, 8, 8))
+    return symmetry, [network.state_dict() for network in networks]
+
+
+def _status(name: str) -> int:
+    """Return an entry of the process's status in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"no entry {name} in /proc/self/status")
+
+
+def main(function: str, members: str, width: str) -> None:
+    """Match small networks first, so that libraries are loaded; then measure."""
+    match = getattr(matching, function)
+    match(*random_resnets(3, 4), stream=0)
+    symmetry, states = random_resnets(int(members), int(width))
+    size = sum(tensor.numel() * tensor.element_size() for state in states for tensor in state.values())
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    match(symmetry, states, stream=0, **FEW_STEPS[function])
+    print((_status("VmHWM") - before) / size)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
