@@ -34,9 +34,9 @@ from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.fused import FusedEnsemble
 from harness_basin.published import PublishedEnsemble, PublishedWeights
 from harness_basin.soup import Soup
-from harness_vision.vit import ViT
 from harness_basin.swa import StochasticWeightAverage
 from harness_basin.weight_averaging import GaussianSamples, MeanOfRun
+from harness_vision.vit import ViT
 
 CATALOGUE = load_catalogue()
 
