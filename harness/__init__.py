@@ -20,10 +20,12 @@ from harness.api.data import Split, StateDict
 from harness.api.derivation import Derivation, DerivationContext
 from harness.api.engine import Engine, EngineContext
 from harness.api.ensemble import EvaluatedEnsemble
+from harness.api.evaluation_set import EvaluationSet
 from harness.api.figure import Epoch, Figure, FigureData, Plot, Training
 from harness.api.interfaces import Architecture, Dataset, Metric, MetricValue, Objective
 from harness.api.observer import ObservedRun, Observer, RunResults
 from harness.api.options import Options
+from harness.api.predictions import Predictions
 from harness.api.recipe import Augmentation, Recipe
 from harness.api.setting import Setting
 from harness.api.task import Outcome, Task
@@ -57,6 +59,7 @@ __all__ = [
     "EnsembleBuilder",
     "Epoch",
     "EvaluatedEnsemble",
+    "EvaluationSet",
     "Figure",
     "FigureData",
     "HarnessError",
@@ -71,6 +74,7 @@ __all__ = [
     "Plot",
     "PluginChoice",
     "PluginError",
+    "Predictions",
     "Recipe",
     "Removable",
     "Run",

@@ -192,23 +192,45 @@ class DeriveSpec(Spec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PredictSpec(Spec):
-    """Compute a network's logits on the test split. The task's key is the hash of `identity`."""
+class EvaluationSpec(Spec):
+    """A split of an evaluation set, and the fingerprint of its images."""
 
-    nested = ("setting", "location")
+    evaluation_set: Identity
+    split: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictSpec(Spec):
+    """Compute a network's logits on the test split, or on a split of an evaluation set.
+
+    The task's key is the hash of `identity`.
+    """
+
+    nested = ("setting", "location", "evaluation")
 
     kind: Literal["predict"] = "predict"
     setting: SettingSpec
     weights: str
     location: WeightsLocation
     identity: dict[str, Any]
+    evaluation: EvaluationSpec | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationPredictions(Spec):
+    """Keys of the members' predictions on a split of the evaluation set that an option of the metric names."""
+
+    option: str
+    split: str
+    predictions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureSpec(Spec):
     """Measure an ensemble with a metric. The task's key is the hash of `identity`."""
 
-    nested = ("setting", "members")
+    nested = ("setting", "members", "evaluations")
 
     kind: Literal["measure"] = "measure"
     setting: SettingSpec
@@ -217,6 +239,7 @@ class MeasureSpec(Spec):
     members: tuple[WeightsLocation, ...]
     predictions: tuple[str, ...]
     identity: dict[str, Any]
+    evaluations: tuple[EvaluationPredictions, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

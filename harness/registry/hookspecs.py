@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from harness.api.builder import EnsembleBuilder
     from harness.api.correction import Correction
     from harness.api.derivation import Derivation
+    from harness.api.evaluation_set import EvaluationSet
     from harness.api.figure import Figure
     from harness.api.interfaces import Architecture, Dataset, Metric, Objective
     from harness.api.observer import Observer
@@ -69,6 +70,11 @@ def register_observers(register: Callable[[type[Observer]], None]) -> None:
 @hookspec
 def register_corrections(register: Callable[[type[Correction]], None]) -> None:
     """Call `register(cls)` for every correction of mixtures. Called once, when the catalogue is loaded."""
+
+
+@hookspec
+def register_evaluation_sets(register: Callable[[type[EvaluationSet]], None]) -> None:
+    """Call `register(cls)` for every evaluation set. Called once, when the catalogue is loaded."""
 
 
 @hookspec
