@@ -21,6 +21,7 @@ from harness.testing import (
     check_dataset,
     check_derivation,
     check_ensemble_builder,
+    check_evaluation_set,
     check_figure,
     check_metric,
     check_objective,
@@ -30,6 +31,7 @@ from harness.testing import (
 from harness_basin.alignments import JointWeightMatching
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.published import PublishedEnsemble, PublishedWeights
+from harness_vision.digits import Digits
 
 CATALOGUE = load_catalogue()
 
@@ -166,6 +168,15 @@ def test_corrections(registration: Registration) -> None:
     check_correction(CATALOGUE.create("correction", registration.name))
 
 
+@pytest.mark.parametrize("name", ["c_like", "photo_patches"])
+def test_evaluation_sets(name: str, tmp_path: Path) -> None:
+    """An evaluation set loads splits of the data set's form; tests/vision checks those that need files."""
+    evaluation_sets = {registration.name for registration in registered("evaluation_set")}
+    assert evaluation_sets == {"c_like", "photo_patches", "cifar10_c", "cifar100_c", "svhn"}
+    digits = CATALOGUE.create("dataset", "digits", Digits.Options(test_size=20))
+    check_evaluation_set(CATALOGUE.create("evaluation_set", name), digits, tmp_path)
+
+
 def test_every_kind_is_covered() -> None:
     """Each kind in the catalogue has a contract test in this file, except engines, which the tests of runs cover."""
     assert {r.kind for r in Catalogue(list(CATALOGUE))} == {
@@ -179,4 +190,5 @@ def test_every_kind_is_covered() -> None:
         "figure",
         "observer",
         "correction",
+        "evaluation_set",
     }

@@ -21,7 +21,7 @@ from harness_metrics.sampling import mean_over_examples
 if TYPE_CHECKING:
     from harness import Dataset, EvaluatedEnsemble
 
-LOWEST, HIGHEST = 0.01, 100.0
+LOWEST, HIGHEST = 0.05, 20.0
 """The range of T. The likelihood of images that are all classified correctly has no maximum: it grows as T falls to 0."""
 _STEPS = 200
 _TOLERANCE = 1e-12  # of 1 / T
@@ -52,7 +52,7 @@ def likelihood_slope(log_probabilities: np.ndarray, labels: np.ndarray, inverse:
 
 
 def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the T in [0.01, 100] that minimizes the mean −ln p_T(label), p_T proportional to p^(1/T).
+    """Return the T in [0.05, 20] that minimizes the mean −ln p_T(label), p_T proportional to p^(1/T).
 
     `log_probabilities` are float64 (examples, classes), labels int64 (examples,). The minimum is found by Newton's method in
     1 / T, with bisection where a step would leave the interval that contains it.
@@ -91,7 +91,9 @@ class CrossFit:
 
 
 def cross_fit(ensemble: EvaluatedEnsemble) -> CrossFit:
-    """Return the temperatures of two random halves of the test images, the same halves for every method.
+    """Return the temperatures of two random halves of the test images.
+
+    The halves have equally many misclassified images, up to one: a half without any would have no best temperature.
 
     Raise `ValueError` for fewer than two images, and for labels of a single class.
     """
@@ -101,10 +103,10 @@ def cross_fit(ensemble: EvaluatedEnsemble) -> CrossFit:
         raise ValueError(f"a temperature is fitted on two halves of the test images; there are {len(labels)}, at least 2")
     if len(np.unique(labels)) < 2:
         raise ValueError(f"a temperature needs labels of at least 2 classes; all {len(labels)} test images are of one")
-    order = ensemble.uniform("temperature", len(labels)).argsort(kind="stable")
-    half = np.zeros(len(labels), dtype=np.int64)
-    half[order[(len(labels) + 1) // 2 :]] = 1
     pooled = pooled_log_probabilities(ensemble.log_probabilities)
+    right = pooled.argmax(axis=1) == labels
+    half = np.empty(len(labels), dtype=np.int64)
+    half[np.lexsort((ensemble.uniform("temperature", len(labels)), right))] = np.arange(len(labels)) % 2
     first, second = (fit_temperature(pooled[half == index], labels[half == index]) for index in (0, 1))
     others = np.where(half == 0, second, first)
     return CrossFit((first, second), scaled_log_probabilities(pooled, others[:, None]))
