@@ -148,16 +148,29 @@ class TeacherSpec(Spec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CheckSpec(Spec):
-    """Try a setting and an objective on a few images before the first training. `teacher` is the teacher's setting."""
+class EvaluationSpec(Spec):
+    """A split of an evaluation set, and the fingerprint of its images."""
 
-    nested = ("setting", "teacher")
+    evaluation_set: Identity
+    split: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckSpec(Spec):
+    """Try a setting and an objective on a few images before the first training. `teacher` is the teacher's setting.
+
+    `evaluations` are splits to load: one of each evaluation set that the setting's networks will be evaluated on.
+    """
+
+    nested = ("setting", "teacher", "evaluations")
 
     kind: Literal["check"] = "check"
     format: int
     setting: SettingSpec
     objective: Identity
     teacher: SettingSpec | None
+    evaluations: tuple[EvaluationSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,15 +202,6 @@ class DeriveSpec(Spec):
     stream: StreamName
     parent_locations: tuple[WeightsLocation, ...]
     sources: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationSpec(Spec):
-    """A split of an evaluation set, and the fingerprint of its images."""
-
-    evaluation_set: Identity
-    split: str
-    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

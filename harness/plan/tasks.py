@@ -92,13 +92,14 @@ def shortened(task: Task, store: StoreView) -> Task:
     return Task(task.key, replace(spec, start=start), tuple(parents), task.group, cost)
 
 
-def check_task(spec: TrainSpec) -> Task:
-    """Return the task that tries a training's setting and objective on two images."""
+def check_task(spec: TrainSpec, evaluations: Sequence[EvaluationSpec] = ()) -> Task:
+    """Return the task that tries a training's setting and objective on two images, and loads splits of evaluation sets."""
     check = CheckSpec(
         format=FORMAT,
         setting=spec.setting,
         objective=spec.trajectory.objective,
         teacher=None if spec.teacher is None else spec.teacher.setting,
+        evaluations=tuple(evaluations),
     )
     key = key_of(check.to_json())
     return Task(key, check, (), key)

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from harness import Dataset, EvaluationSet, Split
 from harness_vision.shift import appearance, blurs, noise
 from harness_vision.shift.draws import Draws
-from harness_vision.shift.options import SeverityOptions, selected, split_names, split_parts
+from harness_vision.shift.options import SeverityOptions, image_text, selected, split_names, split_parts
 
 LEAST, MOST = 8, 32
 """Pixels of a side of the images: severities are those for 32×32, and fewer than 8 pixels show no shapes."""
@@ -86,7 +86,7 @@ class CLike(EvaluationSet):
         if channels not in (1, 3) or min(height, width) < LEAST or max(height, width) > MOST:
             raise ValueError(
                 f"evaluation set 'c_like' exists for images with 1 or 3 channels of {LEAST} to {MOST} pixels a side; those of "
-                f"data set '{dataset.full_name}' have {channels} channels and {height}×{width} pixels"
+                f"{image_text(dataset)}"
             )
         for name in self.options.corruptions or ():
             problem = _problem(name, dataset)

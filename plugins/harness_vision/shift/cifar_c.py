@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from harness import Dataset, EvaluationSet, Split
+from harness import DataError, Dataset, EvaluationSet, Split
 from harness_vision.archives import Archive, check_md5, provide
 from harness_vision.shift.cifar_c_files import CIFAR10_C, CIFAR100_C, COMMON, EXTRA
 from harness_vision.shift.options import SeverityOptions, selected, split_names, split_parts
@@ -85,13 +85,14 @@ class CifarC(EvaluationSet):
         """Return the path of a file with the published md5; raise `DataError` for another one, or for none."""
         path = folder / f"{name}.npy"
         advice = f"remove {folder} and {self.archive.advice(folder.parent)}"
-        size_and_time = (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
-        _check_once(path, self.files[name], advice, size_and_time)
+        if not path.is_file():
+            raise DataError(f"{path}: not there; {advice}")
+        _check_once(path, self.files[name], advice, (path.stat().st_size, path.stat().st_mtime_ns))
         return path
 
 
 @lru_cache(maxsize=256)
-def _check_once(path: Path, md5: str, advice: str, size_and_time: tuple[int, int] | None) -> None:
+def _check_once(path: Path, md5: str, advice: str, size_and_time: tuple[int, int]) -> None:
     """Raise `DataError` unless a file has the md5. A process checks a file again only if its size or time has changed."""
     check_md5(path, md5, advice)
 

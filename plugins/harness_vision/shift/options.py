@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from harness import Options
+from harness import Dataset, Options
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -51,6 +51,13 @@ def without_repetitions(values: tuple[Any, ...], noun: str) -> tuple[Any, ...]:
         if values.count(value) > 1:
             raise ValueError(f"{noun} {value!r} is named {values.count(value)} times; name each once")
     return tuple(sorted(values))
+
+
+def image_text(dataset: Dataset) -> str:
+    """Return a data set's name and the form of its images for messages."""
+    channels, height, width = dataset.shape
+    noun = "channel" if channels == 1 else "channels"
+    return f"data set '{dataset.full_name}' are {height}×{width} pixels with {channels} {noun}"
 
 
 def split_names(corruptions: Sequence[str], severities: Sequence[int]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 
 from harness import DataError, Dataset, EvaluationSet, Split
+from harness_vision.shift.options import image_text
 
 _SIDE = 32  # pixels of a photograph that a patch shows, whatever the size of the data set's images
 _PHOTOS = {
@@ -34,7 +35,7 @@ class PhotoPatches(EvaluationSet):
         if channels not in (1, 3) or max(height, width) > _SIDE:
             raise ValueError(
                 f"evaluation set 'photo_patches' exists for images with 1 or 3 channels of at most {_SIDE}×{_SIDE} pixels; "
-                f"those of data set '{dataset.full_name}' have {channels} channels and {height}×{width} pixels"
+                f"those of {image_text(dataset)}"
             )
 
     def splits(self, dataset: Dataset) -> tuple[str, ...]:
