@@ -14,6 +14,7 @@ import numpy as np
 
 from harness import streams
 from harness.api.choice import PluginChoice
+from harness.api.plugin import Plugin
 from harness.api.predictions import Predictions
 from harness.api.task import canonical_json
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from harness.api.data import Split, StateDict
-    from harness.api.evaluation_set import EvaluationSet
 
 _SUM_TOLERANCE = 1e-6
 
@@ -58,7 +58,7 @@ class InterpolatedWeights(Protocol):
         ...
 
 
-EvaluationSource = Callable[["EvaluationSet"], Iterator[tuple[str, Predictions]]]
+EvaluationSource = Callable[[Plugin], Iterator[tuple[str, Predictions]]]
 """Returns the predictions on the splits of an evaluation set that a metric's options chose, one after the other."""
 
 
@@ -89,7 +89,7 @@ class EvaluatedEnsemble(Predictions):
         ensemble._evaluations = source
         return ensemble
 
-    def predictions_on(self, evaluation_set: EvaluationSet) -> Iterator[tuple[str, Predictions]]:
+    def predictions_on(self, evaluation_set: Plugin) -> Iterator[tuple[str, Predictions]]:
         """Yield the name of each split of an evaluation set, and the members' predictions on its images.
 
         `evaluation_set` is one that an option of the metric chose: `self.chosen["splits"]`. The networks are not evaluated
@@ -205,5 +205,5 @@ class EvaluatedEnsemble(Predictions):
         return points
 
 
-def _no_evaluations(evaluation_set: EvaluationSet) -> Iterator[tuple[str, Predictions]]:
+def _no_evaluations(evaluation_set: Plugin) -> Iterator[tuple[str, Predictions]]:
     raise ValueError(f"evaluation set '{evaluation_set.full_name}': no option of this metric names it")

@@ -160,17 +160,17 @@ class EvaluationSpec(Spec):
 class CheckSpec(Spec):
     """Try a setting and an objective on a few images before the first training. `teacher` is the teacher's setting.
 
-    `evaluations` are splits to load: one of each evaluation set that the setting's networks will be evaluated on.
+    `evaluation_splits` are splits to load: one of each evaluation set that the setting's networks will be evaluated on.
     """
 
-    nested = ("setting", "teacher", "evaluations")
+    nested = ("setting", "teacher", "evaluation_splits")
 
     kind: Literal["check"] = "check"
     format: int
     setting: SettingSpec
     objective: Identity
     teacher: SettingSpec | None
-    evaluations: tuple[EvaluationSpec, ...] = ()
+    evaluation_splits: tuple[EvaluationSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +234,7 @@ class EvaluationPredictions(Spec):
 class MeasureSpec(Spec):
     """Measure an ensemble with a metric. The task's key is the hash of `identity`."""
 
-    nested = ("setting", "members", "evaluations")
+    nested = ("setting", "members", "evaluation_splits")
 
     kind: Literal["measure"] = "measure"
     setting: SettingSpec
@@ -243,7 +243,7 @@ class MeasureSpec(Spec):
     members: tuple[WeightsLocation, ...]
     predictions: tuple[str, ...]
     identity: dict[str, Any]
-    evaluations: tuple[EvaluationPredictions, ...] = ()
+    evaluation_splits: tuple[EvaluationPredictions, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

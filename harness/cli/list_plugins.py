@@ -26,7 +26,7 @@ def list_plugins(kind: str | None, as_json: bool) -> None:
     """List what is registered.
 
     Kinds: methods, architectures, datasets, metrics, objectives, derivations, engines, figures, observers, corrections,
-    evaluation-sets.
+    evaluation_sets.
     """
     kinds = KINDS if kind is None else (_kind(kind),)
     registrations = [registration for registration in open_catalogue() if registration.kind in kinds]

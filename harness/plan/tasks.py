@@ -99,7 +99,7 @@ def check_task(spec: TrainSpec, evaluations: Sequence[EvaluationSpec] = ()) -> T
         setting=spec.setting,
         objective=spec.trajectory.objective,
         teacher=None if spec.teacher is None else spec.teacher.setting,
-        evaluations=tuple(evaluations),
+        evaluation_splits=tuple(evaluations),
     )
     key = key_of(check.to_json())
     return Task(key, check, (), key)
@@ -213,7 +213,7 @@ def _measure_task(request: MetricRequest, ensemble: _Ensemble, evaluations: tupl
     }
     parents = ensemble.parents
     if evaluations:  # other metrics keep the keys that they had before there were evaluation sets
-        identity["evaluations"] = _splits_identity(request)
+        identity["evaluation_splits"] = _splits_identity(request)
         keys = chain.from_iterable(evaluation.predictions for evaluation in evaluations)
         parents = tuple(dict.fromkeys((*parents, *keys)))
     spec = MeasureSpec(
@@ -223,7 +223,7 @@ def _measure_task(request: MetricRequest, ensemble: _Ensemble, evaluations: tupl
         members=ensemble.locations,
         predictions=ensemble.predictions,
         identity=identity,
-        evaluations=evaluations,
+        evaluation_splits=evaluations,
     )
     return Task(key_of(identity), spec, parents, ensemble.group)
 

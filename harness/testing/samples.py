@@ -10,8 +10,10 @@ from harness.api.choice import PluginChoice
 from harness.api.data import Split, StateDict
 from harness.api.derivation import DerivationContext
 from harness.api.ensemble import EvaluatedEnsemble
+from harness.api.evaluation_set import EvaluationSet
 from harness.api.interfaces import Architecture, Dataset
 from harness.api.normalization import normalization_of
+from harness.api.plugin import Plugin
 from harness.api.predictions import Predictions
 from harness.api.recipe import Recipe
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from harness.api.correction import Correction
-    from harness.api.evaluation_set import EvaluationSet
     from harness.networks.interpolation import InterpolatedNetwork
 
 
@@ -41,8 +42,9 @@ def evaluated_ensemble(members: int = 3, examples: int = 60, classes: int = 4, s
     logits = np.einsum("ef,mfc->mec", features, matrices).astype(np.float32)
     ensemble = EvaluatedEnsemble(logits, labels, seed, lambda: _Linear(matrices, features, labels))
 
-    def predictions_on(evaluation_set: EvaluationSet) -> Iterator[tuple[str, Predictions]]:
+    def predictions_on(evaluation_set: Plugin) -> Iterator[tuple[str, Predictions]]:
         noise = np.random.default_rng(seed + 1).normal(size=features.shape)
+        assert isinstance(evaluation_set, EvaluationSet)
         known = np.zeros_like(labels) if evaluation_set.out_of_distribution else labels
         for name, scale in (("noisy/1", 0.5), ("noisy/2", 2.0)):
             noisy = np.einsum("ef,mfc->mec", features + scale * noise, matrices)

@@ -20,7 +20,8 @@ def message(word: str) -> str:
 
 def test_unknown_kind() -> None:
     """The message lists all kinds in the one spelling that the help uses."""
-    known = "architectures, corrections, datasets, derivations, engines, figures, methods, metrics, objectives, observers"
+    known = "architectures, corrections, datasets, derivations, engines, "
+    known += "evaluation_sets, figures, methods, metrics, objectives, observers"
     assert message("nosuch") == f"unknown kind 'nosuch'; known: {known}"
     assert sorted(known.split(", ")) == sorted(map(plural, KINDS))
 

@@ -12,7 +12,7 @@ from harness.execution.tasks.train import teacher_network
 def check(spec: CheckSpec, resources: TaskResources) -> None:
     """Raise the error that would fail every training of a setting and an objective, if there is one."""
     environment = resources.environment(spec.setting)
-    for evaluation in spec.evaluations:
+    for evaluation in spec.evaluation_splits:
         environment.evaluation_split(evaluation)
     objective, label = make_objective(resources.catalogue, spec.objective)
     teacher = None

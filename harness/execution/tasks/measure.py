@@ -10,8 +10,8 @@ from functools import partial
 import torch
 
 from harness.api.ensemble import EvaluatedEnsemble
-from harness.api.evaluation_set import EvaluationSet
 from harness.api.interfaces import Metric, MetricValue
+from harness.api.plugin import Plugin
 from harness.api.predictions import Predictions
 from harness.api.specs import MeasureSpec
 from harness.api.task import Task
@@ -35,7 +35,7 @@ def measure(task: Task, spec: MeasureSpec, resources: TaskResources) -> None:
     metric: Metric = resources.catalogue.from_identity("metric", spec.metric)
     label = plugin_label(resources.catalogue, "metric", metric)
     ensemble = _ensemble(spec, environment, resources)
-    if spec.evaluations:
+    if spec.evaluation_splits:
         ensemble = ensemble.with_evaluations(partial(_predictions_on, spec, metric, resources))
     with attribute_errors(label, "measure"):
         values = list(itertools.islice(metric.measure(ensemble), MAX_VALUES + 1))
@@ -48,13 +48,13 @@ def measure(task: Task, spec: MeasureSpec, resources: TaskResources) -> None:
 
 
 def _predictions_on(
-    spec: MeasureSpec, metric: Metric, resources: TaskResources, evaluation_set: EvaluationSet
+    spec: MeasureSpec, metric: Metric, resources: TaskResources, evaluation_set: Plugin
 ) -> Iterator[tuple[str, Predictions]]:
     """Yield the stored predictions on the splits of an evaluation set that the metric's options name."""
     options = [option for option, chosen in metric.chosen.items() if chosen is evaluation_set]
     if not options:
         raise ValueError(f"evaluation set '{evaluation_set.full_name}': no option of this metric names it")
-    for evaluation in spec.evaluations:
+    for evaluation in spec.evaluation_splits:
         if evaluation.option != options[0]:
             continue
         with resources.watch("store"):
