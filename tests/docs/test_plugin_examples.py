@@ -30,6 +30,7 @@ from harness.testing import (
     check_dataset,
     check_derivation,
     check_ensemble_builder,
+    check_evaluation_set,
     check_metric,
     check_objective,
     derivation_context,
@@ -240,6 +241,16 @@ def test_contract_of_a_metric(name: str) -> None:
 def test_contract_of_the_correction() -> None:
     """It is deterministic, and leaves no hook at a member."""
     check_correction(example("correction", "logit_means"))
+
+
+def test_contract_of_the_evaluation_set(tmp_path: Path) -> None:
+    """Its splits are darker; the option is part of the fingerprint."""
+    dusk, gratings = example("evaluation_set", "dusk"), example("dataset", "gratings")
+    check_evaluation_set(dusk, gratings, tmp_path)
+    _, test = gratings.load(tmp_path)
+    assert torch.equal(dusk.load(gratings, "quarter", tmp_path).images, test.images // 4)
+    brighter = type(dusk)(type(dusk).Options(offset=9))
+    assert brighter.fingerprint(gratings, "half") != dusk.fingerprint(gratings, "half")
 
 
 def test_contract_of_the_derivation(tmp_path: Path) -> None:
