@@ -29,15 +29,19 @@ def dataset_errors(metric: Metric, dataset: Dataset) -> tuple[str, ...]:
 
 
 def evaluation_set_errors(evaluation_set: EvaluationSet, dataset: Dataset, catalogue: Catalogue) -> tuple[str, ...]:
-    """Return why an evaluation set does not exist for a data set, with the names of those that do."""
-    if not check_errors(_check, type(evaluation_set)(), dataset):
-        return check_errors(_check, evaluation_set, dataset)
+    """Return why an evaluation set does not exist for a data set, with the names of those of its kind that do."""
+    errors = check_errors(_check, evaluation_set, dataset)
+    if not errors or not check_errors(_check, type(evaluation_set)(), dataset):  # only its options do not fit
+        return errors
     known = []
-    for name in catalogue.names("evaluation_set"):
-        if not check_errors(_check, catalogue.get("evaluation_set", name)(), dataset):
-            known.append(name)
-    advice = f"known for it: {', '.join(known)}" if known else "there is none for it"
-    return tuple(f"{error}; {advice}" for error in check_errors(_check, evaluation_set, dataset))
+    for registration in catalogue.in_order("evaluation_set"):
+        other = registration.cls()
+        assert isinstance(other, EvaluationSet)
+        alike = other.out_of_distribution == evaluation_set.out_of_distribution
+        if alike and not check_errors(_check, other, dataset):
+            known.append(other.name)
+    advice = f"known for it: {', '.join(sorted(known))}" if known else "there is none like it"
+    return tuple(f"{error}; {advice}" for error in errors)
 
 
 def _check(evaluation_set: EvaluationSet, dataset: Dataset) -> None:
