@@ -21,6 +21,7 @@ from harness.api.data import Split, StateDict
 from harness.api.derivation import Derivation, DerivationContext, DerivationState
 from harness.api.engine import Engine, EngineContext
 from harness.api.ensemble import DerivationRecord, EvaluatedEnsemble
+from harness.api.evaluation_set import EvaluationSet
 from harness.api.figure import Epoch, Figure, FigureData, Plot, Training
 from harness.api.interfaces import Architecture, Dataset, Metric, MetricValue, Objective
 from harness.api.joint_trajectory import JointCheckpoint, JointTrajectory
@@ -28,6 +29,7 @@ from harness.api.moment_weights import MomentWeights
 from harness.api.moments import Moments
 from harness.api.observer import ObservedRun, Observer, RunResults
 from harness.api.options import Options
+from harness.api.predictions import Predictions
 from harness.api.recipe import Augmentation, Recipe
 from harness.api.setting import Setting
 from harness.api.task import Outcome, Task
@@ -65,6 +67,7 @@ __all__ = [
     "EnsembleBuilder",
     "Epoch",
     "EvaluatedEnsemble",
+    "EvaluationSet",
     "Figure",
     "FigureData",
     "HarnessError",
@@ -83,6 +86,7 @@ __all__ = [
     "Plot",
     "PluginChoice",
     "PluginError",
+    "Predictions",
     "Recipe",
     "Removable",
     "Run",

@@ -18,6 +18,7 @@ from harness.testing import (
     check_dataset,
     check_derivation,
     check_ensemble_builder,
+    check_evaluation_set,
     check_metric,
     derivation_context,
     evaluated_ensemble,
@@ -316,3 +317,73 @@ def test_recomputed_statistics_fit_the_weights(tmp_path: Path) -> None:
         features = torch.nn.Sequential(*layers[:index])(context.normalize(context.train.images))
     torch.testing.assert_close(again[names[0]], features.mean(0), rtol=1e-4, atol=1e-5)
     assert torch.equal(again[f"{index - 1}.weight"], state[f"{index - 1}.weight"])
+
+
+class Shaded(harness.EvaluationSet):
+    """Blobs' test images, half as bright."""
+
+    name, version = "shaded", 1
+    names: Sequence[str] = ("shaded",)
+
+    def splits(self, dataset: harness.Dataset) -> Sequence[str]:
+        return self.names
+
+    def fingerprint(self, dataset: harness.Dataset, split: str) -> str:
+        return "shaded"
+
+    def load(self, dataset: harness.Dataset, split: str, root: Path) -> Split:
+        _, test = dataset.load(root)
+        return Split(test.images // 2, test.labels)
+
+
+def test_evaluation_set_that_is_fine(tmp_path: Path) -> None:
+    """It has the test images' labels and the data set's form."""
+    check_evaluation_set(Shaded(), toys.Blobs(), tmp_path)
+
+
+class Unlabeled(Shaded):
+    out_of_distribution = True
+
+
+class Reversed(Shaded):
+    def load(self, dataset: harness.Dataset, split: str, root: Path) -> Split:
+        _, test = dataset.load(root)
+        return Split(test.images, test.labels.flip(0))
+
+
+class Cropped(Shaded):
+    def load(self, dataset: harness.Dataset, split: str, root: Path) -> Split:
+        _, test = dataset.load(root)
+        return Split(test.images[..., :3], test.labels)
+
+
+class Random(Shaded):
+    def load(self, dataset: harness.Dataset, split: str, root: Path) -> Split:
+        _, test = dataset.load(root)
+        return Split(torch.randint(0, 256, test.images.shape, dtype=torch.uint8), test.labels)
+
+
+class Alike(Shaded):
+    names = ("one", "two")
+
+
+class Empty(Shaded):
+    names = ()
+
+
+@pytest.mark.parametrize(
+    ("evaluation_set", "message"),
+    [
+        (Unlabeled(), r"^shaded: split 'shaded': has labels other than 0, though its images are of none of the classes"),
+        (Reversed(), r"^shaded: split 'shaded': its labels are not those of the test images"),
+        (Cropped(), r"^shaded: a split 'shaded' that is not images uint8 \(n, 1, 4, 4\)"),
+        (Random(), r"^shaded: loading split 'shaded' twice gives other images"),
+        (Alike(), r"^shaded: two splits have one fingerprint"),
+        (Empty(), r"^shaded: it has no splits"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Shaded) else "",
+)
+def test_evaluation_set_that_breaks_its_contract(evaluation_set: harness.EvaluationSet, message: str, tmp_path: Path) -> None:
+    """Labels, form, randomness and fingerprints are told by name."""
+    with pytest.raises(AssertionError, match=message):
+        check_evaluation_set(evaluation_set, toys.Blobs(), tmp_path)

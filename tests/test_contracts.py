@@ -22,6 +22,7 @@ from harness.testing import (
     check_dataset,
     check_derivation,
     check_ensemble_builder,
+    check_evaluation_set,
     check_figure,
     check_metric,
     check_objective,
@@ -36,6 +37,7 @@ from harness_basin.published import PublishedEnsemble, PublishedWeights
 from harness_basin.soup import Soup
 from harness_basin.swa import StochasticWeightAverage
 from harness_basin.weight_averaging import GaussianSamples, MeanOfRun
+from harness_vision.digits import Digits
 from harness_vision.vit import ViT
 
 CATALOGUE = load_catalogue()
@@ -194,6 +196,15 @@ def test_couplings(registration: Registration, members: int) -> None:
     check_coupling(CATALOGUE.create("coupling", registration.name), members)
 
 
+@pytest.mark.parametrize("name", ["c_like", "photo_patches"])
+def test_evaluation_sets(name: str, tmp_path: Path) -> None:
+    """An evaluation set loads splits of the data set's form; tests/vision checks those that need files."""
+    evaluation_sets = {registration.name for registration in registered("evaluation_set")}
+    assert evaluation_sets == {"c_like", "photo_patches", "cifar10_c", "cifar100_c", "svhn"}
+    digits = CATALOGUE.create("dataset", "digits", Digits.Options(test_size=20))
+    check_evaluation_set(CATALOGUE.create("evaluation_set", name), digits, tmp_path)
+
+
 def test_every_kind_is_covered() -> None:
     """Each kind in the catalogue has a contract test in this file, except engines, which the tests of runs cover."""
     assert {r.kind for r in Catalogue(list(CATALOGUE))} == {
@@ -208,4 +219,5 @@ def test_every_kind_is_covered() -> None:
         "observer",
         "correction",
         "coupling",
+        "evaluation_set",
     }

@@ -5,7 +5,8 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +15,8 @@ import numpy as np
 
 from harness import streams
 from harness.api.choice import PluginChoice
+from harness.api.plugin import Plugin
+from harness.api.predictions import Predictions
 from harness.api.task import canonical_json
 
 if TYPE_CHECKING:
@@ -65,7 +68,11 @@ class DerivationRecord:
     facts: Mapping[str, Any]
 
 
-class EvaluatedEnsemble:
+EvaluationSource = Callable[[Plugin], Iterator[tuple[str, Predictions]]]
+"""Returns the predictions on the splits of an evaluation set that a metric's options chose, one after the other."""
+
+
+class EvaluatedEnsemble(Predictions):
     """A trained ensemble, evaluated on the test split. M is the number of members θ_1, …, θ_M.
 
     All metrics of a cell share one instance, so its arrays are read-only. `harness.testing.evaluated_ensemble` makes
@@ -80,41 +87,32 @@ class EvaluatedEnsemble:
         interpolated: Callable[[], InterpolatedWeights],
         derivations: Callable[[], tuple[DerivationRecord, ...]] = tuple,
     ) -> None:
-        self.logits = _shared(logits)
-        """The members' logits on the test images, float32 (members, examples, classes)."""
-        self.labels = _shared(labels)
-        """The true classes of the test images, int64 (examples,)."""
+        super().__init__(logits, labels)
         self.seed = seed
         """The seed of the cell."""
         self._make_interpolated = interpolated
         self._read_derivations = derivations
         self._known: dict[tuple[str, bytes], np.ndarray] = {}
+        self._evaluations: EvaluationSource = _no_evaluations
 
-    @property
-    def size(self) -> int:
-        """M, the number of members."""
-        return self.logits.shape[0]
+    def with_evaluations(self, source: EvaluationSource) -> EvaluatedEnsemble:
+        """Return the same ensemble, with its predictions on the evaluation sets that a metric chose. Caches are shared."""
+        ensemble = copy.copy(self)
+        ensemble._evaluations = source
+        return ensemble
 
-    @property
-    def num_classes(self) -> int:
-        """The number of classes."""
-        return self.logits.shape[2]
+    def predictions_on(self, evaluation_set: Plugin) -> Iterator[tuple[str, Predictions]]:
+        """Yield the name of each split of an evaluation set, and the members' predictions on its images.
 
-    @cached_property
-    def log_probabilities(self) -> np.ndarray:
-        """Logarithms of `probabilities`, float64 (members, examples, classes)."""
-        shifted = self.logits.astype(np.float64) - self.logits.max(axis=2, keepdims=True)
-        return _shared(shifted - np.log(np.exp(shifted).sum(axis=2, keepdims=True)))
+        `evaluation_set` is one that an option of the metric chose: `self.chosen["splits"]`. The networks are not evaluated
+        again: all metrics read the same stored predictions. Raise `ValueError` for another set.
 
-    @cached_property
-    def probabilities(self) -> np.ndarray:
-        """Softmax of the logits, float64 (members, examples, classes)."""
-        return _shared(np.exp(self.log_probabilities))
+        The accuracy of the averaged probabilities on each split, in percent:
 
-    @cached_property
-    def correct(self) -> np.ndarray:
-        """Whether each member classifies each example correctly, bool (members, examples)."""
-        return _shared(self.logits.argmax(axis=2) == self.labels)
+            for name, split in ensemble.predictions_on(self.chosen["splits"]):
+                accuracy = 100 * (split.probabilities.mean(axis=0).argmax(axis=1) == split.labels).mean()
+        """
+        return self._evaluations(evaluation_set)
 
     @cached_property
     def interpolated(self) -> InterpolatedWeights:
@@ -227,8 +225,5 @@ class EvaluatedEnsemble:
         return points
 
 
-def _shared(array: np.ndarray) -> np.ndarray:
-    """Return a read-only view of an array."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
+def _no_evaluations(evaluation_set: Plugin) -> Iterator[tuple[str, Predictions]]:
+    raise ValueError(f"evaluation set '{evaluation_set.full_name}': no option of this metric names it")

@@ -260,3 +260,9 @@ class Metric(Plugin):
 
     def check(self, members: int) -> None:
         """Raise `ValueError` if an ensemble of `members` members cannot be measured."""
+
+    def check_dataset(self, dataset: Dataset) -> None:
+        """Raise `ValueError` if ensembles on a data set cannot be measured. Called before training; reads no data.
+
+        The options `splits` that name an evaluation set are checked in any case.
+        """

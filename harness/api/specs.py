@@ -194,16 +194,29 @@ class TeacherSpec(Spec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CheckSpec(Spec):
-    """Try a setting and an objective on a few images before the first training. `teacher` is the teacher's setting."""
+class EvaluationSpec(Spec):
+    """A split of an evaluation set, and the fingerprint of its images."""
 
-    nested = ("setting", "teacher")
+    evaluation_set: Identity
+    split: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckSpec(Spec):
+    """Try a setting and an objective on a few images before the first training. `teacher` is the teacher's setting.
+
+    `evaluation_splits` are splits to load: one of each evaluation set that the setting's networks will be evaluated on.
+    """
+
+    nested = ("setting", "teacher", "evaluation_splits")
 
     kind: Literal["check"] = "check"
     format: int
     setting: SettingSpec
     objective: Identity
     teacher: SettingSpec | None
+    evaluation_splits: tuple[EvaluationSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,22 +280,35 @@ class DeriveSpec(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictSpec(Spec):
-    """Compute a network's logits on the test split. The task's key is the hash of `identity`."""
+    """Compute a network's logits on the test split, or on a split of an evaluation set.
 
-    nested = ("setting", "location")
+    The task's key is the hash of `identity`.
+    """
+
+    nested = ("setting", "location", "evaluation")
 
     kind: Literal["predict"] = "predict"
     setting: SettingSpec
     weights: str
     location: WeightsLocation
     identity: dict[str, Any]
+    evaluation: EvaluationSpec | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationPredictions(Spec):
+    """Keys of the members' predictions on a split of the evaluation set that an option of the metric names."""
+
+    option: str
+    split: str
+    predictions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureSpec(Spec):
     """Measure an ensemble with a metric. The task's key is the hash of `identity`."""
 
-    nested = ("setting", "members")
+    nested = ("setting", "members", "evaluation_splits")
 
     kind: Literal["measure"] = "measure"
     setting: SettingSpec
@@ -291,6 +317,7 @@ class MeasureSpec(Spec):
     members: tuple[WeightsLocation, ...]
     predictions: tuple[str, ...]
     identity: dict[str, Any]
+    evaluation_splits: tuple[EvaluationPredictions, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.api.evaluation_set import evaluation_sets
+from harness.api.interfaces import Metric
 from harness.api.recipe import Recipe
+from harness.benchmark.dataset_checks import dataset_errors, evaluation_set_errors
 from harness.benchmark.entries import EntryReader, Variant
 from harness.benchmark.format import MAX_CELLS, OPTIONAL, SECTIONS, BenchmarkFile
 from harness.benchmark.mapping_source import mapping_source
@@ -69,7 +72,7 @@ class BenchmarkLoader:
         variants = {kind: self._entries.read_list(kind) for kind in SECTIONS}
         datasets = self._plugins.build_all(variants["dataset"])
         architectures = self._plugins.build_all(variants["architecture"])
-        metrics = self._build_metrics(variants["metric"], header.members)
+        metrics = self._build_metrics(variants["metric"], header.members, datasets)
         self._check_margins(_labels(variants["metric"]))
         observers = self._plugins.build_all(variants["observer"])
         objective = self._build_objective()
@@ -113,8 +116,10 @@ class BenchmarkLoader:
                 problem = f"'{name}' is none of this benchmark's metrics{did_you_mean(name, metrics)}"
                 self._reporter.report(("equivalence", name), problem, at_key=True)
 
-    def _build_metrics(self, variants: Iterable[Variant], members: int | None) -> tuple[LabeledPlugin, ...]:
-        """Return the metrics. Report each that cannot measure ensembles of `members` members."""
+    def _build_metrics(
+        self, variants: Iterable[Variant], members: int | None, datasets: Sequence[LabeledPlugin]
+    ) -> tuple[LabeledPlugin, ...]:
+        """Return the metrics. Report each that cannot measure ensembles of `members` members, or on one of the data sets."""
         metrics: tuple[LabeledPlugin, ...] = ()
         for variant in variants:
             built = self._plugins.build_all([variant])
@@ -122,7 +127,18 @@ class BenchmarkLoader:
             if built and members is not None:
                 for error in check_errors(built[0].plugin.check, members):
                     self._reporter.report(variant.entry.path, f"{variant.label}: {error}")
+            for dataset in datasets if built else ():
+                self._check_on_dataset(variant, built[0].plugin, dataset)
         return metrics
+
+    def _check_on_dataset(self, variant: Variant, metric: Metric, dataset: LabeledPlugin) -> None:
+        """Report why a metric, or an evaluation set that it names, does not fit a data set."""
+        for error in dataset_errors(metric, dataset.plugin):
+            self._reporter.report(variant.entry.path, f"{variant.label} on {dataset.label}: {error}")
+        for option, evaluation_set in evaluation_sets(metric).items():
+            path = variant.option_paths.get(option, variant.entry.path)
+            for error in evaluation_set_errors(evaluation_set, dataset.plugin, self._catalogue):
+                self._reporter.report(path, f"{variant.label}.{option}: {error}")
 
     def _build_objective(self) -> Any:
         built = self._plugins.build_all(self._entries.read_objective())

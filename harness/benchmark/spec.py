@@ -8,7 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.api.interfaces import Objective
+from harness.api.evaluation_set import evaluation_sets
+from harness.api.interfaces import Dataset, Objective
 from harness.api.options import options_json
 from harness.api.recipe import Recipe
 from harness.errors import HarnessError, PluginError
@@ -122,10 +123,12 @@ class Benchmark:
         """Return the benchmark with its data sets and architectures located under the data root `data`.
 
         Methods are located in the folder of the benchmark file. Keys depend on files of this machine: which classes and which
-        weights exist. Raise `UserError` for a missing file.
+        weights exist. The files of evaluation sets must be there, too. Raise `UserError` for a missing file.
         """
         datasets = {id(dataset.plugin): dataset.located(data) for dataset in self.datasets}
         architectures = {id(architecture.plugin): architecture.located(data) for architecture in self.architectures}
+        for dataset in datasets.values():
+            self._locate_evaluation_sets(dataset.plugin, data)
 
         def with_located(setup: Setup) -> Setup:
             dataset = datasets[id(setup.dataset.plugin)]
@@ -138,6 +141,21 @@ class Benchmark:
             architectures=tuple(architectures.values()),
             setups=tuple(map(with_located, benchmark.setups)),
         )
+
+    def _locate_evaluation_sets(self, dataset: Dataset, data: Path) -> None:
+        """Raise `UserError` if the data root lacks a file of an evaluation set that a metric names."""
+        located: list[Any] = []
+        for metric in self.metrics:
+            for evaluation_set in evaluation_sets(metric.plugin).values():
+                if evaluation_set.identity in located:
+                    continue
+                located.append(evaluation_set.identity)
+                try:
+                    evaluation_set.locate(dataset, data)
+                except HarnessError:
+                    raise
+                except Exception as error:  # a plugin may raise anything
+                    raise PluginError(f"{evaluation_set.full_name}: locate raised {describe_error(error)}") from error
 
     def with_located_methods(self) -> Benchmark:
         """Return the benchmark with its methods located in the folder of its file. No data root is needed.

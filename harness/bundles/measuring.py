@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from harness.api.evaluation_set import evaluation_sets
 from harness.api.interfaces import MetricValue
 from harness.api.options import options_from_json
 from harness.api.recipe import Recipe
@@ -31,7 +32,8 @@ from harness.execution.plugin_calls import build_module, make_architecture, plug
 from harness.execution.queue import TaskQueue
 from harness.execution.runner import engine_context
 from harness.execution.task_files import task_json
-from harness.plan.tasks import measure_tasks, predict_task
+from harness.plan.evaluations import MetricRequests
+from harness.plan.tasks import cell_tasks
 from harness.registry.catalogue import Catalogue
 from harness.results.examples import decode_examples
 from harness.store import Store
@@ -79,6 +81,7 @@ def measure_again(bundle: Bundle, metrics: Sequence[LabeledPlugin], environment:
     Raise `UserError` if a plugin or a data set is missing, and `BundleError` if weights do not fit their network.
     """
     settings = _Settings(bundle, environment)
+    requests = MetricRequests(metrics)
     store = Store(environment.folder / "store")
     store.prepare()
     tasks: dict[str, Task] = {}
@@ -87,11 +90,10 @@ def measure_again(bundle: Bundle, metrics: Sequence[LabeledPlugin], environment:
         members = settings.handles(entry)
         for member in members:
             settings.store_weights(store, member)
-        predictions = [predict_task(member) for member in members]
-        own = measure_tasks(metrics, members, predictions, entry.seed)
-        tasks.update((task.key, task) for task in (*predictions, *own.values()))
-        measures.update(((entry.place, label), task) for label, task in own.items())
-    settings.require_data()
+        evaluated = cell_tasks(requests.on(members[0].setting), members, entry.seed)
+        tasks.update((task.key, task) for task in (*evaluated.predictions, *evaluated.measures.values()))
+        measures.update(((entry.place, label), task) for label, task in evaluated.measures.items())
+    settings.require_data(metrics)
     environment.say(f"measuring {len(bundle.ensembles)} ensembles of {len(store.keys())} networks again: {len(tasks)} tasks")
     with redirect_stdout(sys.stderr):
         failures = _do(tasks, store, environment)
@@ -121,14 +123,20 @@ class _Settings:
         state = read_weights(path, config.weights, like=module.state_dict())
         store.put(member.key, {"kind": "member"}, {"weights": state})
 
-    def require_data(self) -> None:
-        """Load each data set once. Raise `UserError` if its files are not on this machine: that is no difference."""
+    def require_data(self, metrics: Sequence[LabeledPlugin]) -> None:
+        """Load each data set once, and locate the metrics' evaluation sets.
+
+        Raise `UserError` if files are not on this machine: that is no difference.
+        """
         checked: set[str] = set()
         for setting in self._known.values():
             name = canonical_json(setting.spec.dataset)
             if name not in checked:
                 checked.add(name)
                 TaskEnvironment(self._environment.catalogue, setting.spec, self._environment.data, torch.device("cpu"))
+                for labeled in metrics:
+                    for evaluation_set in evaluation_sets(labeled.plugin).values():
+                        evaluation_set.locate(setting.dataset, self._environment.data)
 
     def _setting(self, key: str) -> Setting:
         spec = self._bundle.config(key).setting

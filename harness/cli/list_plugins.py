@@ -15,7 +15,7 @@ from harness.text import single_line
 
 _ALIASES = {"method": "ensemble_builder", "builder": "ensemble_builder", "ensemble": "ensemble_builder", "data_set": "dataset"}
 
-_TITLES = {"ensemble_builder": "methods (ensemble builders)", "dataset": "data sets"}
+_TITLES = {"ensemble_builder": "methods (ensemble builders)", "dataset": "data sets", "evaluation_set": "evaluation sets"}
 """Headings, where they are not simply the plural."""
 
 
@@ -26,7 +26,7 @@ def list_plugins(kind: str | None, as_json: bool) -> None:
     """List what is registered.
 
     Kinds: methods, architectures, datasets, metrics, objectives, derivations, engines, figures, observers, corrections,
-    couplings.
+    couplings, evaluation_sets.
     """
     kinds = KINDS if kind is None else (_kind(kind),)
     registrations = [registration for registration in open_catalogue() if registration.kind in kinds]

@@ -127,6 +127,8 @@ def describe(task: Task) -> str:
     where = f"{full_name(spec.setting.architecture)} on {full_name(spec.setting.dataset)}"
     if isinstance(spec, MeasureSpec):
         return f"measure {full_name(spec.metric)} {where}"
+    if isinstance(spec, PredictSpec) and spec.evaluation is not None:
+        return f"predict {where}, {full_name(spec.evaluation.evaluation_set)} {spec.evaluation.split}"
     if not isinstance(spec, TrainSpec):
         return f"{spec.kind} {where}"
     seed, member = seed_and_member(spec)

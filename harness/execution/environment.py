@@ -14,9 +14,10 @@ from harness.api.interfaces import Dataset
 from harness.api.normalization import normalization_of
 from harness.api.options import options_from_json
 from harness.api.recipe import Recipe
-from harness.api.specs import Identity, SettingSpec
+from harness.api.specs import EvaluationSpec, Identity, SettingSpec
 from harness.errors import PluginFailed, UserError, attribute_errors, did_you_mean
 from harness.execution.data_root import explained
+from harness.execution.evaluation_splits import EvaluationSplits
 from harness.execution.plugin_calls import build_module, make_architecture, plugin_label
 from harness.execution.plugin_results import check_split
 from harness.execution.state_differences import missing_from_state
@@ -51,6 +52,7 @@ class TaskEnvironment:
         self.train_images = NormalizedImages(self.train, self.normalization, device)
         self.test_images = NormalizedImages(self.test, self.normalization, device)
         self._data = data
+        self._evaluation_splits = EvaluationSplits(catalogue, self.dataset, self.normalization, data, device)
         self._splits = {"train": (self.train, self.train_images), "test": (self.test, self.test_images)}
 
     @property
@@ -85,6 +87,10 @@ class TaskEnvironment:
             split = self.dataset.load_split(name, self._data)
         check_split(f"{label}: load_split gave a split '{name}'", split, self.dataset)
         return split, NormalizedImages(split, self.normalization, self.device)
+
+    def evaluation_split(self, spec: EvaluationSpec) -> tuple[Split, NormalizedImages]:
+        """Return a split of an evaluation set, and its images on the device. Raise `UserError` if they are not there."""
+        return self._evaluation_splits.get(spec)
 
     @cached_property
     def probe(self) -> FlatNetwork:

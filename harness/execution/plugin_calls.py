@@ -16,7 +16,7 @@ from harness.api.interfaces import Architecture, Objective
 from harness.api.plugin import Plugin
 from harness.api.specs import Identity
 from harness.errors import PluginFailed, attribute_errors
-from harness.registry.catalogue import Catalogue
+from harness.registry.catalogue import WORDS, Catalogue
 
 _TOLERANCE = 1e-6  # of the sum of a mixture's shares
 
@@ -35,7 +35,7 @@ class ImageFormat(Protocol):
 
 def plugin_label(catalogue: Catalogue, kind: str, plugin: Plugin) -> str:
     """Return a plugin's name in messages: kind, name and source."""
-    return f"{kind} '{plugin.full_name}' of {catalogue.registration(kind, plugin.name).source}"
+    return f"{WORDS.get(kind, kind)} '{plugin.full_name}' of {catalogue.registration(kind, plugin.name).source}"
 
 
 def make_objective(catalogue: Catalogue, identity: Identity) -> tuple[Objective, str]:

@@ -12,7 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
-from harness.api.specs import Kind
+from harness.api.specs import Kind, PredictSpec
 from harness.api.task import Task
 from harness.plan.longest_path import remaining_paths
 
@@ -41,6 +41,13 @@ def side_by_side(ready: int, groups: int, devices: int) -> int:
     return math.ceil(ready / parts)
 
 
+def _kind_rank(task: Task) -> int:
+    """Return the rank of a task's kind. Predictions on evaluation sets come last, so that a split is loaded for all members."""
+    if isinstance(task.spec, PredictSpec) and task.spec.evaluation is not None:
+        return len(_ORDER)
+    return _ORDER.index(task.kind)
+
+
 class TaskQueue:
     """Hands out pending tasks whose parents are done: in groups, the most urgent first.
 
@@ -56,7 +63,7 @@ class TaskQueue:
         self._heap: list[tuple[Rank, str]] = []  # groups; entries whose rank is not that of the group's first task are ignored
         remaining = remaining_paths(pending, {key: task.cost for key, task in pending.items()})
         for position, (key, task) in enumerate(pending.items()):
-            self._rank[key] = _ORDER.index(task.kind), -remaining[key], position
+            self._rank[key] = _kind_rank(task), -remaining[key], position
             parents = [parent for parent in task.parents if parent in pending]
             self._open_parents[key] = len(parents)
             for parent in parents:

@@ -6,8 +6,8 @@ from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import replace
 
-from harness.api.specs import TrainSpec
-from harness.api.task import Outcome, Task
+from harness.api.specs import EvaluationSpec, PredictSpec, TrainSpec
+from harness.api.task import Outcome, Task, canonical_json
 from harness.plan.graph import Graph
 from harness.plan.tasks import check_task
 
@@ -26,6 +26,7 @@ class RunPlan:
         self.tasks: Mapping[str, Task] = ChainMap(self._current, graph.tasks)
         self.trainings_by_check: dict[str, list[str]] = {}
         self._passed: set[str] = set()
+        self._evaluations = _first_splits(graph)
 
     def update(self, pending: Mapping[str, Task]) -> dict[str, Task]:
         """Make a plan of pending tasks; return its tasks.
@@ -39,7 +40,7 @@ class RunPlan:
             tasks[key] = task
             if not isinstance(task.spec, TrainSpec):
                 continue
-            check = check_task(task.spec)
+            check = check_task(task.spec, self._evaluations.get(canonical_json(task.spec.setting.dataset), ()))
             self.trainings_by_check.setdefault(check.key, []).append(key)
             if check.key not in self._passed:
                 checks[check.key] = check
@@ -55,3 +56,14 @@ class RunPlan:
             self._passed.add(outcome.key)
             return []
         return self.trainings_by_check[outcome.key]
+
+
+def _first_splits(graph: Graph) -> dict[str, tuple[EvaluationSpec, ...]]:
+    """Return the first split of each evaluation set that a plan needs, by the data set's identity as canonical JSON."""
+    found: dict[str, dict[str, EvaluationSpec]] = {}
+    for task in graph.tasks.values():
+        if isinstance(task.spec, PredictSpec) and task.spec.evaluation is not None:
+            dataset = canonical_json(task.spec.setting.dataset)
+            name = canonical_json(task.spec.evaluation.evaluation_set)
+            found.setdefault(dataset, {}).setdefault(name, task.spec.evaluation)
+    return {dataset: tuple(splits.values()) for dataset, splits in found.items()}

@@ -23,6 +23,8 @@ def objects_of(spec: TaskSpec) -> list[str]:
             keys.append(spec.location.object)
         case MeasureSpec():
             keys += spec.predictions
+            for evaluation in spec.evaluation_splits:
+                keys += evaluation.predictions
             keys += [location.object for location in spec.members]
     return list(dict.fromkeys(keys))
 

@@ -22,10 +22,11 @@ from harness.benchmark.resolver import batch_errors
 from harness.errors import PluginError, UserError
 from harness.plan.ancestors import ancestors, parents_first
 from harness.plan.cost import epochs_alone
+from harness.plan.evaluations import MetricRequests
 from harness.plan.graph import Graph, PlannedCell
 from harness.plan.joint_tasks import joint_train_task
 from harness.plan.methods import members_of_methods, name_with_options, require_registered
-from harness.plan.tasks import derive_task, measure_tasks, predict_task, train_task
+from harness.plan.tasks import cell_tasks, derive_task, train_task
 from harness.startup.garbage import garbage_collection_paused
 from harness.text import describe_error
 
@@ -66,6 +67,7 @@ class _Planner:
         self.method_names: dict[int, str] = {}
         self.members_of = members_of_methods(graph.benchmark.catalogue, graph.benchmark.path.parent)
         self.trajectories: dict[tuple[str, int, int], Trajectory] = {}
+        self.requests = MetricRequests(graph.benchmark.metrics)
 
     def draft(self, spec: CellSpec) -> PlannedCell:
         """Return a cell with the members from its builder, but without tasks. Collect the members and all their ancestors."""
@@ -73,6 +75,7 @@ class _Planner:
         where = f"method '{spec.method.label}' on {spec.dataset.label} × {spec.architecture.label}"
         try:
             _check_batches(setting)
+            self.requests.on(setting)
             members = self._members(spec, self._cell(spec, setting))
             self._collect(members)
         except UserError as error:
@@ -161,9 +164,9 @@ class _Planner:
         if not members:
             self.graph.cells.append(draft)
             return
-        predictions = [predict_task(member) for member in members]
-        measures = measure_tasks(self.graph.benchmark.metrics, members, predictions, draft.spec.seed)
-        for task in (*predictions, *measures.values()):
+        evaluated = cell_tasks(self.requests.on(draft.setting), members, draft.spec.seed)
+        measures = evaluated.measures
+        for task in (*evaluated.predictions, *measures.values()):
             tasks.setdefault(task.key, task)
         new = self.graph.cost_of_members(draft, tasks, self.counted)
         self.graph.cells.append(replace(draft, measures=measures, epochs_alone=epochs_alone(members), epochs_new=new))

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
+from typing import Any
 
-from harness.api.interfaces import Metric
 from harness.api.schedules import Schedule, schedule_json
-from harness.api.specs import CheckSpec, DeriveSpec, MeasureSpec, PredictSpec, TeacherSpec, TrainingStart, TrainSpec
+from harness.api.setting import Setting
+from harness.api.specs import (
+    CheckSpec,
+    DeriveSpec,
+    EvaluationPredictions,
+    EvaluationSpec,
+    MeasureSpec,
+    PredictSpec,
+    TeacherSpec,
+    TrainingStart,
+    TrainSpec,
+    WeightsLocation,
+)
 from harness.api.task import FORMAT, Task, key_of
 from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
-from harness.benchmark import LabeledPlugin
+from harness.plan.evaluations import MetricRequest
 from harness.plan.store_view import StoreView
 
 
@@ -88,13 +101,14 @@ def teacher_objects(spec: TrainSpec) -> list[str]:
     return list(dict.fromkeys(teacher.object for teacher in teachers if teacher is not None))
 
 
-def check_task(spec: TrainSpec) -> Task:
-    """Return the task that tries a training's setting and objective on two images."""
+def check_task(spec: TrainSpec, evaluations: Sequence[EvaluationSpec] = ()) -> Task:
+    """Return the task that tries a training's setting and objective on two images, and loads splits of evaluation sets."""
     check = CheckSpec(
         format=FORMAT,
         setting=spec.setting,
         objective=spec.trajectory.objective,
         teacher=None if spec.teacher is None else spec.teacher.setting,
+        evaluation_splits=tuple(evaluations),
     )
     key = key_of(check.to_json())
     return Task(key, check, (), key)
@@ -116,45 +130,117 @@ def derive_task(weights: DerivedWeights) -> Task:
     return Task(weights.task_key, spec, objects_with(weights.parents), group, weights.cost)
 
 
-def predict_task(weights: Weights) -> Task:
-    """Return the task that computes a network's logits on the test split, once for all metrics."""
+def predict_task(weights: Weights, evaluation: EvaluationSpec | None = None) -> Task:
+    """Return the task that computes a network's logits, once for all metrics: on the test split, or on another one."""
     setting = weights.setting
-    identity = {"kind": "predict", "format": FORMAT, "weights": weights.key, "setting": setting.key, "split": "test"}
-    spec = PredictSpec(setting=setting.spec, weights=weights.key, location=weights.location, identity=identity)
-    return Task(key_of(identity), spec, (weights.location.object,), _setting_group("predict", setting.key))
+    split: Any = "test"
+    group = _setting_group("predict", setting.key)
+    if evaluation is not None:
+        split = _split_identity(evaluation)
+        group = key_of(["predict", setting.key, split])
+    identity = {"kind": "predict", "format": FORMAT, "weights": weights.key, "setting": setting.key, "split": split}
+    spec = PredictSpec(
+        setting=setting.spec, weights=weights.key, location=weights.location, identity=identity, evaluation=evaluation
+    )
+    return Task(key_of(identity), spec, (weights.location.object,), group)
 
 
-def measure_tasks(
-    metrics: Iterable[LabeledPlugin], members: Sequence[Weights], predictions: Sequence[Task], seed: int
-) -> dict[str, Task]:
-    """Return the tasks that measure an ensemble, by the metric's label. What they have in common is shared in memory."""
-    setting = members[0].setting
-    keys = [member.key for member in members]
-    locations = tuple(member.location for member in members)
-    prediction_keys = tuple(task.key for task in predictions)
-    parents = tuple(dict.fromkeys((*prediction_keys, *objects_with(members))))
-    group = key_of(["measure", ensemble_key(members), seed])
-    tasks = {}
-    for labeled in metrics:
-        metric: Metric = labeled.plugin
-        identity = {
-            "kind": "measure",
-            "format": FORMAT,
-            "metric": metric.key_identity,
-            "members": keys,
-            "setting": setting.key,
-            "seed": seed,
-        }
-        spec = MeasureSpec(
-            setting=setting.spec,
-            metric=metric.identity,
-            seed=seed,
-            members=locations,
-            predictions=prediction_keys,
-            identity=identity,
-        )
-        tasks[labeled.label] = Task(key_of(identity), spec, parents, group)
-    return tasks
+def _split_identity(evaluation: EvaluationSpec) -> dict[str, Any]:
+    """Return what identifies the images of a split: options that only select splits do not matter."""
+    plugin = evaluation.evaluation_set
+    return {
+        "evaluation_set": plugin["name"],
+        "version": plugin["version"],
+        "split": evaluation.split,
+        "fingerprint": evaluation.fingerprint,
+    }
+
+
+@dataclass(frozen=True)
+class CellTasks:
+    """The tasks that evaluate an ensemble: its members' predictions on all splits, and its measurements by label."""
+
+    predictions: tuple[Task, ...]
+    measures: dict[str, Task]
+
+
+def cell_tasks(requests: Sequence[MetricRequest], members: Sequence[Weights], seed: int) -> CellTasks:
+    """Return the tasks that evaluate an ensemble. Members are evaluated once on each split, whatever number of metrics asks.
+
+    What the measurements have in common is shared in memory.
+    """
+    on_test = [predict_task(member) for member in members]
+    predictions = {task.key: task for task in on_test}
+    ensemble = _ensemble(members, on_test, seed)
+    measures = {}
+    for request in requests:
+        evaluations = []
+        for option, specs in request.evaluations.items():
+            for spec in specs:
+                tasks = [predict_task(member, spec) for member in members]
+                predictions.update((task.key, task) for task in tasks)
+                keys = tuple(task.key for task in tasks)
+                evaluations.append(EvaluationPredictions(option=option, split=spec.split, predictions=keys))
+        measures[request.label] = _measure_task(request, ensemble, tuple(evaluations))
+    return CellTasks(tuple(predictions.values()), measures)
+
+
+@dataclass(frozen=True)
+class _Ensemble:
+    """What the measurements of one ensemble have in common."""
+
+    setting: Setting
+    seed: int
+    keys: list[str]
+    locations: tuple[WeightsLocation, ...]
+    predictions: tuple[str, ...]
+    parents: tuple[str, ...]
+    group: str
+
+
+def _ensemble(members: Sequence[Weights], on_test: Sequence[Task], seed: int) -> _Ensemble:
+    predictions = tuple(task.key for task in on_test)
+    return _Ensemble(
+        setting=members[0].setting,
+        seed=seed,
+        keys=[member.key for member in members],
+        locations=tuple(member.location for member in members),
+        predictions=predictions,
+        parents=tuple(dict.fromkeys((*predictions, *objects_with(members)))),
+        group=key_of(["measure", ensemble_key(members), seed]),
+    )
+
+
+def _measure_task(request: MetricRequest, ensemble: _Ensemble, evaluations: tuple[EvaluationPredictions, ...]) -> Task:
+    """Return the task that measures an ensemble with a metric."""
+    identity: dict[str, Any] = {
+        "kind": "measure",
+        "format": FORMAT,
+        "metric": request.metric.key_identity,
+        "members": ensemble.keys,
+        "setting": ensemble.setting.key,
+        "seed": ensemble.seed,
+    }
+    parents = ensemble.parents
+    if evaluations:  # other metrics keep the keys that they had before there were evaluation sets
+        identity["evaluation_splits"] = _splits_identity(request)
+        keys = chain.from_iterable(evaluation.predictions for evaluation in evaluations)
+        parents = tuple(dict.fromkeys((*parents, *keys)))
+    spec = MeasureSpec(
+        setting=ensemble.setting.spec,
+        metric=request.metric.identity,
+        seed=ensemble.seed,
+        members=ensemble.locations,
+        predictions=ensemble.predictions,
+        identity=identity,
+        evaluation_splits=evaluations,
+    )
+    return Task(key_of(identity), spec, parents, ensemble.group)
+
+
+def _splits_identity(request: MetricRequest) -> dict[str, Any]:
+    """Return what identifies the images that a metric looks at beside the test images, by option."""
+    return {option: [_split_identity(spec) for spec in specs] for option, specs in request.evaluations.items()}
 
 
 @lru_cache(maxsize=256)

@@ -15,7 +15,8 @@ class WorkClass:
 
     `dataset`, `architecture` and `plugin` are canonical JSON of names and options. `plugin` is the objective of a training
     (with the coupling of a joint one), the derivation, or the metric. `precision` and `batch_size` are the recipe's. They are
-    empty for other tasks than trainings, where they make no difference.
+    empty for other tasks than trainings, where they make no difference. Predictions on the splits of evaluation sets count as
+    those on the test images.
     """
 
     kind: str

@@ -20,6 +20,7 @@ from harness.api.correction import Correction
 from harness.api.coupling import Coupling
 from harness.api.derivation import Derivation
 from harness.api.engine import Engine
+from harness.api.evaluation_set import EvaluationSet
 from harness.api.figure import Figure
 from harness.api.observer import Observer as ObserverPlugin
 from harness.api.options import Options, first_difference, options_from_json
@@ -41,10 +42,11 @@ KINDS: dict[str, tuple[str, type[Plugin]]] = {
     "observer": ("register_observers", ObserverPlugin),
     "correction": ("register_corrections", Correction),
     "coupling": ("register_couplings", Coupling),
+    "evaluation_set": ("register_evaluation_sets", EvaluationSet),
 }
 _SUBSETS: dict[str, tuple[str, type[Plugin]]] = {"alignment": ("derivation", Alignment)}
 """What options can choose beside the kinds: the plugins of a kind that are of a class."""
-WORDS = {"ensemble_builder": "method"}
+WORDS = {"ensemble_builder": "method", "evaluation_set": "evaluation set"}
 """Names of kinds in messages, where they differ from the kind."""
 _RESERVED_OPTIONS = {"label", "grid"}  # keys of an entry in a benchmark file
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from harness.api.correction import Correction
     from harness.api.coupling import Coupling
     from harness.api.derivation import Derivation
+    from harness.api.evaluation_set import EvaluationSet
     from harness.api.figure import Figure
     from harness.api.interfaces import Architecture, Dataset, Metric, Objective
     from harness.api.observer import Observer
@@ -75,6 +76,11 @@ def register_corrections(register: Callable[[type[Correction]], None]) -> None:
 @hookspec
 def register_couplings(register: Callable[[type[Coupling]], None]) -> None:
     """Call `register(cls)` for every coupling of trainings. Called once, when the catalogue is loaded."""
+
+
+@hookspec
+def register_evaluation_sets(register: Callable[[type[EvaluationSet]], None]) -> None:
+    """Call `register(cls)` for every evaluation set. Called once, when the catalogue is loaded."""
 
 
 @hookspec

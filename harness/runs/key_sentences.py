@@ -56,7 +56,10 @@ def _task(spec: TaskSpec) -> str:
     if isinstance(spec, DeriveSpec):
         return f"weights derived by {full_name(spec.derivation)} from {_count(len(spec.parents), 'network')}, {where}"
     if isinstance(spec, PredictSpec):
-        return f"predictions of {full_name(spec.setting.architecture)} on the test images of {full_name(spec.setting.dataset)}"
+        images = "the test images"
+        if spec.evaluation is not None:
+            images = f"split '{spec.evaluation.split}' of {full_name(spec.evaluation.evaluation_set)} for the test images"
+        return f"predictions of {full_name(spec.setting.architecture)} on {images} of {full_name(spec.setting.dataset)}"
     assert isinstance(spec, MeasureSpec)
     members = _count(len(spec.members), "member")
     return f"measurement of {full_name(spec.metric)} for an ensemble of {members}, {where}, seed {spec.seed}"

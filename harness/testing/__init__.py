@@ -22,6 +22,7 @@ from harness.testing.contracts import (
 )
 from harness.testing.coupling_contract import check_coupling
 from harness.testing.engine_contract import check_engine
+from harness.testing.evaluation_set_contract import check_evaluation_set
 from harness.testing.fixtures import harness_catalogue, harness_run
 from harness.testing.observer_contract import check_observer
 from harness.testing.samples import derivation_context, evaluated_ensemble
@@ -35,6 +36,7 @@ __all__ = [
     "check_derivation",
     "check_engine",
     "check_ensemble_builder",
+    "check_evaluation_set",
     "check_figure",
     "check_metric",
     "check_objective",

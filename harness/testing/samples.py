@@ -10,12 +10,15 @@ from harness.api.choice import PluginChoice
 from harness.api.data import Split, StateDict
 from harness.api.derivation import DerivationContext
 from harness.api.ensemble import EvaluatedEnsemble
+from harness.api.evaluation_set import EvaluationSet
 from harness.api.interfaces import Architecture, Dataset
 from harness.api.normalization import normalization_of
+from harness.api.plugin import Plugin
+from harness.api.predictions import Predictions
 from harness.api.recipe import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy as np
     from torch import Tensor, nn
@@ -25,7 +28,10 @@ if TYPE_CHECKING:
 
 
 def evaluated_ensemble(members: int = 3, examples: int = 60, classes: int = 4, seed: int = 0) -> EvaluatedEnsemble:
-    """Return an ensemble of linear classifiers on random features, with interpolation, for tests of metrics."""
+    """Return an ensemble of linear classifiers on random features, with interpolation, for tests of metrics.
+
+    Every evaluation set has two splits for it: its features with some noise, and with more noise.
+    """
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -34,7 +40,17 @@ def evaluated_ensemble(members: int = 3, examples: int = 60, classes: int = 4, s
     labels = (features @ teacher).argmax(axis=1)
     matrices = teacher + rng.normal(size=(members, 6, classes))
     logits = np.einsum("ef,mfc->mec", features, matrices).astype(np.float32)
-    return EvaluatedEnsemble(logits, labels, seed, lambda: _Linear(matrices, features, labels))
+    ensemble = EvaluatedEnsemble(logits, labels, seed, lambda: _Linear(matrices, features, labels))
+
+    def predictions_on(evaluation_set: Plugin) -> Iterator[tuple[str, Predictions]]:
+        noise = np.random.default_rng(seed + 1).normal(size=features.shape)
+        assert isinstance(evaluation_set, EvaluationSet)
+        known = np.zeros_like(labels) if evaluation_set.out_of_distribution else labels
+        for name, scale in (("noisy/1", 0.5), ("noisy/2", 2.0)):
+            noisy = np.einsum("ef,mfc->mec", features + scale * noise, matrices)
+            yield name, Predictions(noisy.astype(np.float32), known)
+
+    return ensemble.with_evaluations(predictions_on)
 
 
 class _Linear:

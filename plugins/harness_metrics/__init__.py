@@ -1,4 +1,4 @@
-"""The metrics that come with the harness: accuracy, connectivity, diversity and calibration of an ensemble, and their figures.
+"""The metrics that come with the harness: accuracy, connectivity, diversity, calibration and shift.
 
 All metrics compute with NumPy; importing this package imports neither torch nor SciPy.
 """
@@ -11,13 +11,17 @@ from harness import Correction, Figure, Metric, hookimpl
 from harness_metrics.accuracy import EnsembleAccuracy, MeanMemberAccuracy
 from harness_metrics.calibration import BrierScore, ExpectedCalibrationError, NegativeLogLikelihood
 from harness_metrics.center import CenterAccuracy
+from harness_metrics.confidence import AdaptiveCalibrationError, RiskCoverage
 from harness_metrics.connectivity import JointConnectivity, PairwiseConnectivity, WorstConnectivity
 from harness_metrics.corrections import NoCorrection, RecomputedStatistics, Repair, Rescale, Reshift
 from harness_metrics.derivation_cost import DerivationCost
 from harness_metrics.diversity import Disagreement, JensenShannonDivergence, PredictiveVariance
 from harness_metrics.figures import AccuracyCost, LossPlaneFigure, PairwiseBarriers, ReliabilityDiagram, SimplexMapFigure
 from harness_metrics.loss_plane import LossPlane
+from harness_metrics.ood import OODAupr, OODAuroc, OODFpr95
+from harness_metrics.shift import ShiftAccuracy, ShiftCalibrationError, ShiftLikelihood, ShiftMemberAccuracy
 from harness_metrics.simplex_map import SimplexMap
+from harness_metrics.temperature import CalibratedLikelihood, Temperature
 from harness_metrics.weight_space import WeightDistance
 
 
@@ -40,6 +44,17 @@ def register_metrics(register: Callable[[type[Metric]], None]) -> None:
     register(SimplexMap)
     register(WeightDistance)
     register(DerivationCost)
+    register(Temperature)
+    register(CalibratedLikelihood)
+    register(AdaptiveCalibrationError)
+    register(RiskCoverage)
+    register(ShiftAccuracy)
+    register(ShiftMemberAccuracy)
+    register(ShiftLikelihood)
+    register(ShiftCalibrationError)
+    register(OODAuroc)
+    register(OODAupr)
+    register(OODFpr95)
 
 
 @hookimpl

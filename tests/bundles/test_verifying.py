@@ -56,6 +56,15 @@ def test_bundle_that_is_what_it_says(toy_bundle: Path) -> None:
     assert found["plan"].startswith("costs, options and versions of 24 rows are those")
 
 
+def test_metrics_on_an_evaluation_set_are_measured_again(tmp_path: Path) -> None:
+    """Members are predicted on its splits again, and the values agree."""
+    metrics = ["ensemble_accuracy", {"ood_auroc": {"splits": "photo_patches"}}]
+    publish_toys(run_toys(tmp_path, seeds=[0], methods=["deep"], metrics=metrics), tmp_path / "bundle")
+    findings = verify_toys(tmp_path / "bundle")
+    assert findings.disagreements == []
+    assert {finding.subject: finding.text for finding in findings}["values of ood_auroc"] == "2 values agree"
+
+
 def test_bundle_of_another_machine(toy_bundle: Path, tmp_path: Path) -> None:
     """Values are compared within tolerances."""
     bundle = copied(toy_bundle, tmp_path / "bundle")

@@ -20,8 +20,8 @@ def message(word: str) -> str:
 
 def test_unknown_kind() -> None:
     """The message lists all kinds in the one spelling that the help uses."""
-    known = "architectures, corrections, couplings, datasets, derivations, engines, figures, methods, metrics, objectives"
-    known += ", observers"
+    known = "architectures, corrections, couplings, datasets, derivations, engines, "
+    known += "evaluation_sets, figures, methods, metrics, objectives, observers"
     assert message("nosuch") == f"unknown kind 'nosuch'; known: {known}"
     assert sorted(known.split(", ")) == sorted(map(plural, KINDS))
 

@@ -31,6 +31,7 @@ from harness.testing import (
     check_dataset,
     check_derivation,
     check_ensemble_builder,
+    check_evaluation_set,
     check_metric,
     check_objective,
     derivation_context,
@@ -250,6 +251,16 @@ def test_contract_of_the_coupling() -> None:
     networks = [torch.arange(4.0), torch.ones(4)]
     example("coupling", "averaging").after_step(networks, step)
     assert [network.tolist() for network in networks] == [[0.5, 1.0, 1.5, 2.0]] * 2
+
+
+def test_contract_of_the_evaluation_set(tmp_path: Path) -> None:
+    """Its splits are darker; the option is part of the fingerprint."""
+    dusk, gratings = example("evaluation_set", "dusk"), example("dataset", "gratings")
+    check_evaluation_set(dusk, gratings, tmp_path)
+    _, test = gratings.load(tmp_path)
+    assert torch.equal(dusk.load(gratings, "quarter", tmp_path).images, test.images // 4)
+    brighter = type(dusk)(type(dusk).Options(offset=9))
+    assert brighter.fingerprint(gratings, "half") != dusk.fingerprint(gratings, "half")
 
 
 def test_contract_of_the_derivation(tmp_path: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import torch
 
 import harness
+from harness import EvaluationSet, Predictions
+from metrics.made_metrics import made
 
 Accuracy = Callable[[np.ndarray], np.ndarray]
 
@@ -73,6 +75,11 @@ class ToyEnsemble:
     def network_at(self, point: np.ndarray) -> LinearNetwork:
         return LinearNetwork(point @ self.logits.reshape(self.size, -1))
 
+    def predictions_on(self, evaluation_set: EvaluationSet) -> Iterator[tuple[str, Predictions]]:
+        labels = np.zeros_like(self.labels) if evaluation_set.out_of_distribution else self.labels
+        for name, scale in (("mild", 0.5), ("strong", 0.1)):
+            yield name, Predictions(np.roll(scale * self.logits, 1, axis=2), labels)
+
     def uniform(self, purpose: str, *shape: int) -> np.ndarray:
         key = hashlib.sha256(f"{self.seed} {purpose}".encode()).digest()
         return np.random.default_rng(list(key)).random(shape)
@@ -102,7 +109,7 @@ def measure() -> Callable[..., dict[str, float]]:
     """Return a function that gives a metric's values by name; names must differ, and the main value must be the first."""
 
     def run(metric: type, ensemble: ToyEnsemble, **options: object) -> dict[str, float]:
-        values = list(metric(metric.Options(**options)).measure(ensemble))
+        values = list(made(metric, **options).measure(ensemble))
         assert values[0].metric == metric.name
         named = {value.metric: value.value for value in values}
         assert len(named) == len(values)

@@ -10,6 +10,8 @@ import pytest
 import harness_metrics
 from harness.api.ensemble import EvaluatedEnsemble
 from harness.registry import hookspecs
+from harness_metrics.temperature import CrossFittedMetric
+from metrics.made_metrics import made
 
 REGISTERED: list[type] = []
 harness_metrics.register_metrics(REGISTERED.append)
@@ -25,7 +27,10 @@ def test_hook_registers_every_metric():
     registered = []
     manager.hook.register_metrics(register=registered.append)
     assert sorted(metric.name for metric in registered) == [
+        "adaptive_calibration_error",
+        "area_under_risk_coverage",
         "brier_score",
+        "calibrated_negative_log_likelihood",
         "center_accuracy",
         "derivation_cost",
         "disagreement",
@@ -36,9 +41,17 @@ def test_hook_registers_every_metric():
         "loss_plane",
         "mean_member_accuracy",
         "negative_log_likelihood",
+        "ood_aupr",
+        "ood_auroc",
+        "ood_fpr95",
         "pairwise_connectivity",
         "predictive_variance",
+        "shift_accuracy",
+        "shift_calibration_error",
+        "shift_member_accuracy",
+        "shift_negative_log_likelihood",
         "simplex_map",
+        "temperature",
         "weight_distance",
         "worst_connectivity",
     ]
@@ -59,15 +72,16 @@ def test_diverged_member(metric, bad, random_toy):
     ensemble.logits[1, 5:, 2] = bad
     expected = r"member 1: logits that are not finite on 3 of 8 examples \(the first is example 5\)"
     with pytest.raises(ValueError, match=expected):
-        list(metric().measure(ensemble))
+        list(made(metric).measure(ensemble))
 
 
 @pytest.mark.parametrize("metric", REGISTERED, ids=lambda metric: metric.name)
 @pytest.mark.parametrize("members", [1, 2])
 @pytest.mark.parametrize("scale", [1.0, 1e4])
 def test_smallest_ensembles_and_saturated_logits_give_finite_values(metric, members, scale, random_toy):
-    """One example, one or two members and logits of ±1e4 give finite values with different names."""
-    values = list(metric().measure(random_toy(1, members=members, examples=1, scale=scale)))
+    """One example, one or two members and logits of ±1e4 give finite values with different names; a temperature needs two."""
+    examples = 6 if issubclass(metric, CrossFittedMetric) else 1
+    values = list(made(metric).measure(random_toy(1, members=members, examples=examples, scale=scale)))
     assert values[0].metric == metric.name
     assert len({value.metric for value in values}) == len(values)
     for value in values:
@@ -89,7 +103,7 @@ def test_measuring_changes_nothing(metric, random_toy):
     arrays = (ensemble.logits, ensemble.labels, ensemble.probabilities, ensemble.log_probabilities, ensemble.correct)
     for array in arrays:
         array.flags.writeable = False
-    list(metric().measure(ensemble))
+    list(made(metric).measure(ensemble))
 
 
 class HalfRight:
@@ -116,10 +130,10 @@ def test_evaluated_ensemble_of_the_harness(metric, random_toy):
     toy = random_toy(3, members=3, examples=40)
     right = np.arange(40) % 2 == 0
     toy.correct_at = lambda points, correction: np.tile(right, (len(points), 1))
-    ensemble = EvaluatedEnsemble(toy.logits, toy.labels, 0, lambda: HalfRight(toy))
+    ensemble = EvaluatedEnsemble(toy.logits, toy.labels, 0, lambda: HalfRight(toy)).with_evaluations(toy.predictions_on)
     toy.uniform = ensemble.uniform
-    expected = {value.metric: value.value for value in metric().measure(toy)}
-    assert {value.metric: value.value for value in metric().measure(ensemble)} == pytest.approx(expected, abs=1e-12)
+    expected = {value.metric: value.value for value in made(metric).measure(toy)}
+    assert {value.metric: value.value for value in made(metric).measure(ensemble)} == pytest.approx(expected, abs=1e-12)
 
 
 def test_fewer_draws_are_the_first_of_more(random_toy):

@@ -1,4 +1,4 @@
-"""Try everything that a training does once, on two images. Stores nothing."""
+"""Try everything that a training does once, on two images, and what its networks are evaluated on. Stores nothing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from harness.execution.tasks.train import teacher_network
 def check(spec: CheckSpec, resources: TaskResources) -> None:
     """Raise the error that would fail every training of a setting and an objective, if there is one."""
     environment = resources.environment(spec.setting)
+    for evaluation in spec.evaluation_splits:
+        environment.evaluation_split(evaluation)
     objective, label = make_objective(resources.catalogue, spec.objective)
     teacher = None
     if spec.teacher is not None:

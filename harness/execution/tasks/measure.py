@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterator
 from functools import partial
 
 import torch
 
 from harness.api.ensemble import DerivationRecord, EvaluatedEnsemble
 from harness.api.interfaces import Metric, MetricValue
+from harness.api.plugin import Plugin
+from harness.api.predictions import Predictions
 from harness.api.specs import MeasureSpec
 from harness.api.task import Task
 from harness.errors import attribute_errors
@@ -32,6 +35,8 @@ def measure(task: Task, spec: MeasureSpec, resources: TaskResources) -> None:
     metric: Metric = resources.catalogue.from_identity("metric", spec.metric)
     label = plugin_label(resources.catalogue, "metric", metric)
     ensemble = _ensemble(spec, environment, resources)
+    if spec.evaluation_splits:
+        ensemble = ensemble.with_evaluations(partial(_predictions_on, spec, metric, resources))
     with attribute_errors(label, "measure"):
         values = list(itertools.islice(metric.measure(ensemble), MAX_VALUES + 1))
     what = f"{label}: measure gave"
@@ -40,6 +45,22 @@ def measure(task: Task, spec: MeasureSpec, resources: TaskResources) -> None:
     check_examples(what, values, len(ensemble.labels))
     warnings = ensemble_warnings(ensemble.logits, ensemble.labels)
     resources.put(task, began, _parts(values[0]), {"values": values_json(values), "warnings": warnings})
+
+
+def _predictions_on(
+    spec: MeasureSpec, metric: Metric, resources: TaskResources, evaluation_set: Plugin
+) -> Iterator[tuple[str, Predictions]]:
+    """Yield the stored predictions on the splits of an evaluation set that the metric's options name."""
+    options = [option for option, chosen in metric.chosen.items() if chosen is evaluation_set]
+    if not options:
+        raise ValueError(f"evaluation set '{evaluation_set.full_name}': no option of this metric names it")
+    for evaluation in spec.evaluation_splits:
+        if evaluation.option != options[0]:
+            continue
+        with resources.watch("store"):
+            stored = [resources.store.tensors(key, "logits") for key in evaluation.predictions]
+        logits = torch.stack([tensors["logits"] for tensors in stored])
+        yield evaluation.split, Predictions(logits.numpy(), stored[0]["labels"].numpy())
 
 
 def _parts(value: MetricValue) -> dict[str, StateDict]:

@@ -1,4 +1,4 @@
-"""Compute a network's logits on the test images, once for all metrics."""
+"""Compute a network's logits on the images of a split, once for all metrics."""
 
 from __future__ import annotations
 
@@ -14,14 +14,20 @@ from harness.networks.host_copy import to_host
 
 
 def predict(task: Task, spec: PredictSpec, resources: TaskResources) -> None:
-    """Compute and store the logits, float32 (examples, classes)."""
+    """Compute and store the logits, float32 (examples, classes); for a split of an evaluation set, the labels, too."""
     began = time.monotonic()
     environment = resources.environment(spec.setting)
+    images, where = environment.test_images, "on the test images"
+    stored = {}
+    if spec.evaluation is not None:
+        with resources.watch("data"):
+            split, images = environment.evaluation_split(spec.evaluation)
+        where = f"on split '{spec.evaluation.split}' of evaluation set '{spec.evaluation.evaluation_set['name']}'"
+        stored["labels"] = split.labels
     network = environment.network()
     with resources.watch("store"):
         network.load(resources.tensors(spec.location))
     with attribute_errors(environment.architecture_label, "forward"):
-        logits = to_host(predict_logits(network, environment.test_images))
-    shape = (len(environment.test), environment.num_classes)
-    check_logits(environment.architecture_label, logits, shape, "on the test images")
-    resources.put(task, began, {"logits": {"logits": logits}}, {"examples": len(logits)})
+        logits = to_host(predict_logits(network, images))
+    check_logits(environment.architecture_label, logits, (len(images), environment.num_classes), where)
+    resources.put(task, began, {"logits": {"logits": logits, **stored}}, {"examples": len(logits)})
