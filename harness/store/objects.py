@@ -125,24 +125,27 @@ def read_meta(folder: Path, key: str) -> dict[str, Any]:
 
 
 def read_part(folder: Path, key: str, meta: Mapping[str, Any], part: str) -> Tensors:
-    """Return the tensors of a part. Raise `DamagedObject` unless its bytes match their digest."""
+    """Return the tensors of a part, in the order of their names. Raise `DamagedObject` unless its bytes match their digest.
+
+    safetensors returns them in another order each time, and the order of a sum changes its rounding.
+    """
     import safetensors.torch
 
     data = read_part_bytes(folder, key, meta, part)
     try:
-        return safetensors.torch.load(data)
+        return dict(sorted(safetensors.torch.load(data).items()))
     except Exception as error:  # the digest is right, but it is no safetensors file: any error may come
         reason = f"{part_file(part)} is not safetensors ({type(error).__name__})"
         raise DamagedObject(key, reason) from None
 
 
 def read_arrays(folder: Path, key: str, meta: Mapping[str, Any], part: str) -> Arrays:
-    """Return the tensors of a part as NumPy arrays, without importing torch. Raise `DamagedObject` as `read_part` does."""
+    """Return the tensors of a part as NumPy arrays, without importing torch. Otherwise as `read_part`."""
     import safetensors.numpy
 
     data = read_part_bytes(folder, key, meta, part)
     try:
-        return safetensors.numpy.load(data)
+        return dict(sorted(safetensors.numpy.load(data).items()))
     except Exception as error:  # as in `read_part`
         reason = f"{part_file(part)} is not safetensors ({type(error).__name__})"
         raise DamagedObject(key, reason) from None

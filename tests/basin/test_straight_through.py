@@ -213,7 +213,7 @@ def test_steps_of_an_independent_implementation(optimizer: str, rate: float, mem
         for one, other in zip(found, expected, strict=True):
             assert all(map(torch.equal, one, other))
     for number, latent in enumerate(latents):
-        expected_latent = torch.cat([tensor.flatten() for tensor in latent.values()])
+        expected_latent = torch.cat([latent[name].flatten() for name in sorted(latent)])
         torch.testing.assert_close(saved[-1].tensors["latents"][number], expected_latent, rtol=1e-4, atol=1e-5)
 
 

@@ -35,6 +35,16 @@ def test_channels_last_tensors_are_stored_contiguously(store: Store) -> None:
     assert torch.equal(store.tensors(OTHER)["t"], tensor)
 
 
+def test_order_of_tensors(store: Store) -> None:
+    """It is that of their names, each time, whatever order they were written in."""
+    key = "c" * 64
+    names = [f"layer.{number}.weight" for number in range(40)]
+    store.put(key, {}, {"weights": {name: torch.ones(1) for name in reversed(names)}})
+    for _ in range(5):
+        assert list(store.tensors(key)) == sorted(names)
+        assert list(store.arrays(key, "weights")) == sorted(names)
+
+
 def test_part_that_does_not_exist(store: Store) -> None:
     """The error names the part."""
     with pytest.raises(DamagedObject, match="it has no part 'logits'"):

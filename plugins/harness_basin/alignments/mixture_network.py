@@ -22,8 +22,6 @@ class MixtureNetwork:
     """
 
     def __init__(self, context: DerivationContext, state: StateDict) -> None:
-        import torch
-
         self._context = context
         self._module = context.network()
         self._module.load_state_dict(state)
@@ -35,7 +33,6 @@ class MixtureNetwork:
             parameter.requires_grad_(True)
         order = streams.permutation(streams.key("subset", context.stream), len(context.train))
         self._subset = order[:SUBSET_SIZE].sort().values
-        self._no_gradient = torch.no_grad
         self.images = 0
 
     def gradient(self, mixture: StateDict, images: Tensor, labels: Tensor) -> tuple[float, StateDict]:
@@ -62,6 +59,7 @@ class MixtureNetwork:
 
     def subset_loss(self, mixture: StateDict) -> float:
         """Return the mean loss at a mixture on a fixed subset of the training images, with recomputed running statistics."""
+        import torch
         from torch.nn import functional as F
 
         state = {**self._state, **mixture}
@@ -69,7 +67,7 @@ class MixtureNetwork:
         self._module.eval()
         total = 0.0
         train = self._context.train
-        with self._no_gradient():
+        with torch.no_grad():
             for indices in self._subset.split(_CHUNK):
                 logits = self._module(self._context.normalize(train.images[indices]))
                 labels = train.labels[indices].to(logits.device)
@@ -78,7 +76,9 @@ class MixtureNetwork:
         return total / len(self._subset)
 
     def _load(self, state: StateDict) -> None:
-        with self._no_gradient():
+        import torch
+
+        with torch.no_grad():
             for name, tensor in state.items():
                 if tensor.is_floating_point():
                     self._tensors[name].copy_(tensor)

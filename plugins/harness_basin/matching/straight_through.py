@@ -35,12 +35,12 @@ class LatentRule:
 
 
 class FloatLayout:
-    """The place of each floating-point tensor of a state dict in one vector."""
+    """The place of each floating-point tensor of a state dict in one vector. It does not depend on the dict's order."""
 
     def __init__(self, state: StateDict) -> None:
         self._shapes: dict[str, torch.Size] = {}
         dtype = torch.float32
-        for name, tensor in state.items():
+        for name, tensor in sorted(state.items()):
             if tensor.is_floating_point():
                 self._shapes[name] = tensor.shape
                 dtype = torch.promote_types(dtype, tensor.dtype)
