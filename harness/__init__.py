@@ -17,7 +17,7 @@ from harness.api.cell import Cell
 from harness.api.choice import PluginChoice
 from harness.api.correction import Correction, CorrectionContext, Removable
 from harness.api.data import Split, StateDict
-from harness.api.derivation import Derivation, DerivationContext
+from harness.api.derivation import Derivation, DerivationContext, DerivationState
 from harness.api.engine import Engine, EngineContext
 from harness.api.ensemble import EvaluatedEnsemble
 from harness.api.figure import Epoch, Figure, FigureData, Plot, Training
@@ -51,6 +51,7 @@ __all__ = [
     "Dataset",
     "Derivation",
     "DerivationContext",
+    "DerivationState",
     "DerivedWeights",
     "Engine",
     "EngineContext",

@@ -12,7 +12,7 @@ import safetensors.torch
 import toys
 from bundles.toy_bundles import publish_toys, run_toys
 from conftest import RECIPE
-from harness import EnsembleBuilder, Recipe, Setting
+from harness import Alignment, EnsembleBuilder, Recipe, Setting
 from harness.bundles.digests import digest_of
 from harness.registry.catalogue import Catalogue, Registration, load_catalogue
 from harness.testing import (
@@ -27,7 +27,6 @@ from harness.testing import (
     check_observer,
     derivation_context,
 )
-from harness_basin.alignments import JointWeightMatching
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.published import PublishedEnsemble, PublishedWeights
 
@@ -142,8 +141,8 @@ def test_derivations(registration: Registration, tmp_path: Path) -> None:
     parents = [context.network().state_dict() for _ in range(2)]
     parents[1] = {name: tensor.flip(0) + 0.1 for name, tensor in parents[1].items()}
     options: Any = None
-    if registration.cls is JointWeightMatching:
-        options = JointWeightMatching.Options(members=2)
+    if issubclass(registration.cls, Alignment) and registration.cls.joint:
+        options = registration.cls.Options(members=2)
     if registration.cls is PublishedWeights:
         file = tmp_path / "model.safetensors"
         safetensors.torch.save_file(parents[0], file)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import harness
+from harness import Recipe
 from harness.registry.catalogue import load_catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -117,9 +118,9 @@ NAMED_ON_PURPOSE = {
 }
 """By file or folder of the core: why its strings name plugins, and which ones."""
 
-CORE_WORDS = {"members", "teacher", "task_timeout", "correction", "none", "path"}
+CORE_WORDS = {"members", "teacher", "task_timeout", "correction", "none", "path", "center", *Recipe.model_fields}
 """Names and options of plugins that are also words of the core: `members`, an objective's `teacher`, `task_timeout` of
-`harness run`, the kind `correction`, `none` and `path`."""
+`harness run`, the kind `correction`, `none`, `path`, the `center` of texts in figures, and the fields of the recipe."""
 
 
 def strings(path: Path) -> Iterator[str]:

@@ -94,10 +94,17 @@ def read_pair(file: str) -> tuple[Symmetry, ResNet20Network, ResNet20Network]:
     return derive_symmetry(a, EXAMPLE), a, b
 
 
-def git_re_basin(groups: Sequence[Sequence[tuple[str, int]]], a: StateDict, b: StateDict, stream: int) -> list[np.ndarray]:
+def git_re_basin(
+    groups: Sequence[Sequence[tuple[str, int]]],
+    a: StateDict,
+    b: StateDict,
+    stream: int,
+    start: Sequence[np.ndarray] | None = None,
+) -> list[np.ndarray]:
     """Return permutations of b's units by the published weight matching (Ainsworth et al. 2023, algorithm 1).
 
-    A group is a list of axes, as (parameter, axis). Every visit permutes the float64 weights again and multiplies them.
+    A group is a list of axes, as (parameter, axis). Every visit permutes the float64 weights again and multiplies them. The
+    descent begins at `start`, by default at the identity.
     """
     weights_a = {name: tensor.numpy().astype(np.float64) for name, tensor in a.items()}
     weights_b = {name: tensor.numpy().astype(np.float64) for name, tensor in b.items()}
@@ -105,7 +112,7 @@ def git_re_basin(groups: Sequence[Sequence[tuple[str, int]]], a: StateDict, b: S
     group_of: dict[tuple[str, int], int] = {}
     for g, group in enumerate(groups):
         name, axis = group[0]
-        permutations.append(np.arange(weights_a[name].shape[axis]))
+        permutations.append(np.arange(weights_a[name].shape[axis]) if start is None else start[g].copy())
         for place in group:
             group_of[place] = g
     for sweep in range(100):

@@ -7,14 +7,14 @@ the weights θ(epoch) are a function of the trajectory. Nothing in this module c
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, get_args
 
 from harness.api.derivation import Derivation
 from harness.api.interfaces import Objective
 from harness.api.recipe import Recipe
-from harness.api.scalars import integer, stream_name, truth
+from harness.api.scalars import integer, number, stream_name, truth
 from harness.api.schedules import AnySchedule, Constant, Schedule, WarmupCosine, schedule_json
 from harness.api.setting import ContentAddressed, Setting
 from harness.api.specs import CheckpointSpec, DerivationSpec, DerivedSpec, TrajectorySpec, WeightsLocation
@@ -237,16 +237,22 @@ def _continues_unchanged(own: Trajectory, fork: Trajectory) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class DerivedWeights(Weights):
-    """One output of a derivation: weights computed from `parents` without training. Create it with `Cell.derive`."""
+    """One output of a derivation: weights computed from `parents`. Create it with `Cell.derive`.
+
+    Raise `ValueError` if the derivation declares no valid cost.
+    """
 
     derivation: Derivation
     parents: tuple[Weights, ...]
     stream: Name
     output: int = 0
+    cost: float = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stream", stream_name(self.stream))
         object.__setattr__(self, "output", integer(self.output, "output"))
+        derivation = self.derivation
+        object.__setattr__(self, "cost", number(derivation.epochs, f"derivation '{derivation.full_name}': epochs"))
 
     @property
     def setting(self) -> Setting:  # type: ignore[override]

@@ -16,7 +16,7 @@ from typing import Any
 from harness import files
 from harness.errors import DamagedObject, StoreError
 from harness.execution.task_files import task_from_json
-from harness.execution.task_inputs import trajectory_of
+from harness.execution.task_inputs import states_key
 from harness.store import Store
 from harness.store.packing import EntryName, PackedEntry
 
@@ -36,7 +36,7 @@ class NodeStore:
         if not is_ours:  # the temporary folder is everybody's
             raise StoreError(f"{folder.parent}: belongs to another user; name another folder")
         self._store.prepare()
-        self._trajectories: dict[str, str] = {}  # of the tasks that are not done, by key
+        self._states_keys: dict[str, str] = {}  # of the tasks that are not done, by key
         self._copied: set[EntryName] = set()  # training states that the run has, too
 
     def lacks(self, names: Sequence[EntryName]) -> list[EntryName]:
@@ -62,9 +62,9 @@ class NodeStore:
         for facts in tasks:
             task = task_from_json(facts)
             self._store.write_task(task.key, facts)
-            trajectory = trajectory_of(task.spec)
-            if trajectory is not None:
-                self._trajectories[task.key] = trajectory
+            states = states_key(task)
+            if states is not None:
+                self._states_keys[task.key] = states
 
     def result(self, key: str) -> PackedEntry | None:
         """Return the object of a task; None if it has none. Raise `DamagedObject`."""
@@ -74,14 +74,14 @@ class NodeStore:
 
     def end(self, key: str) -> None:
         """Forget a task: its training states are not looked for any more."""
-        self._trajectories.pop(key, None)
+        self._states_keys.pop(key, None)
 
     def new_states(self) -> list[PackedEntry]:
         """Return the training states that the worker has saved and the run has not got yet."""
         found = []
-        for trajectory in set(self._trajectories.values()):
-            for step in self._store.training_states.steps(trajectory)[:1]:
-                name = EntryName(trajectory, step)
+        for key in set(self._states_keys.values()):
+            for step in self._store.training_states.steps(key)[:1]:
+                name = EntryName(key, step)
                 if name not in self._copied:
                     found += self._packed(name)
         self._copied.update(entry.name for entry in found)

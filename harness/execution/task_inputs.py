@@ -25,11 +25,20 @@ def objects_of(spec: TaskSpec) -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def trajectory_of(spec: TaskSpec) -> str | None:
-    """Return the key of the trajectory whose training states a task reads and writes; None if it trains nothing."""
-    return spec.trajectory_key if isinstance(spec, TrainSpec) else None
+def states_key(task: Task) -> str | None:
+    """Return the key of the training states that a task reads and writes; None if it has none.
+
+    It is the key of the trajectory for a training, and the task's own for a derivation.
+    """
+    match task.spec:
+        case TrainSpec():
+            return task.spec.trajectory_key
+        case DeriveSpec():
+            return task.key
+        case _:
+            return None
 
 
 def lease_key(task: Task) -> str:
     """Return the key of the lease for a task. Trainings of one trajectory have the same lease, so they exclude each other."""
-    return trajectory_of(task.spec) or task.key
+    return states_key(task) or task.key

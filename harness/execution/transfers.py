@@ -14,7 +14,7 @@ from harness.api.specs import CheckSpec, ProbeSpec, TrainSpec
 from harness.api.task import Outcome, Task
 from harness.errors import DamagedObject, StoreError
 from harness.execution.task_files import task_from_json
-from harness.execution.task_inputs import lease_key, objects_of, trajectory_of
+from harness.execution.task_inputs import lease_key, objects_of, states_key
 from harness.store import Store
 from harness.store.packing import EntryName, PackedEntry
 from harness.telemetry.events import WorkerDescribed
@@ -97,9 +97,9 @@ class Transfers:
 
     def _send(self, task: Task, facts: Mapping[str, Any], beginning: Beginning) -> None:
         names = [EntryName(key) for key in objects_of(task.spec)]
-        trajectory = trajectory_of(task.spec)
-        if trajectory is not None:
-            names += [EntryName(trajectory, step) for step in self._store.training_states.steps(trajectory)]
+        states = states_key(task)
+        if states is not None:
+            names += [EntryName(states, step) for step in self._store.training_states.steps(states)]
         for name in self._node.lacks(names):
             problem = self._copy(name, task)
             if problem is not None:
@@ -154,9 +154,9 @@ class Transfers:
             except DamagedObject as error:
                 reason = error.reason
                 continue
-            trajectory = trajectory_of(task.spec)
-            if trajectory is not None:
-                self._store.drop_finished_states(trajectory)
+            states = states_key(task)
+            if states is not None:
+                self._store.drop_finished_states(states)
             return outcome
         message = f"its result did not arrive whole, {_ATTEMPTS} times: {reason}"
         return replace(outcome, status="failed", message=message)

@@ -11,10 +11,11 @@ from harness.plan.ancestors import ancestors
 def epochs_alone(members: Iterable[Weights]) -> float:
     """Return the cost of an ensemble that is built alone, in epochs of plain training.
 
-    Training that several members share counts once. Teachers are a separate ensemble: their cost is added, and nothing is
-    shared between teachers and students.
+    Training that several members share counts once, and so does a derivation that trains. Teachers are a separate ensemble:
+    their cost is added, and nothing is shared between teachers and students.
     """
     last_epochs: dict[Trajectory, int] = {}
+    derivations: dict[str, float] = {}
     teachers: dict[Weights, None] = {}
     for weights in ancestors(members, _trained_from):
         if isinstance(weights, Checkpoint):
@@ -22,7 +23,9 @@ def epochs_alone(members: Iterable[Weights]) -> float:
             last_epochs[trajectory] = max(last_epochs.get(trajectory, 0), weights.epoch)
             if trajectory.teacher is not None:
                 teachers.setdefault(trajectory.teacher)
-    own = 0.0
+        elif isinstance(weights, DerivedWeights):
+            derivations[weights.task_key] = weights.cost
+    own = sum(derivations.values())
     for trajectory, last in last_epochs.items():
         own += (last - trajectory.start_epoch) * trajectory.objective.epoch_cost
     if not teachers:

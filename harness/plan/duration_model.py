@@ -43,6 +43,8 @@ class Durations:
 class DurationModel:
     """Rates of one device. Epochs of an objective that was never measured are scaled from another one by their costs.
 
+    A derivation that trains and was never measured takes as long as its cost in epochs of training.
+
     `epoch_costs` are the costs of an epoch by objective, in epochs of plain training.
     """
 
@@ -93,7 +95,7 @@ class DurationModel:
             question = work, group_sizes[task.group] > 1
             if question not in known:
                 known[question] = self.rate(*question)
-            rate = known[question]
+            rate = known[question] or self._training_rate(task, work)
             if rate is None:
                 missing.setdefault(work)
                 continue
@@ -103,10 +105,20 @@ class DurationModel:
         evaluation = tuple(work for work in missing if work.kind != "train")
         return Durations(self.device, seconds, tuple(rates), trainings, evaluation)
 
+    def _training_rate(self, task: Task, work: WorkClass) -> Rate | None:
+        """Return the rate of a training of the same network, for a derivation that trains and was never measured."""
+        if not task.cost or isinstance(task.spec, TrainSpec):
+            return None
+        for other in self._rates:
+            same_network = (other.dataset, other.architecture) == (work.dataset, work.architecture)
+            if other.kind == "train" and same_network and other.plugin in self._epoch_costs:
+                return self.rate(other)
+        return None
+
     def _amount(self, task: Task, work: WorkClass, measured: WorkClass) -> float:
         """Return how often a task takes the measured seconds."""
         if not isinstance(task.spec, TrainSpec):
-            return 1.0
+            return 1.0 if work.kind == measured.kind else task.cost / self._epoch_costs[measured.plugin]
         epochs = task.spec.epoch - task.spec.start.epoch
         if work.plugin == measured.plugin:
             return epochs

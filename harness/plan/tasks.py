@@ -103,7 +103,8 @@ def derive_task(weights: DerivedWeights) -> Task:
         parent_locations=tuple(parent.location for parent in weights.parents),
         sources=tuple(str(path) for path in weights.derivation.sources),
     )
-    return Task(weights.task_key, spec, _objects(weights.parents), _setting_group("derive", weights.setting.key))
+    group = _setting_group("derive", weights.setting.key)
+    return Task(weights.task_key, spec, _objects(weights.parents), group, weights.cost)
 
 
 def predict_task(weights: Weights) -> Task:

@@ -27,7 +27,10 @@ _WIDE = 100  # columns from which a training's loss is shown, too
 
 @dataclass
 class Row:
-    """A line of the screen. `total` and `completed` are in epochs; no total, no bar. `began` is on the clock of `Bars`."""
+    """A line of the screen. `total` and `completed` are in epochs; no total, no bar. `began` is on the clock of `Bars`.
+
+    `epoch` is that of a derivation that trains; 0 before its first one ends.
+    """
 
     text: str
     began: float
@@ -35,6 +38,7 @@ class Row:
     completed: float = 0.0
     loss: float | None = None
     accuracy: float = 0.0
+    epoch: int = 0
 
 
 class Bars:
@@ -62,6 +66,10 @@ class Bars:
             self._rows[event.task] = Row(doing(event, self._tasks.get(event.task)), began, event.until, event.epoch)
         elif isinstance(event, events.EpochEnded):
             self._show_epoch(event)
+        elif isinstance(event, events.DerivationEpochEnded):
+            row = self._rows.get(event.task)
+            if row is not None:
+                row.epoch = event.epoch
         elif isinstance(event, events.TaskEnded):
             self._show_end(event)
 
@@ -79,7 +87,7 @@ class Bars:
     def _show_end(self, event: events.TaskEnded) -> None:
         self._rows.pop(event.task, None)
         self._ended += event.kind != "check"
-        if event.kind == "train":
+        if event.kind in ("train", "derive"):
             self._clock.ended(self._tasks[event.task], event.status == "done")
 
     def lines(self, width: int, *, ascii_only: bool = False) -> Group:
@@ -107,7 +115,8 @@ class Bars:
         """Return the accuracy of a training, or how long another task has taken."""
         if row.loss is None:
             minutes, seconds = divmod(int(self._now() - row.began), 60)
-            return f"{minutes}:{seconds:02d}"
+            reached = f"epoch {row.epoch}  " if row.epoch else ""
+            return f"{reached}{minutes}:{seconds:02d}"
         accuracy = f"{row.accuracy:.1f} %"
         return f"loss {row.loss:.3f}  accuracy {accuracy}" if width >= _WIDE else accuracy
 

@@ -46,6 +46,10 @@ class Lines:
             self._show_start(event)
         elif isinstance(event, events.EpochEnded):
             self._show_epoch(event)
+        elif isinstance(event, events.DerivationEpochEnded):
+            if self._minute_is_over():
+                what = doing(event, self._tasks.get(event.task))
+                self._say_progress(f"{what}, epoch {event.epoch} ({self._describe_tasks()})")
         elif isinstance(event, events.TaskEnded):
             self._show_end(event)
 
@@ -73,7 +77,7 @@ class Lines:
     def _show_end(self, event: events.TaskEnded) -> None:
         self._ended += event.kind != "check"
         last = self._last_epochs.pop(event.task, None)
-        if event.kind == "train":
+        if event.kind in ("train", "derive"):
             self._clock.ended(self._tasks[event.task], event.status == "done")
         if event.status == "failed":
             return

@@ -34,7 +34,7 @@ class TrainingClock:
         self._under_way[task.key] = task.cost * (epoch - first) / max(1, last - first)
 
     def ended(self, task: Task, done: bool) -> None:
-        """Note that a training has ended."""
+        """Note that a training or a derivation has ended."""
         self._under_way.pop(task.key, None)
         if done:
             self._done += task.cost

@@ -89,10 +89,13 @@ class Maintenance:
         `tasks` and `trajectories` are keys.
         """
         for folder in KEYED:
-            by_trajectory = folder in (Folder.TRAINING_STATES, Folder.TRAJECTORY_INDEX)
-            needed = trajectories if by_trajectory else tasks
+            needed = [tasks]
+            if folder == Folder.TRAJECTORY_INDEX:
+                needed = [trajectories]
+            elif folder == Folder.TRAINING_STATES:
+                needed = [trajectories, tasks]  # of trainings, and of derivations
             for path in self._entries(folder):
-                if key_of(path) not in needed:
+                if not any(key_of(path) in keys for keys in needed):
                     is_object = folder == Folder.OBJECTS
                     kind = self._object_kind(path) if is_object else str(folder)
                     yield Unreferenced(kind, path, files.size(path))

@@ -1,4 +1,8 @@
-"""Training states, from which an interrupted training continues."""
+"""Training states, from which an interrupted training or derivation continues.
+
+Those of a training are named by the key of its trajectory, those of a derivation by the key of its task. For a derivation, a
+"step" is an epoch.
+"""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class ObserverFailed(Event):
 class ObjectQuarantined(Event):
     """A damaged object or saved training state was moved to `path` and is computed again.
 
-    `key` is the key of the object, or of the trajectory that the training state belongs to.
+    `key` is the key of the object, or of the trajectory or derivation that the training state belongs to.
     """
 
     event: Literal["set_aside"] = "set_aside"
@@ -176,6 +176,15 @@ class EpochEnded(TaskEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DerivationEpochEnded(TaskEvent):
+    """A derivation that trains has reached the end of its own `epoch`, in `seconds`. It is resumed from there."""
+
+    event: Literal["derivation_epoch"] = "derivation_epoch"
+    epoch: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskWaiting(TaskEvent):
     """A task waits because another run is doing it."""
 
@@ -233,6 +242,7 @@ AnyEvent: TypeAlias = (
     | TrainingStarted
     | TrainingStepped
     | EpochEnded
+    | DerivationEpochEnded
     | TaskWaiting
     | OutOfMemory
     | SiblingsSeparated

@@ -33,8 +33,7 @@ def check_alignment(
     name = alignment.full_name
     state = context.network().state_dict()
     with streams.seeded(streams.key("check_alignment")):
-        other = {key: tensor + 0.5 * torch.randn_like(tensor) for key, tensor in state.items()}
-        third = {key: tensor + 0.5 * torch.randn_like(tensor) for key, tensor in state.items()}
+        other, third = _elsewhere(context), _elsewhere(context)
     for number, aligned in enumerate(_aligned(alignment, [state, planted(state, 1), planted(state, 2)], context)):
         for key, tensor in state.items():
             close = torch.equal(aligned[key], tensor) if exact else torch.allclose(aligned[key], tensor, rtol=1e-5, atol=1e-5)
@@ -48,6 +47,21 @@ def check_alignment(
         difference = _output_difference(context, before, after, images)
         tolerance = 1e-9 if exact else 1e-5
         assert difference <= tolerance, f"{name}: it changes the function of member {number}: {difference:.1e}, relative"
+
+
+def _elsewhere(context: DerivationContext) -> StateDict:
+    """Return other weights of the context's network, at random. Buffers, such as variances, only grow; integers stay."""
+    import torch
+
+    network = context.network()
+    buffers = {name for name, _ in network.named_buffers()}
+    moved = {}
+    for name, tensor in network.state_dict().items():
+        moved[name] = tensor.clone()
+        if tensor.is_floating_point():
+            noise = torch.randn_like(tensor)
+            moved[name] += 0.5 * (noise.abs() if name in buffers else noise)
+    return moved
 
 
 def _aligned(alignment: Alignment, members: Sequence[StateDict], context: DerivationContext) -> list[StateDict]:

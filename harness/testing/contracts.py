@@ -15,6 +15,7 @@ from harness.api.derivation import Derivation, DerivationContext
 from harness.api.interfaces import Architecture, Dataset, Metric, MetricValue, Objective
 from harness.api.normalization import normalization_of
 from harness.api.recipe import Recipe
+from harness.api.scalars import number
 from harness.api.setting import Setting
 from harness.api.trajectory import Checkpoint, DerivedWeights, Weights
 from harness.errors import PluginError, PluginFailed
@@ -22,6 +23,7 @@ from harness.plan.ancestors import ancestors
 from harness.plan.methods import members_of_methods, require_registered
 from harness.plan.planner import parents_of
 from harness.registry.catalogue import Catalogue, load_catalogue
+from harness.testing.resumption import check_resumption
 from harness.testing.samples import evaluated_ensemble
 
 if TYPE_CHECKING:
@@ -187,8 +189,9 @@ def check_objective(objective: Objective) -> None:
 def check_derivation(derivation: Derivation, parents: Sequence[StateDict], context: DerivationContext) -> Sequence[StateDict]:
     """Check that a derivation returns `outputs` state dicts like its parents', equally each time, and changes no parent.
 
-    They have the parents' names, shapes and dtypes, and share no memory with them. The facts are JSON. Return the derived state
-    dicts. `derivation_context` makes a context.
+    They have the parents' names, shapes and dtypes, and share no memory with them. The facts are JSON. Continued from a state
+    that it has saved, it returns the same weights. `epochs` is a finite number of at least 0. Return the derived state dicts.
+    `derivation_context` makes a context.
     """
     import torch
 
@@ -196,6 +199,10 @@ def check_derivation(derivation: Derivation, parents: Sequence[StateDict], conte
     from harness.execution.plugin_results import check_states
 
     name = derivation.full_name
+    try:
+        number(derivation.epochs, f"{name}: epochs")
+    except ValueError as error:
+        raise AssertionError(str(error)) from None
     before = [{key: tensor.clone() for key, tensor in parent.items()} for parent in parents]
     first, facts = derivation.derive(parents, context)
     again, _ = derivation.derive(parents, context)
@@ -213,6 +220,7 @@ def check_derivation(derivation: Derivation, parents: Sequence[StateDict], conte
     for parent, kept in zip(parents, before, strict=True):
         for key, tensor in kept.items():
             assert torch.equal(parent[key], tensor), f"{name}: it changes its parents: '{key}'"
+    check_resumption(derivation, parents, context, first)
     return first
 
 

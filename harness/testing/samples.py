@@ -106,12 +106,17 @@ def interpolated_networks(corrections: Callable[[PluginChoice], Correction]) -> 
 
 
 def derivation_context(architecture: Architecture, dataset: Dataset, root: Path, seed: int = 0) -> DerivationContext:
-    """Return a context for tests of derivations: network, data and random stream, on the CPU. `root` is the data root."""
+    """Return a context for tests of derivations: network, data and random stream, on the CPU. `root` is the data root.
+
+    Nothing was saved before, and what is saved is forgotten.
+    """
     import torch
 
     from harness.networks.evaluation import NormalizedImages
     from harness.networks.flat_network import FlatNetwork
     from harness.networks.recomputation import recomputed
+    from harness.training.augmentation import Augmenter
+    from harness.training.epoch_batches import EpochBatches
 
     dataset = dataset.located(root)
     train, test = dataset.load(root)
@@ -134,13 +139,20 @@ def derivation_context(architecture: Architecture, dataset: Dataset, root: Path,
     def recompute_statistics(state: StateDict) -> StateDict:
         return recomputed(FlatNetwork(network(), cpu), state, NormalizedImages(train, normalization, cpu))
 
+    stream = streams.key("derivation_context", seed)
+    mean, std = normalization
+    augmenter = Augmenter(train.images, Recipe().augmentation, mean, std)
+    batches = EpochBatches(NormalizedImages(train, normalization, cpu), train.labels, augmenter, stream)
     return DerivationContext(
         network=network,
         train=train,
         test=test,
         normalize=normalize,
         device=cpu,
-        stream=streams.key("derivation_context", seed),
+        stream=stream,
         split=split,
         recompute_statistics=recompute_statistics,
+        batches=batches,
+        resume=lambda: None,
+        save=lambda state: None,
     )

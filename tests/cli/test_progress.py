@@ -50,6 +50,9 @@ class Log:
             )
         )
 
+    def annotated(self, event: events.Event) -> events.Event:
+        return self._annotate(event)
+
     def start(self, task: Task) -> None:
         self.show(self._annotate(events.TaskStarted(task=task.key, kind=task.kind)))
 
@@ -158,3 +161,21 @@ def test_first_measurement(log_of: Callable[..., Log]) -> None:
         "predicting member 0 of deep, seed 0, perceptron on blobs (2 of 6 tasks have ended)",
         "measuring ensemble_accuracy of deep, seed 0, perceptron on blobs (4 of 6 tasks have ended)",
     ]
+
+
+def test_derivation_that_trains(log_of: Callable[..., Log]) -> None:
+    """Its epochs give a line a minute at most; its cost counts as done once it has ended."""
+    from descents import BENCHMARK, CATALOGUE
+
+    log = log_of(catalogue=CATALOGUE, **BENCHMARK)
+    [task] = [task for task in log.tasks(training=False) if task.kind == "derive"]
+    log.start(task)
+    said = len(log.lines)
+    for epoch in range(1, 5):
+        log.seconds += 20
+        log.show(log.annotated(events.DerivationEpochEnded(task=task.key, kind="derive", epoch=epoch, seconds=20.0)))
+    [line] = log.lines[said:]
+    assert line == "deriving descent of descended, seed 0, perceptron on blobs, epoch 3 (0 of 8 tasks have ended)"
+    log.seconds += 100
+    log.end(task)
+    assert log.lines[-1].startswith("1 of 8 tasks have ended (2 of 202 epochs, ")

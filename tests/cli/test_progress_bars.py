@@ -246,3 +246,20 @@ def test_notebook_with_widgets(tmp_path: Path) -> None:
     assert "arning" not in text
     widgets = [output for output in outputs if "application/vnd.jupyter.widget-view+json" in output.get("data", {})]
     assert len(widgets) == 1
+
+
+def test_derivation_that_trains(graph_of: Callable[..., Graph]) -> None:
+    """Its line says which epoch it has reached; its cost counts once it has ended."""
+    from descents import BENCHMARK, CATALOGUE
+
+    screen = Screen(graph_of(CATALOGUE, **BENCHMARK))
+    task = screen.start("derive")
+    assert screen.lines(100)[1].endswith(" 0:00")
+    screen.seconds += 65
+    screen.show(events.DerivationEpochEnded(task=task.key, kind="derive", epoch=2, seconds=65.0))
+    whole, derivation = screen.lines(100)
+    assert derivation.startswith("deriving descent of descended")
+    assert derivation.endswith("epoch 2  1:05")
+    assert "0/10 epochs" in whole
+    screen.show(events.TaskEnded(task=task.key, kind="derive", status="done"))
+    assert "2/10 epochs" in screen.lines(100)[0]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-import toys
 from conftest import Lab, stop_after
+from descents import BENCHMARK, CATALOGUE
 from faults.rig import contents
 from harness.api.task import Outcome, Task
 from harness.errors import Interrupted, StoreError
@@ -80,9 +80,7 @@ class Scene:
 
     def worker(self, stopping: Callable[[], bool] = lambda: False) -> Worker:
         """Return a worker on the node, which saves after each epoch."""
-        context = RunContext(
-            toys.catalogue(), self.node.store.root, self._folder, "cpu", lambda event: None, stopping, save_every=0.0
-        )
+        context = RunContext(CATALOGUE, self.node.store.root, self._folder, "cpu", lambda event: None, stopping, save_every=0.0)
         return Worker(context)
 
     def do(self, task: Task) -> Outcome:
@@ -183,10 +181,11 @@ def test_copy_that_is_damaged_on_the_node(graph_of: GraphOf, tmp_path: Path) -> 
     assert scene.node.copied == [EntryName(parent)]
 
 
-def test_training_that_is_stopped(graph_of: GraphOf, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["train", "derive"])
+def test_training_or_derivation_that_is_stopped(graph_of: GraphOf, tmp_path: Path, kind: str) -> None:
     """Its state comes back, and another node continues from it; at the end no state is left."""
-    scene = Scene(tmp_path, graph_of(members=2, methods=["deep"]))
-    task = scene.do_until("train")
+    scene = Scene(tmp_path, graph_of(CATALOGUE, **BENCHMARK))
+    task = scene.do_until(kind)
     scene.transfers.begin([task.key])
     with pytest.raises(Interrupted):
         scene.worker(stop_after(9)).attempt(task)
@@ -199,7 +198,8 @@ def test_training_that_is_stopped(graph_of: GraphOf, tmp_path: Path) -> None:
     other.store = scene.store
     other.transfers = Transfers(scene.store, other.node)
     assert other.do(task).status == "done"
-    assert other.node.copied == [EntryName(trajectory, step)]
+    parents = [EntryName(key) for key in objects_of(task.spec)]
+    assert other.node.copied == [*parents, EntryName(trajectory, step)]
     assert scene.store.training_states.steps(trajectory) == []
     assert list(scene.store.base.glob("leases/*")) == []
 

@@ -128,3 +128,21 @@ def test_versions_and_digests(graph: Graph) -> None:
     setting = task.spec.setting  # type: ignore[union-attr]
     changed = replace(setting, dataset={**setting.dataset, "fingerprint": "x"}, recipe={**setting.recipe, "epochs": 9})
     assert work_class(replace(task.spec, setting=changed)) == work_class(task.spec)  # type: ignore[call-arg]
+
+
+def test_derivation_that_trains_and_was_not_measured(graph_of: GraphOf) -> None:
+    """It takes its cost in epochs of the same network; one that was measured takes what was measured."""
+    from descents import BENCHMARK, CATALOGUE
+
+    graph = graph_of(CATALOGUE, **BENCHMARK)
+    known = classes(graph)
+    [key] = [key for key, task in graph.tasks.items() if task.kind == "derive"]
+    training = Timing(known["cross_entropy"], CPU, 3.0)
+    durations = model(graph, training).durations(graph.tasks)
+    assert durations.seconds[key] == 2 * 3.0
+    assert known["derive"] not in durations.missing_evaluation
+    measured = model(graph, training, Timing(known["derive"], CPU, 5.0)).durations(graph.tasks)
+    assert measured.seconds[key] == 5.0
+    nothing = model(graph).durations(graph.tasks)
+    assert nothing.seconds[key] == 0.0
+    assert known["derive"] in nothing.missing_evaluation

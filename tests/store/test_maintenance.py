@@ -66,12 +66,14 @@ def test_foreign_file_is_reported(filled: Store) -> None:
 
 
 def test_unreferenced_entries(filled: Store) -> None:
-    """Objects, tasks and failures are referenced by tasks; states and indexes by trajectories."""
+    """Objects, tasks and failures are referenced by tasks, indexes by trajectories, and states by either."""
     assert list(filled.maintenance.find_unreferenced({KEY}, {KEY})) == []
     by_task = {entry.kind for entry in filled.maintenance.find_unreferenced(set(), {KEY})}
     assert by_task == {"train", "tasks", "failures"}
     by_trajectory = {entry.kind for entry in filled.maintenance.find_unreferenced({KEY}, set())}
-    assert by_trajectory == {"progress", "trajectories"}
+    assert by_trajectory == {"trajectories"}
+    neither = {entry.kind for entry in filled.maintenance.find_unreferenced(set(), set())}
+    assert neither == {"train", "tasks", "failures", "progress", "trajectories"}
 
 
 def test_quarantine_is_unreferenced(filled: Store) -> None:

@@ -1,4 +1,4 @@
-"""Compute weights from other weights: an alignment, an average."""
+"""Compute weights from other weights: an alignment, an average. Derivations that train save their states."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from harness.errors import PluginFailed, attribute_errors
 from harness.execution.environment import TaskEnvironment
 from harness.execution.plugin_calls import plugin_label
 from harness.execution.plugin_results import check_states
+from harness.execution.tasks.derivation_states import DerivationStates
 from harness.execution.tasks.resources import TaskResources
 from harness.networks.evaluation import NormalizedImages
 from harness.networks.flat_network import StateDict
 from harness.networks.recomputation import recomputed
+from harness.training.epoch_batches import EpochBatches
 
 
 def derive(task: Task, spec: DeriveSpec, resources: TaskResources) -> None:
@@ -32,8 +34,9 @@ def derive(task: Task, spec: DeriveSpec, resources: TaskResources) -> None:
     label = plugin_label(resources.catalogue, "derivation", derivation)
     parents = [resources.tensors(location) for location in spec.parent_locations]
     before = _data_versions(environment)
+    saved = DerivationStates(task, resources, label)
     with attribute_errors(label, "derive"):
-        states, facts = derivation.derive(parents, _context(environment, spec))
+        states, facts = derivation.derive(parents, _context(environment, spec, saved))
         states = [dict(state) for state in states]
         facts = dict(facts)
         canonical_json(facts)  # raises an exception if they are not serializable as JSON
@@ -45,19 +48,25 @@ def derive(task: Task, spec: DeriveSpec, resources: TaskResources) -> None:
     for output, state in enumerate(states):
         parts[f"weights-{output}"] = state
     resources.put(task, began, parts, {"facts": facts})
+    saved.drop()
 
 
-def _context(environment: TaskEnvironment, spec: DeriveSpec) -> DerivationContext:
+def _context(environment: TaskEnvironment, spec: DeriveSpec, saved: DerivationStates) -> DerivationContext:
+    stream = streams.key(*spec.stream)
+    images, labels, augmenter = environment.train_images, environment.labels, environment.augmenter
     return DerivationContext(
         network=environment.module,
         train=environment.train,
         test=environment.test,
         normalize=_normalizer(environment),
         device=environment.device,
-        stream=streams.key(*spec.stream),
+        stream=stream,
         split=lambda name: environment.split(name)[0],
         sources=tuple(Path(path) for path in spec.sources),
         recompute_statistics=lambda state: recomputed(environment.network(), state, environment.train_images),
+        batches=EpochBatches(images, labels, augmenter, stream, saved.require_no_stop),
+        resume=saved.resume,
+        save=saved.save,
     )
 
 

@@ -5,22 +5,32 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from harness.api.ensemble import EvaluatedEnsemble
 from harness.api.specs import MeasureSpec, SettingSpec, WeightsLocation
 from harness.api.task import Task, canonical_json
+from harness.errors import DamagedObject
 from harness.execution.context import RunContext
 from harness.execution.device import resolve_device, worker_devices
 from harness.execution.environment import TaskEnvironment
 from harness.networks.flat_network import StateDict
 from harness.store import Store
+from harness.telemetry.events import ObjectQuarantined
 from harness.telemetry.provenance import provenance
 
 EnsembleId = tuple[tuple[str, ...], tuple[WeightsLocation, ...], int]
 """Keys of predictions, locations of members, and seed: they identify the ensemble of a measurement."""
+
+
+class SavedState(NamedTuple):
+    """A training state in the store: its step, its metadata, and its tensors by part."""
+
+    step: int
+    meta: Mapping[str, Any]
+    parts: Mapping[str, StateDict]
 
 
 class TaskResources:
@@ -71,6 +81,20 @@ class TaskResources:
     def tensors(self, location: WeightsLocation) -> StateDict:
         """Return the weights at a location; raise `DamagedObject` if they cannot be read."""
         return self.store.tensors(location.object, location.part)
+
+    def saved_state(self, key: str, usable: range) -> SavedState | None:
+        """Return the latest intact training state whose step is usable, or None. Damaged states are quarantined."""
+        states = self.store.training_states
+        for step in states.steps(key):
+            if step not in usable:
+                continue
+            try:
+                return SavedState(step, *states.load(key, step))
+            except DamagedObject as error:
+                where = states.quarantine(key, step)
+                message = str(DamagedObject(key, f"step {step}: {error.reason}"))
+                self.context.emit(ObjectQuarantined(key=key, path=str(where), message=message))
+        return None
 
     def put(self, task: Task, began: float, parts: Mapping[str, StateDict], facts: Mapping[str, Any]) -> None:
         """Store a task's object: tensors by part, and facts (JSON). `began` is `time.monotonic()` at the task's start."""

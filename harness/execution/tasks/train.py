@@ -14,13 +14,13 @@ from harness import streams
 from harness.api.schedules import schedule_from_json
 from harness.api.specs import SettingSpec, TrainSpec
 from harness.api.task import Task
-from harness.errors import DamagedObject, Interrupted, TaskFailed
+from harness.errors import Interrupted, TaskFailed
 from harness.execution.environment import TaskEnvironment
 from harness.execution.plugin_calls import build_module, make_architecture, make_objective, plugin_label
 from harness.execution.tasks.resources import TaskResources
 from harness.networks.flat_network import FlatNetwork, StateDict
 from harness.registry.catalogue import Catalogue
-from harness.telemetry.events import EpochEnded, ObjectQuarantined, TrainingStarted, TrainingStepped
+from harness.telemetry.events import EpochEnded, TrainingStarted, TrainingStepped
 from harness.training.loop import EpochRecord, Point, Rules, Trainer
 from harness.training.schedule import learning_rate
 from harness.training.stepping import Stepping
@@ -130,33 +130,22 @@ class TrainTaskRun:
         return Point(step, weights, memory, meta["optimizer_steps"], history=history)
 
     def _saved_state(self) -> Point | None:
-        """Return the latest saved state of the training after the task's start, or None. Damaged states are quarantined."""
-        trajectory = self._spec.trajectory_key
+        """Return the latest saved state of the training after the task's start, or None."""
         first, last = self._spec.start.epoch * self._steps_per_epoch, self.until * self._steps_per_epoch
-        for step in self._store.training_states.steps(trajectory):
-            if not first < step <= last:
-                continue
-            try:
-                meta, parts = self._store.training_states.load(trajectory, step)
-            except DamagedObject as error:
-                self._report_damage(self._store.training_states.quarantine(trajectory, step), f"step {step}: {error.reason}")
-                continue
-            self._segments = list(meta.get("stepping", ()))
-            return Point(
-                step,
-                parts["weights"],
-                _optimizer_state(parts),
-                meta["optimizer_steps"],
-                float.fromhex(meta["loss_sum"]),
-                meta["correct"],
-                tuple(EpochRecord(**record) for record in meta["history"]),
-            )
-        return None
-
-    def _report_damage(self, where: Path, reason: str) -> None:
-        trajectory = self._spec.trajectory_key
-        message = str(DamagedObject(trajectory, reason))
-        self._resources.context.emit(ObjectQuarantined(key=trajectory, path=str(where), message=message))
+        saved = self._resources.saved_state(self._spec.trajectory_key, range(first + 1, last + 1))
+        if saved is None:
+            return None
+        meta = saved.meta
+        self._segments = list(meta.get("stepping", ()))
+        return Point(
+            saved.step,
+            saved.parts["weights"],
+            _optimizer_state(saved.parts),
+            meta["optimizer_steps"],
+            float.fromhex(meta["loss_sum"]),
+            meta["correct"],
+            tuple(EpochRecord(**record) for record in meta["history"]),
+        )
 
     def _save(self, point: Point) -> None:
         meta = {

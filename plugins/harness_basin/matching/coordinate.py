@@ -8,6 +8,7 @@ the solution of a linear assignment problem. This module knows nothing of the or
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 import numpy as np
 import torch
@@ -61,6 +62,22 @@ class Coordinate:
         for _, term in self.terms:
             term.reset()
 
+    def renew_reference(self) -> None:
+        """Read the first network's weights again. The last assignment stays, as a start for the next one."""
+        self.grams = {}
+        for _, term in self.terms:
+            term.renew_reference()
+
+    @property
+    def problems(self) -> int:
+        """The number of linear assignment problems that a visit solves."""
+        return sum(self._problems_of(group) for group in self.groups)
+
+    def _problems_of(self, group: int) -> int:
+        """Return the number of problems for a group: one per pair of outer units."""
+        outer = prod(self.pair.symmetry.shape(group)[:-1])
+        return outer * outer
+
     def visit(self, permutations: Permutations) -> tuple[float, Permutations]:
         """Return the rise of the objective, and the permutations with the best choice for this coordinate.
 
@@ -107,6 +124,12 @@ class CoupledCoordinate(Coordinate):
     def __init__(self, pair: Pair, root: int, groups: Sequence[int], blocks: Sequence[Block]) -> None:
         super().__init__(pair, root, groups, blocks)
         self.neighbors |= set(groups)
+
+    @property
+    def problems(self) -> int:
+        """The number of linear assignment problems that a visit solves: those of two proposals, and those of single groups."""
+        single = sum(prod(self.pair.symmetry.shape(group)[:-1]) for group in self.groups)
+        return 2 * super().problems + single
 
     def visit(self, permutations: Permutations) -> tuple[float, Permutations]:
         """Return the rise of the objective, and the permutations with the best of the proposals."""

@@ -30,12 +30,13 @@ class Matching:
     """Permutations that align one network's weights to another's.
 
     `objective` is ⟨θ_a, π θ_b⟩ over the weights that permutations move. `trace` contains, per descent, the objective at the
-    start and after every sweep.
+    start and after every sweep. `assignments` is the number of linear assignment problems that were solved.
     """
 
     permutations: Permutations
     objective: float
     trace: tuple[tuple[float, ...], ...]
+    assignments: int = 0
 
     @property
     def sweeps(self) -> int:
@@ -44,11 +45,18 @@ class Matching:
 
 
 @dataclass(frozen=True)
-class _Descent:
-    """The result of one descent: the permutations, and the objective at the start and after every sweep."""
+class Descent:
+    """The result of one descent: the permutations, the rise of the objective in every sweep, and the assignments solved."""
 
     permutations: Permutations
-    trace: tuple[float, ...]
+    rises: tuple[float, ...]
+    assignments: int
+
+    def trace(self, pair: Pair) -> tuple[float, ...]:
+        """Return the objective at the start and after every sweep."""
+        counted = [block for block in pair.symmetry.blocks if block.counts]
+        objective = pair.value(counted, self.permutations)
+        return tuple(objective - sum(self.rises[i:]) for i in range(len(self.rises) + 1))
 
 
 def match(
@@ -76,20 +84,23 @@ def match(
     visited = coordinates(pair)
     descents = []
     for number, initial in enumerate(starts):
-        descents.append(_descend(pair, visited, initial, streams.key("descent", stream, number), max_sweeps))
-    best = max(descents, key=lambda descent: descent.trace[-1])
-    return Matching(best.permutations, best.trace[-1], tuple(descent.trace for descent in descents))
+        for coordinate in visited:
+            coordinate.restart()
+        descents.append(descend(visited, initial, streams.key("descent", stream, number), max_sweeps))
+    traces = tuple(descent.trace(pair) for descent in descents)
+    best = max(range(len(traces)), key=lambda number: traces[number][-1])
+    assignments = sum(descent.assignments for descent in descents)
+    return Matching(descents[best].permutations, traces[best][-1], traces, assignments)
 
 
-def _descend(pair: Pair, visited: Sequence[Coordinate], permutations: Permutations, stream: int, max_sweeps: int) -> _Descent:
+def descend(visited: Sequence[Coordinate], permutations: Permutations, stream: int, max_sweeps: int) -> Descent:
     """Sweep over the coordinates until a sweep makes no progress.
 
     A coordinate is skipped if no neighbor has moved since its last visit, because another visit would change nothing.
     """
-    for coordinate in visited:
-        coordinate.restart()
     due = set(range(len(visited)))
     rises: list[float] = []
+    assignments = 0
     for sweep in range(max_sweeps):
         rise = 0.0
         progress = False
@@ -98,6 +109,7 @@ def _descend(pair: Pair, visited: Sequence[Coordinate], permutations: Permutatio
                 continue
             due.discard(k)
             gain, updated = visited[k].visit(permutations)
+            assignments += visited[k].problems
             due |= _affected(visited, visited[k], permutations, updated)
             permutations = updated
             rise += gain
@@ -105,8 +117,7 @@ def _descend(pair: Pair, visited: Sequence[Coordinate], permutations: Permutatio
         rises.append(rise)
         if not progress:
             break
-    objective = pair.value([block for block in pair.symmetry.blocks if block.counts], permutations)
-    return _Descent(permutations, tuple(objective - sum(rises[i:]) for i in range(len(rises) + 1)))
+    return Descent(permutations, tuple(rises), assignments)
 
 
 def _affected(visited: Sequence[Coordinate], coordinate: Coordinate, before: Permutations, after: Permutations) -> set[int]:

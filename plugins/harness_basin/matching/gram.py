@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness import TaskFailed
-from harness_basin.matching.symmetry import Block, Permutations, Symmetry, block_axes, permute_block, unit_map
+from harness import StateDict, TaskFailed
+from harness_basin.matching.symmetry import Block, Permutations, Symmetry, block_axes, identity, permute_block, unit_map
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,12 @@ class Pair:
             b = permute_block(self.symmetry, block, b, permutations)
             total += float(torch.dot(a.to(self.dtype).flatten(), b.to(self.dtype).flatten()))
         return require_finite(total)
+
+
+def inner_product(symmetry: Symmetry, a: StateDict, b: StateDict) -> float:
+    """Return ⟨θ_a, θ_b⟩ over the weights that permutations move, in float64. Raise `TaskFailed` if it is not finite."""
+    pair = Pair(symmetry, symmetry.checked(a), symmetry.checked(b), torch.float64)
+    return pair.value([block for block in symmetry.blocks if block.counts], identity(symmetry))
 
 
 class GroupAxes(NamedTuple):
@@ -75,6 +81,7 @@ class GramTerm:
         self.block = block
         self.own = own
         self.partner: tuple[int, ...] = ()
+        self._rows: list[int] = []
         self.operands: tuple[Tensor, Tensor] | None = None
         self._last_units: Tensor | None = None
         self._last_gram: np.ndarray | None = None
@@ -88,14 +95,24 @@ class GramTerm:
     def _arranged(self, partner_axes: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return both networks' blocks as (partner units, rest, own units)."""
         partner_units = math.prod(self.block.factors[axis].size for axis in partner_axes)
-        rows = [*partner_axes, *_other_axes(self.block, [*self.own, *partner_axes])]
-        a, b = (_matrix(view, rows, self.own) for view in self.pair.views(self.block))
+        self._rows = [*partner_axes, *_other_axes(self.block, [*self.own, *partner_axes])]
+        a, b = (_matrix(view, self._rows, self.own) for view in self.pair.views(self.block))
         return a.unflatten(0, (partner_units, -1)), b.unflatten(0, (partner_units, -1))
 
     def reset(self) -> None:
         """Forget the last permutations: the next change is the whole Gram matrix."""
         self._last_units = None
         self._last_gram = None
+
+    def renew_reference(self) -> None:
+        """Read the first network's weights again, which have changed: the next change is the whole Gram matrix."""
+        self.reset()
+        if self.operands is None:
+            return
+        _, b = self.operands
+        view, _ = self.pair.views(self.block)
+        a = _matrix(view, self._rows, self.own).unflatten(0, (len(b), -1))
+        self.operands = a, b
 
     def change(self, permutations: Permutations) -> np.ndarray | None:
         """Return the change of the Gram matrix (own units, own units) since the last call, or None if it did not change."""
@@ -136,8 +153,12 @@ def _other_axes(block: Block, axes: Sequence[int]) -> list[int]:
 
 
 def _product(a: Tensor, b: Tensor) -> np.ndarray:
-    """Return the product (units of a, units of b), summed over all axes but the last one."""
-    return (a.flatten(0, -2).T @ b.flatten(0, -2)).numpy()
+    """Return the product (units of a, units of b), summed over all axes but the last one. Raise `TaskFailed` unless finite."""
+    product = (a.flatten(0, -2).T @ b.flatten(0, -2)).numpy()
+    infinite = product[~np.isfinite(product)]
+    if infinite.size:
+        require_finite(float(infinite[0]))
+    return product
 
 
 def _matrix(view: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:

@@ -253,3 +253,19 @@ def test_network_without_hidden_units() -> None:
     """There are no permutations, and the objective is 0."""
     symmetry, (a, b) = symmetry_and_weights(lambda: perceptron(192, 5))
     assert match(symmetry, a, b, stream=0, restarts=2) == Matching((), 0.0, ((0.0, 0.0),) * 2)
+
+
+@pytest.mark.parametrize("name", ["perceptron", "grouped", "transformer"])
+def test_weights_whose_products_overflow(name: str) -> None:
+    """The message is the same wherever the infinite product is: also between units that are not assigned to each other."""
+    network = built(FACTORIES[name], 0)
+    symmetry = derive_symmetry(network, torch.randn(SHAPE))
+    state = network.state_dict()
+    counted = {block.parameter for block in symmetry.blocks if block.counts}
+    expected = r"^matching: an inner product of the weights is (inf|-inf|nan); have the members diverged\?$"
+    for parameter, scale in itertools.product(sorted(counted), (1e25, -1e25)):
+        huge = {key: tensor.clone() for key, tensor in state.items()}
+        huge[parameter].view(-1)[0] = scale
+        huge[parameter].view(-1)[-1] = 1e25
+        with pytest.raises(TaskFailed, match=expected):
+            match(symmetry, huge, huge, stream=0, precision="float32")
