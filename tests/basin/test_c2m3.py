@@ -66,6 +66,7 @@ def test_descent_after_the_search(context: DerivationContext) -> None:
     _, facts = derived(context, members(context, 3), descent=True)
     assert facts["rounded_objective"] == plain["objective"]
     assert facts["objective"] >= facts["rounded_objective"]
+    assert facts["assignments"] > plain["assignments"]
 
 
 def test_result_that_is_worse_than_the_given_weights(context: DerivationContext) -> None:

@@ -48,10 +48,14 @@ class CycleConsistentAlignment(Alignment):
             max_steps=self.options.max_steps,
             tolerance=self.options.tolerance,
         )
-        objective, members = found.objective, found.permutations
+        objective = found.objective
+        members = found.permutations
+        assignments = found.assignments
         if self.options.descent:
             descended = match_jointly(symmetry, parents, stream=context.stream, start=members)
-            objective, members = descended.objective, descended.permutations
+            objective = descended.objective
+            members = descended.permutations
+            assignments += descended.assignments
         permuted = []
         differences = []
         for permutations, state in zip(members, parents, strict=True):
@@ -65,7 +69,7 @@ class CycleConsistentAlignment(Alignment):
             "worse_than_identity": objective < found.start_objective,
             "trace": list(found.trace),
             "steps": found.steps,
-            "assignments": found.assignments,
+            "assignments": assignments,
             "images": 0,
             "gradient_steps": 0,
             "function_differences": differences,

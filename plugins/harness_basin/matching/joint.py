@@ -8,7 +8,7 @@ current permutations, so the objective never falls.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -22,12 +22,14 @@ class JointMatching:
     """Permutations of every member.
 
     `objective` is Σ_{i≠j} ⟨π_i θ_i, π_j θ_j⟩ over the weights that permutations move. `trace` contains it at the start of the
-    best descent and after every round over the members.
+    best descent and after every round over the members. `assignments` is the number of linear assignment problems that all
+    descents solved.
     """
 
     permutations: tuple[Permutations, ...]
     objective: float
     trace: tuple[float, ...]
+    assignments: int = 0
 
 
 def match_jointly(
@@ -58,7 +60,9 @@ def match_jointly(
     for restart in range(1, restarts):
         key = streams.key("joint start", stream, restart)
         initial = [random_permutations(symmetry, streams.key("member", key, i)) for i in range(len(states))]
-        best = max(best, _descend(symmetry, weights, initial, key, settings), key=lambda found: found.objective)
+        found = _descend(symmetry, weights, initial, key, settings)
+        assignments = best.assignments + found.assignments
+        best = replace(max(best, found, key=lambda matching: matching.objective), assignments=assignments)
     return best
 
 
@@ -78,6 +82,7 @@ def _descend(
     permuted = [permute(symmetry, permutations, state) for permutations, state in zip(found, weights, strict=True)]
     trace = [joint_objective(symmetry, permuted)]
     due = set(range(len(weights)))
+    assignments = 0
     for round_number in range(settings.max_rounds):
         for i in streams.permutation(streams.key("round", stream, round_number), len(weights)).tolist():
             if i not in due:
@@ -93,6 +98,7 @@ def _descend(
                 max_sweeps=settings.max_sweeps,
                 precision=settings.precision,
             )
+            assignments += step.assignments
             if step.objective - step.trace[0][0] > PROGRESS:
                 found[i] = step.permutations
                 permuted[i] = permute(symmetry, step.permutations, weights[i])
@@ -100,7 +106,7 @@ def _descend(
         trace.append(joint_objective(symmetry, permuted))
         if not due:
             break
-    return JointMatching(relative_to_first(symmetry, found), trace[-1], tuple(trace))
+    return JointMatching(relative_to_first(symmetry, found), trace[-1], tuple(trace), assignments)
 
 
 def relative_to_first(symmetry: Symmetry, found: Sequence[Permutations]) -> tuple[Permutations, ...]:
