@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import toys
 from conftest import Lab
@@ -40,6 +40,22 @@ class Linear(Architecture):
 
     def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), num_classes))
+
+
+class SquaredReLU(nn.Module):
+    """The square of ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.relu().square()
+
+
+class Squared(Architecture):
+    """A hidden layer with squared ReLU."""
+
+    name = "squared"
+
+    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 12), SquaredReLU(), nn.Linear(12, num_classes))
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -140,8 +156,17 @@ def test_network_without_scales(tmp_path: Path) -> None:
     context = derivation_context(Linear(), toys.Blobs(), tmp_path)
     other = member(context, 1)
     moved, facts = aligned(context, other)
-    assert (facts["scale_groups"], facts["scales"]) == (0, 0)
+    assert (facts["scale_groups"], facts["scales"], facts["refused"]) == (0, 0, [])
     assert facts["distance"] == facts["distance_before"]
+    assert all(torch.equal(moved[name], tensor) for name, tensor in other.items())
+
+
+def test_refused_groups_are_named(tmp_path: Path) -> None:
+    """Where a scale is found but cannot be used, the facts say why, and the member is returned as it is."""
+    context = derivation_context(Squared(), toys.Blobs(), tmp_path)
+    other = member(context, 1)
+    moved, facts = aligned(context, other)
+    assert facts["refused"] == ["refused: scale 1.weight[0]: a factor would enter with a power other than 1 or -1"]
     assert all(torch.equal(moved[name], tensor) for name, tensor in other.items())
 
 

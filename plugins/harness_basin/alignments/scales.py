@@ -38,7 +38,8 @@ class ScaleAlignment(Alignment):
         reference, other = parents
         symmetry = permutation_symmetry(context)
         network = context.network().eval()
-        groups = derive_linear_groups(network, context.normalize(context.test.images[:2]).cpu(), symmetry).of_kind("scale")
+        derived = derive_linear_groups(network, context.normalize(context.test.images[:2]).cpu(), symmetry)
+        groups = derived.of_kind("scale")
         found = match_scales(
             *(symmetry, groups, reference, other, dict(network.named_parameters())),
             stream=context.stream,
@@ -54,6 +55,7 @@ class ScaleAlignment(Alignment):
             "sweeps": found.sweeps,
             "scale_groups": len(groups),
             "scales": sum(group.count * group.size for group in groups),
+            "refused": [str(refusal) for refusal in derived.refused if refusal.kind == "scale"],
             "assignments": found.assignments,
             "images": 0,
             "gradient_steps": 0,

@@ -62,7 +62,11 @@ def derive_linear_groups(network: nn.Module, example: Tensor, symmetry: Symmetry
     spots = spots_of_groups(symmetry, first_names)
     inputs = random_inputs(example, _IMAGES, 0)
     weights = normalized_weights(network, inputs, 0)
-    found = gradients(network, weights, inputs, _number_of_combinations(symmetry, spots))
+    try:
+        found = gradients(network, weights, inputs, _number_of_combinations(symmetry, spots))
+    except RuntimeError as error:
+        reason = f"its gradients cannot be computed: {error}".splitlines()[0]
+        return LinearSymmetry((), (Refusal("scale", "the network", reason),))
     families, reasons = scale_families(symmetry, spots, found)
     places = _Places(symmetry, first_names)
     candidates = [places.group("scale", family) for family in families]

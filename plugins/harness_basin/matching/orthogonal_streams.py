@@ -139,7 +139,7 @@ def _layer_norms(network: nn.Module, inputs: Tensor) -> dict[str, str | None]:
     network = copy.deepcopy(network).to(torch.float64).eval()
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     recorder = _LayerNorms(names)
-    with torch.no_grad(), recorder:
+    with torch.enable_grad(), recorder:  # without gradients, torch would run a transformer layer as one operation
         network(inputs)
     return recorder.found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -272,6 +273,53 @@ def test_orthogonal_stream_of_a_vit() -> None:
     touched = {place.block.parameter for place in stream.places}
     assert {"class_token", "positions", "embedding.weight", "embedding.bias", "blocks.1.linear2.bias", "head.weight"} <= touched
     assert not {"blocks.0.norm1.weight", "blocks.0.norm1.bias", "norm.weight", "head.bias"} & touched
+
+
+def test_stream_of_torch_transformer_layers() -> None:
+    """Layers of torch, which it can run as one operation, have the same groups as a transformer of single operations."""
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches = nn.Conv2d(3, 16, 4, 4)
+            self.layers = nn.ModuleList(
+                nn.TransformerEncoderLayer(16, 2, 20, activation="gelu", batch_first=True, norm_first=True) for _ in range(2)
+            )
+            self.norm = nn.LayerNorm(16)
+            self.head = nn.Linear(16, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.patches(x).flatten(2).transpose(1, 2)
+            for layer in self.layers:
+                x = layer(x)
+            return self.head(self.norm(x).mean(1))
+
+    found = derived(built(Encoder))
+    assert [len(found.of_kind(kind)) for kind in ("scale", "orthogonal", "invertible")] == [9, 1, 4]
+    (stream,) = found.of_kind("orthogonal")
+    assert len(stream.normalizations) == 5
+
+
+def test_network_whose_gradients_fail() -> None:
+    """A network without a backward pass has no groups, and the reason says so."""
+
+    class Forward(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clamp_min(0)
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+            raise RuntimeError("no backward pass")
+
+    class Rectified(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = Forward.apply(x)
+            return result
+
+    found = derived(built(with_activation(Rectified())))
+    assert found.groups == ()
+    assert str(found) == "refused: scale the network: its gradients cannot be computed: no backward pass"
 
 
 def test_rotations_need_the_normal_form() -> None:
