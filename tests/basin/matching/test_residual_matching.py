@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from basin.matching.residual_networks import IMAGES, derived, largest_difference, loss, planted, vit
+from basin.matching.residual_networks import IMAGES, Derived, derived, largest_difference, loss, planted, vit
 from basin.matching.toy_networks import built
 from harness import StateDict, TaskFailed
-from harness_basin.matching import derive_linear_groups, derive_symmetry, functional_difference
+from harness_basin.matching import LinearGroup, Symmetry, derive_linear_groups, derive_symmetry, functional_difference
 from harness_basin.matching.joint_residual import match_residual_jointly, total_distance
 from harness_basin.matching.moves import arrays_of, state_of
-from harness_basin.matching.normal_form import NormalForm
-from harness_basin.matching.residual_groups import residual_groups
+from harness_basin.matching.normal_form import NormalForm, find_idle_biases
+from harness_basin.matching.residual_groups import ResidualGroups, residual_groups
 from harness_basin.matching.residual_matching import Maps, match_residual
 
 
@@ -180,6 +181,69 @@ def test_weights_that_are_not_finite() -> None:
     state["positions"][0, 0, 0] = torch.nan
     with pytest.raises(TaskFailed, match=r"^member 1: 'positions' is not finite; has it diverged\?$"):
         derived().form().of(state, "member 1")
+
+
+def timm_vit(**options: Any) -> tuple[nn.Module, ResidualGroups, tuple[LinearGroup, ...], Symmetry]:
+    """Return a small Vision Transformer of timm in float64, with its groups."""
+    timm = pytest.importorskip("timm")
+    sizes = {"img_size": 8, "patch_size": 4, "embed_dim": 24, "depth": 1, "num_heads": 3, "num_classes": 10}
+    network = built(lambda: timm.create_model("vit_tiny_patch16_224", **sizes, **options)).double()
+    symmetry = derive_symmetry(network, IMAGES)
+    linear = derive_linear_groups(network, IMAGES, symmetry).groups
+    return network, residual_groups(symmetry, linear), linear, symmetry
+
+
+def test_transformer_of_timm() -> None:
+    """Its stream, heads and units are found, and a planted element is undone."""
+    network, groups, linear, symmetry = timm_vit()
+    assert (len(groups.streams), len(groups.units), len(groups.heads)) == (1, 1, 1)
+    form = NormalForm(groups, find_idle_biases(network, groups, IMAGES), balanced=True)
+    own = Derived(network, symmetry, linear, groups, form.idle_biases)
+    first = form.of(network.state_dict())
+    assert functional_difference(network, network.state_dict(), first, IMAGES) <= 1e-9
+    second = form.of(planted(own, first, 3))
+    matching = match_residual(groups, *(arrays_of(symmetry, s) for s in (first, second)), sweeps=5, maps="invertible")
+    assert largest_difference(first, state_of(matching.arrays, second)) <= 1e-9
+
+
+def test_normalized_queries_and_keys() -> None:
+    """The LayerNorms of queries and keys scale one another, so their dimensions are not rotated; the stream is."""
+    network, groups, _, _ = timm_vit(qk_norm=True)
+    assert len(groups.streams) == 1
+    (text,) = groups.unused
+    assert text.endswith(
+        "'blocks.0.attn.q_norm.weight' cannot be moved into 'blocks.0.attn.k_norm.weight', which is no linear map"
+    )
+    state = network.state_dict()
+    assert functional_difference(network, state, NormalForm(groups).of(state), IMAGES) <= 1e-9
+
+
+class Merging(nn.Module):
+    """A residual MLP on tokens, of which pairs are merged behind a LayerNorm over both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Linear(48, 12)
+        self.norm1 = nn.LayerNorm(12)
+        self.up = nn.Linear(12, 20)
+        self.down = nn.Linear(20, 12)
+        self.norm2 = nn.LayerNorm(24)
+        self.head = nn.Linear(24, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.embedding(x.reshape(-1, 4, 48))
+        x = x + self.down(torch.nn.functional.gelu(self.up(self.norm1(x))))
+        return self.head(self.norm2(torch.cat([x[:, ::2], x[:, 1::2]], dim=2))).sum(1)
+
+
+def test_layer_norm_over_several_copies_of_the_stream() -> None:
+    """The stream is not rotated: its units are permuted, and the reason is given."""
+    network = built(Merging).double()
+    symmetry = derive_symmetry(network, IMAGES)
+    groups = residual_groups(symmetry, derive_linear_groups(network, IMAGES, symmetry).groups)
+    assert groups.streams == ()
+    assert [text.partition(": ")[2] for text in groups.unused] == ["'norm2.weight' scales several copies of the stream at once"]
+    assert len(groups.units) == 2
 
 
 class Unbiased(nn.Module):
