@@ -371,7 +371,7 @@ def changed(state: StateDict, name: str, value: float) -> StateDict:
             "3.bias",
             3e38,
             {},
-            "ste: the loss of the members' mean is inf; have the members diverged, or is ",
+            "ste: the loss of step 1 is inf; have the members diverged, or is learning_rate, 0.01, too large?",
         ),
         ("3.bias", 0.0, {"learning_rate": 1e38}, "matching: an inner product of the weights is "),
     ],

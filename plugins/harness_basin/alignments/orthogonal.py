@@ -60,8 +60,8 @@ class OrthogonalMatching(Alignment):
 
     @property
     def epochs(self) -> float:  # type: ignore[override]
-        """The epochs in which maps are trained."""
-        return float(self.options.learn_epochs)
+        """The epochs in which maps are trained, for any M above 1."""
+        return float(self.options.learn_epochs) if self.options.members > 1 else 0.0
 
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the moved weights, with distances and objective. Raise `TaskFailed` if a function changes."""
