@@ -17,7 +17,7 @@ from harness_basin.distilled import DistilledEnsemble
 from harness_basin.distilled_deep import DistilledDeepEnsemble
 from harness_basin.fge import FastGeometricEnsemble
 from harness_basin.figures import AccuracyConnectivity, ForkEpochs, PairwiseCurves
-from harness_basin.fused import FusedEnsemble, Fusion
+from harness_basin.fused import FusedEnsemble
 from harness_basin.multi_permuted import MultiPermutedEnsemble
 from harness_basin.papa import PapaEnsemble
 from harness_basin.permuted import PermutedEnsemble
@@ -71,7 +71,6 @@ def register_derivations(register: Callable[[type[Derivation]], None]) -> None:
         register(alignment)
     register(UniformSoup)
     register(GreedySoup)
-    register(Fusion)
     register(MeanOfRun)
     register(GaussianSamples)
     register(PublishedWeights)

@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from pydantic import Field
 
 import harness
-from harness import Cell, Derivation, DerivationContext, EnsembleBuilder, PluginChoice, PluginError, Recipe, StateDict, Weights
+from harness import Cell, EnsembleBuilder, PluginChoice, PluginError, Recipe, Weights
 from harness_basin.aligned import aligned_members, check_choices
-
-
-class Fusion(Derivation):
-    """The average of all parents, with its running statistics recomputed on training images."""
-
-    name, version = "fusion", 1
-
-    def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
-        """Return the mean of the parents' parameters, computed in float64."""
-        import torch
-
-        mean = {}
-        for name, tensor in parents[0].items():
-            if tensor.is_floating_point():
-                stacked = torch.stack([parent[name] for parent in parents])
-                mean[name] = stacked.mean(0, dtype=torch.float64).to(tensor.dtype)
-            else:
-                mean[name] = tensor.clone()
-        return [context.recompute_statistics(mean)], {"parents": len(parents)}
+from harness_basin.averaging import UniformSoup
 
 
 class FusedEnsemble(EnsembleBuilder):
@@ -62,4 +43,4 @@ class FusedEnsemble(EnsembleBuilder):
         if "of" not in self.chosen:
             raise PluginError("fused: made without its alignment; make it with the catalogue")
         members = aligned_members(cell, self.chosen.get("by"), self.chosen["of"], self.options.of)
-        return cell.derive(Fusion(), members)
+        return cell.derive(UniformSoup(), members)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 import harness
 from harness import Cell, Derivation, DerivationContext, Moments, MomentWeights, Recipe, StateDict, Weights, schedules, streams
+from harness_basin.normal_numbers import normal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,11 +115,11 @@ def draw_sample(
     With a single deviation there is no low-rank part, whose divisor √(K − 1) would be 0.
     """
     columns = len(deviations)
-    common = _normal(streams.key("columns", stream), columns)
+    common = normal([columns], streams.key("columns", stream))
     sample = {}
     for name, center in mean.items():
         variance = (square[name] - center.square()).clamp_min(_SMALLEST_VARIANCE)
-        noise = variance.sqrt() * _normal(streams.key("diagonal", stream, name), center.numel()).reshape(center.shape)
+        noise = variance.sqrt() * normal(center.shape, streams.key("diagonal", stream, name))
         if columns > 1:
             for weight, deviation in zip(common.tolist(), deviations, strict=True):
                 noise = noise + weight / math.sqrt(columns - 1) * deviation[name].double()
@@ -142,11 +143,3 @@ def _with_parameters(context: DerivationContext, checkpoint: StateDict, values: 
         new = values[source].to(state[name].dtype)
         state[name] = torch.where(state[name].isinf(), state[name], new)
     return state
-
-
-def _normal(stream: int, count: int) -> Tensor:
-    """Return standard normal numbers, float64 (count,), from a stream (Box-Muller transform)."""
-    import torch
-
-    uniform = streams.uniform(stream, torch.arange(2 * count)).double().reshape(2, count)
-    return torch.sqrt(-2 * torch.log1p(-uniform[0])) * torch.cos(2 * torch.pi * uniform[1])

@@ -20,7 +20,8 @@ from harness.plan.graph import Graph
 from harness.results.rows import read_rows
 from harness.testing import check_alignment, check_derivation, derivation_context
 from harness_basin.alignments import OptimalTransport, SinkhornRebasin
-from harness_basin.fused import FusedEnsemble, Fusion
+from harness_basin.averaging import UniformSoup
+from harness_basin.fused import FusedEnsemble
 from harness_basin.matching import derive_symmetry, permute, random_permutations
 
 GraphOf = Callable[..., Graph]
@@ -251,7 +252,7 @@ def test_average_of_aligned_members(tmp_path: Path) -> None:
     architecture = toys.Perceptron(toys.Perceptron.Options(width=6, batchnorm=True))
     context = derivation_context(architecture, toys.Blobs(), tmp_path)
     parents = [noisy(context, seed) for seed in range(3)]
-    (mean,) = check_derivation(Fusion(), parents, context)
+    (mean,) = check_derivation(UniformSoup(), parents, context)
     for name in ("1.weight", "2.bias", "4.weight"):
         expected = torch.stack([parent[name].double() for parent in parents]).mean(0)
         torch.testing.assert_close(mean[name].double(), expected, rtol=1e-6, atol=1e-7)

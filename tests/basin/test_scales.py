@@ -183,7 +183,7 @@ def test_member_of_another_architecture(tmp_path: Path) -> None:
     """Weights of another shape are named."""
     context = context_of(tmp_path)
     narrow = derivation_context(toys.Perceptron(toys.Perceptron.Options(width=7)), toys.Blobs(), tmp_path)
-    with pytest.raises(Mismatch, match=r"other: parameter '1\.weight' has shape \(7, \d+\), the network's has \(40, \d+\)"):
+    with pytest.raises(Mismatch, match=r"parent 1 of the alignment: parameter '1\.weight' has shape \(7, \d+\), the network's"):
         aligned(context, member(narrow, 1))
 
 

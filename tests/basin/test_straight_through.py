@@ -360,9 +360,19 @@ def changed(state: StateDict, name: str, value: float) -> StateDict:
 @pytest.mark.parametrize(
     ("name", "value", "options", "message"),
     [
-        ("3.bias", float("nan"), {}, "ste: the loss of the members' mean is nan; have the members diverged, or is "),
-        ("3.weight", float("nan"), {}, "matching: an inner product of the weights is nan; have the members diverged?"),
-        ("1.weight", float("inf"), {}, "matching: an inner product of the weights is "),
+        ("3.bias", float("nan"), {}, "parent 1 of the alignment: '3.bias' has values that are not finite; has "),
+        (
+            "1.weight",
+            float("inf"),
+            {},
+            "parent 1 of the alignment: '1.weight' has values that are not finite; has ",
+        ),
+        (
+            "3.bias",
+            3e38,
+            {},
+            "ste: the loss of step 1 is inf; have the members diverged, or is learning_rate, 0.01, too large?",
+        ),
         ("3.bias", 0.0, {"learning_rate": 1e38}, "matching: an inner product of the weights is "),
     ],
 )
@@ -384,7 +394,7 @@ def test_diverged_during_a_step() -> None:
     def broken(epoch: int, batch_size: int, *, augmented: bool = False) -> Any:
         return iter(batches)
 
-    expected = "ste_mm: the loss of step 1 is nan; have the members diverged, or is learning_rate too large?"
+    expected = "ste_mm: the loss of step 1 is nan; have the members diverged, or is learning_rate, 0.001, too large?"
     with pytest.raises(TaskFailed) as raised:
         derived(ste_mm(2), members_of(context, 2), replace(context, batches=broken))
     assert str(raised.value) == expected

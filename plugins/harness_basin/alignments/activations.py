@@ -9,7 +9,7 @@ from pydantic import Field
 
 import harness
 from harness import Alignment, DerivationContext, StateDict, TaskFailed, streams
-from harness_basin.alignments.checking import function_difference
+from harness_basin.alignments.checking import check_parents, function_difference
 
 if TYPE_CHECKING:
     import torch
@@ -52,13 +52,11 @@ class ActivationMatching(Alignment):
         """Return the permuted weights, and the objective. Raise `TaskFailed` if a function changes or activations diverge."""
         from harness_basin.matching import permute
 
+        check_parents(self, parents, context)
         chosen = self._chosen_images(context)
         features, device = _features(context, chosen)
         symmetry = features.symmetry
-        states: list[StateDict] = []
-        for number, state in enumerate(parents):
-            symmetry.checked(state, f"member {number}")
-            states.append({name: tensor.detach().clone() for name, tensor in state.items()})
+        states: list[StateDict] = [{name: tensor.detach().clone() for name, tensor in state.items()} for state in parents]
         steps = []
         for step_features in (features, features.of_dependent()):
             if step_features.features and len(parents) > 1:
@@ -68,9 +66,12 @@ class ActivationMatching(Alignment):
                 steps.append(found)
         differences = [function_difference(context, before, after) for before, after in zip(parents, states, strict=True)]
         every = (*features.features, *features.dependent)
+        objective = float(sum(step.objective for step in steps))
+        identity_objective = float(sum(step.identity_objective for step in steps))
         facts = {
-            "objective": sum(step.objective for step in steps),
-            "identity_objective": sum(step.identity_objective for step in steps),
+            "objective": objective,
+            "identity_objective": identity_objective,
+            "worse_than_identity": objective < identity_objective,
             "assignments": sum(step.assignments for step in steps),
             "images": len(steps) * len(chosen),
             "gradient_steps": 0,

@@ -9,7 +9,7 @@ from pydantic import Field
 
 import harness
 from harness import Alignment, DerivationContext, StateDict
-from harness_basin.alignments.checking import function_difference, permutation_symmetry
+from harness_basin.alignments.checking import check_parents, function_difference, permutation_symmetry
 
 
 class CycleConsistentAlignment(Alignment):
@@ -38,6 +38,7 @@ class CycleConsistentAlignment(Alignment):
         """Return the permuted weights, and the objectives with the trace. Raise `TaskFailed` if a function changes."""
         from harness_basin.matching import match_cycle_consistently, match_jointly, permute
 
+        check_parents(self, parents, context)
         symmetry = permutation_symmetry(context)
         found = match_cycle_consistently(
             symmetry,

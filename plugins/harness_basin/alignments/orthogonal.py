@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 import harness
 from harness import Alignment, DerivationContext, StateDict, TaskFailed
-from harness_basin.alignments.checking import function_difference, permutation_symmetry
+from harness_basin.alignments.checking import check_parents, function_difference, permutation_symmetry
 
 if TYPE_CHECKING:
     from harness_basin.matching.moves import Arrays
@@ -60,26 +60,28 @@ class OrthogonalMatching(Alignment):
 
     @property
     def epochs(self) -> float:  # type: ignore[override]
-        """The epochs in which maps are trained."""
-        return float(self.options.learn_epochs)
+        """The epochs in which maps are trained, for any M above 1."""
+        return float(self.options.learn_epochs) if self.options.members > 1 else 0.0
 
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the moved weights, with distances and objective. Raise `TaskFailed` if a function changes."""
         from harness_basin.matching.joint_residual import match_residual_jointly, total_distance, total_objective
         from harness_basin.matching.moves import arrays_of, state_of
 
+        check_parents(self, parents, context)
         options = self.options
         form = self._form(context)
         normal = [form.of(state, f"member {number}") for number, state in enumerate(parents)]
         arrays = [arrays_of(form.groups.symmetry, state) for state in normal]
         sweeps = options.sweeps if options.rotate else 0
         found = match_residual_jointly(form.groups, arrays, sweeps=sweeps, maps=options.maps, stream=context.stream)
-        members, facts = self._learned(form, found.members, normal, context)
+        members, learned = self._learned(form, found.members, normal, context)
         moved = [state_of(own, state) for own, state in zip(members, normal, strict=True)]
         stored, differences = _stored(parents, moved, context)
         return stored, {
             "objective": total_objective(form.groups, members),
             "distance": total_distance(form.groups, members),
+            "worse_than_identity": found.distance > found.unmatched_distance,
             "normal_form_distance": total_distance(form.groups, arrays),
             "traces": [list(trace) for trace in found.traces],
             "rounds": list(found.rounds),
@@ -87,7 +89,7 @@ class OrthogonalMatching(Alignment):
             "streams": len(form.groups.streams),
             "unused_streams": list(form.groups.unused),
             "function_differences": differences,
-            **facts,
+            **learned,
         }
 
     def _form(self, context: DerivationContext) -> NormalForm:

@@ -12,11 +12,10 @@ import harness
 from harness import Alignment, DerivationContext, StateDict
 from harness_basin.alignments.checking import (
     TOLERANCE,
+    check_parents,
     function_difference,
-    inner_product,
     norm_ratio,
     permutation_symmetry,
-    require_finite,
 )
 
 
@@ -46,12 +45,13 @@ class OptimalTransport(Alignment):
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the transported weights, and the cost. Raise `TaskFailed` if permutations change the function."""
         from harness_basin.matching import permute
+        from harness_basin.matching.gram import inner_product
         from harness_basin.matching.linear_maps import linear_maps
         from harness_basin.matching.soft_maps import map_state
         from harness_basin.matching.transport import transport
 
+        check_parents(self, parents, context)
         reference, other = parents
-        require_finite(parents)
         symmetry = permutation_symmetry(context)
         example = context.normalize(context.test.images[:2]).cpu()
         found = transport(

@@ -9,7 +9,7 @@ from pydantic import Field
 
 import harness
 from harness import Alignment, DerivationContext, StateDict
-from harness_basin.alignments.checking import function_difference, inner_product, permutation_symmetry, require_finite
+from harness_basin.alignments.checking import check_parents, function_difference, permutation_symmetry
 
 STORED_TOLERANCE = 1e-5
 """Largest relative difference of outputs that is accepted for weights as stored in float32."""
@@ -33,8 +33,9 @@ class ScaleAlignment(Alignment):
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the moved weights, and the distances with their trace. Raise `TaskFailed` if the function changes."""
         from harness_basin.matching import derive_linear_groups, match_scales
+        from harness_basin.matching.gram import inner_product
 
-        require_finite(parents)
+        check_parents(self, parents, context)
         reference, other = parents
         symmetry = permutation_symmetry(context)
         network = context.network().eval()
@@ -51,6 +52,7 @@ class ScaleAlignment(Alignment):
             "objective": inner_product(symmetry, reference, moved),
             "distance_before": found.distance_before,
             "distance": found.distance,
+            "worse_than_identity": found.distance > found.distance_before,
             "trace": [list(distances) for distances in found.trace],
             "sweeps": found.sweeps,
             "scale_groups": len(groups),

@@ -12,11 +12,11 @@ import harness
 from harness import Alignment, DerivationContext, StateDict
 from harness_basin.alignments.checking import (
     TOLERANCE,
+    check_batches,
+    check_parents,
     function_difference,
-    inner_product,
     norm_ratio,
     permutation_symmetry,
-    require_finite,
 )
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class SinkhornRebasin(Alignment):
             description="what is minimized: the mean absolute or squared difference of weights, or the loss on training images "
             "halfway between the networks, or at a random point between them per batch",
         )
-        steps: int = Field(50, ge=1, description="number of gradient steps with the losses l1 and l2")
-        epochs: int = Field(20, ge=1, description="number of epochs with the losses midpoint and random")
+        steps: int = Field(50, ge=1, le=1_000_000, description="number of gradient steps with the losses l1 and l2")
+        epochs: int = Field(20, ge=1, le=10_000, description="number of epochs with the losses midpoint and random")
         batch_size: int = Field(128, ge=2, description="number of images per step with the losses midpoint and random")
         learning_rate: float = Field(0.1, gt=0, description="AdamW's learning rate")
         start: Literal["noisy", "identity"] = Field(
@@ -69,10 +69,11 @@ class SinkhornRebasin(Alignment):
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the moved weights, and the losses. Raise `TaskFailed` if steps diverge or permutations change the function."""
         from harness_basin.matching import permute
+        from harness_basin.matching.gram import inner_product
         from harness_basin.matching.soft_maps import map_state
 
+        check_parents(self, parents, context)
         reference, other = parents
-        require_finite(parents)
         symmetry = permutation_symmetry(context)
         found = self._found(symmetry, reference, other, context)
         if self.keeps_function:
@@ -85,6 +86,7 @@ class SinkhornRebasin(Alignment):
             "identity_loss": found.identity_loss,
             "soft_loss": found.soft_loss,
             "rounded_loss": found.rounded_loss,
+            "worse_than_identity": (found.loss if self.keeps_function else found.soft_loss) > found.identity_loss,
             "trace": list(found.trace),
             "singular_systems": found.singular,
             "assignments": found.assignments,
@@ -110,6 +112,7 @@ class SinkhornRebasin(Alignment):
             learning_rate=options.learning_rate,
         )
         if self._reads_images:
+            check_batches("sinkhorn", context, context.network(), options.batch_size)
             return train_maps(
                 context,
                 symmetry,

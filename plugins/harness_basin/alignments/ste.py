@@ -9,6 +9,7 @@ from pydantic import Field
 
 import harness
 from harness import Alignment, DerivationContext, StateDict
+from harness_basin.alignments.checking import check_parents
 from harness_basin.alignments.straight_through import OptimizerName, TrainingPlan, align
 
 
@@ -24,7 +25,7 @@ class StraightThroughMatching(Alignment):
     class Options(harness.Options):
         """Options of algorithm 3. The learning rate, momentum and batch size are those of the published script for VGG."""
 
-        epochs: int = Field(10, ge=0, description="passes over the training images; 0: weight matching alone")
+        epochs: int = Field(10, ge=0, le=10_000, description="passes over the training images; 0: weight matching alone")
         batch_size: int = Field(500, ge=1, description="number of images per step, at most")
         optimizer: OptimizerName = Field("sgd", description="how the latent point moves: sgd or adam")
         learning_rate: float = Field(1e-2, ge=0, description="constant learning rate of the latent point")
@@ -38,6 +39,7 @@ class StraightThroughMatching(Alignment):
 
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the permuted weights, and the losses. Raise `TaskFailed` if a loss is not finite or the function changes."""
+        check_parents(self, parents, context)
         aligned, facts = align(self.choice_name, parents, context, TrainingPlan.of(self.options, center=True))
         differences = facts.pop("function_differences")
         return [aligned[1]], {**facts, "objective": facts["objective"] / 2, "function_difference": differences[1]}

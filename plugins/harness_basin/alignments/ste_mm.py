@@ -9,6 +9,7 @@ from pydantic import Field
 
 import harness
 from harness import Alignment, DerivationContext, StateDict
+from harness_basin.alignments.checking import check_parents
 from harness_basin.alignments.straight_through import OptimizerName, TrainingPlan, align
 
 
@@ -21,7 +22,9 @@ class JointStraightThroughMatching(Alignment):
     class Options(harness.Options):
         """Options of STE-MM, with the published values."""
 
-        epochs: int = Field(10, ge=0, description="passes over the training images; 0: weight matching to the first member")
+        epochs: int = Field(
+            10, ge=0, le=10_000, description="passes over the training images; 0: weight matching to the first member"
+        )
         batch_size: int = Field(256, ge=1, description="number of images per step, at most")
         optimizer: OptimizerName = Field("adam", description="how the latent points move: adam or sgd")
         learning_rate: float = Field(1e-3, ge=0, description="constant learning rate of the latent points")
@@ -37,4 +40,5 @@ class JointStraightThroughMatching(Alignment):
 
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the permuted weights, and the losses. Raise `TaskFailed` if a loss is not finite or a function changes."""
+        check_parents(self, parents, context)
         return align(self.choice_name, parents, context, TrainingPlan.of(self.options, center=self.options.center))

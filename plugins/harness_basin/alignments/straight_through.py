@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness import DerivationContext, DerivationState, StateDict, TaskFailed, streams
-from harness_basin.alignments.checking import function_difference, permutation_symmetry
+from harness import DerivationContext, DerivationState, StateDict, streams
+from harness_basin.alignments.checking import check_batches, function_difference, permutation_symmetry
 from harness_basin.alignments.mixture_network import MixtureNetwork
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def align(
     copies = [{key: tensor.clone() for key, tensor in parent.items()} for parent in parents]
     if len(parents) == 1 or not symmetry.groups:
         return copies, _facts_without_training(len(parents))
+    if plan.epochs:
+        check_batches(name, context, context.network(), plan.batch_size)
     rule = LatentRule(plan.optimizer, plan.learning_rate, plan.momentum)
     straight = StraightThrough(symmetry, parents, rule, stream=context.stream, max_sweeps=plan.max_sweeps)
     training = _Training(name, context, plan, straight)
@@ -163,8 +165,7 @@ class _Training:
         for images, labels in self._context.batches(epoch, self._plan.batch_size):
             weights = self._draw(straight.steps)
             loss, gradient = self._network.gradient(straight.mixture(weights), images, labels)
-            if not math.isfinite(loss):
-                raise self._failure(f"the loss of step {straight.steps + 1} is {loss}")
+            self._require_finite(loss, f"of step {straight.steps + 1}")
             straight.step(straight.layout.flatten(gradient), weights)
             losses.append(loss)
         self._progress.training_losses.append(math.fsum(losses) / len(losses))
@@ -187,13 +188,12 @@ class _Training:
         self._progress.note(loss, self._straight.permutations)
 
     def _subset_loss(self, mixture: StateDict) -> float:
-        loss = self._network.subset_loss(mixture)
-        if not math.isfinite(loss):
-            raise self._failure(f"the loss of the members' mean is {loss}")
-        return loss
+        return self._require_finite(self._network.subset_loss(mixture), "of the members' mean")
 
-    def _failure(self, what: str) -> TaskFailed:
-        return TaskFailed(f"{self._name}: {what}; have the members diverged, or is learning_rate too large?")
+    def _require_finite(self, loss: float, when: str) -> float:
+        from harness_basin.matching.errors import require_finite_loss
+
+        return require_finite_loss(self._name, loss, when, self._plan.learning_rate)
 
     def _state(self, epoch: int) -> DerivationState:
         from harness_basin.matching.straight_through import named_permutations

@@ -10,7 +10,7 @@ from pydantic import Field
 
 import harness
 from harness import Alignment, DerivationContext, StateDict
-from harness_basin.alignments.checking import function_difference, permutation_symmetry
+from harness_basin.alignments.checking import check_parents, function_difference, permutation_symmetry
 
 
 class MatchingOptions(harness.Options):
@@ -39,6 +39,7 @@ class WeightMatching(Alignment):
         """Return the permuted weights, and the objective with its trace. Raise `TaskFailed` if the function changes."""
         from harness_basin.matching import match, permute
 
+        check_parents(self, parents, context)
         reference, other = parents
         symmetry = permutation_symmetry(context)
         found = match(
@@ -54,6 +55,10 @@ class WeightMatching(Alignment):
             "objective": found.objective,
             "trace": [list(objectives) for objectives in found.trace],
             "sweeps": found.sweeps,
+            "worse_than_identity": found.objective < found.trace[0][0],
+            "assignments": found.assignments,
+            "images": 0,
+            "gradient_steps": 0,
             "function_difference": function_difference(context, other, permuted),
         }
         return [permuted], facts
@@ -89,7 +94,9 @@ class JointWeightMatching(Alignment):
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the permuted weights, and the objective with its trace. Raise `TaskFailed` if a function changes."""
         from harness_basin.matching import match_jointly, permute
+        from harness_basin.matching.joint import joint_objective
 
+        check_parents(self, parents, context)
         symmetry = permutation_symmetry(context)
         found = match_jointly(
             symmetry, parents, stream=context.stream, restarts=self.options.restarts, max_sweeps=self.options.max_sweeps
@@ -99,5 +106,13 @@ class JointWeightMatching(Alignment):
         for permutations, state in zip(found.permutations, parents, strict=True):
             permuted.append(permute(symmetry, permutations, state))
             differences.append(function_difference(context, state, permuted[-1]))
-        facts = {"objective": found.objective, "trace": list(found.trace), "function_differences": differences}
+        facts = {
+            "objective": found.objective,
+            "trace": list(found.trace),
+            "worse_than_identity": found.objective < joint_objective(symmetry, parents),
+            "assignments": found.assignments,
+            "images": 0,
+            "gradient_steps": 0,
+            "function_differences": differences,
+        }
         return permuted, facts

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from harness import DerivationContext, DerivationState, StateDict, TaskFailed, streams
+from harness import DerivationContext, DerivationState, StateDict, streams
+from harness_basin.matching.errors import require_finite_loss
 from harness_basin.matching.latent_maps import Latent, latents_of, mapped
 from harness_basin.matching.moves import Arrays, arrays_of
 from harness_basin.matching.residual_groups import ResidualGroups
@@ -152,7 +153,7 @@ class _Training:
             for images, labels in self.context.batches(epoch, self.learning.batch_size):
                 self.optimizer.zero_grad()
                 loss = self.simplex.loss(self.matrices, next(points), images, labels)
-                self._require_finite(float(loss.detach()))
+                self._require_finite(float(loss.detach()), f"of step {self.steps + 1}")
                 loss.backward()
                 self.optimizer.step()
                 self.steps += 1
@@ -190,12 +191,10 @@ class _Training:
             for _ in range(POINTS):
                 total += float(simplex.loss(matrices, next(points), images, labels)) / POINTS
         self.images += POINTS * len(labels)
-        return self._require_finite(total)
+        return self._require_finite(total, f"on the subset after step {self.steps}")
 
-    def _require_finite(self, loss: float) -> float:
-        if not math.isfinite(loss):
-            raise TaskFailed(f"learned maps: the loss is {loss} after {self.steps} steps; a smaller learning_rate may help")
-        return loss
+    def _require_finite(self, loss: float, when: str) -> float:
+        return require_finite_loss("orthogonal", loss, when, self.learning.learning_rate)
 
     def _state(self, epoch: int) -> DerivationState:
         tensors = {}

@@ -19,11 +19,11 @@ from harness_basin.matching.certification import Refusal, certified
 from harness_basin.matching.integer_null_space import ROUNDING
 from harness_basin.matching.linear_groups import Action, Kind, LinearGroup, Place
 from harness_basin.matching.orthogonal_streams import orthogonal_groups
-from harness_basin.matching.random_elements import normal
 from harness_basin.matching.scale_families import Family, Powers, scale_families, spots_of_groups
 from harness_basin.matching.symmetry import Symmetry
 from harness_basin.matching.tangents import Gradients, Spot, gradients
 from harness_basin.matching.verification import normalized_weights, random_inputs
+from harness_basin.normal_numbers import normal
 
 _IMAGES = 4
 _LARGEST_NUMBER_OF_COMBINATIONS = 40

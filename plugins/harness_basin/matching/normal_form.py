@@ -19,10 +19,10 @@ from harness import StateDict, TaskFailed, streams
 from harness_basin.matching.linear_groups import Normalization
 from harness_basin.matching.moves import HeadFactors, float64_copy, head_factor, split_head_factor
 from harness_basin.matching.procrustes import balanced_factors
-from harness_basin.matching.random_elements import normal
 from harness_basin.matching.residual_groups import ResidualGroups, Stream
 from harness_basin.matching.symmetry import Block
 from harness_basin.matching.verification import functional_difference, random_inputs, random_weights, tensor_leaves
+from harness_basin.normal_numbers import normal
 
 TOLERANCE = 1e-9
 """The largest relative change of outputs in float64 that is rounding."""

@@ -18,10 +18,10 @@ from harness import StateDict, streams
 from harness_basin.matching.certification import Refusal, normal_form
 from harness_basin.matching.integer_null_space import ROUNDING
 from harness_basin.matching.linear_groups import Action, LinearGroup, Normalization, Place, Reader
-from harness_basin.matching.random_elements import normal
 from harness_basin.matching.scale_families import Family, bias_of
 from harness_basin.matching.symmetry import Block, Factor, Symmetry
 from harness_basin.matching.tangents import Gradients, Spot, gradients
+from harness_basin.normal_numbers import normal
 
 Copies = Callable[[Spot, Action], list[Place]]
 

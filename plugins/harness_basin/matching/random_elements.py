@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harness import streams
 from harness_basin.matching.linear_groups import Elements, LinearGroup
+from harness_basin.normal_numbers import normal
 
 
 def random_elements(groups: Sequence[LinearGroup], stream: int, *, spread: float = 1.0) -> Elements:
@@ -18,13 +19,6 @@ def random_elements(groups: Sequence[LinearGroup], stream: int, *, spread: float
     the complement of the vector of ones. Invertible matrices are U diag(exp(s)) V with such orthogonal U and V.
     """
     return tuple(_element(group, streams.key("element", stream, number), spread) for number, group in enumerate(groups))
-
-
-def normal(shape: Sequence[int], key: int) -> Tensor:
-    """Return standard normal float64 numbers from a stream (Box-Muller transform)."""
-    n = torch.Size(shape).numel()
-    u = streams.uniform(key, torch.arange(2 * n)).double().reshape(2, n)
-    return (torch.sqrt(-2 * torch.log1p(-u[0])) * torch.cos(2 * torch.pi * u[1])).reshape(shape)
 
 
 def _element(group: LinearGroup, key: int, spread: float) -> Tensor:

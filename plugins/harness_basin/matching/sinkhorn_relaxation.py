@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 
 import torch
 from torch import Tensor
 
 from harness import TaskFailed, streams
+from harness_basin.matching.errors import require_finite_loss
 from harness_basin.matching.sinkhorn import Sinkhorn
 from harness_basin.matching.soft_maps import Maps, round_maps
 from harness_basin.matching.symmetry import Permutations, Symmetry, identity
@@ -44,7 +44,7 @@ class Relaxation:
         self.raw = _start(symmetry, settings.noise, stream)
         self.optimizer = torch.optim.AdamW(self.raw, lr=settings.learning_rate, eps=ADAM_EPSILON)
         self.best = identity(symmetry)
-        self.best_loss = require_finite_loss(identity_loss, "at the identity", "have the members diverged?")
+        self.best_loss = require_finite_loss("sinkhorn", identity_loss, "at the identity", settings.learning_rate)
         self.assignments = 0
 
     def maps(self) -> Maps:
@@ -56,14 +56,16 @@ class Relaxation:
 
         Raise `TaskFailed` if the loss or a raw matrix is not finite; the message names the step by its number.
         """
-        cure = f"lower learning_rate, which is {self.settings.learning_rate:g}"
-        require_finite_loss(loss, f"in step {number}", cure)
+        rate = self.settings.learning_rate
+        require_finite_loss("sinkhorn", loss, f"of step {number}", rate)
         self.optimizer.zero_grad()
         differentiable.backward()
         self.optimizer.step()
         for matrices in self.raw:
             if not bool(matrices.isfinite().all()):
-                raise TaskFailed(f"sinkhorn: a raw matrix is not finite after step {number}; {cure}")
+                raise TaskFailed(
+                    f"sinkhorn: a raw matrix is not finite after step {number}; is learning_rate ({rate:g}) too large?"
+                )
 
     def rounded(self) -> Permutations:
         """Return the permutations nearest to the raw matrices, by one linear assignment problem per matrix."""
@@ -111,10 +113,3 @@ def _start(symmetry: Symmetry, noise: float, stream: int) -> list[Tensor]:
             normal = torch.randn(*outer, size, size, dtype=torch.float64)
         found.append((torch.eye(size, dtype=torch.float64) + noise * normal).requires_grad_())
     return found
-
-
-def require_finite_loss(loss: float, when: str, cure: str) -> float:
-    """Return a loss. Raise `TaskFailed` if it is infinite or not a number."""
-    if not isfinite(loss):
-        raise TaskFailed(f"sinkhorn: the loss {when} is {loss}; {cure}")
-    return loss

@@ -125,7 +125,7 @@ class _Between:
         self.batch_size = batch_size
         self.network = _with_batch_statistics(context.network().to(context.device))
         own = dict(self.network.named_parameters()) | dict(self.network.named_buffers())  # tied weights have one name
-        self.names = [name for name in own if name in reference]
+        self.dtypes = {name: tensor.dtype for name, tensor in own.items() if name in reference}
         self.parameters = [name for name, parameter in self.network.named_parameters() if parameter.is_floating_point()]
         self.images = 0
 
@@ -151,14 +151,17 @@ class _Between:
         return float(loss.detach()), gradients
 
     def _mixture(self, moved: StateDict, share: float) -> StateDict:
-        """Return (1 − λ) θ_1 + λ θ on the context's device, without a history of operations. Integers are those of θ_1."""
+        """Return (1 − λ) θ_1 + λ θ on the context's device in the network's types, without a history of operations.
+
+        Integers are those of θ_1.
+        """
         mixture = {}
-        for name in self.names:
+        for name, dtype in self.dtypes.items():
             tensor = self.reference[name]
             value = tensor
             if tensor.is_floating_point():
                 value = (1 - share) * tensor + share * moved[name].detach()
-            mixture[name] = value.clone().to(self.context.device)
+            mixture[name] = value.clone().to(self.context.device, dtype)
         return mixture
 
     def _loss(self, mixture: StateDict, images: Tensor, labels: Tensor) -> Tensor:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from harness import StateDict, streams
-from harness_basin.matching.random_elements import normal
 from harness_basin.matching.symmetry import Block, block_axes
 from harness_basin.matching.verification import tensor_leaves
+from harness_basin.normal_numbers import normal
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from harness import StateDict, streams
 from harness_basin.matching.errors import SymmetryViolated
-from harness_basin.matching.random_elements import normal
 from harness_basin.matching.symmetry import Symmetry, permute, random_permutations
+from harness_basin.normal_numbers import normal
 
 _ROUNDING_FACTOR = 100
 """Largest accepted ratio of the outputs' difference to the difference that a change of the weights by 2⁻⁵² makes."""

@@ -24,10 +24,10 @@ from harness_basin.matching.procrustes import (
     product_gains,
     stream_map,
 )
-from harness_basin.matching.random_elements import normal
 from harness_basin.matching.residual_groups import ResidualGroups
 from harness_basin.matching.residual_matching import ResidualMatching
 from harness_basin.matching.symmetry import Symmetry
+from harness_basin.normal_numbers import normal
 
 
 def random(seed: int, *shape: int) -> Tensor:
