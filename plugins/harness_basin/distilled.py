@@ -29,7 +29,8 @@ def check_teachers(teachers: Sequence[Weights], method: str, cell: Cell) -> None
     for teacher in teachers:
         other = teacher.setting.dataset
         if other.identity != own.identity:
-            raise UserError(f"teachers: {method} is trained on {other.full_name}; the data set is {own.full_name}")
+            otherwise = " with other options or another version" if other.full_name == own.full_name else ""
+            raise UserError(f"teachers: {method} is trained on {other.full_name}; the data set is {own.full_name}{otherwise}")
 
 
 class DistilledOptions(ForkOptions, DistillationOptions):
