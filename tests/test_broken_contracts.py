@@ -14,6 +14,7 @@ import harness
 import toys
 from harness import MetricValue, Recipe, Setting, Split, StateDict
 from harness.testing import (
+    check_coupling,
     check_dataset,
     check_derivation,
     check_ensemble_builder,
@@ -226,3 +227,74 @@ def test_recomputed_statistics_fit_the_weights(tmp_path: Path) -> None:
         features = torch.nn.Sequential(*layers[:index])(context.normalize(context.train.images))
     torch.testing.assert_close(again[names[0]], features.mean(0), rtol=1e-4, atol=1e-5)
     assert torch.equal(again[f"{index - 1}.weight"], state[f"{index - 1}.weight"])
+
+
+class OnLogits(harness.Coupling):
+    """A joint loss that does not depend on the options; subclasses break it."""
+
+    name, shares_batch = "on_logits", True
+
+    def joint_loss(self, losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return losses.sum() - logits.std(0).mean()
+
+
+class OfOne(OnLogits):
+    """Trains the first member only."""
+
+    def joint_loss(self, losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return losses[0]
+
+
+class PerMember(OnLogits):
+    """One loss per member."""
+
+    def joint_loss(self, losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return losses
+
+
+class Reading(OnLogits):
+    """Reads a value back."""
+
+    def joint_loss(self, losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return losses.sum() * (2 if float(losses[0].detach()) > 1 else 1)
+
+
+class Drawing(OnLogits):
+    """Draws from torch's generator."""
+
+    def joint_loss(self, losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return (losses * torch.rand(len(losses))).sum()
+
+
+class Needless(OnLogits):
+    """Says that it changes nothing, and does."""
+
+    def joint_loss(self, losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return 2 * losses.sum()
+
+    def simplified(self, members: int) -> harness.Coupling | None:
+        return None
+
+
+class Twofold(OnLogits):
+    """A coupling of two kinds."""
+
+    mixes = True
+
+
+@pytest.mark.parametrize(
+    ("cls", "problem"),
+    [
+        (OnLogits, "its joint loss is not finite where the members' predictions are equal"),
+        (OfOne, "the gradient of its joint loss does not reach member 1"),
+        (PerMember, r"joint_loss gave a tensor \(3,\); a scalar is expected"),
+        (Reading, "it reads a value of a tensor"),
+        (Drawing, "the same predictions give another joint loss"),
+        (Needless, "it simplifies to nothing, but changes the gradient"),
+        (Twofold, "it has both mixes and shares_batch; one of them at most"),
+    ],
+)
+def test_coupling_whose_joint_loss_is_wrong(cls: type[harness.Coupling], problem: str) -> None:
+    """It is named, with what is wrong."""
+    with pytest.raises(AssertionError, match=rf"^on_logits: {problem}"):
+        check_coupling(cls())
