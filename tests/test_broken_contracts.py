@@ -235,7 +235,7 @@ class OnLogits(harness.Coupling):
     name, shares_batch = "on_logits", True
 
     def joint_loss(self, losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return losses.sum() - logits.std(0).mean()
+        return losses.sum() - logits.var(0).mean().sqrt()
 
 
 class OfOne(OnLogits):

@@ -24,7 +24,7 @@ class RepelledEnsemble(EnsembleBuilder):
         """Options of the repulsion."""
 
         strength: float = Field(0.5, ge=0, description="weight of the diversity relative to a member's own loss; 0: none")
-        kind: Diversity = Field(
+        diversity: Diversity = Field(
             "jensen_shannon",
             description="jensen_shannon: mean pairwise divergence; jensen_gap: mean loss minus loss of the mean prediction",
         )
@@ -37,5 +37,5 @@ class RepelledEnsemble(EnsembleBuilder):
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return the M runs at epoch T."""
         options = self.options
-        repulsion = Repulsion(Repulsion.Options(strength=options.strength, kind=options.kind))
+        repulsion = Repulsion(Repulsion.Options(strength=options.strength, diversity=options.diversity))
         return cell.couple(options.members(cell), repulsion).at(cell.epochs)

@@ -99,7 +99,7 @@ def test_run(graph_of: GraphOf, lab: Lab) -> None:
     methods = [
         {"repelled": {**FORK, "strength": 0, "label": "uncoupled"}},
         {"repelled": {**FORK, "strength": 2}},
-        {"repelled": {**FORK, "kind": "jensen_gap", "strength": 1, "label": "gap"}},
+        {"repelled": {**FORK, "diversity": "jensen_gap", "strength": 1, "label": "gap"}},
         {"codistilled": FORK},
     ]
     recipe = {**RECIPE, "epochs": 8}
@@ -153,7 +153,11 @@ def test_teachers_that_do_not_fit(graph_of: GraphOf, teachers: str, message: str
     ("count", "method", "message"),
     [
         (2, {"repelled": {"strength": -0.5}}, "repelled.strength: -0.5 is out of range; a number of at least 0"),
-        (2, {"repelled": {"kind": "jensen"}}, "repelled.kind: unknown value 'jensen'; .* known: jensen_gap, jensen_shannon"),
+        (
+            2,
+            {"repelled": {"diversity": "jensen"}},
+            "repelled.diversity: unknown value 'jensen'; .* known: jensen_gap, jensen_shannon",
+        ),
         (2, {"repelled": {"own_epochs": 0}}, "repelled.own_epochs: 0 is out of range; an integer of at least 1"),
         (2, {"repelled": {"own_epochs": 3}}, r"fork_epoch \+ own_epochs is 1 \+ 3 = 4; at most epochs - 1 = 3"),
         (2, {"repelled": {"fork_epoch": 4}}, "fork_epoch is 4; at most epochs - 1 = 3"),

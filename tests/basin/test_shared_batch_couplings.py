@@ -56,24 +56,24 @@ def test_range_of_the_divergence() -> None:
 def test_jensen_gap_at_full_strength() -> None:
     """The joint loss is M times the cross-entropy of the mean probabilities: the ensemble is trained as one model."""
     logits = predictions()
-    whole = Repulsion(Repulsion.Options(kind="jensen_gap", strength=1)).joint_loss(own_losses(logits), logits, LABELS)
+    whole = Repulsion(Repulsion.Options(diversity="jensen_gap", strength=1)).joint_loss(own_losses(logits), logits, LABELS)
     of_mean = F.nll_loss(logits.softmax(2).mean(0).log(), LABELS)
     assert float(whole) == pytest.approx(3 * float(of_mean), rel=1e-12)
     assert float(jensen_gap(logits.log_softmax(2), LABELS)) > 0
 
 
-@pytest.mark.parametrize("kind", ["jensen_shannon", "jensen_gap"])
-def test_gradient_of_the_repulsion(kind: Diversity) -> None:
+@pytest.mark.parametrize("diversity", ["jensen_shannon", "jensen_gap"])
+def test_gradient_of_the_repulsion(diversity: Diversity) -> None:
     """It agrees with finite differences in float64, for one step of any member's logits."""
-    coupling = Repulsion(Repulsion.Options(kind=kind, strength=0.7))
+    coupling = Repulsion(Repulsion.Options(diversity=diversity, strength=0.7))
     logits = predictions().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: coupling.joint_loss(own_losses(x), x, LABELS), logits)
 
 
-@pytest.mark.parametrize("kind", ["jensen_shannon", "jensen_gap"])
-def test_no_repulsion(kind: Diversity) -> None:
+@pytest.mark.parametrize("diversity", ["jensen_shannon", "jensen_gap"])
+def test_no_repulsion(diversity: Diversity) -> None:
     """At strength 0 the loss and its gradient are the plain ones, to the bit; nothing is coupled."""
-    coupling = Repulsion(Repulsion.Options(kind=kind, strength=0))
+    coupling = Repulsion(Repulsion.Options(diversity=diversity, strength=0))
     logits = predictions().requires_grad_()
     losses = own_losses(logits)
     (found,) = torch.autograd.grad(coupling.joint_loss(losses, logits, LABELS), logits, retain_graph=True)

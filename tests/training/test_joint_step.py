@@ -29,14 +29,14 @@ from training.test_joint import stop_after
 STREAM = ("coupling", 0)
 RECIPE = Recipe(epochs=2, batch_size=20, learning_rate=0.05, clip_norm=1.0)
 STEPS = 4  # per epoch
-REPULSION, GAP = Repulsion(), Repulsion(Repulsion.Options(kind="jensen_gap", strength=1))
+REPULSION, GAP = Repulsion(), Repulsion(Repulsion.Options(diversity="jensen_gap", strength=1))
 MUTUAL = MutualDistillation()
 COUPLINGS = [REPULSION, GAP, MUTUAL]
 
 
 def label(value: Any) -> str:
     """Return a test's name of a coupling."""
-    return f"{value.name} {value.options.kind}" if isinstance(value, Repulsion) else value.name
+    return f"{value.name} {value.options.diversity}" if isinstance(value, Repulsion) else value.name
 
 
 class Summed(Coupling):

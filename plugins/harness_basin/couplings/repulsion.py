@@ -30,7 +30,7 @@ class Repulsion(Coupling):
         """Options of the repulsion."""
 
         strength: float = Field(0.5, ge=0, description="weight of the diversity relative to a member's own loss; 0: none")
-        kind: Diversity = Field(
+        diversity: Diversity = Field(
             "jensen_shannon",
             description="jensen_shannon: mean pairwise divergence; jensen_gap: mean loss minus loss of the mean prediction",
         )
@@ -42,7 +42,7 @@ class Repulsion(Coupling):
     def joint_loss(self, losses: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         """Return Σ_m loss_m − strength · M · D."""
         log_probabilities = logits.log_softmax(2)
-        if self.options.kind == "jensen_shannon":
+        if self.options.diversity == "jensen_shannon":
             diversity = mean_pairwise_divergence(log_probabilities)
         else:
             diversity = jensen_gap(log_probabilities, labels)
