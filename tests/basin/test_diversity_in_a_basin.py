@@ -156,7 +156,7 @@ def test_teachers_that_do_not_fit(graph_of: GraphOf, teachers: str, message: str
         (
             2,
             {"repelled": {"diversity": "jensen"}},
-            "repelled.diversity: unknown value 'jensen'; .* known: jensen_gap, jensen_shannon",
+            "repelled.diversity: unknown value 'jensen'; .* known: jensen_gap, jensen",
         ),
         (2, {"repelled": {"own_epochs": 0}}, "repelled.own_epochs: 0 is out of range; an integer of at least 1"),
         (2, {"repelled": {"own_epochs": 3}}, r"fork_epoch \+ own_epochs is 1 \+ 3 = 4; at most epochs - 1 = 3"),
