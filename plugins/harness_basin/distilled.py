@@ -60,8 +60,13 @@ class DistilledEnsemble(EnsembleBuilder):
         """Raise `ValueError` for a fork epoch at or beyond T, a next teacher that does not exist, or bad teachers."""
         self.options.check(recipe)
         check_pairing(self.options, members)
-        if "teachers" in self.chosen:
-            self.chosen["teachers"].check(recipe, members)
+        teachers: EnsembleBuilder | None = self.chosen.get("teachers")
+        if teachers is None:
+            return
+        try:
+            teachers.check(recipe, members)
+        except ValueError as error:
+            raise ValueError(f"teachers: {teachers.full_name}: {error}") from None
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return M continuations of the reference's first t epochs, distilled from the teachers."""

@@ -168,7 +168,11 @@ def test_teachers_that_do_not_fit(graph_of: GraphOf, teachers: str, message: str
         (1, "codistilled", r"members is 1; codistilled ties at least 2"),
         (2, {"distilled": {"teachers": "constraind"}}, "distilled.teachers: .*constrained"),
         (2, {"distilled": {"teachers": {"constrained": {"fork_epoch": -1}}}}, "distilled.teachers.* -1 is out of range"),
-        (2, {"distilled": {"teachers": {"constrained": {"fork_epoch": 9}}}}, "fork_epoch is 9; at most epochs - 1 = 3"),
+        (
+            2,
+            {"distilled": {"teachers": {"constrained": {"fork_epoch": 9}}}},
+            "teachers: constrained: fork_epoch is 9; at most epochs - 1 = 3",
+        ),
         (1, {"distilled": {"teachers": "constrained", "teacher": "next"}}, 'teacher is "next"; at least 2 members, not 1'),
     ],
 )
