@@ -387,3 +387,74 @@ def test_evaluation_set_that_breaks_its_contract(evaluation_set: harness.Evaluat
     """Labels, form, randomness and fingerprints are told by name."""
     with pytest.raises(AssertionError, match=message):
         check_evaluation_set(evaluation_set, toys.Blobs(), tmp_path)
+
+
+class OnLogits(harness.Coupling):
+    """A joint loss that does not depend on the options; subclasses break it."""
+
+    name, shares_batch = "on_logits", True
+
+    def joint_loss(self, losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return losses.sum() - logits.var(0).mean().sqrt()
+
+
+class OfOne(OnLogits):
+    """Trains the first member only."""
+
+    def joint_loss(self, losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return losses[0]
+
+
+class PerMember(OnLogits):
+    """One loss per member."""
+
+    def joint_loss(self, losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return losses
+
+
+class Reading(OnLogits):
+    """Reads a value back."""
+
+    def joint_loss(self, losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return losses.sum() * (2 if float(losses[0].detach()) > 1 else 1)
+
+
+class Drawing(OnLogits):
+    """Draws from torch's generator."""
+
+    def joint_loss(self, losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return (losses * torch.rand(len(losses))).sum()
+
+
+class Needless(OnLogits):
+    """Says that it changes nothing, and does."""
+
+    def joint_loss(self, losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return 2 * losses.sum()
+
+    def simplified(self, members: int) -> harness.Coupling | None:
+        return None
+
+
+class Twofold(OnLogits):
+    """A coupling of two kinds."""
+
+    mixes = True
+
+
+@pytest.mark.parametrize(
+    ("cls", "problem"),
+    [
+        (OnLogits, "its joint loss is not finite where the members' predictions are equal"),
+        (OfOne, "the gradient of its joint loss does not reach member 1"),
+        (PerMember, r"joint_loss gave a tensor \(3,\); a scalar is expected"),
+        (Reading, "it reads a value of a tensor"),
+        (Drawing, "the same predictions give another joint loss"),
+        (Needless, "it simplifies to nothing, but changes the gradient"),
+        (Twofold, "it has both mixes and shares_batch; one of them at most"),
+    ],
+)
+def test_coupling_whose_joint_loss_is_wrong(cls: type[harness.Coupling], problem: str) -> None:
+    """It is named, with what is wrong."""
+    with pytest.raises(AssertionError, match=rf"^on_logits: {problem}"):
+        check_coupling(cls())

@@ -17,12 +17,14 @@ import torch
 from harness import Coupling, Recipe, streams
 from harness.networks.flat_network import FlatNetwork
 from harness.training.augmentation import Augmenter
-from harness.training.joint import JointTraining, SideBySide
+from harness.training.joint import JointTraining, OnOneBatch, SideBySide
 from harness.training.loop import Point, Rules, Trainer, train_together
 from harness.training.mixture import AtMixtures
 from harness.training.schedule import learning_rate
 from harness_basin.couplings.mixture import Mixture
+from harness_basin.couplings.mutual_distillation import MutualDistillation
 from harness_basin.couplings.pull import Pull
+from harness_basin.couplings.repulsion import Repulsion
 from harness_basin.couplings.shuffle import Shuffle
 from harness_basin.cross_entropy import CrossEntropy
 from harness_vision.resnet20_network import ResNet20Network
@@ -30,7 +32,13 @@ from harness_vision.resnet20_network import ResNet20Network
 MEMBERS, IMAGES, BATCH, ROUNDS = 3, 320, 32, 7
 SHAPE, CLASSES = (1, 8, 8), 10
 RECIPE = Recipe(epochs=1, batch_size=BATCH, learning_rate=0.05)
-COUPLINGS = {"pull": Pull(), "shuffle": Shuffle(), "random_mixture": Mixture()}
+COUPLINGS: dict[str, Coupling] = {
+    "pull": Pull(),
+    "shuffle": Shuffle(),
+    "random_mixture": Mixture(),
+    "repulsion": Repulsion(),
+    "mutual_distillation": MutualDistillation(),
+}
 
 
 def members() -> tuple[list[Trainer], list[Point]]:
@@ -44,7 +52,7 @@ def members() -> tuple[list[Trainer], list[Point]]:
     for member in range(MEMBERS):
         with streams.seeded(streams.key("init", member)):
             network = FlatNetwork(ResNet20Network(8, SHAPE, CLASSES), gradient=True)
-        rules = Rules(RECIPE, CrossEntropy(), rate, ("order", 0, member))
+        rules = Rules(RECIPE, CrossEntropy(), rate, ("order", 0, 0))
         trainers.append(Trainer(network, augmenter, labels, rules))
         starts.append(Point(0, network.state()))
     return trainers, starts
@@ -56,6 +64,8 @@ def coupled(coupling: Coupling) -> Callable[[], Any]:
     training: JointTraining = SideBySide(trainers, coupling, ("coupling",))
     if coupling.mixes:
         training = AtMixtures(trainers[0], MEMBERS, coupling, ("coupling",))
+    if coupling.shares_batch:
+        training = OnOneBatch(trainers, coupling, ("coupling",))
     return lambda: training.run(starts, 1)
 
 

@@ -42,7 +42,8 @@ class Coupling(Plugin):
 
     Without `mixes`, every network takes a step of its own, and `after_step` changes the trained parameters. With `mixes`, one
     forward and backward pass is made at Σ_i λ_i θ_i, where `mixture` returns λ. Network i takes its step with the gradient
-    λ_i ∂L/∂(Σ_i λ_i θ_i), to which `add_penalty` may add.
+    λ_i ∂L/∂(Σ_i λ_i θ_i), to which `add_penalty` may add. With `shares_batch`, every network makes a forward pass on one
+    batch, and network i takes its step with the gradient of `joint_loss`, a function of all predictions.
 
     The methods run in every step, on the device of the networks: they must not read a value of a tensor, as `float(tensor)` and
     `tensor.nonzero()` do. Random numbers must be functions of `step.stream`.
@@ -50,6 +51,9 @@ class Coupling(Plugin):
 
     mixes: ClassVar[bool] = False
     """Whether the loss is that of one mixture of the networks, instead of each network's own."""
+
+    shares_batch: ClassVar[bool] = False
+    """Whether the networks see one batch, and the loss of each depends on the predictions of all. Not together with `mixes`."""
 
     def check(self, members: int) -> None:
         """Raise `ValueError` if the options do not fit M networks."""
@@ -74,3 +78,12 @@ class Coupling(Plugin):
 
     def add_penalty(self, gradients: Tensor, members: Tensor, step: CouplingStep) -> None:
         """Add the gradient of a penalty to `gradients` (M, size) in place, given the trained parameters (M, size)."""
+
+    def joint_loss(self, losses: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss (), in nats, whose gradient every network follows, if the coupling `shares_batch`.
+
+        `losses` (M,) are the networks' own objectives, `logits` (M, batch, classes) their predictions in float32, `labels`
+        (batch,) the classes of the images. Without a coupling the loss is `losses.sum()`. It must be a function of the
+        arguments and of the options: on a GPU it is recorded once, and repeated in every step.
+        """
+        raise NotImplementedError(f"{self.name} shares a batch, but does not define `joint_loss`")

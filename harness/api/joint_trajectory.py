@@ -32,7 +32,9 @@ class JointTrajectory(ContentAddressed):
         _require_trajectories(self.members)
         for index, member in enumerate(self.members):
             _require_fit(index, member, self.members[0])
-        if self.coupling.mixes:
+        if self.coupling.mixes and self.coupling.shares_batch:
+            raise ValueError(f"coupling '{self.coupling.full_name}' has both mixes and shares_batch; one of them at most")
+        if self.coupling.mixes or self.coupling.shares_batch:
             _require_one_batch(self.members, self.coupling)
         self.coupling.check(len(self.members))
         object.__setattr__(self, "members", tuple(self.members))

@@ -56,25 +56,31 @@ def check_loss(objective: Objective, label: str) -> Objective:
     def loss(*args: Any, **kwargs: Any) -> Tensor:
         with attribute_errors(label, "loss"):
             value: Any = plain(*args, **kwargs)
-        if not isinstance(value, Tensor):
-            raise PluginFailed(f"{label}: loss gave {type(value).__name__}; a scalar tensor is expected")
-        if value.dim():
-            raise PluginFailed(f"{label}: loss gave a tensor {tuple(value.shape)}; a scalar tensor is expected")
-        if not value.is_floating_point():
-            raise PluginFailed(f"{label}: loss gave {value.dtype}; a floating-point scalar is expected")
-        return value
+        return _require_scalar(value, f"{label}: loss")
 
     vars(objective)["loss"] = loss
     return objective
 
 
+def _require_scalar(value: Any, what: str) -> Tensor:
+    """Return a value that is a floating-point scalar tensor. Raise `PluginFailed` for any other."""
+    if not isinstance(value, Tensor):
+        raise PluginFailed(f"{what} gave {type(value).__name__}; a scalar tensor is expected")
+    if value.dim():
+        raise PluginFailed(f"{what} gave a tensor {tuple(value.shape)}; a scalar tensor is expected")
+    if not value.is_floating_point():
+        raise PluginFailed(f"{what} gave {value.dtype}; a floating-point scalar is expected")
+    return value
+
+
 def make_coupling(catalogue: Catalogue, identity: Identity) -> Coupling:
-    """Return the coupling with an identity. Errors of its methods name it, and mixtures are checked."""
+    """Return the coupling with an identity. Errors of its methods name it; mixtures and joint losses are checked."""
     coupling: Coupling = catalogue.from_identity("coupling", identity)
     label = plugin_label(catalogue, "coupling", coupling)
     for method in ("after_step", "add_penalty"):
         vars(coupling)[method] = _attributed(getattr(coupling, method), label)
     vars(coupling)["mixture"] = _checked_mixture(_attributed(coupling.mixture, label), label)
+    vars(coupling)["joint_loss"] = _checked_joint_loss(_attributed(coupling.joint_loss, label), label)
     return coupling
 
 
@@ -93,6 +99,18 @@ def _checked_mixture(mixture: Callable[..., Any], label: str) -> Callable[..., l
         if len(shares) != members or min(shares) < 0 or abs(sum(shares) - 1) > _TOLERANCE:
             raise PluginFailed(f"{label}: mixture gave {shares}; {members} numbers of at least 0 with sum 1 are expected")
         return shares
+
+    return call
+
+
+def _checked_joint_loss(joint_loss: Callable[..., Any], label: str) -> Callable[..., Tensor]:
+    def call(losses: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        loss = _require_scalar(joint_loss(losses, logits, labels), f"{label}: joint_loss")
+        if not loss.requires_grad:
+            raise PluginFailed(
+                f"{label}: joint_loss gave a loss without a gradient; a function of the losses or logits is expected"
+            )
+        return loss
 
     return call
 

@@ -162,8 +162,8 @@ class FlatNetwork:
         """Return whether a tensor is not the view of the vector at its slot."""
         return tensor.data_ptr() != slot.view(self.vector).data_ptr()
 
-    def gradient_of(self, loss: Tensor) -> Tensor:
-        """Write the gradient of a scalar loss into `gradient`, and return it.
+    def gradient_of(self, loss: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Write the gradient of a scalar loss into `gradient`, and return it; or that of Σ weights · loss for any shape.
 
         It is 0 for parameters on which the loss does not depend; `unreached` then holds their slots. All parts are copied at
         once, whereas `backward` would clear the vector and add to it parameter by parameter. Raise `ValueError` if a trained
@@ -174,7 +174,7 @@ class FlatNetwork:
         for slot, parameter in zip(self.trained_slots, self._trained, strict=True):
             if not parameter.requires_grad:
                 raise ValueError(f"parameter '{slot.name}' changes its requires_grad during training; set it in build")
-        parts = torch.autograd.grad(loss, self._trained, allow_unused=True)
+        parts = torch.autograd.grad(loss, self._trained, weights, allow_unused=True)
         self.unreached = tuple(slot for slot, part in zip(self.trained_slots, parts, strict=True) if part is None)
         flat: list[Tensor] = []
         end = 0

@@ -26,8 +26,8 @@ from harness.telemetry.stopwatch import Stopwatch
 from harness.text import describe_error
 from harness.training.compiler import WatchedForward, many_variants
 from harness.training.graph_backend import Graph, GraphBackend, capture, forked, graph_backend, verify_after
-from harness.training.static_inputs import StaticInputs
-from harness.training.step import StepInputs, TrainState, take_step
+from harness.training.static_inputs import StaticInputs, different_inputs
+from harness.training.step import StepInputs, TakeSteps, TrainState, take_each
 from harness.training.stepping import Manner, Stepping, uses_tf32
 from harness.training.trace import NotCapturable, Trace, compare
 
@@ -63,22 +63,23 @@ def make_step_function(
     steps: int,
     watch: Stopwatch,
     policy: CapturePolicy = DEFAULT_POLICY,
+    take_steps: TakeSteps = take_each,
 ) -> tuple[StepFunction, Stepping]:
     """Return the fastest step function that works (compiled and captured, captured, or eager), and how it takes steps.
 
-    `inputs` are those of the next step; `steps` is the number of steps ahead. Steps are eager on the CPU, and everywhere if
-    HARNESS_EAGER is set in the environment. Raise the out-of-memory error if several siblings do not fit together, and
-    `DeviceBroken` if a failed capture leaves a device that this process cannot use.
+    `inputs` are those of the next step; `steps` is the number of steps ahead; `take_steps` computes a step of all siblings.
+    Steps are eager on the CPU, and everywhere if HARNESS_EAGER is set in the environment. Raise the out-of-memory error if
+    several siblings do not fit together, and `DeviceBroken` if a failed capture leaves a device that this process cannot use.
     """
     stepping = _eager_stepping(states)
     backend = policy.backend(states[0].device)
     if backend is None or steps < policy.capture_from or capture_is_off():
-        return EagerStep(states, watch), stepping
+        return EagerStep(states, watch, take_steps), stepping
     reasons: list[str] = []
     shapes = {_shape(state, own) for state, own in zip(states, inputs, strict=True)}
     for manner in _attempts(states, steps, policy, compiled_before=shapes <= backend.compiled_shapes):
         try:
-            step = CudaGraphStep(states, inputs, watch, backend, compiled=manner == "compiled")
+            step = CudaGraphStep(states, inputs, watch, backend, compiled=manner == "compiled", take_steps=take_steps)
         except DeviceBroken:
             raise
         except Exception as error:  # a compiler, a driver or a plugin's code may raise anything; the next attempt may work
@@ -91,7 +92,7 @@ def make_step_function(
         verify_after(backend, reasons[-1])
         if is_out_of_memory(failure) and len(states) > 1:
             raise failure
-    return EagerStep(states, watch), replace(stepping, fallback="; ".join(reasons))
+    return EagerStep(states, watch, take_steps), replace(stepping, fallback="; ".join(reasons))
 
 
 def _eager_stepping(states: Sequence[TrainState]) -> Stepping:
@@ -126,19 +127,25 @@ def capture_is_off() -> bool:
 class EagerStep:
     """Takes the steps of one sibling after another, operation by operation."""
 
-    def __init__(self, states: Sequence[TrainState], watch: Stopwatch) -> None:
+    def __init__(self, states: Sequence[TrainState], watch: Stopwatch, take_steps: TakeSteps = take_each) -> None:
         self._states = states
         self._watch = watch
+        self._take_steps = take_steps
         self._epoch_keys: list[int | Tensor | None] = [None] * len(states)
 
     def __call__(self, inputs: Sequence[StepInputs]) -> None:
         for index, (state, own_inputs) in enumerate(zip(self._states, inputs, strict=True)):
-            assert isinstance(own_inputs.noise, int)
             if own_inputs.augmentation != self._epoch_keys[index]:
                 self._epoch_keys[index] = own_inputs.augmentation
                 state.draws.forget()  # a network may begin to draw in a later epoch
-            with streams.reseeded(own_inputs.noise, state.device):  # for draws without a replacement
-                take_step(state, own_inputs, self._watch)
+
+        def for_each(work: Callable[[int], None]) -> None:
+            for index, (state, own_inputs) in enumerate(zip(self._states, inputs, strict=True)):
+                assert isinstance(own_inputs.noise, int)
+                with streams.reseeded(own_inputs.noise, state.device):  # for draws without a replacement
+                    work(index)
+
+        self._take_steps(self._states, inputs, for_each, self._watch)
 
 
 class CudaGraphStep:
@@ -156,8 +163,10 @@ class CudaGraphStep:
         backend: GraphBackend,
         *,
         compiled: bool = False,
+        take_steps: TakeSteps = take_each,
     ) -> None:
         self._states = states
+        self._take = take_steps
         self._watch = watch
         self._backend = backend
         with watch("device"), backend.selected(), _fastest_convolutions():
@@ -175,7 +184,7 @@ class CudaGraphStep:
 
     def _capture(self, inputs: Sequence[StepInputs], saved: Sequence[Sequence[Tensor]], compiled: bool) -> Graph:
         """Take the step eagerly, capture it, and compare the replay with the eager step."""
-        other_inputs = [_different(own, len(state.labels)) for own, state in zip(inputs, self._states, strict=True)]
+        other_inputs = [different_inputs(own, len(state.labels)) for own, state in zip(inputs, self._states, strict=True)]
         expected = self._traces(self._take_steps, inputs, saved)
         with self._requirements_checked():
             expected_of_others = self._traces(self._take_steps, other_inputs, saved)
@@ -210,10 +219,14 @@ class CudaGraphStep:
 
     def _take_steps(self) -> None:
         """Take the step of every sibling with its static inputs, each on its own stream."""
+        self._take(self._states, [static.inputs for static in self._static_inputs], self._on_own_streams, Stopwatch())
+
+    def _on_own_streams(self, work: Callable[[int], None]) -> None:
+        """Do something for every sibling on its stream. The streams wait for what was queued before, and are waited for."""
         with forked(self._backend, self._streams):
-            for state, static, stream in zip(self._states, self._static_inputs, self._streams, strict=True):
+            for index, stream in enumerate(self._streams):
                 with self._backend.on_stream(stream):
-                    take_step(state, static.inputs, Stopwatch())
+                    work(index)
 
     def _traces(
         self, step_function: Callable[[], None], inputs: Sequence[StepInputs], saved: Sequence[Sequence[Tensor]]
@@ -242,20 +255,6 @@ class CudaGraphStep:
             raise NotCapturable(f"the network draws from a generator with {', '.join(sorted(unnamed))}")
         if not torch.equal(generator_before, self._backend.generator_state()):
             raise NotCapturable("the network draws from torch's global generator")
-
-
-def _different(inputs: StepInputs, images: int) -> StepInputs:
-    """Return inputs that differ in every field; `images` is the number of training images."""
-    assert isinstance(inputs.augmentation, int)
-    assert isinstance(inputs.noise, int)
-    return replace(
-        inputs,
-        indices=(inputs.indices + 1) % images,
-        augmentation=inputs.augmentation ^ 1,
-        noise=inputs.noise ^ 1,
-        rate=3 * inputs.rate,
-        count=inputs.count + 5,
-    )
 
 
 def _gradient(state: TrainState) -> Tensor:

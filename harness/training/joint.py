@@ -23,8 +23,9 @@ from harness.networks.flat_network import FlatNetwork
 from harness.streams import Name
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.cuda_graph import StepFunction
+from harness.training.joint_step import JointStep
 from harness.training.loop import EpochRecord, Point, Trainer, train_together
-from harness.training.step import StepInputs
+from harness.training.step import StepInputs, TakeSteps, take_each
 from harness.training.stepping import OnStepping
 
 Points = Callable[[], list[Point]]
@@ -76,6 +77,11 @@ class JointTraining(ABC):
 
     trainers: list[Trainer]
 
+    @property
+    def take_steps(self) -> TakeSteps:
+        """What computes a step of the trainers; by default, each takes its own."""
+        return take_each
+
     @abstractmethod
     def start_at(self, points: Sequence[Point]) -> list[Point]:
         """Return the points that the trainers start from, given those of the training."""
@@ -115,6 +121,7 @@ class JointTraining(ABC):
             watch=watch,
             on_stepping=on_stepping,
             around=lambda step_function: self.around(step_function, watch),
+            take_steps=self.take_steps,
         )
         for index, end in enumerate(ends):
             if isinstance(end, TaskFailed):
@@ -183,3 +190,12 @@ class SideBySide(JointTraining):
     def points(self) -> list[Point]:
         """Return copies of the networks' points."""
         return [trainer.point() for trainer in self.trainers]
+
+
+class OnOneBatch(SideBySide):
+    """M networks that see one batch in each step, and whose loss depends on the predictions of all."""
+
+    @property
+    def take_steps(self) -> TakeSteps:
+        """What computes a step by the coupling's joint loss."""
+        return JointStep(self._coupling.joint_loss)

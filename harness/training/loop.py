@@ -27,7 +27,7 @@ from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
 from harness.training.cuda_graph import DEFAULT_POLICY, CapturePolicy, StepFunction, make_step_function
 from harness.training.moments import MomentCollector
-from harness.training.step import StepInputs, TrainState
+from harness.training.step import StepInputs, TakeSteps, TrainState, take_each
 from harness.training.stepping import OnStepping, warn_of_fallback
 
 
@@ -235,13 +235,15 @@ def train_together(
     capture_policy: CapturePolicy = DEFAULT_POLICY,
     on_stepping: OnStepping | None = None,
     around: Around = _unchanged,
+    take_steps: TakeSteps = take_each,
 ) -> list[Point | TaskFailed]:
     """Train siblings step by step, from points at one step to the end of epoch `until`; return the points that were reached.
 
     Each sibling sees and computes what it would alone. One that diverges yields its `TaskFailed`, and the others continue.
     `capture_policy` says when steps are captured on a GPU. `on_stepping` is called before the first step with how steps are
     taken; without it, the reason why steps are not captured or not compiled is a `RuntimeWarning`. What takes the steps is
-    `around(…)` of the function that would: it may do something before or after each step.
+    `around(…)` of the function that would: it may do something before or after each step. `take_steps` computes a step; by
+    default, the siblings' are independent.
     """
     if len({start.step for start in starts}) != 1:
         raise ValueError(f"siblings start at one step; these start at {', '.join(str(start.step) for start in starts)}")
@@ -249,7 +251,7 @@ def train_together(
         trainer.load(start)
     run = _GroupRun(list(trainers), list(after_epoch or [_ignore] * len(trainers)), watch or Stopwatch())
     with run.watch("other"), streams.generators_restored(run.device):
-        run.train(until, stopping, capture_policy, on_stepping or warn_of_fallback, around)
+        run.train(until, stopping, capture_policy, on_stepping or warn_of_fallback, around, take_steps)
         return [run.failed.get(index) or trainer.point() for index, trainer in enumerate(trainers)]
 
 
@@ -267,7 +269,13 @@ class _GroupRun:
         return self.trainers[0].state.device
 
     def train(
-        self, until: int, stopping: Callable[[], bool], policy: CapturePolicy, on_stepping: OnStepping, around: Around
+        self,
+        until: int,
+        stopping: Callable[[], bool],
+        policy: CapturePolicy,
+        on_stepping: OnStepping,
+        around: Around,
+        take_steps: TakeSteps,
     ) -> None:
         """Take steps to the end of epoch `until`, or until `stopping` returns True, or until all siblings have diverged."""
         first = self.trainers[0]
@@ -276,7 +284,7 @@ class _GroupRun:
             return
         began = time.monotonic()
         states = [trainer.state for trainer in self.trainers]
-        step_function, stepping = make_step_function(states, self._next_inputs(), steps, self.watch, policy)
+        step_function, stepping = make_step_function(states, self._next_inputs(), steps, self.watch, policy, take_steps)
         on_stepping(stepping)
         self._take_steps(around(step_function), until, stopping, began)
 

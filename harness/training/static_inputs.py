@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from harness import streams
@@ -27,3 +29,17 @@ class StaticInputs:
         self._keys[1].fill_(streams.signed(inputs.noise))
         self._numbers[0].fill_(float(inputs.rate))
         self._numbers[1].fill_(float(inputs.count))
+
+
+def different_inputs(inputs: StepInputs, images: int) -> StepInputs:
+    """Return inputs that differ in every field; `images` is the number of training images."""
+    assert isinstance(inputs.augmentation, int)
+    assert isinstance(inputs.noise, int)
+    return replace(
+        inputs,
+        indices=(inputs.indices + 1) % images,
+        augmentation=inputs.augmentation ^ 1,
+        noise=inputs.noise ^ 1,
+        rate=3 * inputs.rate,
+        count=inputs.count + 5,
+    )

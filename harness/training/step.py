@@ -6,6 +6,7 @@ and is captured in a CUDA graph, with tensors instead of the numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -80,23 +81,68 @@ class TrainState:
         return [self.network.vector, *fixed_buffers, *self.optimizer.memory.values(), self.loss_sum, self.correct]
 
 
+@dataclass(frozen=True)
+class ForwardPass:
+    """A network's forward pass: its logits, float32 (batch, classes), the loss () of `scored`, and the correct predictions ().
+
+    `scored` are the logits, or with `cut` a copy of them that the gradient does not leave.
+    """
+
+    logits: Tensor
+    scored: Tensor
+    loss: Tensor
+    correct: Tensor
+
+
+ForEach = Callable[[Callable[[int], None]], None]
+"""Does something for each network of a step, given its index."""
+TakeSteps = Callable[[Sequence[TrainState], Sequence[StepInputs], ForEach, Stopwatch], None]
+"""Takes a step of several networks, each with its inputs. Does by the third argument what is done for each of them."""
+
+
+def take_each(states: Sequence[TrainState], inputs: Sequence[StepInputs], for_each: ForEach, watch: Stopwatch) -> None:
+    """Take a step of each network, independently of the others."""
+    for_each(lambda index: take_step(states[index], inputs[index], watch))
+
+
 def take_step(state: TrainState, inputs: StepInputs, watch: Stopwatch) -> None:
     """Train the network on one batch, and add the batch's loss and number of correct predictions to the sums."""
-    recipe, network = state.recipe, state.network
     watch.turn("data")
-    images = state.augmenter(inputs.indices, inputs.augmentation)
-    labels = state.labels[inputs.indices]
+    images, labels = next_batch(state, inputs)
     watch.turn("forward/backward")
+    forward = forward_pass(state, images, labels, inputs)
+    with state.draws.backward_checked():
+        state.network.gradient_of(forward.loss)
+    watch.turn("optimizer")
+    descend(state, forward, inputs)
+
+
+def next_batch(state: TrainState, inputs: StepInputs) -> tuple[Tensor, Tensor]:
+    """Return the step's augmented images and their labels, int64 (batch,)."""
+    return state.augmenter(inputs.indices, inputs.augmentation), state.labels[inputs.indices]
+
+
+def forward_pass(state: TrainState, images: Tensor, labels: Tensor, inputs: StepInputs, *, cut: bool = False) -> ForwardPass:
+    """Predict a batch, and compare the predictions with the labels. The network may change the images in place."""
     teacher_images = _teacher_images(state, images, inputs)
     state.noise.begin(inputs.noise)
     with state.draws.named():
         logits, teacher_logits = _logits(state, images, teacher_images)
+        scored = logits
+        if cut:
+            scored = logits.detach().requires_grad_()
         correct = (logits.detach().argmax(1) == labels).sum()  # before the loss, which may change its arguments in place
-        loss = state.objective.loss(logits, labels, teacher_logits=teacher_logits, label_smoothing=recipe.label_smoothing)
+        smoothing = state.recipe.label_smoothing
+        argument = scored.clone() if cut else scored  # a leaf of a gradient must not be changed
+        loss = state.objective.loss(argument, labels, teacher_logits=teacher_logits, label_smoothing=smoothing)
     state.noise.end()
-    with state.draws.backward_checked():
-        gradient = network.gradient_of(loss)
-    watch.turn("optimizer")
+    return ForwardPass(logits, scored, loss, correct)
+
+
+def descend(state: TrainState, forward: ForwardPass, inputs: StepInputs) -> None:
+    """Move the network by the gradient that it has, and add to the sums."""
+    recipe, network, gradient = state.recipe, state.network, state.network.gradient
+    assert gradient is not None
     if recipe.clip_norm is not None:
         norm = torch.linalg.vector_norm(gradient)
         gradient.mul_((recipe.clip_norm / (norm + 1e-6)).clamp(max=1.0))
@@ -104,8 +150,8 @@ def take_step(state: TrainState, inputs: StepInputs, watch: Stopwatch) -> None:
     state.optimizer.step(network.trained, gradient, inputs.rate, inputs.count)
     for view, value in unreached:
         view.copy_(value)
-    state.loss_sum += loss.detach()
-    state.correct += correct
+    state.loss_sum += forward.loss.detach()
+    state.correct += forward.correct
 
 
 def _unreached(state: TrainState) -> list[tuple[Tensor, Tensor]]:

@@ -8,6 +8,7 @@ from harness import Coupling, Derivation, EnsembleBuilder, Figure, Objective, ho
 from harness_basin.aligned import AlignedEnsemble
 from harness_basin.alignments import ALIGNMENTS
 from harness_basin.averaging import GreedySoup, UniformSoup
+from harness_basin.codistilled import CodistilledEnsemble
 from harness_basin.constrained import ConstrainedEnsemble
 from harness_basin.couplings import COUPLINGS
 from harness_basin.cross_entropy import CrossEntropy
@@ -22,6 +23,7 @@ from harness_basin.multi_permuted import MultiPermutedEnsemble
 from harness_basin.papa import PapaEnsemble
 from harness_basin.permuted import PermutedEnsemble
 from harness_basin.published import PublishedEnsemble, PublishedWeights
+from harness_basin.repelled import RepelledEnsemble
 from harness_basin.simplex import SimplexEnsemble
 from harness_basin.snapshot import SnapshotEnsemble
 from harness_basin.soup import Soup
@@ -48,6 +50,8 @@ def register_ensemble_builders(register: Callable[[type[EnsembleBuilder]], None]
     register(PapaEnsemble)
     register(WashEnsemble)
     register(SimplexEnsemble)
+    register(RepelledEnsemble)
+    register(CodistilledEnsemble)
     register(SnapshotEnsemble)
     register(FastGeometricEnsemble)
     register(VariedEnsemble)

@@ -1,4 +1,4 @@
-"""Options that constrained and distilled ensembles share: the fork epoch, and what a fork inherits."""
+"""Options of ensembles that fork from the reference: the fork epoch, what a fork inherits, and epochs in own orders."""
 
 from __future__ import annotations
 
@@ -54,3 +54,34 @@ class ForkOptions(harness.Options):
         if fork_epoch > last:
             default = " (the default)" if self.fork_epoch is None else ""
             raise ValueError(f"fork_epoch is {fork_epoch}{default}; at most epochs - 1 = {last}")
+
+
+class SeparatedForkOptions(ForkOptions):
+    """The fork, and the epochs in which the members part before they share their batches.
+
+    On one stream of batches, members that are equal stay equal: their losses and gradients are. So each member first trains
+    for some epochs after the fork as a member of the constrained ensemble, in an order of its own.
+    """
+
+    own_epochs: int = Field(
+        1, ge=1, description="epochs after the fork in which each member has its own order, alone, so that members differ"
+    )
+
+    def members(self, cell: Cell) -> list[Trajectory]:
+        """Return the M trainings as they would be without a coupling: one order of batches from epoch t + own_epochs on."""
+        trunk = self.trunk(cell)
+        shared_from = trunk.epoch + self.own_epochs
+        members = []
+        for j in range(cell.size):
+            parted = self.branch(trunk, j).at(shared_from)
+            members.append(parted.fork(order=0))
+        return members
+
+    def check(self, recipe: Recipe) -> None:
+        """Raise `ValueError` if no epoch is left for the coupling."""
+        super().check(recipe)
+        fork_epoch = self.epoch(recipe.epochs)
+        shared_from, last = fork_epoch + self.own_epochs, recipe.epochs - 1
+        if shared_from > last:
+            total = f"fork_epoch + own_epochs is {fork_epoch} + {self.own_epochs} = {shared_from}"
+            raise ValueError(f"{total}; at most epochs - 1 = {last}")

@@ -12,6 +12,7 @@ from harness import Cell, Coupling, JointCheckpoint, JointTrajectory, Recipe, Se
 from harness.plan.cost import epochs_alone
 from harness_basin.couplings.mixture import Mixture
 from harness_basin.couplings.pull import Pull
+from harness_basin.couplings.repulsion import Repulsion
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.distillation import Distillation, DistillationOptions
 
@@ -159,3 +160,22 @@ def test_joint_checkpoint_as_a_teacher_and_a_start() -> None:
     student = cell().trajectory(0, Distillation(DistillationOptions(beta=0.5)), handle)
     assert student.teacher is handle
     assert handle.setting == cell().setting
+
+
+class Both(Repulsion):
+    """A coupling of both kinds."""
+
+    mixes = True
+
+
+def test_coupling_of_one_batch() -> None:
+    """Members with orders of their own are refused, and so is a coupling that would also mix."""
+    own = cell()
+    with pytest.raises(
+        ValueError, match="member 1 has another order, objective or teacher than member 0; coupling 'repulsion'"
+    ):
+        own.couple(members(own), Repulsion())
+    one_order = [member.at(0).fork(order=0) for member in members(own)]
+    assert epochs_alone(own.couple(one_order, Repulsion()).at(10)) == 30
+    with pytest.raises(ValueError, match="coupling 'repulsion' has both mixes and shares_batch; one of them at most"):
+        own.couple(one_order, Both())

@@ -28,16 +28,23 @@ from harness.runs.key_sentences import sentence
 from harness.runs.stored_timings import timings_of
 from harness.telemetry.events import EpochEnded, Event, TaskEnded, TrainingStarted
 from harness_basin.couplings.mixture import Mixture
+from harness_basin.couplings.mutual_distillation import MutualDistillation
 from harness_basin.couplings.pull import Pull
+from harness_basin.couplings.repulsion import Repulsion
 from harness_basin.couplings.shuffle import Shuffle
 from harness_basin.distillation import Distillation, DistillationOptions
 
 GraphOf = Callable[..., Graph]
 STEPS = 6  # steps per epoch: 96 images in batches of 16
 NETWORK = {"perceptron": {"batchnorm": True, "dropout": 0.2}}
-PULL, SHUFFLE, MIXTURE = Pull(Pull.Options(alpha=0.5, every=4)), Shuffle(Shuffle.Options(p=0.1)), Mixture()
-
-RARE = Pull(Pull.Options(every=1000))
+COUPLINGS: dict[str, Coupling] = {
+    "pull": Pull(Pull.Options(alpha=0.5, every=4)),
+    "shuffle": Shuffle(Shuffle.Options(p=0.1)),
+    "mixture": Mixture(),
+    "repulsion": Repulsion(),
+    "mutual": MutualDistillation(),
+    "rare": Pull(Pull.Options(every=1000)),
+}
 
 
 class Tied(EnsembleBuilder):
@@ -55,8 +62,8 @@ class Tied(EnsembleBuilder):
         beta: float = 1.0
 
     def build(self, cell: Cell) -> Sequence[Weights]:
-        coupling: Coupling = {"pull": PULL, "shuffle": SHUFFLE, "mixture": MIXTURE, "rare": RARE}[self.options.by]
-        order = 0 if coupling.mixes else None
+        coupling = COUPLINGS[self.options.by]
+        order = 0 if coupling.mixes or coupling.shares_batch else None
         taught: dict[str, Any] = {}
         if self.options.beta < 1:
             objective = Distillation(DistillationOptions(beta=self.options.beta))
@@ -111,7 +118,7 @@ def fresh(lab: Lab, name: str) -> Lab:
     return Lab(folder)
 
 
-@pytest.mark.parametrize("by", ["pull", "shuffle", "mixture"])
+@pytest.mark.parametrize("by", ["pull", "shuffle", "mixture", "repulsion", "mutual"])
 def test_training_that_is_killed(graph_of: GraphOf, lab: Lab, by: str) -> None:
     """Continued within an epoch, or from a stored checkpoint, it stores what an uninterrupted one does, to the bit."""
     graph = tied(graph_of, by=by)
@@ -283,9 +290,43 @@ class BadMixture(Mixture):
         return [0.5, 0.6]
 
 
+class BadLoss(Repulsion):
+    """A joint loss with a number per member."""
+
+    def joint_loss(self, losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return losses
+
+
+class ConstantLoss(Repulsion):
+    """A joint loss that nothing follows from."""
+
+    def joint_loss(self, losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return losses.detach().sum()
+
+
+class NoLoss(Repulsion):
+    """A coupling that forgets its joint loss."""
+
+    joint_loss = Coupling.joint_loss
+
+
+REPULSION_OF_TOYS = "coupling 'repulsion' of plugin 'toys' of distribution 'tests 0': joint_loss "
+
+
 @pytest.mark.parametrize(
     ("cls", "by", "message"),
     [
+        (BadLoss, "repulsion", f"{REPULSION_OF_TOYS}gave a tensor (2,); a scalar tensor is expected"),
+        (
+            ConstantLoss,
+            "repulsion",
+            f"{REPULSION_OF_TOYS}gave a loss without a gradient; a function of the losses or logits is expected",
+        ),
+        (
+            NoLoss,
+            "repulsion",
+            f"{REPULSION_OF_TOYS}raised NotImplementedError: repulsion shares a batch, but does not define `joint_loss`",
+        ),
         (Broken, "pull", "coupling 'pull' of plugin 'toys' of distribution 'tests 0': after_step raised KeyError: 'size'"),
         (
             BadMixture,

@@ -15,7 +15,7 @@ from harness.execution.tasks.training_log import TrainingLog
 from harness.execution.tasks.training_parts import optimizer_state, parts_of, weights_part
 from harness.networks.flat_network import FlatNetwork, StateDict
 from harness.networks.recomputation import recomputed
-from harness.training.joint import JointTraining, Points, SideBySide, mean_record
+from harness.training.joint import JointTraining, OnOneBatch, Points, SideBySide, mean_record
 from harness.training.loop import EpochRecord, Point, Trainer
 from harness.training.mixture import AtMixtures
 from harness.training.stepping import Stepping
@@ -95,6 +95,8 @@ class JointTrainTaskRun:
         stream = self._coupled.stream
         if self._coupling.mixes:
             return AtMixtures(networks[0], len(networks), self._coupling, stream)
+        if self._coupling.shares_batch:
+            return OnOneBatch(networks, self._coupling, stream)
         return SideBySide(networks, self._coupling, stream)
 
     def _first_points(self, networks: Sequence[Trainer]) -> list[Point]:
