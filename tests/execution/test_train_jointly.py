@@ -269,7 +269,7 @@ def test_coupling_that_is_not_registered(graph_of: GraphOf) -> None:
     """Its cell fails at planning, with the hook that would register it."""
     graph = graph_of(toys.catalogue(("ensemble_builder", Untold)), methods=["untold"])
     where = "method 'untold' on blobs × perceptron"
-    known = "unknown coupling 'unregistered'; known: pull, random_mixture, shuffle"
+    known = "unknown coupling 'unregistered'; known: mutual_distillation, pull, random_mixture, repulsion, shuffle"
     assert graph.cells[0].problem == f"{where}: {known}; register Unregistered with register_couplings"
 
 
