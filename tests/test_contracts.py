@@ -30,13 +30,13 @@ from harness.testing import (
     derivation_context,
 )
 from harness_basin.alignments import OrthogonalMatching
-from harness_basin.averaging import GreedySoup
+from harness_basin.averages.averaging import GreedySoup
+from harness_basin.averages.fused import FusedEnsemble
+from harness_basin.averages.soup import Soup
 from harness_basin.cross_entropy import CrossEntropy
-from harness_basin.fused import FusedEnsemble
 from harness_basin.published import PublishedEnsemble, PublishedWeights
-from harness_basin.soup import Soup
-from harness_basin.swa import StochasticWeightAverage
-from harness_basin.weight_averaging import GaussianSamples, MeanOfRun
+from harness_basin.samplers.swa import StochasticWeightAverage
+from harness_basin.samplers.weight_averaging import GaussianSamples, MeanOfRun
 from harness_vision.digits import Digits
 from harness_vision.vit import ViT
 

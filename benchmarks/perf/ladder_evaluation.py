@@ -14,7 +14,7 @@ from harness.networks.evaluation import EvaluationSetting, NormalizedImages
 from harness.networks.flat_network import FlatNetwork, StateDict
 from harness.networks.interpolation import InterpolatedNetwork
 from harness_basin.matching import derive_symmetry, match
-from harness_basin.matching.descent import Precision
+from harness_basin.matching.coordinate_descent.descent import Precision
 
 
 def evaluated_point(network: Network, device: str, images: int, setting: EvaluationSetting) -> Work:

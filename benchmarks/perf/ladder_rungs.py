@@ -17,7 +17,7 @@ from ladder_workers import measure_together
 
 from harness.networks.evaluation import DEFAULT_EVALUATION, EvaluationSetting
 from harness.networks.flat_network import Layout
-from harness_basin.matching.descent import Precision
+from harness_basin.matching.coordinate_descent.descent import Precision
 
 EAGER = "+ bf16, LayerNorm included"
 """The rung that set-up pays off against: the harness's eager step."""

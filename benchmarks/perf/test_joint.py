@@ -21,12 +21,12 @@ from harness.training.joint import JointTraining, OnOneBatch, SideBySide
 from harness.training.loop import Point, Rules, Trainer, train_together
 from harness.training.mixture import AtMixtures
 from harness.training.schedule import learning_rate
-from harness_basin.couplings.mixture import Mixture
-from harness_basin.couplings.mutual_distillation import MutualDistillation
-from harness_basin.couplings.pull import Pull
-from harness_basin.couplings.repulsion import Repulsion
-from harness_basin.couplings.shuffle import Shuffle
 from harness_basin.cross_entropy import CrossEntropy
+from harness_basin.populations.couplings.mixture import Mixture
+from harness_basin.populations.couplings.mutual_distillation import MutualDistillation
+from harness_basin.populations.couplings.pull import Pull
+from harness_basin.populations.couplings.repulsion import Repulsion
+from harness_basin.populations.couplings.shuffle import Shuffle
 from harness_vision.resnet20_network import ResNet20Network
 
 MEMBERS, IMAGES, BATCH, ROUNDS = 3, 320, 32, 7

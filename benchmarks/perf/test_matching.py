@@ -24,7 +24,7 @@ from torch import nn
 from harness import streams
 from harness.execution.engines.worker_process import worker_environment
 from harness_basin.matching import Symmetry, derive_symmetry, match, permute
-from harness_basin.matching.descent import Precision
+from harness_basin.matching.coordinate_descent.descent import Precision
 from harness_vision.resnet20_network import LayerNorm2d, ResNet20Network
 
 StateDict = dict[str, torch.Tensor]

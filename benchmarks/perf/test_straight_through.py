@@ -22,8 +22,8 @@ from test_matching import EXAMPLE, git_re_basin, trained
 from harness import streams
 from harness.execution.engines.worker_process import worker_environment
 from harness_basin.matching import Permutations, derive_symmetry, match
-from harness_basin.matching.gram import Pair
-from harness_basin.matching.rematching import Rematcher
+from harness_basin.matching.coordinate_descent.gram import Pair
+from harness_basin.matching.coordinate_descent.rematching import Rematcher
 from harness_basin.matching.straight_through import LatentRule, StraightThrough
 
 STEPS = 4

@@ -7,32 +7,32 @@ from collections.abc import Callable
 from harness import Coupling, Derivation, EnsembleBuilder, Figure, Objective, hookimpl
 from harness_basin.aligned import AlignedEnsemble
 from harness_basin.alignments import ALIGNMENTS
-from harness_basin.averaging import GreedySoup, UniformSoup
-from harness_basin.codistilled import CodistilledEnsemble
+from harness_basin.averages.averaging import GreedySoup, UniformSoup
+from harness_basin.averages.fused import FusedEnsemble
+from harness_basin.averages.soup import Soup
+from harness_basin.averages.varied import VariedEnsemble
 from harness_basin.constrained import ConstrainedEnsemble
-from harness_basin.couplings import COUPLINGS
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.deep import DeepEnsemble
 from harness_basin.distillation import Distillation
 from harness_basin.distilled import DistilledEnsemble
 from harness_basin.distilled_deep import DistilledDeepEnsemble
-from harness_basin.fge import FastGeometricEnsemble
 from harness_basin.figures import AccuracyConnectivity, ForkEpochs, PairwiseCurves
-from harness_basin.fused import FusedEnsemble
 from harness_basin.multi_permuted import MultiPermutedEnsemble
-from harness_basin.papa import PapaEnsemble
 from harness_basin.permuted import PermutedEnsemble
+from harness_basin.populations.codistilled import CodistilledEnsemble
+from harness_basin.populations.couplings import COUPLINGS
+from harness_basin.populations.papa import PapaEnsemble
+from harness_basin.populations.repelled import RepelledEnsemble
+from harness_basin.populations.simplex import SimplexEnsemble
+from harness_basin.populations.wash import WashEnsemble
 from harness_basin.published import PublishedEnsemble, PublishedWeights
-from harness_basin.repelled import RepelledEnsemble
-from harness_basin.simplex import SimplexEnsemble
-from harness_basin.snapshot import SnapshotEnsemble
-from harness_basin.soup import Soup
-from harness_basin.swa import StochasticWeightAverage
-from harness_basin.swag import GaussianEnsemble
+from harness_basin.samplers.fge import FastGeometricEnsemble
+from harness_basin.samplers.snapshot import SnapshotEnsemble
+from harness_basin.samplers.swa import StochasticWeightAverage
+from harness_basin.samplers.swag import GaussianEnsemble
+from harness_basin.samplers.weight_averaging import GaussianSamples, MeanOfRun
 from harness_basin.swe import StochasticWeightEnsemble
-from harness_basin.varied import VariedEnsemble
-from harness_basin.wash import WashEnsemble
-from harness_basin.weight_averaging import GaussianSamples, MeanOfRun
 
 
 @hookimpl

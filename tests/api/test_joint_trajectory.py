@@ -10,11 +10,11 @@ import pytest
 import toys
 from harness import Cell, Coupling, JointCheckpoint, JointTrajectory, Recipe, Setting, Trajectory, Weights, schedules
 from harness.plan.cost import epochs_alone
-from harness_basin.couplings.mixture import Mixture
-from harness_basin.couplings.pull import Pull
-from harness_basin.couplings.repulsion import Repulsion
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.distillation import Distillation, DistillationOptions
+from harness_basin.populations.couplings.mixture import Mixture
+from harness_basin.populations.couplings.pull import Pull
+from harness_basin.populations.couplings.repulsion import Repulsion
 
 PULL = Pull()
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from harness import CouplingStep, streams
-from harness_basin.couplings.mixture import Mixture
-from harness_basin.couplings.pull import Pull
-from harness_basin.couplings.shuffle import Shuffle
+from harness_basin.populations.couplings.mixture import Mixture
+from harness_basin.populations.couplings.pull import Pull
+from harness_basin.populations.couplings.shuffle import Shuffle
 
 SIZE = 1000
 

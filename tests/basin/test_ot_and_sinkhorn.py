@@ -20,8 +20,8 @@ from harness.plan.graph import Graph
 from harness.results.rows import read_rows
 from harness.testing import check_alignment, check_derivation, derivation_context
 from harness_basin.alignments import OptimalTransport, SinkhornRebasin
-from harness_basin.averaging import UniformSoup
-from harness_basin.fused import FusedEnsemble
+from harness_basin.averages.averaging import UniformSoup
+from harness_basin.averages.fused import FusedEnsemble
 from harness_basin.matching import derive_symmetry, permute, random_permutations
 
 GraphOf = Callable[..., Graph]

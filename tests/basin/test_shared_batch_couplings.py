@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness_basin.couplings.mutual_distillation import MutualDistillation
-from harness_basin.couplings.repulsion import Diversity, Repulsion, jensen_gap, mean_pairwise_divergence
 from harness_basin.distillation import Distillation, DistillationOptions
+from harness_basin.populations.couplings.mutual_distillation import MutualDistillation
+from harness_basin.populations.couplings.repulsion import Diversity, Repulsion, jensen_gap, mean_pairwise_divergence
 
 LABELS = torch.tensor([1, 0, 3, 2, 2])
 

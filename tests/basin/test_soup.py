@@ -18,7 +18,7 @@ from harness.errors import BenchmarkError
 from harness.plan.graph import Graph, PlannedCell
 from harness.results.rows import read_rows
 from harness.testing import check_derivation, derivation_context
-from harness_basin.averaging import GreedySoup, UniformSoup, accuracy_on, mean_weights
+from harness_basin.averages.averaging import GreedySoup, UniformSoup, accuracy_on, mean_weights
 
 GraphOf = Callable[..., Graph]
 

@@ -18,7 +18,7 @@ from harness.errors import BenchmarkError, Interrupted
 from harness.plan.graph import Graph, PlannedCell
 from harness.results.rows import read_rows
 from harness_basin.cross_entropy import CrossEntropy
-from harness_basin.weight_averaging import draw_sample
+from harness_basin.samplers.weight_averaging import draw_sample
 
 GraphOf = Callable[..., Graph]
 RATE = 0.05

@@ -27,12 +27,12 @@ from harness.results.rows import read_rows
 from harness.runs.key_sentences import sentence
 from harness.runs.stored_timings import timings_of
 from harness.telemetry.events import EpochEnded, Event, TaskEnded, TrainingStarted
-from harness_basin.couplings.mixture import Mixture
-from harness_basin.couplings.mutual_distillation import MutualDistillation
-from harness_basin.couplings.pull import Pull
-from harness_basin.couplings.repulsion import Repulsion
-from harness_basin.couplings.shuffle import Shuffle
 from harness_basin.distillation import Distillation, DistillationOptions
+from harness_basin.populations.couplings.mixture import Mixture
+from harness_basin.populations.couplings.mutual_distillation import MutualDistillation
+from harness_basin.populations.couplings.pull import Pull
+from harness_basin.populations.couplings.repulsion import Repulsion
+from harness_basin.populations.couplings.shuffle import Shuffle
 
 GraphOf = Callable[..., Graph]
 STEPS = 6  # steps per epoch: 96 images in batches of 16

@@ -18,9 +18,9 @@ from harness.training.cuda_graph import CapturePolicy
 from harness.training.joint import JointTraining, SideBySide, matrix_mask
 from harness.training.loop import EpochRecord, Point, train_together
 from harness.training.mixture import AtMixtures
-from harness_basin.couplings.mixture import Mixture
-from harness_basin.couplings.pull import Pull
-from harness_basin.couplings.shuffle import Shuffle
+from harness_basin.populations.couplings.mixture import Mixture
+from harness_basin.populations.couplings.pull import Pull
+from harness_basin.populations.couplings.shuffle import Shuffle
 from siblings import STILL, Family, equal, perceptron, results, same
 from training.device_cases import RECIPES, Siblings
 from training.recorded_graphs import RecordedGraphs

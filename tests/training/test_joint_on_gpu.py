@@ -12,9 +12,9 @@ from harness.training.cuda_graph import CapturePolicy
 from harness.training.joint import JointTraining, SideBySide
 from harness.training.loop import Point, train_together
 from harness.training.mixture import AtMixtures
-from harness_basin.couplings.mixture import Mixture
-from harness_basin.couplings.pull import Pull
-from harness_basin.couplings.shuffle import Shuffle
+from harness_basin.populations.couplings.mixture import Mixture
+from harness_basin.populations.couplings.pull import Pull
+from harness_basin.populations.couplings.shuffle import Shuffle
 from siblings import Family
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]

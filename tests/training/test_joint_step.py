@@ -17,9 +17,9 @@ from harness.training.cuda_graph import CudaGraphStep, EagerStep
 from harness.training.joint import OnOneBatch
 from harness.training.joint_step import JointStep
 from harness.training.loop import Point, Rules, Trainer
-from harness_basin.couplings.mutual_distillation import MutualDistillation
-from harness_basin.couplings.repulsion import Repulsion, mean_pairwise_divergence
 from harness_basin.cross_entropy import CrossEntropy
+from harness_basin.populations.couplings.mutual_distillation import MutualDistillation
+from harness_basin.populations.couplings.repulsion import Repulsion, mean_pairwise_divergence
 from siblings import STILL, Family, equal, perceptron, same
 from training.captured import take
 from training.device_cases import RECIPES, Siblings

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from harness_basin.matching.features import FeatureMap
-    from harness_basin.matching.similarity_matching import SimilarityMatching
+    from harness_basin.matching.activation.features import FeatureMap
+    from harness_basin.matching.activation.similarity_matching import SimilarityMatching
 
 DEFAULT_IMAGES = 5000
 """The number of training images that are read, or all of a smaller set."""
@@ -85,8 +85,8 @@ class ActivationMatching(Alignment):
         self, network: nn.Module, states: Sequence[StateDict], features: FeatureMap, batches: Iterator[Tensor]
     ) -> SimilarityMatching:
         """Return the matching of members by some features."""
-        from harness_basin.matching.activations import unit_similarities
-        from harness_basin.matching.similarity_matching import match_by_similarity
+        from harness_basin.matching.activation.activations import unit_similarities
+        from harness_basin.matching.activation.similarity_matching import match_by_similarity
 
         pairs = unit_similarities(network, states, features, batches, self.options.similarity)
         unmoved = [one.group for one in features.features if one.residual and self.options.residual == "identity"]
@@ -128,7 +128,7 @@ def _features(context: DerivationContext, chosen: Tensor) -> tuple[FeatureMap, t
     import torch
 
     from harness_basin.matching import UnknownOperation
-    from harness_basin.matching.features import find_features
+    from harness_basin.matching.activation.features import find_features
 
     images = context.normalize(context.train.images[chosen[:3]])
     cpu = torch.device("cpu")

@@ -97,7 +97,7 @@ def check_batches(name: str, context: DerivationContext, network: nn.Module, bat
 
 def norm_ratio(symmetry: Symmetry, before: StateDict, after: StateDict) -> float:
     """Return the norm of the moved weights relative to that before: 1 for permutations, less where soft maps average units."""
-    from harness_basin.matching.gram import inner_product
+    from harness_basin.matching.coordinate_descent.gram import inner_product
 
     given = inner_product(symmetry, before, before)
     if given == 0:

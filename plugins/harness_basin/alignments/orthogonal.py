@@ -15,8 +15,8 @@ from harness import Alignment, DerivationContext, StateDict, TaskFailed
 from harness_basin.alignments.checking import check_parents, function_difference, permutation_symmetry
 
 if TYPE_CHECKING:
-    from harness_basin.matching.moves import Arrays
-    from harness_basin.matching.normal_form import NormalForm
+    from harness_basin.matching.residual.moves import Arrays
+    from harness_basin.matching.residual.normal_form import NormalForm
 
 STORED_TOLERANCE = 1e-5
 """The largest relative difference of outputs that is accepted from storing aligned weights in the members' type."""
@@ -65,8 +65,8 @@ class OrthogonalMatching(Alignment):
 
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the moved weights, with distances and objective. Raise `TaskFailed` if a function changes."""
-        from harness_basin.matching.joint_residual import match_residual_jointly, total_distance, total_objective
-        from harness_basin.matching.moves import arrays_of, state_of
+        from harness_basin.matching.residual.joint_residual import match_residual_jointly, total_distance, total_objective
+        from harness_basin.matching.residual.moves import arrays_of, state_of
 
         check_parents(self, parents, context)
         options = self.options
@@ -95,8 +95,8 @@ class OrthogonalMatching(Alignment):
     def _form(self, context: DerivationContext) -> NormalForm:
         """Derive the network's groups. Raise `TaskFailed` if it has no residual stream that can be rotated."""
         from harness_basin.matching import derive_linear_groups
-        from harness_basin.matching.normal_form import NormalForm, find_idle_biases
-        from harness_basin.matching.residual_groups import residual_groups
+        from harness_basin.matching.residual.normal_form import NormalForm, find_idle_biases
+        from harness_basin.matching.residual.residual_groups import residual_groups
 
         network = context.network().eval()
         example = context.normalize(context.test.images[:2]).cpu()
@@ -115,7 +115,7 @@ class OrthogonalMatching(Alignment):
         self, form: NormalForm, members: Sequence[Arrays], normal: Sequence[StateDict], context: DerivationContext
     ) -> tuple[Sequence[Arrays], dict[str, Any]]:
         """Return the members after the training of their maps, if there is any, and the facts about it."""
-        from harness_basin.matching.learned_residual import Learning, learn_maps
+        from harness_basin.matching.residual.learned_residual import Learning, learn_maps
 
         options = self.options
         if not options.learn_epochs or len(members) < 2:

@@ -45,10 +45,10 @@ class OptimalTransport(Alignment):
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the transported weights, and the cost. Raise `TaskFailed` if permutations change the function."""
         from harness_basin.matching import permute
-        from harness_basin.matching.gram import inner_product
-        from harness_basin.matching.linear_maps import linear_maps
-        from harness_basin.matching.soft_maps import map_state
-        from harness_basin.matching.transport import transport
+        from harness_basin.matching.coordinate_descent.gram import inner_product
+        from harness_basin.matching.optimal_transport.linear_maps import linear_maps
+        from harness_basin.matching.optimal_transport.transport import transport
+        from harness_basin.matching.sinkhorn_rebasin.soft_maps import map_state
 
         check_parents(self, parents, context)
         reference, other = parents

@@ -33,7 +33,7 @@ class ScaleAlignment(Alignment):
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the moved weights, and the distances with their trace. Raise `TaskFailed` if the function changes."""
         from harness_basin.matching import derive_linear_groups, match_scales
-        from harness_basin.matching.gram import inner_product
+        from harness_basin.matching.coordinate_descent.gram import inner_product
 
         check_parents(self, parents, context)
         reference, other = parents

@@ -21,7 +21,7 @@ from harness_basin.alignments.checking import (
 
 if TYPE_CHECKING:
     from harness_basin.matching import Symmetry
-    from harness_basin.matching.sinkhorn_matching import SinkhornMatching
+    from harness_basin.matching.sinkhorn_rebasin.sinkhorn_matching import SinkhornMatching
 
 
 class SinkhornRebasin(Alignment):
@@ -69,8 +69,8 @@ class SinkhornRebasin(Alignment):
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the moved weights, and the losses. Raise `TaskFailed` if steps diverge or permutations change the function."""
         from harness_basin.matching import permute
-        from harness_basin.matching.gram import inner_product
-        from harness_basin.matching.soft_maps import map_state
+        from harness_basin.matching.coordinate_descent.gram import inner_product
+        from harness_basin.matching.sinkhorn_rebasin.soft_maps import map_state
 
         check_parents(self, parents, context)
         reference, other = parents
@@ -100,9 +100,9 @@ class SinkhornRebasin(Alignment):
     def _found(
         self, symmetry: Symmetry, reference: StateDict, other: StateDict, context: DerivationContext
     ) -> SinkhornMatching:
-        from harness_basin.matching.sinkhorn_matching import match_by_sinkhorn
-        from harness_basin.matching.sinkhorn_relaxation import RelaxationSettings
-        from harness_basin.matching.sinkhorn_training import train_maps
+        from harness_basin.matching.sinkhorn_rebasin.sinkhorn_matching import match_by_sinkhorn
+        from harness_basin.matching.sinkhorn_rebasin.sinkhorn_relaxation import RelaxationSettings
+        from harness_basin.matching.sinkhorn_rebasin.sinkhorn_training import train_maps
 
         options = self.options
         settings = RelaxationSettings(

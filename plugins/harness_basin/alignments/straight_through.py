@@ -118,7 +118,7 @@ def _facts_without_training(members: int) -> dict[str, Any]:
 
 def _objective(symmetry: Symmetry, states: Sequence[StateDict]) -> float:
     """Return Σ_{i≠j} ⟨θ_i, θ_j⟩ over the weights that permutations move."""
-    from harness_basin.matching.gram import inner_product
+    from harness_basin.matching.coordinate_descent.gram import inner_product
 
     return 2 * math.fsum(inner_product(symmetry, a, b) for a, b in itertools.combinations(states, 2))
 

@@ -94,7 +94,7 @@ class JointWeightMatching(Alignment):
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the permuted weights, and the objective with its trace. Raise `TaskFailed` if a function changes."""
         from harness_basin.matching import match_jointly, permute
-        from harness_basin.matching.joint import joint_objective
+        from harness_basin.matching.coordinate_descent.joint import joint_objective
 
         check_parents(self, parents, context)
         symmetry = permutation_symmetry(context)

@@ -1,12 +1,12 @@
 """Symmetries of networks: derivation from runs of the network, and alignment of members' weights by permutations and scales."""
 
-from harness_basin.matching.certification import Refusal
-from harness_basin.matching.descent import Matching, match
+from harness_basin.matching.coordinate_descent.descent import Matching, match
+from harness_basin.matching.coordinate_descent.joint import JointMatching, match_jointly
+from harness_basin.matching.cycle_consistent.frank_wolfe import CycleConsistentMatching, match_cycle_consistently
 from harness_basin.matching.errors import Mismatch, SymmetryViolated, UnknownOperation
-from harness_basin.matching.frank_wolfe import CycleConsistentMatching, match_cycle_consistently
-from harness_basin.matching.joint import JointMatching, match_jointly
-from harness_basin.matching.linear_derivation import LinearSymmetry, derive_linear_groups
-from harness_basin.matching.linear_groups import (
+from harness_basin.matching.linear.certification import Refusal
+from harness_basin.matching.linear.linear_derivation import LinearSymmetry, derive_linear_groups
+from harness_basin.matching.linear.linear_groups import (
     Elements,
     LinearGroup,
     Normalization,
@@ -17,9 +17,9 @@ from harness_basin.matching.linear_groups import (
     identity_elements,
     inverse_elements,
 )
-from harness_basin.matching.random_elements import random_elements
-from harness_basin.matching.scaled_matching import ScaledMatching, match_scales
-from harness_basin.matching.scaling import Scaling, align_scales
+from harness_basin.matching.linear.random_elements import random_elements
+from harness_basin.matching.scales.scaled_matching import ScaledMatching, match_scales
+from harness_basin.matching.scales.scaling import Scaling, align_scales
 from harness_basin.matching.symmetry import (
     Block,
     Factor,

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from harness_basin.matching.indices import Index, contexts, factors
-from harness_basin.matching.positions import at
+from harness_basin.matching.index_algebra.indices import Index, contexts, factors
+from harness_basin.matching.index_algebra.positions import at
+from harness_basin.matching.index_algebra.tying import drop_ambiguous_contexts, drop_context
 from harness_basin.matching.symmetry import Block, Factor, Group, Symmetry
-from harness_basin.matching.tying import drop_ambiguous_contexts, drop_context
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from harness import StateDict, streams
-from harness_basin.matching.descent import match
-from harness_basin.matching.rematching import Rematcher
+from harness_basin.matching.coordinate_descent.descent import match
+from harness_basin.matching.coordinate_descent.rematching import Rematcher
 from harness_basin.matching.symmetry import Permutations, Symmetry, permute
 
 OptimizerName = Literal["sgd", "adam"]

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness_basin.matching import contractions, operations, rearrangements, reductions, spatial
 from harness_basin.matching.blocks import symmetry_of_axes
 from harness_basin.matching.errors import UnknownOperation
-from harness_basin.matching.indices import Index, fix, fixed_axes
+from harness_basin.matching.index_algebra.indices import Index, fix, fixed_axes
+from harness_basin.matching.rules import contractions, operations, rearrangements, reductions, spatial
 from harness_basin.matching.symmetry import Symmetry
 from harness_basin.matching.verification import tensor_leaves, verify
 

@@ -20,8 +20,8 @@ from harness_basin.matching import (
     random_elements,
     random_permutations,
 )
-from harness_basin.matching.normal_form import NormalForm, find_idle_biases
-from harness_basin.matching.residual_groups import ResidualGroups, residual_groups
+from harness_basin.matching.residual.normal_form import NormalForm, find_idle_biases
+from harness_basin.matching.residual.residual_groups import ResidualGroups, residual_groups
 from harness_vision.vit_network import ViTNetwork
 
 IMAGES = torch.rand(4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 - 1

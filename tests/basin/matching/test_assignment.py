@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from harness_basin.matching.assignment import LARGE, Assigner, _refined, assign
+from harness_basin.matching.coordinate_descent.assignment import LARGE, Assigner, _refined, assign
 
 RANDOM = np.random.default_rng(0)
 

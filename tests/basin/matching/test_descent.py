@@ -24,7 +24,7 @@ from harness_basin.matching import (
     permute,
     random_permutations,
 )
-from harness_basin.matching.descent import Precision
+from harness_basin.matching.coordinate_descent.descent import Precision
 from harness_vision.resnet20_network import ResNet20Network
 from harness_vision.vit_network import ViTNetwork
 

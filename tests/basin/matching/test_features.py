@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from basin.matching.toy_networks import FACTORIES, SHAPE, TokenMixer, batchnorm_resnet, built
 from harness import TaskFailed
 from harness_basin.matching import UnknownOperation, permute, random_permutations
-from harness_basin.matching.activations import recorded_activations
-from harness_basin.matching.features import Feature, FeatureMap, find_features
+from harness_basin.matching.activation.activations import recorded_activations
+from harness_basin.matching.activation.features import Feature, FeatureMap, find_features
 from harness_basin.matching.symmetry import unit_map
 from harness_vision.resnet20_network import ResNet20Network
 from harness_vision.vit_network import ViTNetwork

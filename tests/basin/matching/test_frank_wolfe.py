@@ -27,10 +27,10 @@ from harness_basin.matching import (
     permute,
     random_permutations,
 )
-from harness_basin.matching.frank_wolfe import Objective
-from harness_basin.matching.line_search import rise
-from harness_basin.matching.relaxation import between, dense, perturbed_uniform, vertex
-from harness_basin.matching.relaxed_terms import terms
+from harness_basin.matching.cycle_consistent.frank_wolfe import Objective
+from harness_basin.matching.cycle_consistent.line_search import rise
+from harness_basin.matching.cycle_consistent.relaxation import between, dense, perturbed_uniform, vertex
+from harness_basin.matching.cycle_consistent.relaxed_terms import terms
 from harness_vision.resnet20_network import ResNet20Network
 from harness_vision.vit_network import ViTNetwork
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from harness_basin.matching.cutting import cut
-from harness_basin.matching.indices import Index, concatenation, contexts, factors, fixed, is_fixed, product
-from harness_basin.matching.positions import at
-from harness_basin.matching.reshaping import reshape
-from harness_basin.matching.tying import drop_ambiguous_contexts, tie, tie_all
+from harness_basin.matching.index_algebra.cutting import cut
+from harness_basin.matching.index_algebra.indices import Index, concatenation, contexts, factors, fixed, is_fixed, product
+from harness_basin.matching.index_algebra.positions import at
+from harness_basin.matching.index_algebra.reshaping import reshape
+from harness_basin.matching.index_algebra.tying import drop_ambiguous_contexts, tie, tie_all
 
 
 def heads_and_dims(heads: int = 4, dims: int = 8) -> tuple[Index, Index, Index]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness_basin.matching.integer_null_space import effective, integer_null_space, sizes_of_unknowns, unclear
+from harness_basin.matching.linear.integer_null_space import effective, integer_null_space, sizes_of_unknowns, unclear
 
 
 def system(solutions: list[list[int]], equations: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.polynomial import polynomial
 
-from harness_basin.matching.line_search import maximize, rise
+from harness_basin.matching.cycle_consistent.line_search import maximize, rise
 
 
 @pytest.mark.parametrize("degree", [1, 2, 3, 4, 6, 8])

@@ -21,7 +21,7 @@ from harness_basin.matching import (
     functional_difference,
     random_elements,
 )
-from harness_basin.matching.certification import certified, normal_form
+from harness_basin.matching.linear.certification import certified, normal_form
 from harness_basin.matching.verification import random_weights
 from harness_vision.resnet20_network import ResNet20Network
 from harness_vision.vit_network import ViTNetwork

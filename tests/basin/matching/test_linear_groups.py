@@ -19,7 +19,7 @@ from harness_basin.matching import (
     inverse_elements,
     random_elements,
 )
-from harness_basin.matching.linear_groups import Kind
+from harness_basin.matching.linear.linear_groups import Kind
 
 UNITS = Block("1.weight", 0, (Factor(0, 4, 192, 0), Factor(1, 192, 1, None)))
 BIAS = Block("1.bias", 0, (Factor(0, 4, 1, 0),))

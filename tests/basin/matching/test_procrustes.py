@@ -11,8 +11,8 @@ from torch import Tensor
 
 from harness import streams
 from harness_basin.matching import Block, Factor
-from harness_basin.matching.moves import HeadFactors, Heads, Site
-from harness_basin.matching.procrustes import (
+from harness_basin.matching.residual.moves import HeadFactors, Heads, Site
+from harness_basin.matching.residual.procrustes import (
     balanced_factors,
     factor_distance,
     gram,
@@ -24,8 +24,8 @@ from harness_basin.matching.procrustes import (
     product_gains,
     stream_map,
 )
-from harness_basin.matching.residual_groups import ResidualGroups
-from harness_basin.matching.residual_matching import ResidualMatching
+from harness_basin.matching.residual.residual_groups import ResidualGroups
+from harness_basin.matching.residual.residual_matching import ResidualMatching
 from harness_basin.matching.symmetry import Symmetry
 from harness_basin.normal_numbers import normal
 

@@ -13,11 +13,11 @@ from basin.matching.residual_networks import IMAGES, Derived, derived, largest_d
 from basin.matching.toy_networks import built
 from harness import StateDict, TaskFailed
 from harness_basin.matching import LinearGroup, Symmetry, derive_linear_groups, derive_symmetry, functional_difference
-from harness_basin.matching.joint_residual import match_residual_jointly, total_distance
-from harness_basin.matching.moves import arrays_of, state_of
-from harness_basin.matching.normal_form import NormalForm, find_idle_biases
-from harness_basin.matching.residual_groups import ResidualGroups, residual_groups
-from harness_basin.matching.residual_matching import Maps, match_residual
+from harness_basin.matching.residual.joint_residual import match_residual_jointly, total_distance
+from harness_basin.matching.residual.moves import arrays_of, state_of
+from harness_basin.matching.residual.normal_form import NormalForm, find_idle_biases
+from harness_basin.matching.residual.residual_groups import ResidualGroups, residual_groups
+from harness_basin.matching.residual.residual_matching import Maps, match_residual
 
 
 def weights(seed: int = 0) -> StateDict:

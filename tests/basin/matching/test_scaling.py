@@ -26,8 +26,8 @@ from harness_basin.matching import (
     random_elements,
     random_permutations,
 )
-from harness_basin.matching.scale_steps import Coefficients, best_factors
-from harness_basin.matching.scaled_matching import squared_distance
+from harness_basin.matching.scales.scale_steps import Coefficients, best_factors
+from harness_basin.matching.scales.scaled_matching import squared_distance
 from harness_vision.resnet20_network import ResNet20Network
 from harness_vision.vit_network import ViTNetwork
 

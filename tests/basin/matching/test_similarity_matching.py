@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from basin.matching.toy_networks import FACTORIES, SHAPE, batchnorm_resnet, built, perceptron
 from harness import TaskFailed
 from harness_basin.matching import Permutations, Symmetry, identity, permute, random_permutations
-from harness_basin.matching.activations import Pairs, unit_similarities
-from harness_basin.matching.features import FeatureMap, find_features
-from harness_basin.matching.similarity_matching import SimilarityMatching, match_by_similarity
+from harness_basin.matching.activation.activations import Pairs, unit_similarities
+from harness_basin.matching.activation.features import FeatureMap, find_features
+from harness_basin.matching.activation.similarity_matching import SimilarityMatching, match_by_similarity
 from harness_basin.matching.symmetry import Group
 from harness_vision.resnet20_network import ResNet20Network
 from harness_vision.vit_network import ViTNetwork

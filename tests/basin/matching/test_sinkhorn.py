@@ -14,9 +14,9 @@ from basin.matching.test_descent import inner_product, symmetry_and_weights
 from basin.matching.toy_networks import FACTORIES, SHAPE, built, perceptron
 from harness import TaskFailed
 from harness_basin.matching import derive_symmetry, permute, random_permutations
-from harness_basin.matching.sinkhorn import Sinkhorn, implicit_gradient, normalize
-from harness_basin.matching.sinkhorn_matching import Distance, SinkhornMatching, match_by_sinkhorn
-from harness_basin.matching.sinkhorn_relaxation import Relaxation, RelaxationSettings
+from harness_basin.matching.sinkhorn_rebasin.sinkhorn import Sinkhorn, implicit_gradient, normalize
+from harness_basin.matching.sinkhorn_rebasin.sinkhorn_matching import Distance, SinkhornMatching, match_by_sinkhorn
+from harness_basin.matching.sinkhorn_rebasin.sinkhorn_relaxation import Relaxation, RelaxationSettings
 
 DEFAULTS = RelaxationSettings()
 

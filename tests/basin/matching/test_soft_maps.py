@@ -7,8 +7,8 @@ import torch
 
 from basin.matching.toy_networks import FACTORIES, SHAPE, built
 from harness_basin.matching import Symmetry, derive_symmetry, identity, permute, random_permutations
-from harness_basin.matching.sinkhorn import normalize
-from harness_basin.matching.soft_maps import Maps, map_state, permutation_maps, round_maps
+from harness_basin.matching.sinkhorn_rebasin.sinkhorn import normalize
+from harness_basin.matching.sinkhorn_rebasin.soft_maps import Maps, map_state, permutation_maps, round_maps
 
 
 def random_maps(symmetry: Symmetry, sharpness: float = 1.0) -> Maps:

@@ -15,9 +15,9 @@ from basin.matching.test_descent import WIDE
 from basin.matching.toy_networks import FACTORIES, SHAPE, built, perceptron
 from harness import StateDict, TaskFailed
 from harness_basin.matching import Symmetry, derive_symmetry, identity, permute, random_permutations
-from harness_basin.matching.incoming_weights import write_order
-from harness_basin.matching.linear_maps import LinearMap, linear_maps
-from harness_basin.matching.transport import Transport, transport
+from harness_basin.matching.optimal_transport.incoming_weights import write_order
+from harness_basin.matching.optimal_transport.linear_maps import LinearMap, linear_maps
+from harness_basin.matching.optimal_transport.transport import Transport, transport
 
 
 def prepared(factory: Callable[[], nn.Module], members: int = 2) -> tuple[Symmetry, tuple[LinearMap, ...], list[StateDict]]:

@@ -1,0 +1,1 @@
+"""Averages of other methods' members: soups, fused networks, and the forks that soups are made of."""

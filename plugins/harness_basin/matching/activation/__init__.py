@@ -1,0 +1,1 @@
+"""Where units stand in a network's activations, and matching by what is read there."""

@@ -1,0 +1,1 @@
+"""Weight matching of a pair and of an ensemble, one group of permutations at a time."""

@@ -1,0 +1,1 @@
+"""Frank-Wolfe steps over relaxed permutations of all members (C2M3)."""

@@ -1,0 +1,1 @@
+"""Symmetry groups beside permutations: scales, invertible maps, rotations; their derivation and their check."""

@@ -1,0 +1,1 @@
+"""Greedy matching from the input to the output, by incoming weights."""

@@ -1,0 +1,1 @@
+"""What operations do to the indices of their arguments: one rule per operation."""

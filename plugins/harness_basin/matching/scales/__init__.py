@@ -1,0 +1,1 @@
+"""Alignment by positive scales of units, alone and with permutations."""

@@ -1,0 +1,1 @@
+"""Permutations learned through Sinkhorn's normalization, and soft maps."""

@@ -1,0 +1,1 @@
+"""Networks that train at the same time, tied by a coupling."""

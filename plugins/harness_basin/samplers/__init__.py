@@ -1,0 +1,1 @@
+"""Ensembles and averages of one training: snapshots, fast geometric ensembles, SWA and SWAG."""
