@@ -42,7 +42,7 @@ def test_recorded_bundle(bundle: Path) -> None:
 
 def test_there_are_recorded_bundles() -> None:
     """The quickstart's and that of CIFAR-10."""
-    assert [bundle.name for bundle in BUNDLES] == ["cifar10_cpu", "quickstart"]
+    assert [bundle.name for bundle in BUNDLES] == ["alignments", "cifar10_cpu", "quickstart"]
 
 
 def test_index_is_up_to_date() -> None:
