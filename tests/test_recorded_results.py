@@ -41,7 +41,7 @@ def test_recorded_bundle(bundle: Path) -> None:
 
 
 def test_there_are_recorded_bundles() -> None:
-    """The quickstart's and that of CIFAR-10."""
+    """The quickstart's, that of CIFAR-10, and the comparison of alignments."""
     assert [bundle.name for bundle in BUNDLES] == ["alignments", "cifar10_cpu", "quickstart"]
 
 
