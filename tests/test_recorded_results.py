@@ -41,8 +41,8 @@ def test_recorded_bundle(bundle: Path) -> None:
 
 
 def test_there_are_recorded_bundles() -> None:
-    """The quickstart's, that of CIFAR-10, and the comparison of alignments."""
-    assert [bundle.name for bundle in BUNDLES] == ["alignments", "cifar10_cpu", "quickstart"]
+    """The quickstart's, that of CIFAR-10, and the comparisons of alignments and of populations."""
+    assert [bundle.name for bundle in BUNDLES] == ["alignments", "cifar10_cpu", "populations", "quickstart"]
 
 
 def test_index_is_up_to_date() -> None:
