@@ -19,11 +19,14 @@ class SymmetryViolated(HarnessError):
     """Permuting weights according to a symmetry changes the network's function."""
 
 
-def require_finite_loss(alignment: str, loss: float, when: str, learning_rate: float) -> float:
-    """Return a loss. Raise `TaskFailed` if it is infinite or not a number; the message names the alignment and when it was."""
-    if not isfinite(loss):
-        raise TaskFailed(
-            f"{alignment}: the loss {when} is {loss}; have the members diverged, or is learning_rate, {learning_rate:g}, too "
-            "large?"
-        )
-    return loss
+def require_finite_loss(alignment: str, loss: float, when: str, learning_rate: float | None = None) -> float:
+    """Return a loss. Raise `TaskFailed` if it is infinite or not a number; the message names the alignment and when it was.
+
+    `learning_rate` is that of the steps before, None if there was none.
+    """
+    if isfinite(loss):
+        return loss
+    cause = "have the members diverged?"
+    if learning_rate is not None:
+        cause = f"have the members diverged, or is learning_rate, {learning_rate:g}, too large?"
+    raise TaskFailed(f"{alignment}: the loss {when} is {loss}; {cause}")

@@ -213,7 +213,7 @@ def test_random_stream_of_the_start() -> None:
 def test_steps_that_diverge() -> None:
     """A learning rate that makes raw matrices infinite fails the task, and the message says what to lower."""
     symmetry, (a, b) = symmetry_and_weights(FACTORIES["perceptron"])
-    with pytest.raises(TaskFailed, match=r"^sinkhorn: .* step \d+.*; lower learning_rate, which is 1e\+300$"):
+    with pytest.raises(TaskFailed, match=r"^sinkhorn: .* step \d+.*learning_rate.* \(?1e\+300\)?,? too large\?$"):
         matched(a, b, symmetry, settings=RelaxationSettings(learning_rate=1e300))
 
 

@@ -44,7 +44,7 @@ class Relaxation:
         self.raw = _start(symmetry, settings.noise, stream)
         self.optimizer = torch.optim.AdamW(self.raw, lr=settings.learning_rate, eps=ADAM_EPSILON)
         self.best = identity(symmetry)
-        self.best_loss = require_finite_loss("sinkhorn", identity_loss, "at the identity", settings.learning_rate)
+        self.best_loss = require_finite_loss("sinkhorn", identity_loss, "at the identity")
         self.assignments = 0
 
     def maps(self) -> Maps:
