@@ -192,7 +192,7 @@ def start_run(folder: Path, *words: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stop_signal(tmp_path: Path, number: int, code: int) -> None:
     """The run saves its state and prints the command that continues, which ends with the weights of a run without a stop."""
-    long = {**FILE, "recipe": {**FILE["recipe"], "epochs": 30, "learning_rate": 0.02}}
+    long = {**FILE, "recipe": {**FILE["recipe"], "epochs": 120, "learning_rate": 0.02}}
     (tmp_path / "long.yaml").write_text(yaml.safe_dump(long))
     process = start_run(tmp_path, "--set", "methods=[deep]")
     process.send_signal(number)

@@ -133,7 +133,9 @@ def test_results_of_actors(tmp_path: Path, cluster: RayCluster) -> None:
         assert re.search(opened, done.stderr), done.stderr
         places = {event["place"] for event in events(there, "worker_started")}
         assert places <= {f"Ray actor {log.stem}" for log in (there / "out" / "ray").glob("*/*.log")}
-        assert {event["code"] for event in events(there, "worker_ended")} == {0}
+        ready = {(event["process"], event["place"]) for event in events(there, "worker_ready")}
+        ended = [event for event in events(there, "worker_ended") if (event["process"], event["place"]) in ready]
+        assert {event["code"] for event in ended} == {0}  # one that is still starting at the end is killed
         assert re.search(r"profile: .* in [12] worker", done.stderr)
     assert list(tmp_path.parent.rglob(f"basin-harness-{os.getuid()}/*")) == []
 
