@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import shutil
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from scripts import load_script
 
 from harness.bundles.verification import Verification, verify
 from harness.registry.catalogue import load_catalogue
 from harness.results.rows import load_rows, write_rows
-
-
-def load_script(path: Path) -> ModuleType:
-    """Import a script that is in no package."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 publish_results = load_script(RESULTS.parent / "publish_results.py")
