@@ -8,11 +8,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from scripts import load_script
 
 from harness.bundles.verification import Verification, verify
 from harness.registry.catalogue import load_catalogue
 from harness.results.rows import load_rows, write_rows
+from scripts import load_script
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 publish_results = load_script(RESULTS.parent / "publish_results.py")

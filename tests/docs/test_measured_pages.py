@@ -1,83 +1,49 @@
-"""The tables of docs/alignments.md and docs/one_basin.md have the values of the recorded benchmarks."""
+"""The tables of docs/alignments.md and docs/one_basin.md are those of the recorded benchmarks."""
 
 from __future__ import annotations
 
-import re
+import csv
 import statistics
 from pathlib import Path
 
 import pytest
 
-from harness.results.rows import load_rows
+from scripts import load_script
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-SECTIONS = {"resnet20": "## ResNet20 on digits", "vit": "## ViT on digits"}
-BOTH, MEAN = True, False
-"""What a column shows: mean and standard deviation, or the mean alone."""
-PAGES = {
-    "alignments": (
-        "alignments.md",
-        [
-            ("joint_connectivity", BOTH, 1),
-            ("q_repair", BOTH, 1),
-            ("worst_connectivity", BOTH, 1),
-            ("pairwise_barrier", BOTH, 1),
-            ("weight_inner_product", MEAN, 0),
-            ("weight_distance", MEAN, 1),
-            ("derivation_cost", MEAN, 1),
-        ],
-    ),
-    "populations": (
-        "one_basin.md",
-        [
-            ("training_epochs", MEAN, 0),
-            ("ensemble_accuracy", BOTH, 2),
-            ("mean_member_accuracy", BOTH, 2),
-            ("center_accuracy", BOTH, 2),
-            ("joint_connectivity", BOTH, 2),
-            ("disagreement", MEAN, 1),
-            ("negative_log_likelihood", MEAN, 3),
-            ("calibrated_negative_log_likelihood", MEAN, 3),
-        ],
-    ),
-}
-"""By bundle: the page, and its columns with the number of decimals."""
+measured_pages = load_script(ROOT / "benchmarks" / "measured_pages.py")
+TABLES = sorted(measured_pages.TABLES)
 
 
-def table(page: str, architecture: str) -> dict[str, list[str]]:
-    """Return the cells of a section's table by method."""
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    section = text.split(SECTIONS[architecture], 1)[1].split("\n## ", 1)[0]
-    found = {}
-    for line in section.splitlines()[4:]:
-        if line.startswith("|"):
-            name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
-            found[re.sub(r"\[(.*)\]\(.*\)", r"\1", name)] = cells
-    return found
+@pytest.mark.parametrize("name", measured_pages.PAGES)
+def test_a_page(name: str) -> None:
+    """`python benchmarks/measured_pages.py` would change nothing."""
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert measured_pages.rendered(page) == page
 
 
-def shown(values: list[float], with_deviation: bool, decimals: int) -> str:
-    """Return a cell of the table."""
-    text = f"{statistics.mean(values):.{decimals}f}"
-    if with_deviation:
-        text += f" ± {statistics.stdev(values):.{decimals}f}"
-    return text
+def test_every_table_is_shown_once() -> None:
+    """No table is forgotten on the pages."""
+    pages = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in measured_pages.PAGES)
+    for name in TABLES:
+        assert pages.count(measured_pages.begin(name)) == 1, name
 
 
-@pytest.mark.parametrize("bundle", PAGES)
-@pytest.mark.parametrize("architecture", SECTIONS)
-def test_table_of_an_architecture(bundle: str, architecture: str) -> None:
-    """Every recorded method is there, with its means and deviations over six seeds."""
-    page, columns = PAGES[bundle]
-    values: dict[tuple[str, str], list[float]] = {}
-    for row in load_rows(RESULTS / bundle):
-        if row.architecture == architecture and row.value is not None:
-            values.setdefault((row.method, row.metric), []).append(row.value)
-    rows = table(page, architecture)
-    assert set(rows) == {method for method, _ in values}
-    for method, cells in rows.items():
-        for cell, (metric, with_deviation, decimals) in zip(cells, columns, strict=False):
-            recorded = values[method, metric]
-            assert len(recorded) == 6
-            assert cell.replace("−", "-") == shown(recorded, with_deviation, decimals), (method, metric)
+@pytest.mark.parametrize("architecture", ["resnet20", "vit"])
+def test_a_cell_of_the_table(architecture: str) -> None:
+    """Mean, standard deviation and difference are those of the values in `results.csv`."""
+    accuracies: dict[str, list[float]] = {}
+    with (ROOT / "benchmarks" / "results" / "populations" / "results.csv").open(encoding="utf-8") as file:
+        for line in csv.DictReader(file):
+            if line["architecture"] == architecture and line["metric"] == "ensemble_accuracy":
+                accuracies.setdefault(line["method"], []).append(float(line["value"]))
+    deep, snapshot = accuracies["deep"], accuracies["snapshot"]
+    difference = statistics.mean(snapshot) - statistics.mean(deep)
+    [line] = [
+        line
+        for line in measured_pages.lines_of(measured_pages.TABLES[f"populations, {architecture}"])
+        if line.startswith("| [snapshot]")
+    ]
+    cells = [cell.strip().replace("−", "-") for cell in line.split("|")]
+    assert cells[3] == f"{statistics.mean(snapshot):.2f} ± {statistics.stdev(snapshot):.2f}"
+    assert cells[5].startswith(f"{difference:+.1f} (")
