@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from harness.api.coupling import Coupling
+from harness.api.recipe import Recipe
 from harness.api.scalars import integer, stream_name
 from harness.api.setting import ContentAddressed, Setting
 from harness.api.specs import JointCheckpointSpec, JointMemberSpec, JointTrajectorySpec, WeightsLocation
@@ -19,7 +20,8 @@ from harness.streams import Name
 class JointTrajectory(ContentAddressed):
     """M trainings that take their steps at the same time, tied by a coupling. Create it with `Cell.couple`.
 
-    `members` are the trainings as they would be without the coupling. They have one setting, schedule and kind of objective.
+    `members` are the trainings as they would be without the coupling. They have one setting, schedule and kind of objective;
+    their recipes may differ in `Recipe.own_fields`, unless the coupling trains all members on one batch.
     The coupling begins at the latest of their start epochs. `stream` is the name of its random stream. A training that nothing
     couples is that of its member.
     """
@@ -42,7 +44,7 @@ class JointTrajectory(ContentAddressed):
 
     @property
     def setting(self) -> Setting:
-        """The setting of all members."""
+        """The setting of the first member. Those of the others differ in the recipe at most."""
         return self.members[0].setting
 
     @property
@@ -109,8 +111,8 @@ class JointCheckpoint(Weights):
 
     @property
     def setting(self) -> Setting:  # type: ignore[override]
-        """The setting of all members."""
-        return self.trajectory.setting
+        """The setting of the member."""
+        return self.origin.setting
 
     @property
     def origin(self) -> Trajectory:  # type: ignore[override]
@@ -143,11 +145,14 @@ def _require_trajectories(members: Sequence[Trajectory]) -> None:
 
 def _require_fit(index: int, member: Trajectory, first: Trajectory) -> None:
     """Raise `ValueError` unless a member has what the first one has: its networks must be alike, and step at the same time."""
-    if member.setting != first.setting:
-        own, other = _network_name(member), _network_name(first)
-        if own == other:
-            raise ValueError(f"member {index} has another recipe than member 0; a coupling needs one recipe")
-        raise ValueError(f"member {index} is {own}, member 0 is {other}; a coupling needs networks of one shape")
+    own, other = member.setting, first.setting
+    if (own.dataset.identity, own.architecture.identity) != (other.dataset.identity, other.architecture.identity):
+        names = f"member {index} is {_network_name(member)}, member 0 is {_network_name(first)}"
+        raise ValueError(f"{names}; a coupling needs networks of one shape")
+    for name, value in own.recipe:
+        if name not in Recipe.own_fields and value != getattr(other.recipe, name):
+            allowed = ", ".join(Recipe.own_fields)
+            raise ValueError(f"member {index} has another {name} than member 0; members of a coupling may differ in {allowed}")
     if (member.schedule, member.schedule_start) != (first.schedule, first.schedule_start):
         raise ValueError(f"member {index} has another schedule than member 0; a coupling needs one schedule")
     if member.moments is not None:
@@ -158,12 +163,12 @@ def _require_fit(index: int, member: Trajectory, first: Trajectory) -> None:
 
 
 def _require_one_batch(members: Sequence[Trajectory], coupling: Coupling) -> None:
-    """Raise `ValueError` unless all members have one order, objective and teacher: one batch trains all of them."""
+    """Raise `ValueError` unless all members have one recipe, order, objective and teacher: one batch trains all of them."""
     first = members[0]
     for index, member in enumerate(members):
-        same = member.order == first.order and member.teacher == first.teacher
+        same = (member.setting, member.order, member.teacher) == (first.setting, first.order, first.teacher)
         if not (same and member.objective.identity == first.objective.identity):
-            what = f"member {index} has another order, objective or teacher than member 0"
+            what = f"member {index} has another recipe, order, objective or teacher than member 0"
             raise ValueError(f"{what}; coupling '{coupling.full_name}' trains all members on one batch")
 
 

@@ -6,7 +6,7 @@ Defaults are those of Lion et al. 2024, appendix C. Where the paper gives none, 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -47,7 +47,12 @@ class Augmentation(Options):
 
 
 class Recipe(Options):
-    """How a network is trained over T epochs (Lion et al. 2024, appendix C)."""
+    """How a network is trained over T epochs (Lion et al. 2024, appendix C).
+
+    Networks that train together may differ in `own_fields`, which leave the times and rates of their steps alike.
+    """
+
+    own_fields: ClassVar[tuple[str, ...]] = ("augmentation", "clip_norm", "label_smoothing", "weight_decay")
 
     epochs: int = Field(110, ge=1, le=100_000, description="T, the epochs of one training")
     batch_size: int = Field(128, ge=1, description="images a step; an incomplete last batch of an epoch is left out")

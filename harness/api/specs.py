@@ -221,10 +221,11 @@ class CheckSpec(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoupledMemberSpec(Spec):
-    """One of the trainings that step together: its trajectory without the coupling, its start, and its teacher."""
+    """One of the trainings that step together: its recipe, its trajectory without the coupling, its start, and its teacher."""
 
     nested = ("trajectory", "start", "teacher")
 
+    recipe: dict[str, Any]
     trajectory: TrajectorySpec
     start: TrainingStart
     teacher: TeacherSpec | None

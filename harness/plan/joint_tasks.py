@@ -41,7 +41,13 @@ def _coupled(joint: JointTrajectory) -> CoupledSpec:
     members = []
     for member, weights in zip(joint.members, joint.begins, strict=True):
         start = training_start(member, weights)
-        members.append(CoupledMemberSpec(trajectory=member.spec, start=start, teacher=teacher_spec(member)))
+        spec = CoupledMemberSpec(
+            recipe=member.setting.spec.recipe,
+            trajectory=member.spec,
+            start=start,
+            teacher=teacher_spec(member),
+        )
+        members.append(spec)
     return CoupledSpec(
         coupling=joint.coupling.identity,
         stream=joint.stream,

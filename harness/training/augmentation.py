@@ -13,6 +13,7 @@ nothing of the recipe's other parts, of networks or of epochs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import reduce
 
@@ -71,6 +72,7 @@ class PaddedImages:
             raise ValueError(f"images: {images.dtype} {tuple(images.shape)}; wanted torch.uint8 (n, channels, height, width)")
         self.channels, self.height, self.width = images.shape[1:]
         self.padding = padding
+        self._count = len(images)
         padded = F.pad(images.to(device), [padding] * 4).contiguous()
         self._line_size = padded.shape[3]
         plane_size = padded.shape[2] * padded.shape[3]
@@ -81,6 +83,10 @@ class PaddedImages:
         channel = torch.arange(self.channels, device=device)
         line = torch.arange(self.height, device=device)
         self._line_offsets = channel.view(-1, 1, 1) * plane_size + line * self._line_size  # (channels, 1, height)
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return self._count
 
     def windows(self, indices: Tensor, top: Tensor | int, left: Tensor | int) -> Tensor:
         """Cut the window at (top, left) of every padded image: indices (batch,) to uint8 (channels, batch, height, width)."""
@@ -153,6 +159,17 @@ class Augmenter:
         """Return a batch without augmentation, as evaluation sees it; shapes as in `__call__`."""
         planes = _to_unit(self.images.originals(indices.flatten()))
         return self._normalize(_to_images(planes, self.images, indices))
+
+    def varied(self, augmentation: Augmentation) -> Augmenter:
+        """Return an augmenter of the same images with another augmentation. Images that are padded alike are shared."""
+        if augmentation == self.augmentation:
+            return self
+        other = copy(self)
+        other.augmentation = augmentation
+        if augmentation.crop_padding != self.augmentation.crop_padding:
+            images = self.images.originals(torch.arange(len(self.images), device=self._mean.device)).transpose(0, 1)
+            other.images = PaddedImages(images, augmentation.crop_padding, self._mean.device)
+        return other
 
     def _normalize(self, images: Tensor) -> Tensor:
         """Normalize images in place; return them in channels-last memory."""

@@ -122,7 +122,8 @@ def test_cost() -> None:
         (lambda: cell(width=13).trajectory(1), r"member 1 is perceptron \{'width': 13, .*\} on blobs, member 0 is "),
         (
             lambda: cell(learning_rate=0.3).trajectory(1),
-            "member 1 has another recipe than member 0; a coupling needs one recipe",
+            "member 1 has another learning_rate than member 0; members of a coupling may differ in augmentation, clip_norm,"
+            " label_smoothing, weight_decay",
         ),
         (
             lambda: cell().trajectory(1, schedule=schedules.Constant(rate=0.1)),
@@ -142,10 +143,30 @@ def test_members_that_do_not_fit(other: Callable[[], Any], message: str) -> None
         cell().couple([cell().trajectory(0), other()], PULL)
 
 
+def test_members_with_recipes_of_their_own() -> None:
+    """Each has its own setting; they are another training than those with one recipe."""
+    own = cell()
+    smooth = [own.trajectory(j, recipe=own.recipe.replace(label_smoothing=0.1 * j)) for j in range(2)]
+    checkpoints = own.couple(smooth, PULL).at(10)
+    assert [handle.setting.recipe.label_smoothing for handle in checkpoints] == [0.0, 0.1]
+    assert checkpoints[0].key != own.couple(members(own)[:2], PULL).at(10)[0].key
+
+
 def test_mixture_of_members_with_other_orders() -> None:
     """One batch trains all vertices, so their orders must agree."""
-    with pytest.raises(ValueError, match=r"member 1 has another order, .* coupling 'random_mixture' trains all members on one"):
+    with pytest.raises(
+        ValueError, match=r"member 1 has another recipe, order, .* coupling 'random_mixture' trains all members on"
+    ):
         cell().couple(members(cell()), Mixture())
+
+
+def test_mixture_of_members_with_other_recipes() -> None:
+    """One loss trains all vertices, so their recipes must agree."""
+    own = cell()
+    trajectory = own.trajectory(0)
+    other = trajectory.at(0).fork(recipe=own.recipe.replace(weight_decay=0.1))
+    with pytest.raises(ValueError, match=r"member 1 has another recipe, order, objective or teacher than member 0; coupling "):
+        own.couple([trajectory, other], Mixture())
 
 
 def test_coupling_of_nothing() -> None:
@@ -172,7 +193,7 @@ def test_coupling_of_one_batch() -> None:
     """Members with orders of their own are refused, and so is a coupling that would also mix."""
     own = cell()
     with pytest.raises(
-        ValueError, match="member 1 has another order, objective or teacher than member 0; coupling 'repulsion'"
+        ValueError, match="member 1 has another recipe, order, objective or teacher than member 0; coupling 'repulsion'"
     ):
         own.couple(members(own), Repulsion())
     one_order = [member.at(0).fork(order=0) for member in members(own)]

@@ -69,6 +69,24 @@ def test_run(graph_of: GraphOf, lab: Lab) -> None:
     assert len(set(seen)) == len(seen)
 
 
+def test_recipes_of_members(graph_of: GraphOf, lab: Lab) -> None:
+    """Until the first pull, members are those that are trained alone with the same recipes, to the bit."""
+    recipes = [{"label_smoothing": 0.3}, {"weight_decay": 0.1, "augmentation": {"crop_padding": 0}}]
+    alone = {"varied": {"fork_epoch": 0, "recipes": recipes}}
+    late = {"papa": {"every": 1000, "recipes": recipes}}
+    plain = {"papa": {"every": 1000, "label": "plain"}}
+    graph = graph_of(members=3, methods=[alone, late, plain], metrics=["ensemble_accuracy"])
+    lab.run(graph)
+    states: dict[str, list[bytes]] = {}
+    for name, cell in cells(graph).items():
+        states[name] = []
+        for member in cell.members:
+            state = load_file(str(lab.store.path(member.location.object, member.location.part)))
+            states[name].append(b"".join(state[tensor].numpy().tobytes() for tensor in sorted(state)))
+    assert states["papa"] == states["varied"]
+    assert not set(states["papa"]) & set(states["plain"])
+
+
 @pytest.mark.parametrize(
     ("count", "method", "message"),
     [
@@ -81,6 +99,11 @@ def test_run(graph_of: GraphOf, lab: Lab) -> None:
         (2, {"simplex": {"beta": -1}}, "simplex.beta: -1 is out of range; a number of at least 0"),
         (2, {"simplex": {"concentration": 0}}, "simplex.concentration: 0 is out of range; a number above 0"),
         (2, {"simplex": {"epochs": 0}}, "simplex.epochs: 0 is out of range; an integer of at least 1 or null"),
+        (2, {"papa": {"recipes": []}}, "papa.recipes: .*at least 1"),
+        (2, {"papa": {"recipes": [{"epochs": 3}]}}, r"recipes\[0\] changes epochs, which all members share"),
+        (2, {"papa": {"recipes": [{}, {"learning_rate": 1}]}}, r"recipes\[1\] changes learning_rate, which all members share"),
+        (2, {"wash": {"recipes": [{"label_smoothing": 2}]}}, r"recipes\[0\]: label_smoothing is 2: "),
+        (2, {"wash": {"recipes": [{"labels": 2}]}}, r"recipes\[0\]: .*labels"),
         (1, "papa", r"members is 1; papa ties at least 2"),
         (1, "wash", r"members is 1; wash ties at least 2"),
     ],

@@ -111,6 +111,20 @@ def test_augmentation_of_strength_zero():
     assert torch.equal(nothing(indices, KEY), nothing.plain(indices))
 
 
+@pytest.mark.parametrize(
+    "augmentation", [NOTHING, FULL, Augmentation(crop_padding=1, brightness=0.5)], ids=["none", "same", "other"]
+)
+def test_varied_augmenter(augmenter, augmentation):
+    """It gives the batches of an augmenter that was made with the other augmentation; the first one is unchanged."""
+    indices = torch.tensor([3, 1, 20])
+    before = augmenter(indices, KEY)
+    made = Augmenter(some_images(), augmentation, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    varied = augmenter.varied(augmentation)
+    assert torch.equal(varied(indices, KEY), made(indices, KEY))
+    assert torch.equal(varied.plain(indices), made.plain(indices))
+    assert torch.equal(augmenter(indices, KEY), before)
+
+
 def test_batch_is_augmented_and_normalized(augmenter):
     """A call equals draw, apply, subtraction of the mean, and division by the standard deviation."""
     indices = torch.tensor([3, 1, 20])

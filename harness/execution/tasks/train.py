@@ -9,6 +9,7 @@ from pathlib import Path
 from harness import streams
 from harness.api.moments import Moments
 from harness.api.options import options_from_json
+from harness.api.recipe import Recipe
 from harness.api.schedules import schedule_from_json
 from harness.api.specs import SettingSpec, TeacherSpec, TrainingStart, TrainSpec, TrajectorySpec
 from harness.api.task import Task
@@ -153,10 +154,14 @@ def stored_teacher(teacher: TeacherSpec | None, environment: TaskEnvironment, re
 
 
 def make_trainer(
-    trajectory: TrajectorySpec, environment: TaskEnvironment, catalogue: Catalogue, teacher: FlatNetwork | None
+    trajectory: TrajectorySpec,
+    environment: TaskEnvironment,
+    catalogue: Catalogue,
+    teacher: FlatNetwork | None,
+    recipe: Recipe | None = None,
 ) -> Trainer:
-    """Return the trainer of a training, with a newly initialized network."""
-    recipe = environment.recipe
+    """Return the trainer of a training, with a newly initialized network. `recipe` is the environment's by default."""
+    recipe = recipe or environment.recipe
     objective, _ = make_objective(catalogue, trajectory.objective)
     schedule = None if trajectory.schedule is None else schedule_from_json(trajectory.schedule)
     steps_per_epoch = recipe.steps_per_epoch(len(environment.train))
@@ -165,7 +170,8 @@ def make_trainer(
     rules = Rules(recipe, objective, rate, trajectory.order, moments)
     stream = 0 if trajectory.init is None else streams.key(*trajectory.init)
     network = environment.network(stream, gradient=True)
-    return Trainer(network, environment.augmenter, environment.labels, rules, teacher)
+    augmenter = environment.augmenter.varied(recipe.augmentation)
+    return Trainer(network, augmenter, environment.labels, rules, teacher)
 
 
 def train(task: Task, spec: TrainSpec, resources: TaskResources) -> None:

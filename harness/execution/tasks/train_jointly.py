@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.api.options import options_from_json
+from harness.api.recipe import Recipe
 from harness.api.specs import CoupledMemberSpec, CoupledSpec, TrainSpec
 from harness.api.task import Task
 from harness.errors import Interrupted
@@ -88,7 +90,8 @@ class JointTrainTaskRun:
         trainers = []
         for member in self._coupled.members:
             teacher = stored_teacher(member.teacher, self._environment, self._resources)
-            trainers.append(make_trainer(member.trajectory, self._environment, self._resources.catalogue, teacher))
+            recipe = options_from_json(Recipe, member.recipe)
+            trainers.append(make_trainer(member.trajectory, self._environment, self._resources.catalogue, teacher, recipe))
         return trainers
 
     def _make_training(self, networks: Sequence[Trainer]) -> JointTraining:

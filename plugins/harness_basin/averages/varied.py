@@ -9,6 +9,7 @@ from pydantic import Field
 
 import harness
 from harness import Cell, EnsembleBuilder, Recipe, Weights
+from harness_basin.own_recipes import check_changes, recipe_of
 
 _FIXED = ("epochs", "normalization")
 """Fields of the recipe that all members share."""
@@ -47,14 +48,7 @@ class VariedEnsemble(EnsembleBuilder):
         fork_epoch = options.epoch(recipe.epochs)
         if fork_epoch >= recipe.epochs:
             raise ValueError(f"fork_epoch is {fork_epoch}; at most epochs - 1 = {recipe.epochs - 1}")
-        for number, changes in enumerate(options.recipes):
-            for name in _FIXED:
-                if name in changes:
-                    raise ValueError(f"recipes[{number}] changes {name}, which all members share")
-            try:
-                recipe.replace(**changes)
-            except ValueError as error:
-                raise ValueError(f"recipes[{number}]: {_first_problem(error)}") from None
+        check_changes(recipe, options.recipes, _FIXED)
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return M continuations of the reference's first t epochs. Learning rates and decays hold from there on."""
@@ -62,17 +56,6 @@ class VariedEnsemble(EnsembleBuilder):
         trunk = cell.trajectory(member=0).at(options.epoch(cell.epochs))
         members = []
         for j in range(cell.size):
-            changes = options.recipes[j % len(options.recipes)]
-            members.append(trunk.fork(order=j, recipe=cell.recipe.replace(**changes)).at(cell.epochs))
+            recipe = recipe_of(cell.recipe, options.recipes, j)
+            members.append(trunk.fork(order=j, recipe=recipe).at(cell.epochs))
         return members
-
-
-def _first_problem(error: ValueError) -> str:
-    """Return the first problem of a validation in one line."""
-    from pydantic import ValidationError
-
-    if not isinstance(error, ValidationError):
-        return str(error)
-    detail = error.errors(include_url=False)[0]
-    where = ".".join(str(step) for step in detail["loc"])
-    return f"{where} is {detail['input']!r:.60}: {detail['msg']}"

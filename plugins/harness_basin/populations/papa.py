@@ -23,8 +23,9 @@ class PapaEnsemble(EnsembleBuilder):
         every: int = Field(10, ge=1, description="number of steps from one pull to the next")
 
     def check(self, recipe: Recipe, members: int) -> None:
-        """Raise `ValueError` for one member."""
+        """Raise `ValueError` for one member, and for recipes that do not fit."""
         require_several(members, self.name)
+        self.options.check(recipe)
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return the M runs at epoch T."""

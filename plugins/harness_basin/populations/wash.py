@@ -27,8 +27,9 @@ class WashEnsemble(EnsembleBuilder):
         )
 
     def check(self, recipe: Recipe, members: int) -> None:
-        """Raise `ValueError` for one member."""
+        """Raise `ValueError` for one member, and for recipes that do not fit."""
         require_several(members, self.name)
+        self.options.check(recipe)
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return the M runs at epoch T."""
