@@ -16,6 +16,7 @@ from pathlib import Path
 
 from harness.comparison.assembly import compare_methods
 from harness.comparison.runs import ComparedRun, read_compared_run
+from harness.results.examples import Examples
 from harness.results.rows import Row, load_rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +41,10 @@ class Mean:
 
 @dataclass(frozen=True)
 class Difference:
-    """A column with the difference of a metric from that of `baseline`, and its 95 % interval for several seeds."""
+    """A column with the difference of a metric from that of `baseline`, and its 95 % interval.
+
+    The interval is that of `harness compare` for several seeds. For a single one it is over the test images.
+    """
 
     title: str
     baseline: str
@@ -95,14 +99,23 @@ _SHIFT = (
     Mean("q̄ (%)", "joint_connectivity", 2, spread=True),
     Mean("NLL, corrupted", "shift_negative_log_likelihood", 3),
     Mean("calibration error, corrupted", "shift_calibration_error", 3),
-    Mean("AURC, clean", "area_under_risk_coverage", 4),
-    Mean("OOD AUROC", "ood_auroc", 3),
-    Mean("OOD FPR95", "ood_fpr95", 3),
+    Mean("AURC, clean (%)", "area_under_risk_coverage", 2),
+    Mean("OOD AUROC (%)", "ood_auroc", 1),
+    Mean("OOD FPR95 (%)", "ood_fpr95", 1),
 )
 _CIFAR = (
-    *_ONE_BASIN,
+    Mean("epochs", "training_epochs", 0),
+    Mean("ensemble (%)", "ensemble_accuracy", 2),
+    Difference("− constrained", "constrained"),
+    Difference("− deep", "deep"),
+    Mean("mean member (%)", "mean_member_accuracy", 2),
+    Mean("center (%)", "center_accuracy", 2),
+    Mean("q̄ (%)", "joint_connectivity", 2),
+    Mean("disagreement (%)", "disagreement", 1),
+    Mean("NLL, calibrated", "calibrated_negative_log_likelihood", 3),
+    Mean("AURC (%)", "area_under_risk_coverage", 1),
     Mean("corrupted (%)", "shift_accuracy", 2),
-    Mean("OOD AUROC", "ood_auroc", 3),
+    Mean("OOD AUROC (%)", "ood_auroc", 1),
 )
 TABLES = {
     "alignments, resnet20": MeasuredTable("alignments", "resnet20", _ALIGNMENTS),
@@ -138,6 +151,27 @@ def values_of(table: MeasuredTable) -> Values:
     return found
 
 
+def interval_over_images(table: MeasuredTable, column: Difference, method: str) -> tuple[float, float] | None:
+    """Return the 95 % interval of a single seed's difference, over the test images; None without contributions of images."""
+    examples = Examples(RESULTS / table.bundle)
+    contributions = {}
+    for row in recorded_rows(table.bundle):
+        if (row.architecture, row.metric) == (table.architecture, column.metric) and row.method in (method, column.baseline):
+            contributions[row.method] = examples.read(row.key, row.unit)
+    own, baseline = contributions[method], contributions[column.baseline]
+    if own is None or baseline is None:
+        return None
+    differences = own - baseline
+    half_width = 1.96 * differences.std(ddof=1) / len(differences) ** 0.5
+    return differences.mean() - half_width, differences.mean() + half_width
+
+
+def signed(value: float) -> str:
+    """Return a difference with its sign and one decimal; what rounds to 0 has no sign."""
+    text = f"{value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
 def difference_texts(table: MeasuredTable, column: Difference) -> Mapping[str, str]:
     """Return the cells of a column of differences by method, as `harness compare` computes them."""
     texts = {column.baseline: "0"}
@@ -147,10 +181,10 @@ def difference_texts(table: MeasuredTable, column: Difference) -> Mapping[str, s
         for item in compared.metrics[0].differences:
             if item.difference is None:
                 continue
-            text = f"{item.difference.value:+.1f}"
-            interval = item.difference.interval()
-            if interval is not None:
-                text += f" ({interval[0]:+.1f} to {interval[1]:+.1f})"
+            text = signed(item.difference.value)
+            interval = item.difference.interval() or interval_over_images(table, column, item.method)
+            if interval is not None and interval != (0, 0):
+                text += f" ({signed(interval[0])} to {signed(interval[1])})"
             texts[item.method] = text
     return texts
 
