@@ -16,12 +16,13 @@ from harness import Coupling, CouplingStep, Recipe, TaskFailed, streams
 from harness.networks.flat_network import FlatNetwork
 from harness.training.cuda_graph import CapturePolicy
 from harness.training.joint import JointTraining, SideBySide, matrix_mask
-from harness.training.loop import EpochRecord, Point, train_together
+from harness.training.loop import train_together
 from harness.training.mixture import AtMixtures
+from harness.training.point import EpochRecord, Point
 from harness_basin.populations.couplings.mixture import Mixture
 from harness_basin.populations.couplings.pull import Pull
 from harness_basin.populations.couplings.shuffle import Shuffle
-from siblings import STILL, Family, equal, perceptron, results, same
+from siblings import STILL, Family, equal, perceptron, results, same, train_alone
 from training.device_cases import RECIPES, Siblings
 from training.recorded_graphs import RecordedGraphs
 
@@ -54,7 +55,7 @@ def joint(
 def alone(member: int, recipe: Recipe = RECIPE, **options: Any) -> Point:
     """Return where a member ends that is trained alone."""
     trainer, start = Family("perceptron", recipe, **options).sibling(member)
-    return trainer.run(start, recipe.epochs)
+    return train_alone(trainer, start, recipe.epochs)
 
 
 def stop_after(last_step: int) -> Callable[[], bool]:

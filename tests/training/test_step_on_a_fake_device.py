@@ -11,9 +11,10 @@ from torch import Tensor
 from fake_device import DEVICE, FakeDevice
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.cuda_graph import EagerStep
-from harness.training.loop import Trainer, train_together
+from harness.training.loop import train_together
 from harness.training.static_inputs import StaticInputs
 from harness.training.step import take_step
+from harness.training.trainer import Trainer
 from siblings import same
 from training.captured import captured, copies, take
 from training.device_cases import NETWORKS, RECIPES, Siblings
