@@ -212,7 +212,7 @@ def test_steps_on_a_fake_device(coupling: Coupling) -> None:
     training, starts = joint(coupling, recipe, family=Siblings("batchnorm", recipe))
     ends.append(training.run(starts, 2))
     assert all(same(one, other) for one, other in zip(*ends, strict=True))
-    reads = {"loop.Trainer._read_sums", "loop.Trainer._weights_are_finite"}
+    reads = {"trainer.Trainer._read_sums", "trainer.Trainer._weights_are_finite"}
     if coupling.mixes:
         reads.add("mixture.MixtureTrainer._weights_are_finite")
     assert device.reads == reads

@@ -204,7 +204,7 @@ def test_steps_on_a_fake_device(coupling: Coupling) -> None:
         ends = trained(coupling, Siblings("batchnorm", recipe, "ipu"))
     expected = trained(coupling, Siblings("batchnorm", recipe))
     assert all(same(one, other) for one, other in zip(ends, expected, strict=True))
-    assert device.reads == {"loop.Trainer._read_sums", "loop.Trainer._weights_are_finite"}
+    assert device.reads == {"trainer.Trainer._read_sums", "trainer.Trainer._weights_are_finite"}
 
 
 def started(family: Family) -> list[Trainer]:

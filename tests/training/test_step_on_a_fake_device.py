@@ -117,4 +117,4 @@ def test_whole_training() -> None:
     pairs = [Siblings("batchnorm", recipe, "cpu", "augmented").sibling(member) for member in range(2)]
     ends.append(train_together(*zip(*pairs, strict=True), 2))
     assert all(same(one, other) for one, other in zip(*ends, strict=True))
-    assert device.reads == {"loop.Trainer._read_sums", "loop.Trainer._weights_are_finite"}
+    assert device.reads == {"trainer.Trainer._read_sums", "trainer.Trainer._weights_are_finite"}
