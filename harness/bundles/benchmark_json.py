@@ -20,7 +20,8 @@ from harness.registry.recorded_identity import from_recorded_identity
 def benchmark_of(facts: Mapping[str, Any], path: Path, catalogue: Catalogue) -> Benchmark:
     """Return the benchmark of `benchmark.json`, whose path is given.
 
-    Options that plugins have gained since the file was written have their defaults. Raise `UserError` if the file describes none, and `PluginError` for a plugin that is not installed or has another version.
+    Options that plugins have gained since the file was written have their defaults. Raise `UserError` if the file describes no
+    benchmark, and `PluginError` for a plugin that is not installed or has another version.
     """
     try:
         _check_size(facts)

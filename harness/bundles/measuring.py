@@ -61,8 +61,8 @@ class MeasuringEnvironment:
 class Remeasured:
     """What a metric measured for an ensemble here, or `failure`, the reason why it did not.
 
-    `key` is the key that the measurement had when the bundle was published. `examples` are the contributions of test images to the main value, and `images` is the
-    number of test images. `warning` says why the ensemble is degenerate.
+    `key` is the key that the measurement had when the bundle was published. `examples` are the contributions of test images to
+    the main value, and `images` is the number of test images. `warning` says why the ensemble is degenerate.
     """
 
     key: str
