@@ -54,7 +54,7 @@ class Slower(toys.Perceptron):
         gain: float = 0.5
 
     def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-        return nn.Sequential(super().build(shape, num_classes), Scaled(self.options.gain))
+        return nn.Sequential(*super().build(shape, num_classes).children(), Scaled(self.options.gain))
 
 
 class Scaled(nn.Module):
@@ -200,7 +200,7 @@ def test_published_method_with_a_bundle_of_before(toy_bundle: Path, tmp_path: Pa
 
     def problems(architecture: dict[str, Any]) -> set[str]:
         methods = [{"published": {"path": str(toy_bundle), "of": "deep"}}]
-        content = {**CONTENT, "methods": methods, "architectures": [{"perceptron": architecture}]}
+        content = {**CONTENT, "methods": methods, "architectures": [{"perceptron": architecture}], "objective": "cross_entropy"}
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
         graph = plan(load_benchmark(tmp_path / "mine.yaml", later_catalogue()).located(tmp_path))
         return {cell.problem for cell in graph.cells}
