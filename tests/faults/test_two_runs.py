@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from engines.conftest import wait_for
 from faults.bad_system import HELD_RUN, start_python
 from faults.rig import DIGITS, events
+
+
+SLOW_START = 300.0  # seconds in which a process imports torch, also on a busy machine
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Return a function that starts Python in the test's folder; what still runs at the test's end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start_one(*words: str | Path) -> subprocess.Popen[str]:
+        started.append(start_python(tmp_path, *words, faults={}))
+        return started[-1]
+
+    yield start_one
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 def run_json(folder: Path, out: str) -> dict[str, Any]:
@@ -20,15 +43,14 @@ def run_json(folder: Path, out: str) -> dict[str, Any]:
     return facts
 
 
-def test_run_that_waits_for_another(tmp_path: Path) -> None:
+def test_run_that_waits_for_another(tmp_path: Path, start: Start) -> None:
     """Its summary, its `run.json` and its events count apart what the other run did; each epoch belongs to one run."""
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(DIGITS))
     store = tmp_path / "store"
-    first = start_python(tmp_path, "-c", HELD_RUN, "first", store, faults={})
-    wait_for(lambda: events(tmp_path, "train_started", "first") or first.poll() is not None)
-    command = ("-m", "harness", "run", "small.yaml", "--workers", "1", "--out", "second", "--store", store)
-    second = start_python(tmp_path, *command, faults={})
-    wait_for(lambda: events(tmp_path, "waiting", "second") or second.poll() is not None)
+    first = start("-c", HELD_RUN, "first", store)
+    wait_for(lambda: events(tmp_path, "train_started", "first") or first.poll() is not None, SLOW_START)
+    second = start("-m", "harness", "run", "small.yaml", "--workers", "1", "--out", "second", "--store", store)
+    wait_for(lambda: events(tmp_path, "waiting", "second") or second.poll() is not None, SLOW_START)
     (tmp_path / "go").touch()
     _, first_errors = first.communicate(timeout=300)
     output, errors = second.communicate(timeout=300)
