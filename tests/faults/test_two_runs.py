@@ -16,7 +16,6 @@ from engines.conftest import wait_for
 from faults.bad_system import HELD_RUN, start_python
 from faults.rig import DIGITS, events
 
-
 SLOW_START = 300.0  # seconds in which a process imports torch, also on a busy machine
 
 Start = Callable[..., subprocess.Popen[str]]
