@@ -19,6 +19,7 @@ from harness.api.correction import Correction, CorrectionContext, Removable
 from harness.api.coupling import Coupling, CouplingStep
 from harness.api.data import Split, StateDict
 from harness.api.derivation import Derivation, DerivationContext, DerivationState
+from harness.api.derived_weights import DerivedWeights
 from harness.api.engine import Engine, EngineContext
 from harness.api.ensemble import DerivationRecord, EvaluatedEnsemble
 from harness.api.evaluation_set import EvaluationSet
@@ -33,7 +34,7 @@ from harness.api.predictions import Predictions
 from harness.api.recipe import Augmentation, Recipe
 from harness.api.setting import Setting
 from harness.api.task import Outcome, Task
-from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
+from harness.api.trajectory import Checkpoint, Trajectory, Weights
 from harness.bundles import load_member
 from harness.errors import DataError, HarnessError, PluginError, TaskFailed, UserError
 from harness.execution.engines import interface as engines

@@ -56,7 +56,7 @@ class FakeDevice:
     """The device within a `with` block.
 
     `reads`, `to_host` and `to_device` name the functions of this project that read a value, copy a tensor to the host, and copy
-    one to the device, as in `loop.Trainer.end_epoch`. With `like_cuda`, the tensors' attribute `is_cuda` is True, so that
+    one to the device, as in `trainer.Trainer.end_epoch`. With `like_cuda`, the tensors' attribute `is_cuda` is True, so that
     networks take their branch for GPUs.
     """
 

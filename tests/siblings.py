@@ -10,10 +10,13 @@ from torch import Tensor, nn
 
 import toys
 from harness import Augmentation, Objective, Recipe, streams
+from harness.errors import TaskFailed
 from harness.networks.flat_network import FlatNetwork
 from harness.training.augmentation import Augmenter
-from harness.training.loop import Point, Rules, Trainer
+from harness.training.loop import AfterEpoch, train_together
+from harness.training.point import Point
 from harness.training.schedule import learning_rate
+from harness.training.trainer import Rules, Trainer
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.distillation import Distillation, DistillationOptions
 from harness_vision.resnet20_network import ResNet20Network
@@ -97,3 +100,15 @@ def equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
 def results(point: Point) -> list[tuple[int, float, float, float]]:
     """Return the results of a point's epochs."""
     return [(record.epoch, record.loss, record.accuracy, record.learning_rate) for record in point.history]
+
+
+def train_alone(trainer: Trainer, start: Point, until: int, *, after_epoch: AfterEpoch | None = None, **options: Any) -> Point:
+    """Train one network to the end of epoch `until`; return the point reached. Raise its `TaskFailed` if it diverges.
+
+    `options` are those of `train_together`.
+    """
+    listeners = None if after_epoch is None else [after_epoch]
+    (end,) = train_together([trainer], [start], until, after_epoch=listeners, **options)
+    if isinstance(end, TaskFailed):
+        raise end
+    return end

@@ -24,7 +24,8 @@ from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
 from harness.training.cuda_graph import CudaGraphStep, EagerStep, StepFunction
 from harness.training.graph_backend import graph_backend
-from harness.training.loop import Point, Rules, Trainer
+from harness.training.point import Point
+from harness.training.trainer import Rules, Trainer
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.distillation import Distillation
 from harness_vision.resnet20_network import ResNet20Network

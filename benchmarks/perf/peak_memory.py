@@ -20,7 +20,7 @@ from harness_vision.resnet20_network import ResNet20Network
 RETURN_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
 
 FEW_STEPS = {"match_jointly": {"max_rounds": 2}, "match_cycle_consistently": {"max_steps": 3}}
-"""Options of the matchings: the peak is reached in the first steps."""
+"""Options of the matchings that end after a few steps. The peak of memory is reached in the first ones."""
 
 StateDict = dict[str, torch.Tensor]
 

@@ -18,9 +18,11 @@ from harness import Coupling, Recipe, streams
 from harness.networks.flat_network import FlatNetwork
 from harness.training.augmentation import Augmenter
 from harness.training.joint import JointTraining, OnOneBatch, SideBySide
-from harness.training.loop import Point, Rules, Trainer, train_together
+from harness.training.loop import train_together
 from harness.training.mixture import AtMixtures
+from harness.training.point import Point
 from harness.training.schedule import learning_rate
+from harness.training.trainer import Rules, Trainer
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.populations.couplings.mixture import Mixture
 from harness_basin.populations.couplings.mutual_distillation import MutualDistillation

@@ -16,8 +16,10 @@ import torch
 from harness import Moments, Recipe, streams
 from harness.networks.flat_network import FlatNetwork
 from harness.training.augmentation import Augmenter
-from harness.training.loop import Point, Rules, Trainer
+from harness.training.loop import train_together
+from harness.training.point import Point
 from harness.training.schedule import learning_rate
+from harness.training.trainer import Rules, Trainer
 from harness_basin.cross_entropy import CrossEntropy
 from harness_vision.resnet20_network import ResNet20Network
 
@@ -37,7 +39,7 @@ def training(moments: Moments | None) -> Callable[[], Point]:
     rules = Rules(RECIPE, CrossEntropy(), rate, ("order", 0, 0), moments)
     trainer = Trainer(network, augmenter, torch.arange(IMAGES) % CLASSES, rules)
     start = Point(0, network.state())
-    return lambda: trainer.run(start, EPOCHS)
+    return lambda: train_together([trainer], [start], EPOCHS)
 
 
 def seconds(function: Callable[[], Any]) -> float:

@@ -92,7 +92,7 @@ def write_grids(path: Path, seeds: int) -> Path:
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_plan_of_ten_thousand_cells(form: str, benchmark, tmp_path: Path) -> None:
-    """Its memory stays below 400 MB, and its time, with a margin for busy machines, below 10 s (JSON: 20 s) and linear."""
+    """Its memory stays below 400 MB, and its time is linear: less than eight times that of a fifth of the cells."""
     options = ["--json"] if form == "json" else []
     part = cost_of("plan", write_grids(tmp_path / "part.yaml", 10), *options)
     costs: list[Cost] = []
@@ -102,7 +102,6 @@ def test_plan_of_ten_thousand_cells(form: str, benchmark, tmp_path: Path) -> Non
     benchmark.extra_info.update(cells=10_200, seconds=whole.seconds, megabytes=whole.megabytes, seconds_of_a_fifth=part.seconds)
     assert not whole.torch
     assert whole.megabytes < 400
-    assert whole.seconds < (10 if form == "text" else 20)
     assert whole.seconds < 8 * part.seconds
 
 
@@ -151,7 +150,7 @@ def _key(*parts: str) -> str:
 
 
 def test_board_of_a_million_rows(benchmark, tmp_path: Path) -> None:
-    """200 runs of 5,000 rows take less than 20 s, with a margin for busy machines, and about five times as long as 40 runs."""
+    """200 runs of 5,000 rows take less than eight times as long as 40 runs, and less than 700 MB."""
     folders = [write_run(tmp_path / f"run-{run}", run) for run in range(200)]
     part = cost_of("leaderboard", *folders[:40])
     costs: list[Cost] = []
@@ -162,5 +161,4 @@ def test_board_of_a_million_rows(benchmark, tmp_path: Path) -> None:
     )
     assert not whole.torch
     assert whole.megabytes < 700
-    assert whole.seconds < 20
     assert whole.seconds < 8 * part.seconds

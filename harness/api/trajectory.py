@@ -1,4 +1,4 @@
-"""Handles: trajectories, their checkpoints, and weights derived from other weights.
+"""Handles: trajectories and their checkpoints. Those of derived weights are in `harness.api.derived_weights`.
 
 A handle is a value that names a computation. It can be created, compared, hashed and forked before anything is computed:
 the weights θ(epoch) are a function of the trajectory. Nothing in this module computes or trains.
@@ -7,20 +7,19 @@ the weights θ(epoch) are a function of the trajectory. Nothing in this module c
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
-from harness.api.derivation import Derivation
 from harness.api.interfaces import Objective
 from harness.api.moments import Moments
 from harness.api.options import options_json
 from harness.api.recipe import Recipe
-from harness.api.scalars import integer, number, stream_name, truth
+from harness.api.scalars import integer, stream_name, truth
 from harness.api.schedules import AnySchedule, Constant, Schedule, WarmupCosine, schedule_json
 from harness.api.setting import ContentAddressed, Setting
-from harness.api.specs import CheckpointSpec, DerivationSpec, DerivedSpec, TrajectorySpec, WeightsLocation
-from harness.api.task import FORMAT, key_of
+from harness.api.specs import CheckpointSpec, TrajectorySpec, WeightsLocation
+from harness.api.task import FORMAT
 from harness.streams import Name
 
 
@@ -35,6 +34,8 @@ class Weights(ContentAddressed):
     """The epochs of training behind the weights, counted from initialization."""
     origin: Trajectory
     """The trajectory that a fork inherits from."""
+    has_optimizer_state: ClassVar[bool] = True
+    """Whether the weights are stored with an optimizer state, which a fork continues."""
 
     @property
     @abstractmethod
@@ -118,7 +119,7 @@ class Trajectory(ContentAddressed):
             self._set("init", stream_name(self.init))
         self._check_schedule()
         fresh = truth(self.fresh_optimizer, "fresh_optimizer")
-        self._set("fresh_optimizer", fresh or isinstance(self.start, DerivedWeights))  # derived weights have no such state
+        self._set("fresh_optimizer", fresh or (self.start is not None and not self.start.has_optimizer_state))
 
     def _set(self, field: str, value: Any) -> None:
         """Set a field of the frozen value during its construction."""
@@ -260,64 +261,3 @@ def _continues_unchanged(own: Trajectory, fork: Trajectory) -> bool:
         and fork.objective.identity == own.objective.identity
         and fork.teacher == own.teacher
     )
-
-
-@dataclass(frozen=True, eq=False)
-class DerivedWeights(Weights):
-    """One output of a derivation: weights computed from `parents`. Create it with `Cell.derive`.
-
-    Raise `ValueError` if the derivation declares no valid cost.
-    """
-
-    derivation: Derivation
-    parents: tuple[Weights, ...]
-    stream: Name
-    output: int = 0
-    cost: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "stream", stream_name(self.stream))
-        object.__setattr__(self, "output", integer(self.output, "output"))
-        derivation = self.derivation
-        object.__setattr__(self, "cost", number(derivation.epochs, f"derivation '{derivation.full_name}': epochs"))
-
-    @property
-    def setting(self) -> Setting:  # type: ignore[override]
-        """The first parent's setting."""
-        return self.parents[0].setting
-
-    @cached_property
-    def epoch(self) -> int:  # type: ignore[override]
-        """The largest epoch of the parents."""
-        return max(parent.epoch for parent in self.parents)
-
-    @property
-    def origin(self) -> Trajectory:  # type: ignore[override]
-        """The first parent's."""
-        return self.parents[0].origin
-
-    @cached_property
-    def task_spec(self) -> DerivationSpec:
-        """Everything that the outputs of the derivation are a function of."""
-        return DerivationSpec(
-            format=FORMAT,
-            setting=self.setting.key,
-            derivation=self.derivation.identity,
-            parents=tuple(parent.key for parent in self.parents),
-            stream=self.stream,
-        )
-
-    @cached_property
-    def task_key(self) -> str:
-        """The key of the object that holds all outputs of the derivation."""
-        return key_of(self.task_spec.to_json())
-
-    @property
-    def spec(self) -> DerivedSpec:
-        """The key of the derivation's object, and the index of the output."""
-        return DerivedSpec(task=self.task_key, output=self.output)
-
-    @cached_property
-    def location(self) -> WeightsLocation:
-        """One part of the derivation's object per output."""
-        return WeightsLocation(object=self.task_key, part=f"weights-{self.output}")

@@ -7,5 +7,15 @@ from harness.bundles.bundle import Bundle, EnsembleEntry, open_bundle
 from harness.bundles.digests import FileDigest
 from harness.bundles.member_config import MemberConfig
 from harness.bundles.member_weights import load_member, read_weights
+from harness.registry.recorded_identity import is_recorded_identity
 
-__all__ = ["Bundle", "EnsembleEntry", "FileDigest", "MemberConfig", "load_member", "open_bundle", "read_weights"]
+__all__ = [
+    "Bundle",
+    "EnsembleEntry",
+    "FileDigest",
+    "MemberConfig",
+    "is_recorded_identity",
+    "load_member",
+    "open_bundle",
+    "read_weights",
+]

@@ -14,12 +14,14 @@ from harness.benchmark.spec import Setup
 from harness.errors import UserError
 from harness.plan.planner import MAX_MEMBERS
 from harness.registry.catalogue import Catalogue
+from harness.registry.recorded_identity import from_recorded_identity
 
 
 def benchmark_of(facts: Mapping[str, Any], path: Path, catalogue: Catalogue) -> Benchmark:
     """Return the benchmark of `benchmark.json`, whose path is given.
 
-    Raise `UserError` if the file describes none, and `PluginError` for a plugin that is not installed or has another version.
+    Options that plugins have gained since the file was written have their defaults. Raise `UserError` if the file describes no
+    benchmark, and `PluginError` for a plugin that is not installed or has another version.
     """
     try:
         _check_size(facts)
@@ -34,7 +36,7 @@ def benchmark_of(facts: Mapping[str, Any], path: Path, catalogue: Catalogue) -> 
             datasets=datasets,
             architectures=architectures,
             metrics=labeled_plugins(facts["metrics"], "metric", catalogue),
-            objective=catalogue.from_identity("objective", facts["objective"]),
+            objective=from_recorded_identity(catalogue, "objective", facts["objective"]),
             setups=tuple(_setup(entry, datasets, architectures, catalogue) for entry in facts["pairs"]),
             catalogue=catalogue,
         )
@@ -50,11 +52,11 @@ def _check_size(facts: Mapping[str, Any]) -> None:
 
 
 def labeled_plugins(entries: Sequence[Mapping[str, Any]], kind: str, catalogue: Catalogue) -> tuple[LabeledPlugin, ...]:
-    """Return the plugins of entries, which are identities with a label. Raise as `Catalogue.from_identity` does."""
+    """Return the plugins of entries, which are identities with a label. Raise as `from_recorded_identity` does."""
     found = []
     for entry in entries:
         identity = {name: value for name, value in entry.items() if name != "label"}
-        found.append(LabeledPlugin(str(entry["label"]), catalogue.from_identity(kind, identity)))
+        found.append(LabeledPlugin(str(entry["label"]), from_recorded_identity(catalogue, kind, identity)))
     return tuple(found)
 
 

@@ -16,12 +16,13 @@ from harness.api.interfaces import MetricValue
 from harness.api.options import options_from_json
 from harness.api.recipe import Recipe
 from harness.api.setting import Setting
-from harness.api.specs import MeasureSpec
-from harness.api.task import Task, canonical_json
+from harness.api.specs import Identity, MeasureSpec
+from harness.api.task import Task, canonical_json, key_of
 from harness.benchmark import LabeledPlugin
 from harness.bundles.bundle import Bundle, EnsembleEntry, Place
 from harness.bundles.member_source import located_dataset
 from harness.bundles.member_weights import read_weights
+from harness.bundles.published_setting import PublishedSetting
 from harness.bundles.stored_weights import StoredWeights
 from harness.errors import DamagedObject
 from harness.execution.context import RunContext
@@ -35,6 +36,7 @@ from harness.execution.task_files import task_json
 from harness.plan.evaluations import MetricRequests
 from harness.plan.tasks import cell_tasks
 from harness.registry.catalogue import Catalogue
+from harness.registry.recorded_identity import as_recorded, present_identity
 from harness.results.examples import decode_examples
 from harness.store import Store
 
@@ -59,8 +61,8 @@ class MeasuringEnvironment:
 class Remeasured:
     """What a metric measured for an ensemble here, or `failure`, the reason why it did not.
 
-    `key` is the key of the measurement. `examples` are the contributions of test images to the main value, and `images` is the
-    number of test images. `warning` says why the ensemble is degenerate.
+    `key` is the key that the measurement had when the bundle was published. `examples` are the contributions of test images to
+    the main value, and `images` is the number of test images. `warning` says why the ensemble is degenerate.
     """
 
     key: str
@@ -97,7 +99,23 @@ def measure_again(bundle: Bundle, metrics: Sequence[LabeledPlugin], environment:
     environment.say(f"measuring {len(bundle.ensembles)} ensembles of {len(store.keys())} networks again: {len(tasks)} tasks")
     with redirect_stdout(sys.stderr):
         failures = _do(tasks, store, environment)
-    return {where: _result(task, store, failures) for where, task in measures.items()}
+    recorded = _recorded_metrics(bundle)
+    results = {}
+    for (place, label), task in measures.items():
+        results[place, label] = _result(task, published_key(task, recorded[label]), store, failures)
+    return results
+
+
+def _recorded_metrics(bundle: Bundle) -> dict[str, Identity]:
+    """Return the identities of the benchmark's metrics as they were published, by label."""
+    return {str(entry["label"]): entry for entry in bundle.benchmark["metrics"]}
+
+
+def published_key(task: Task, recorded: Identity) -> str:
+    """Return the key that a measurement had when its metric had the recorded identity."""
+    spec = task.spec
+    assert isinstance(spec, MeasureSpec)
+    return key_of({**spec.identity, "metric": as_recorded(spec.identity["metric"], spec.metric, recorded)})
 
 
 class _Settings:
@@ -144,8 +162,8 @@ class _Settings:
         if name not in self._known:
             catalogue, data = self._environment.catalogue, self._environment.data
             dataset = located_dataset(catalogue, spec.dataset, data)
-            architecture = make_architecture(catalogue, spec.architecture, data)
-            self._known[name] = Setting(dataset, architecture, options_from_json(Recipe, spec.recipe))
+            architecture = make_architecture(catalogue, present_identity(catalogue, "architecture", spec.architecture), data)
+            self._known[name] = PublishedSetting(dataset, architecture, options_from_json(Recipe, spec.recipe), spec)
         return self._known[name]
 
 
@@ -192,7 +210,8 @@ def _submit(group: Sequence[Task], store: Store, engine: LocalEngine) -> int:
     return len(group)
 
 
-def _result(task: Task, store: Store, failures: Mapping[str, str]) -> Remeasured:
+def _result(task: Task, key: str, store: Store, failures: Mapping[str, str]) -> Remeasured:
+    """Return what a task measured. `key` is the published key of the measurement."""
     try:
         measured = measured_from_json(store.meta(task.key))
         examples = None
@@ -201,9 +220,9 @@ def _result(task: Task, store: Store, failures: Mapping[str, str]) -> Remeasured
             examples = decode_examples(stored, measured.values[0].unit)
         assert isinstance(task.spec, MeasureSpec)
         images = store.meta(task.spec.predictions[0])["examples"]
-        return Remeasured(task.key, measured.values, examples, images, "; ".join(measured.warnings))
+        return Remeasured(key, measured.values, examples, images, "; ".join(measured.warnings))
     except DamagedObject:
-        return Remeasured(task.key, failure=_reason((task.key, *task.parents), failures))
+        return Remeasured(key, failure=_reason((task.key, *task.parents), failures))
 
 
 def _reason(keys: Iterable[str], failures: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ from harness.bundles.member_config import MemberConfig
 from harness.bundles.scrubbing import scrub, scrub_text
 from harness.errors import DamagedObject, UserError, attribute_errors
 from harness.registry.catalogue import Catalogue
+from harness.registry.recorded_identity import from_recorded_identity
 from harness.results.rows import Row
 from harness.runs.member import Member
 from harness.store import Store
@@ -167,7 +168,7 @@ def _scrubbed(setting: SettingSpec) -> SettingSpec:
 def located_dataset(catalogue: Catalogue, identity: Identity, data: Path) -> Any:
     """Return the data set with an identity, for this data root. Raise `UserError` if it is another one here."""
     own = {name: value for name, value in identity.items() if name != "fingerprint"}
-    named = catalogue.from_identity("dataset", own)
+    named = from_recorded_identity(catalogue, "dataset", own)
     with attribute_errors(f"data set '{named.full_name}'", "located"):
         dataset = named.located(data)
     if dataset.fingerprint != identity.get("fingerprint"):

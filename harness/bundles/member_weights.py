@@ -36,12 +36,14 @@ def load_member(path: str | Path, data: str | Path | None = None, catalogue: Cat
     from harness.execution.plugin_calls import build_module, make_architecture, plugin_label
     from harness.networks.flat_network import FlatNetwork
     from harness.registry.catalogue import load_catalogue
+    from harness.registry.recorded_identity import present_identity
     from harness.runs.places import data_folder, expanded
 
     folder = expanded(os.fspath(path), "load_member")
     config = read_config(folder)
     known = catalogue or load_catalogue()
-    architecture = make_architecture(known, config.setting.architecture, data_folder(data))
+    identity = present_identity(known, "architecture", config.setting.architecture)
+    architecture = make_architecture(known, identity, data_folder(data))
     module = build_module(architecture, plugin_label(known, "architecture", architecture), config, 0)
     state = read_weights(folder / WEIGHTS, config.weights, like=module.state_dict())
     try:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from harness.api.task import canonical_json
+from harness.benchmark import Benchmark
 from harness.bundles.benchmark_json import benchmark_of
 from harness.bundles.bundle import Bundle
 from harness.bundles.findings import Findings
 from harness.bundles.layout import BENCHMARK, BOARD, EXAMPLES, MAX_JSON, PROVENANCE, RESULTS
 from harness.bundles.member_source import place_of
 from harness.bundles.run_files import board_of, published_rows
+from harness.bundles.scrubbing import scrub_text
 from harness.errors import HarnessError, UserError
 from harness.execution.rows import rows as planned_rows
 from harness.execution.run_state import RunState
@@ -20,6 +25,7 @@ from harness.files import read
 from harness.plan.planner import plan
 from harness.plan.tasks import key_of_ensemble
 from harness.registry.catalogue import Catalogue
+from harness.registry.recorded_identity import as_recorded
 from harness.results.examples import Examples
 from harness.results.rows import Row
 
@@ -96,10 +102,28 @@ def check_plan(bundle: Bundle, rows: Sequence[Row], catalogue: Catalogue, data: 
         return
     if problems:
         findings.note("plan", f"costs and options of {len(problems)} ensembles were not compared: {problems[0]}")
-    planned = {row.place: row for row in published_rows(planned_rows(graph, RunState()))}
+    options = _recorded_options(bundle.benchmark, graph.benchmark)
+    planned = {}
+    for row in published_rows(planned_rows(graph, RunState())):
+        planned[row.place] = replace(row, options=options[row.dataset, row.architecture, row.method])
     compared = [row for row in rows if row.place in planned]
     different = [*_plan_problems(compared, planned), *_missing_rows(rows, planned)]
     findings.result("plan", different, f"costs, options and versions of {len(compared)} rows are those of the benchmark's plan")
+
+
+def _recorded_options(facts: Mapping[str, Any], benchmark: Benchmark) -> dict[tuple[str, str, str], str]:
+    """Return the options of methods as rows have them, without those that methods have gained since `facts` was written.
+
+    They are given by the labels of data set, architecture and method.
+    """
+    found = {}
+    for entry, setup in zip(facts["pairs"], benchmark.setups, strict=True):
+        for recorded, method in zip(entry["methods"], setup.methods, strict=True):
+            present = method.plugin.identity["options"]
+            text = canonical_json(as_recorded(present, present, recorded["options"]))
+            dataset, architecture = scrub_text(setup.dataset.label), scrub_text(setup.architecture.label)
+            found[dataset, architecture, scrub_text(method.label)] = scrub_text(text)
+    return found
 
 
 def _plan_problems(rows: Sequence[Row], planned: Mapping[RowPlace, Row]) -> Iterator[str]:

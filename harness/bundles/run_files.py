@@ -23,7 +23,17 @@ from harness.results.rows import Row, write_rows
 if TYPE_CHECKING:
     from harness.api.figure import Figure
 
-_RUN_FACTS = ("status", "command", "device", "threads", "epochs_trained", "stepping", "failures")
+_RUN_FACTS = (
+    "status",
+    "command",
+    "device",
+    "threads",
+    "epochs_trained",
+    "epochs_taken_over",
+    "tasks_taken_over",
+    "stepping",
+    "failures",
+)
 """The fields of `run.json` that `provenance.json` keeps, under `run`."""
 
 _LOG = "events.jsonl"

@@ -25,6 +25,7 @@ from harness.telemetry.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from harness.execution.run_benchmark import FinishedRun
+    from harness.execution.run_state import RunState
 
 _MAX_CELLS = 3  # named per reason of failures
 
@@ -129,15 +130,23 @@ def _report(finished: FinishedRun, stopper: Stopper) -> int:
         return stopper.exit_code
     state = finished.state
     click.echo(_board(finished.folder))
-    if not state.done and not finished.failures:
+    if not state.done and not state.taken_over and not finished.failures:
         click.echo(f"nothing to train: all {len(finished.graph.tasks)} tasks were in the store")
     else:
-        click.echo(f"did {state.done} tasks, {state.trained:g} epochs of training; rows and board are in {finished.folder}")
+        done = f"did {state.done} tasks, {state.trained:g} epochs of training"
+        click.echo(f"{done}{_taken_over(state)}; rows and board are in {finished.folder}")
     steps = finished.stepping.sentence()
     if steps:
         click.echo(steps)
     _print_failures(finished)
     return 1 if finished.status == "failed" else 0
+
+
+def _taken_over(state: RunState) -> str:
+    """Return what another run on the store did meanwhile, to follow what this run did."""
+    if not state.taken_over:
+        return ""
+    return f"; took over {state.taken_over} tasks, {state.epochs_taken_over:g} epochs of training, from another run"
 
 
 def _board(folder: Path) -> str:

@@ -144,7 +144,7 @@ class GroupRunner:
                 continue
             try:
                 run.finish(end)
-                outcomes[key] = Outcome(key, "done")
+                outcomes[key] = self._worker.done(run.task)
             except Interrupted:
                 interrupted = True
         if interrupted:

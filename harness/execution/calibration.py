@@ -27,7 +27,8 @@ from harness.networks.host_copy import to_host
 from harness.plan.work_class import Timing, WorkClass, work_class
 from harness.registry.catalogue import Catalogue
 from harness.telemetry.provenance import provenance
-from harness.training.loop import Point, train_together
+from harness.training.loop import train_together
+from harness.training.point import Point
 from harness.training.stepping import Stepping
 
 _WARMUP_STEPS = 5

@@ -193,6 +193,8 @@ def _write(runner: Runner, settings: RunSettings, status: str, stepping: Steppin
         "status": status,
         "failures": failures(graph, state),
         "epochs_trained": state.trained,
+        "epochs_taken_over": state.epochs_taken_over,
+        "tasks_taken_over": state.taken_over,
         "store": str(runner.store.root.resolve()),
         "device": runner.context.device,
         "threads": settings.threads,

@@ -13,7 +13,8 @@ class RunState:
 
     `measured` has the results of measurements, `failures` the messages of failed tasks. If a training failed because its check
     failed, `causes` has the key of the check, under which the store keeps the traceback. `trained` is the cost, in epochs of
-    plain training, and `done` the number of the tasks that were done in this run.
+    plain training, and `done` the number of the tasks that were done in this run. `epochs_taken_over` and `taken_over` are
+    those of the tasks that another run on the store did meanwhile.
     """
 
     measured: dict[str, Measured] = field(default_factory=dict)
@@ -21,3 +22,5 @@ class RunState:
     causes: dict[str, str] = field(default_factory=dict)
     trained: float = 0.0
     done: int = 0
+    epochs_taken_over: float = 0.0
+    taken_over: int = 0

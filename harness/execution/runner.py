@@ -155,11 +155,19 @@ class Runner:
 
     def _settle(self, outcome: Outcome, task: Task, queue: TaskQueue) -> bool:
         """Record how a task ended; return False if an object that it reads was damaged and will be computed again."""
-        ended = TaskEnded(task=task.key, kind=task.kind, status=outcome.status, message=outcome.message, time=outcome.ended)
+        ended = TaskEnded(
+            task=task.key,
+            kind=task.kind,
+            status=outcome.status,
+            message=outcome.message,
+            taken_over=outcome.taken_over,
+            time=outcome.ended,
+        )
         self.context.emit(ended)
         if task.kind == "check":
             self._settle_check(outcome, queue)
         elif outcome.status == "done":
+            self._count(task, outcome.taken_over)
             self._settle_done(task, queue)
         elif outcome.status == "damaged" and self._collector.quarantine_for_retry(outcome.damaged, outcome.message):
             return False
@@ -167,9 +175,16 @@ class Runner:
             self.state.failures[task.key] = outcome.message
         return True
 
+    def _count(self, task: Task, taken_over: bool) -> None:
+        """Count a task that is done, apart if another run did it."""
+        if taken_over:
+            self.state.taken_over += 1
+            self.state.epochs_taken_over += task.cost
+        else:
+            self.state.done += 1
+            self.state.trained += task.cost
+
     def _settle_done(self, task: Task, queue: TaskQueue) -> None:
-        self.state.done += 1
-        self.state.trained += task.cost
         queue.finish(task.key)
         with self.context.watch("store"):
             self.store.refresh(task.key)

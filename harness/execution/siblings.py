@@ -12,7 +12,8 @@ import torch
 from harness.api.task import Task
 from harness.errors import TaskFailed
 from harness.training.cuda_graph import capture_is_off
-from harness.training.loop import Point, train_together
+from harness.training.loop import train_together
+from harness.training.point import Point
 
 TrainTogether = Callable[..., list[Point | TaskFailed]]
 """A function with the signature of `harness.training.loop.train_together`."""

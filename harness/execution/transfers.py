@@ -78,7 +78,7 @@ class Transfers:
                 beginning.waiting.append(task)
             elif self._store.has(key):
                 self._release(key)
-                beginning.ended.append(Outcome(key, "done"))
+                beginning.ended.append(Outcome(key, "done", taken_over=True))
             else:
                 self._open[key] = task
                 self._send(task, facts, beginning)

@@ -55,6 +55,7 @@ class Worker:
         self.resources = TaskResources(context)
         self.process_state = ProcessState(context.threads)
         self._store, self._watch = self.resources.store, context.watch
+        self._computed: set[str] = set()
 
     def attempt(self, task: Task, *, last: bool = True) -> Outcome:
         """Do a task, and return how it ended. An exception of a plugin fails the task.
@@ -66,8 +67,8 @@ class Worker:
         self.process_state.restore()
         try:
             with contextlib.redirect_stdout(sys.stderr):  # a command's output must not contain a plugin's
-                self._do(task)
-            return Outcome(task.key, "done")
+                executed = self._do(task)
+            return self.done(task, executed=executed)
         except (Interrupted, KeyboardInterrupt, StoreError):
             raise
         except DamagedObject as error:
@@ -82,6 +83,15 @@ class Worker:
             return self.failed(task, error)
         finally:
             self.process_state.restore()
+
+    def done(self, task: Task, *, executed: bool = True) -> Outcome:
+        """Return the outcome of a task whose result is stored.
+
+        A task that was not `executed` was done by another run, unless this worker did it in an attempt that failed later.
+        """
+        if executed:
+            self._computed.add(task.key)
+        return Outcome(task.key, "done", taken_over=task.key not in self._computed)
 
     def failed(self, task: Task, error: BaseException) -> Outcome:
         """Return the outcome of a task that raised an exception; record the traceback in the store."""
@@ -106,11 +116,14 @@ class Worker:
         """Report that a task begins."""
         self.context.emit(TaskStarted(task=task.key, kind=task.kind))
 
-    def _do(self, task: Task) -> None:
-        """Do one task while holding its lease, unless its object exists. Wait while another run does it."""
+    def _do(self, task: Task) -> bool:
+        """Do one task while holding its lease, and return True. Return False if its object exists.
+
+        Wait while another run does it.
+        """
         if isinstance(task.spec, CheckSpec | ProbeSpec):  # every run does its own
             self._execute(task)
-            return
+            return True
         reported = False
         with self._watch("store"):
             while not self._store.has(task.key):
@@ -119,15 +132,17 @@ class Worker:
                 with self._store.lease(lease_key(task)) as acquired:
                     if acquired:
                         self._store.refresh(task.key)
-                        if not self._store.has(task.key):
-                            self._execute(task)
-                        return
+                        if self._store.has(task.key):
+                            return False
+                        self._execute(task)
+                        return True
                 if not reported:
                     message = "another run is working on it"
                     self.context.emit(TaskWaiting(task=task.key, kind=task.kind, message=message))
                     reported = True
                 with self._watch("waiting"):
                     time.sleep(_POLL_SECONDS)
+        return False
 
     def _execute(self, task: Task) -> None:
         """Do a task, a stored one under its lease. An object that cannot be read is quarantined first."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from harness.api.derived_weights import DerivedWeights
 from harness.api.joint_trajectory import JointCheckpoint, JointTrajectory
 from harness.api.moment_weights import MomentWeights
-from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
+from harness.api.trajectory import Checkpoint, Trajectory, Weights
 from harness.plan.ancestors import ancestors
 
 

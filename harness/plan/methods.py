@@ -9,11 +9,12 @@ from typing import Any
 
 from harness.api.builder import EnsembleBuilder
 from harness.api.cell import Cell, MembersOf
+from harness.api.derived_weights import DerivedWeights
 from harness.api.joint_trajectory import JointCheckpoint
 from harness.api.options import changed_options
 from harness.api.plugin import Plugin
 from harness.api.task import canonical_json
-from harness.api.trajectory import Checkpoint, DerivedWeights, Weights
+from harness.api.trajectory import Checkpoint, Weights
 from harness.benchmark import validate_options
 from harness.errors import PluginError, UserError
 from harness.registry.catalogue import Catalogue

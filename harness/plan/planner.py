@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.api.cell import Cell
+from harness.api.derived_weights import DerivedWeights
 from harness.api.joint_trajectory import JointCheckpoint
 from harness.api.moment_weights import MomentWeights
 from harness.api.setting import Setting
-from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
+from harness.api.trajectory import Checkpoint, Trajectory, Weights
 from harness.benchmark import Benchmark, CellSpec
 from harness.benchmark.resolver import batch_errors
 from harness.errors import PluginError, UserError

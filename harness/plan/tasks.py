@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
+from harness.api.derived_weights import DerivedWeights
 from harness.api.schedules import Schedule, schedule_json
 from harness.api.setting import Setting
 from harness.api.specs import (
@@ -23,7 +24,7 @@ from harness.api.specs import (
     WeightsLocation,
 )
 from harness.api.task import FORMAT, Task, key_of
-from harness.api.trajectory import Checkpoint, DerivedWeights, Trajectory, Weights
+from harness.api.trajectory import Checkpoint, Trajectory, Weights
 from harness.plan.evaluations import MetricRequest
 from harness.plan.store_view import StoreView
 

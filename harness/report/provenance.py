@@ -51,6 +51,14 @@ def _environment(run: Run) -> Mapping[str, Any]:
     return mapping(mapping(run.facts).get("provenance"))
 
 
+def _taken_over(facts: Mapping[str, Any]) -> str:
+    """Return how many epochs another run on the store trained meanwhile; older files do not say."""
+    epochs = facts.get("epochs_taken_over")
+    if not isinstance(epochs, int | float) or not epochs:
+        return ""
+    return f"; {epochs:g} taken over from another run"
+
+
 def _facts(run: Run) -> list[tuple[str, str]]:
     """Return (name, value) of everything known about how the run was made."""
     if run.facts is None:
@@ -59,7 +67,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     epochs = run.facts.get("epochs_trained")
     trained = ""
     if isinstance(epochs, int | float):
-        trained = f"{epochs:g} in the latest run"
+        trained = f"{epochs:g} in the latest run{_taken_over(run.facts)}"
     found = {
         "status": run.facts.get("status"),
         "command": _command(run.facts.get("command")),

@@ -77,6 +77,7 @@ class Member:
         from harness.execution.plugin_calls import build_module, make_architecture, plugin_label
         from harness.networks.flat_network import FlatNetwork
         from harness.registry.catalogue import load_catalogue
+        from harness.registry.recorded_identity import from_recorded_identity, present_identity
         from harness.runs.places import data_folder
         from harness.store import Store
 
@@ -85,8 +86,8 @@ class Member:
         root = data_folder(data)
         known = catalogue or load_catalogue()
         identity = {name: value for name, value in setting["dataset"].items() if name != "fingerprint"}
-        dataset = known.from_identity("dataset", identity)
-        architecture = make_architecture(known, setting["architecture"], root)
+        dataset = from_recorded_identity(known, "dataset", identity)
+        architecture = make_architecture(known, present_identity(known, "architecture", setting["architecture"]), root)
         label = plugin_label(known, "architecture", architecture)
         module = build_module(architecture, label, dataset, 0)
         network = FlatNetwork(module, "cpu")

@@ -36,6 +36,8 @@ class Notes:
             self._note("tried again", event.description, event.message)
         elif isinstance(event, events.TaskEnded) and event.status == "failed":
             self._note("failed", event.description, event.message)
+        elif isinstance(event, events.TaskEnded) and event.taken_over:
+            self._note("taken over", event.description, "another run has done it")
         elif isinstance(event, events.RunEnded):
             self._say_counts()
 

@@ -87,7 +87,9 @@ class Bars:
     def _show_end(self, event: events.TaskEnded) -> None:
         self._rows.pop(event.task, None)
         self._ended += event.kind != "check"
-        if event.kind in ("train", "derive"):
+        if event.taken_over:
+            self._clock.taken_over(self._tasks[event.task])
+        elif event.kind in ("train", "derive"):
             self._clock.ended(self._tasks[event.task], event.status == "done")
 
     def lines(self, width: int, *, ascii_only: bool = False) -> Group:

@@ -77,6 +77,9 @@ class Lines:
     def _show_end(self, event: events.TaskEnded) -> None:
         self._ended += event.kind != "check"
         last = self._last_epochs.pop(event.task, None)
+        if event.taken_over:
+            self._clock.taken_over(self._tasks[event.task])
+            return
         if event.kind in ("train", "derive"):
             self._clock.ended(self._tasks[event.task], event.status == "done")
         if event.status == "failed":

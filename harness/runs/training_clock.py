@@ -8,6 +8,8 @@ from collections.abc import Callable
 from harness.api.specs import TrainSpec
 from harness.api.task import Task
 
+_DIGITS = 9  # after the point, of epochs left: subtracting costs such as 4/3 leaves rounding errors
+
 
 def number(epochs: float) -> str:
     """Return a number of epochs with one digit after the point at most."""
@@ -38,6 +40,11 @@ class TrainingClock:
         self._under_way.pop(task.key, None)
         if done:
             self._done += task.cost
+
+    def taken_over(self, task: Task) -> None:
+        """Note that another run has done a training or a derivation: this run has that much less to train."""
+        self._under_way.pop(task.key, None)
+        self.total = max(0.0, round(self.total - task.cost, _DIGITS))
 
     @property
     def done(self) -> float:

@@ -220,13 +220,15 @@ class TaskRetried(TaskEvent):
 class TaskEnded(TaskEvent):
     """A task ended. `status` is done, failed, damaged (an object that the task reads) or interrupted.
 
-    `message` says why it was not done. `time` is when the task ended: events of tasks that ended later may come before it.
+    `message` says why it was not done. `taken_over` is True if another run on the store did it meanwhile; its `cost` is not
+    this run's. `time` is when the task ended: events of tasks that ended later may come before it.
     `seconds` is the time since its `TaskStarted`; None if there was no such event.
     """
 
     event: Literal["task_ended"] = "task_ended"
     status: str
     message: str = ""
+    taken_over: bool = False
     seconds: float | None = None
 
 

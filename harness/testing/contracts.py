@@ -12,6 +12,7 @@ from harness.api.cell import Cell
 from harness.api.correction import Correction
 from harness.api.data import StateDict
 from harness.api.derivation import Derivation, DerivationContext
+from harness.api.derived_weights import DerivedWeights
 from harness.api.interfaces import Architecture, Dataset, Metric, MetricValue, Objective
 from harness.api.joint_trajectory import JointCheckpoint
 from harness.api.moment_weights import MomentWeights
@@ -19,7 +20,7 @@ from harness.api.normalization import normalization_of
 from harness.api.recipe import Recipe
 from harness.api.scalars import number
 from harness.api.setting import Setting
-from harness.api.trajectory import Checkpoint, DerivedWeights, Weights
+from harness.api.trajectory import Checkpoint, Weights
 from harness.errors import PluginError, PluginFailed
 from harness.plan.ancestors import ancestors
 from harness.plan.methods import members_of_methods, require_registered

@@ -24,9 +24,11 @@ from harness.streams import Name
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.cuda_graph import StepFunction
 from harness.training.joint_step import JointStep
-from harness.training.loop import EpochRecord, Point, Trainer, train_together
+from harness.training.loop import train_together
+from harness.training.point import EpochRecord, Point
 from harness.training.step import StepInputs, TakeSteps, take_each
 from harness.training.stepping import OnStepping
+from harness.training.trainer import Trainer
 
 Points = Callable[[], list[Point]]
 AfterJointEpoch = Callable[[EpochRecord, Points], None]

@@ -13,9 +13,10 @@ from harness.streams import Name
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.cuda_graph import StepFunction
 from harness.training.joint import CouplingClock, JointTraining
-from harness.training.loop import Point, Trainer
 from harness.training.optimizers import Optimizer, make_optimizer
+from harness.training.point import Point
 from harness.training.step import StepInputs
+from harness.training.trainer import Trainer
 
 
 class _Held(Optimizer):

@@ -121,7 +121,7 @@ def _differences(config: bundles.MemberConfig, cell: Cell) -> Iterator[str]:
         yield f"it has {config.num_classes} classes, the cell {dataset.num_classes}"
     if config.setting.dataset.get("fingerprint") != dataset.fingerprint:
         yield f"its data set is {config.dataset}, the cell's {dataset.full_name}{_same_name(config.dataset, dataset.full_name)}"
-    if _canonical(config.setting.architecture) != _canonical(architecture.identity):
+    if not bundles.is_recorded_identity(config.setting.architecture, architecture):
         same = _same_name(config.architecture, architecture.full_name)
         yield f"its architecture is {config.architecture}, the cell's {architecture.full_name}{same}"
     if config.setting.recipe.get("normalization") != _plain(cell.recipe.normalization):
@@ -130,10 +130,6 @@ def _differences(config: bundles.MemberConfig, cell: Cell) -> Iterator[str]:
 
 def _same_name(published: str, own: str) -> str:
     return " with other options or another version" if published == own else ""
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
 
 
 def _plain(value: Any) -> Any:

@@ -69,6 +69,23 @@ def log_of(graph_of: Callable[..., Graph]) -> Callable[..., Log]:
     return lambda **changes: Log(graph_of(**{"methods": ["deep"], "recipe": recipe, **changes}))
 
 
+def test_training_that_another_run_does(log_of: Callable[..., Log]) -> None:
+    """It is not called trained, and this run has that much less to train; further ones are counted at the end."""
+    log = log_of(members=3)
+    first, second, third = log.trainings()
+    for task in (first, second):
+        log.show(events.TaskEnded(task=task.key, kind="train", description=describe(task), status="done", taken_over=True))
+    log.seconds += 100
+    log.epoch(third, 50)
+    assert log.lines[1:] == [
+        "taken over: perceptron on blobs, seed 0 member 0, cross-entropy: another run has done it",
+        "training perceptron on blobs, seed 0 member 2, cross-entropy, epoch 50 of 100: loss 1.0000, accuracy 50.0 % "
+        "(50 of 100 epochs, 01:40 left)",
+    ]
+    log.show(events.RunEnded(status="done"))
+    assert log.lines[-1] == "taken over 1 more time for the same reason: another run has done it"
+
+
 def test_long_training(log_of: Callable[..., Log]) -> None:
     """It gives one line per minute, with the progress of training and run and the remaining time."""
     log = log_of(members=2)

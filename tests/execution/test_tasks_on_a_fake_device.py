@@ -11,8 +11,8 @@ from harness.plan.graph import Graph
 from siblings import equal
 
 READS = {
-    "loop.Trainer._read_sums",
-    "loop.Trainer._weights_are_finite",
+    "trainer.Trainer._read_sums",
+    "trainer.Trainer._weights_are_finite",
     "evaluation.differ",
     "environment.TaskEnvironment.check_stored",
     "interpolation.InterpolatedNetwork.__init__",

@@ -121,6 +121,14 @@ def test_all_kinds_of_tasks(graph_of: GraphOf, lab: Lab, tmp_path: Path, damaged
             assert scene.store.epochs(trajectory) == lab.store.epochs(trajectory)
 
 
+def test_result_that_another_run_has_stored(graph_of: GraphOf, tmp_path: Path) -> None:
+    """It is taken over, and nothing is copied."""
+    scene = Scene(tmp_path, graph_of(members=2, methods=["deep"]))
+    task = scene.first("train")
+    assert not scene.do(task).taken_over
+    assert scene.do(task).taken_over
+
+
 def test_parents_travel_once(graph_of: GraphOf, tmp_path: Path) -> None:
     """What a node has made or got is not sent there again; another node gets what the task reads, and no more."""
     scene = Scene(tmp_path, graph_of(members=2, methods=["deep"]))

@@ -154,7 +154,7 @@ def test_metric_that_changes_the_process(graph_of: GraphOf, lab: Lab) -> None:
 
 
 def test_task_whose_lease_another_run_has(graph_of: GraphOf, lab: Lab) -> None:
-    """It waits, reports this once, and is done when the lease ends."""
+    """It waits and reports this once. When the lease ends and the object is missing, this run does the task itself."""
     task = first(graph_of(), "train")
     waiting = threading.Event()
 
@@ -167,13 +167,24 @@ def test_task_whose_lease_another_run_has(graph_of: GraphOf, lab: Lab) -> None:
     other = Store(lab.store.root)
     with other.lease(lease_key(task)) as acquired:
         assert acquired
-        thread = threading.Thread(target=one_worker.attempt, args=(task,))
+        outcomes = []
+        thread = threading.Thread(target=lambda: outcomes.append(one_worker.attempt(task)))
         thread.start()
         assert waiting.wait(timeout=20)
         assert not lab.store.has(task.key)
     thread.join(timeout=60)
     assert lab.store.has(task.key)
+    assert [outcome.taken_over for outcome in outcomes] == [False]
     assert len([event for event in lab.events if isinstance(event, TaskWaiting)]) == 1
+
+
+def test_task_that_another_run_has_done(graph_of: GraphOf, lab: Lab) -> None:
+    """It is taken over by a worker that has not done it itself; a worker that repeats its own task takes nothing over."""
+    task = first(graph_of(), "train")
+    one_worker = worker(lab)
+    assert not one_worker.attempt(task).taken_over
+    assert not one_worker.attempt(task).taken_over
+    assert worker(lab).attempt(task).taken_over
 
 
 def test_worker_of_a_run_that_stops(graph_of: GraphOf, lab: Lab) -> None:

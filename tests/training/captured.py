@@ -10,7 +10,7 @@ from torch import Tensor
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.cuda_graph import CudaGraphStep, EagerStep, StepFunction
 from harness.training.graph_backend import GraphBackend
-from harness.training.loop import Trainer
+from harness.training.trainer import Trainer
 from siblings import Family
 
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from harness import Recipe, streams
 from harness.networks.flat_network import FlatNetwork
-from harness.training.loop import Point, Rules, Trainer
+from harness.training.point import Point
+from harness.training.trainer import Rules, Trainer
 from harness_basin.distillation import Distillation, DistillationOptions
 from harness_vision.resnet20_network import ResNet20Network
 from harness_vision.vit_network import ViTNetwork

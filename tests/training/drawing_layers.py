@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.training.loop import Point, Trainer
+from harness.training.point import Point
+from harness.training.trainer import Trainer
 from siblings import Family
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from harness import Recipe
 from harness.training.graph_backend import CudaGraphs, GraphBackend
-from harness.training.loop import Trainer
+from harness.training.trainer import Trainer
 from siblings import Family
 from training.captured import captured, copies, eager, started, take
 from training.recorded_graphs import RecordedGraphs

@@ -12,8 +12,8 @@ from harness import Recipe
 from harness.errors import DeviceBroken
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.cuda_graph import CapturePolicy, CudaGraphStep, EagerStep, StepFunction, make_step_function
-from harness.training.loop import Trainer
 from harness.training.stepping import Stepping
+from harness.training.trainer import Trainer
 from siblings import Family
 from training.captured import captured, copies, eager, equal, started, take
 from training.recorded_graphs import Failure, RecordedGraphs, recorded_operations

@@ -12,8 +12,10 @@ import torch
 from harness import Recipe
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.cuda_graph import CapturePolicy, CudaGraphStep, EagerStep, StepFunction, make_step_function
-from harness.training.loop import Point, Trainer, train_together
+from harness.training.loop import train_together
+from harness.training.point import Point
 from harness.training.stepping import Stepping
+from harness.training.trainer import Trainer
 from siblings import Family, same
 from training.captured import started
 from training.recorded_graphs import Failure, RecordedGraphs

@@ -11,7 +11,8 @@ import torch
 from harness import Recipe, kernels
 from harness.training.cuda_graph import DEFAULT_POLICY, CapturePolicy
 from harness.training.graph_backend import CudaGraphs, capture, forked, verify_after
-from harness.training.loop import Point, train_together
+from harness.training.loop import train_together
+from harness.training.point import Point
 from harness.training.stepping import Stepping
 from siblings import Family, same
 from training.drawing_layers import DRAWING_LAYERS, sibling_with

@@ -16,12 +16,13 @@ from harness import Coupling, CouplingStep, Recipe, TaskFailed, streams
 from harness.networks.flat_network import FlatNetwork
 from harness.training.cuda_graph import CapturePolicy
 from harness.training.joint import JointTraining, SideBySide, matrix_mask
-from harness.training.loop import EpochRecord, Point, train_together
+from harness.training.loop import train_together
 from harness.training.mixture import AtMixtures
+from harness.training.point import EpochRecord, Point
 from harness_basin.populations.couplings.mixture import Mixture
 from harness_basin.populations.couplings.pull import Pull
 from harness_basin.populations.couplings.shuffle import Shuffle
-from siblings import STILL, Family, equal, perceptron, results, same
+from siblings import STILL, Family, equal, perceptron, results, same, train_alone
 from training.device_cases import RECIPES, Siblings
 from training.recorded_graphs import RecordedGraphs
 
@@ -54,7 +55,7 @@ def joint(
 def alone(member: int, recipe: Recipe = RECIPE, **options: Any) -> Point:
     """Return where a member ends that is trained alone."""
     trainer, start = Family("perceptron", recipe, **options).sibling(member)
-    return trainer.run(start, recipe.epochs)
+    return train_alone(trainer, start, recipe.epochs)
 
 
 def stop_after(last_step: int) -> Callable[[], bool]:
@@ -211,7 +212,7 @@ def test_steps_on_a_fake_device(coupling: Coupling) -> None:
     training, starts = joint(coupling, recipe, family=Siblings("batchnorm", recipe))
     ends.append(training.run(starts, 2))
     assert all(same(one, other) for one, other in zip(*ends, strict=True))
-    reads = {"loop.Trainer._read_sums", "loop.Trainer._weights_are_finite"}
+    reads = {"trainer.Trainer._read_sums", "trainer.Trainer._weights_are_finite"}
     if coupling.mixes:
         reads.add("mixture.MixtureTrainer._weights_are_finite")
     assert device.reads == reads

@@ -10,8 +10,9 @@ import torch
 from harness import Coupling, Recipe
 from harness.training.cuda_graph import CapturePolicy
 from harness.training.joint import JointTraining, SideBySide
-from harness.training.loop import Point, train_together
+from harness.training.loop import train_together
 from harness.training.mixture import AtMixtures
+from harness.training.point import Point
 from harness_basin.populations.couplings.mixture import Mixture
 from harness_basin.populations.couplings.pull import Pull
 from harness_basin.populations.couplings.shuffle import Shuffle

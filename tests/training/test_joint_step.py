@@ -16,11 +16,12 @@ from harness.telemetry.stopwatch import Stopwatch
 from harness.training.cuda_graph import CudaGraphStep, EagerStep
 from harness.training.joint import OnOneBatch
 from harness.training.joint_step import JointStep
-from harness.training.loop import Point, Rules, Trainer
+from harness.training.point import Point
+from harness.training.trainer import Rules, Trainer
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.populations.couplings.mutual_distillation import MutualDistillation
 from harness_basin.populations.couplings.repulsion import Repulsion, mean_pairwise_divergence
-from siblings import STILL, Family, equal, perceptron, same
+from siblings import STILL, Family, equal, perceptron, same, train_alone
 from training.captured import take
 from training.device_cases import RECIPES, Siblings
 from training.recorded_graphs import RecordedGraphs
@@ -86,7 +87,7 @@ def test_sum_of_own_losses(options: dict[str, Any]) -> None:
     family = Family("perceptron", RECIPE, **options)
     for member, end in enumerate(trained(Summed(), family)):
         trainer, start = in_one_order(family, member)
-        assert same(end, trainer.run(start, RECIPE.epochs))
+        assert same(end, train_alone(trainer, start, RECIPE.epochs))
 
 
 def test_objective_that_changes_its_arguments() -> None:
@@ -98,7 +99,7 @@ def test_objective_that_changes_its_arguments() -> None:
     ends = training.run(starts, 1)
     alone, start = in_one_order(family, 2)
     alone.rules = Rules(RECIPE, InPlace(), alone.rules.rate, alone.rules.order)
-    assert same(ends[2], alone.run(start, 1))
+    assert same(ends[2], train_alone(alone, start, 1))
 
 
 def loss_at(coupling: Coupling, states: Sequence[dict[str, Tensor]], indices: Tensor) -> Tensor:
@@ -203,7 +204,7 @@ def test_steps_on_a_fake_device(coupling: Coupling) -> None:
         ends = trained(coupling, Siblings("batchnorm", recipe, "ipu"))
     expected = trained(coupling, Siblings("batchnorm", recipe))
     assert all(same(one, other) for one, other in zip(ends, expected, strict=True))
-    assert device.reads == {"loop.Trainer._read_sums", "loop.Trainer._weights_are_finite"}
+    assert device.reads == {"trainer.Trainer._read_sums", "trainer.Trainer._weights_are_finite"}
 
 
 def started(family: Family) -> list[Trainer]:

@@ -18,11 +18,13 @@ from harness import Recipe, TaskFailed, streams
 from harness.networks.flat_network import FlatNetwork
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.augmentation import Augmenter
-from harness.training.loop import Point, Rules, Trainer, train_together
+from harness.training.loop import train_together
+from harness.training.point import Point
 from harness.training.schedule import learning_rate
+from harness.training.trainer import Rules, Trainer
 from harness_basin.cross_entropy import CrossEntropy
 from harness_basin.distillation import Distillation, DistillationOptions
-from siblings import STILL, Family, same
+from siblings import STILL, Family, same, train_alone
 from training.drawing_layers import DRAWING_LAYERS, Drawing, sibling_with
 
 ORDER = ("order", 0, 0)
@@ -64,7 +66,7 @@ def test_loop_equals_a_plain_script() -> None:
             optimizer.zero_grad()
             F.cross_entropy(model(images[chosen]), train.labels[chosen]).backward()
             optimizer.step()
-    end = trainer.run(start, until=3)
+    end = train_alone(trainer, start, until=3)
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(end.weights[name], tensor, rtol=1e-5, atol=1e-6)
     assert [record.epoch for record in end.history] == [1, 2, 3]
@@ -76,12 +78,12 @@ def test_training_stopped_after_any_step_continues(options: dict[str, Any], opti
     """Continued in a new trainer, it ends with the weights, memory and history of an uninterrupted one, to the bit."""
     recipe = Recipe(epochs=3, batch_size=20, optimizer=optimizer, learning_rate=0.05)
     trainer, start = make(recipe, **options)
-    whole = trainer.run(start, until=3)
+    whole = train_alone(trainer, start, until=3)
     for last_step in (1, 4, 6, 11):
         first, start = make(recipe, **options)
-        stopped = first.run(start, until=3, stopping=stop_after(last_step))
+        stopped = train_alone(first, start, until=3, stopping=stop_after(last_step))
         assert stopped.step == last_step
-        assert same(make(recipe, **options)[0].run(stopped, until=3), whole)
+        assert same(train_alone(make(recipe, **options)[0], stopped, until=3), whole)
 
 
 def test_dropout_does_not_use_the_global_generator() -> None:
@@ -90,11 +92,11 @@ def test_dropout_does_not_use_the_global_generator() -> None:
     torch.manual_seed(1)
     trainer, start = make(recipe, dropout=0.5)
     before = torch.get_rng_state()
-    first = trainer.run(start, until=1)
+    first = train_alone(trainer, start, until=1)
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(2)
     trainer, start = make(recipe, dropout=0.5)
-    second = trainer.run(start, until=1)
+    second = train_alone(trainer, start, until=1)
     assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
 
 
@@ -103,14 +105,14 @@ def test_diverged_training_names_the_epoch() -> None:
     recipe = Recipe(epochs=5, batch_size=20, learning_rate=1e12, warmup=0.0)
     trainer, start = make(recipe)
     with pytest.raises(TaskFailed, match=r"diverged in epoch \d: the training loss is (nan|inf); lower the learning rate"):
-        trainer.run(start, until=5)
+        train_alone(trainer, start, until=5)
 
 
 def test_gradient_is_clipped_to_the_norm() -> None:
     """With clip_norm c the first step, without momentum, changes the weights by rate · c."""
     recipe = Recipe(epochs=1, batch_size=96, momentum=0.0, weight_decay=0.0, clip_norm=0.01, warmup=0.0, augmentation=STILL)
     trainer, start = make(recipe)
-    end = trainer.run(start, until=1)
+    end = train_alone(trainer, start, until=1)
     squares = [float((end.weights[name] - start.weights[name]).square().sum()) for name in end.weights]
     assert sum(squares) ** 0.5 == pytest.approx(0.01 * recipe.cosine(0.5), rel=1e-3)
 
@@ -120,7 +122,7 @@ def test_accuracy_in_bf16() -> None:
     accuracies = {}
     for precision in ("fp32", "bf16"):
         trainer, start = make(Recipe(epochs=8, batch_size=16, precision=precision, augmentation=STILL))
-        accuracies[precision] = trainer.run(start, until=8).history[-1].accuracy
+        accuracies[precision] = train_alone(trainer, start, until=8).history[-1].accuracy
     assert accuracies["fp32"] > 80
     assert abs(accuracies["fp32"] - accuracies["bf16"]) < 10
 
@@ -134,7 +136,7 @@ def test_teacher_sees_the_students_images_in_evaluation_mode() -> None:
     teacher.module.eval()
     trainer.rules = Rules(recipe, Distillation(DistillationOptions(beta=0.0)), lambda step: 0.0, ORDER)
     trainer.teacher = teacher
-    end = trainer.run(start, until=1)
+    end = train_alone(trainer, start, until=1)
     assert end.history[0].loss == pytest.approx(0.0, abs=1e-6)
 
 
@@ -160,7 +162,7 @@ def test_siblings_train_together_as_alone(kind: str, options: dict[str, Any], di
     """Three siblings have the weights, memory and history that each has alone, to the bit."""
     recipe = Recipe(epochs=2, batch_size=32, learning_rate=0.02, optimizer="sgd" if kind == "perceptron" else "adamw")
     family = Family(kind, recipe, distilled=distilled, **options)
-    alone = [trainer.run(start, 2) for trainer, start in map(family.sibling, range(3))]
+    alone = [train_alone(trainer, start, 2) for trainer, start in map(family.sibling, range(3))]
     trainers, starts = zip(*map(family.sibling, range(3)), strict=True)
     records: list[list[int]] = [[], [], []]
     callbacks = [lambda record, point, j=j: records[j].append(record.epoch) for j in range(3)]
@@ -174,13 +176,13 @@ def test_siblings_train_together_as_alone(kind: str, options: dict[str, Any], di
 def test_stopped_siblings_continue_together_or_alone(last_step: int) -> None:
     """A group that is stopped after any step ends, as a group or one by one, with the weights of an uninterrupted one."""
     family = Family("perceptron", Recipe(epochs=2, batch_size=24), dropout=0.3)
-    whole = [trainer.run(start, 2) for trainer, start in map(family.sibling, range(3))]
+    whole = [train_alone(trainer, start, 2) for trainer, start in map(family.sibling, range(3))]
     trainers, starts = zip(*map(family.sibling, range(3)), strict=True)
     stopped = train_together(trainers, starts, 2, stopping=stop_after(last_step))
     assert [point.step for point in stopped] == [last_step] * 3
     trainers = [family.sibling(j)[0] for j in range(3)]
     assert all(same(one, other) for one, other in zip(train_together(trainers, stopped, 2), whole, strict=True))
-    assert all(same(family.sibling(j)[0].run(stopped[j], 2), whole[j]) for j in range(3))
+    assert all(same(train_alone(family.sibling(j)[0], stopped[j], 2), whole[j]) for j in range(3))
 
 
 @pytest.mark.parametrize("layer", DRAWING_LAYERS)
@@ -190,7 +192,7 @@ def test_siblings_that_draw(layer: str) -> None:
     pairs = [sibling_with(family, layer, member) for member in range(2)]
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    alone = [trainer.run(start, 2) for trainer, start in pairs]
+    alone = [train_alone(trainer, start, 2) for trainer, start in pairs]
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
     trainers, starts = zip(*(sibling_with(family, layer, member) for member in range(2)), strict=True)
@@ -199,8 +201,8 @@ def test_siblings_that_draw(layer: str) -> None:
     assert not same(alone[0], alone[1])
     for last_step in (1, 4, 5):
         trainer, start = sibling_with(family, layer, 0)
-        stopped = trainer.run(start, 2, stopping=stop_after(last_step))
-        assert same(sibling_with(family, layer, 0)[0].run(stopped, 2), alone[0])
+        stopped = train_alone(trainer, start, 2, stopping=stop_after(last_step))
+        assert same(train_alone(sibling_with(family, layer, 0)[0], stopped, 2), alone[0])
 
 
 class DrawsLater(nn.Module):
@@ -223,11 +225,11 @@ def test_network_that_begins_to_draw_in_a_later_epoch() -> None:
         return family.sibling(0, nn.Sequential(*family.module(0), DrawsLater()))
 
     trainer, start = make_later()
-    whole = trainer.run(start, 3)
+    whole = train_alone(trainer, start, 3)
     for last_step in (3, 4, 6, 9):
         trainer, start = make_later()
-        stopped = trainer.run(start, 3, stopping=stop_after(last_step))
-        assert same(make_later()[0].run(stopped, 3), whole)
+        stopped = train_alone(trainer, start, 3, stopping=stop_after(last_step))
+        assert same(train_alone(make_later()[0], stopped, 3), whole)
 
 
 @pytest.mark.parametrize("layer", [nn.Dropout(0.3), Drawing(lambda x, training: F.dropout(x, 0.3, training))])
@@ -246,13 +248,13 @@ def test_dropout_within_a_gradient_checkpoint(layer: nn.Module) -> None:
 
     trainer, start = family.sibling(0, nn.Sequential(*family.module(0), Checkpointed()))
     with pytest.raises(RuntimeError, match="disable gradient checkpointing of layers with dropout"):
-        trainer.run(start, 1)
+        train_alone(trainer, start, 1)
 
 
 def test_sibling_that_diverges_fails_alone() -> None:
     """It yields an error with the epoch; the other two end as they do alone."""
     family = Family("perceptron", Recipe(epochs=2, batch_size=24))
-    alone = [trainer.run(start, 2) for trainer, start in map(family.sibling, range(3))]
+    alone = [train_alone(trainer, start, 2) for trainer, start in map(family.sibling, range(3))]
     trainers, starts = zip(*map(family.sibling, range(3)), strict=True)
     trainers[1].rules = replace(trainers[1].rules, rate=lambda step: 1e20)
     first, second, third = train_together(trainers, starts, 2)
@@ -274,7 +276,7 @@ def test_time_of_the_phases_of_a_training() -> None:
     """Data, forward and backward, and the optimizer are measured separately, and together take most of the time."""
     trainer, start = Family("resnet20", Recipe(epochs=2, batch_size=64)).sibling(0)
     watch = Stopwatch()
-    trainer.run(start, 2, watch=watch)
+    train_alone(trainer, start, 2, watch=watch)
     seconds = watch.lap()
     phases = [seconds[phase] for phase in ("data", "forward/backward", "optimizer")]
     assert all(phases)

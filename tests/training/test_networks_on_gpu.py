@@ -10,7 +10,8 @@ from torch import nn
 
 from harness import Recipe
 from harness.networks.evaluation import full_precision
-from harness.training.loop import Point, train_together
+from harness.training.loop import train_together
+from harness.training.point import Point
 from harness.training.trace import NotCapturable
 from siblings import Family
 from training.captured import started

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 from harness import Recipe, streams
 from harness.networks.flat_network import FlatNetwork
 from harness.telemetry.stopwatch import Stopwatch
-from harness.training.loop import Trainer
 from harness.training.static_inputs import StaticInputs
 from harness.training.step import TrainState, take_step
-from siblings import STILL, Family, same
+from harness.training.trainer import Trainer
+from siblings import STILL, Family, same, train_alone
 
 KINDS = ["perceptron", "resnet20", "vit"]
 
@@ -113,7 +113,7 @@ def test_frozen_parameter_is_not_trained() -> None:
     module = family.module(0)
     module[1].weight.requires_grad_(False)
     trainer, start = family.sibling(0, module)
-    end = trainer.run(start, 1)
+    end = train_alone(trainer, start, 1)
     assert torch.equal(end.weights["1.weight"], start.weights["1.weight"])
     assert not torch.equal(end.weights["3.weight"], start.weights["3.weight"])
     assert not same(end, start)

@@ -11,9 +11,10 @@ from torch import Tensor
 from fake_device import DEVICE, FakeDevice
 from harness.telemetry.stopwatch import Stopwatch
 from harness.training.cuda_graph import EagerStep
-from harness.training.loop import Trainer, train_together
+from harness.training.loop import train_together
 from harness.training.static_inputs import StaticInputs
 from harness.training.step import take_step
+from harness.training.trainer import Trainer
 from siblings import same
 from training.captured import captured, copies, take
 from training.device_cases import NETWORKS, RECIPES, Siblings
@@ -116,4 +117,4 @@ def test_whole_training() -> None:
     pairs = [Siblings("batchnorm", recipe, "cpu", "augmented").sibling(member) for member in range(2)]
     ends.append(train_together(*zip(*pairs, strict=True), 2))
     assert all(same(one, other) for one, other in zip(*ends, strict=True))
-    assert device.reads == {"loop.Trainer._read_sums", "loop.Trainer._weights_are_finite"}
+    assert device.reads == {"trainer.Trainer._read_sums", "trainer.Trainer._weights_are_finite"}

@@ -22,10 +22,11 @@ from harness.execution.tasks.training_parts import optimizer_parts, optimizer_st
 from harness.networks.flat_network import FlatNetwork
 from harness.registry.catalogue import Catalogue
 from harness.store import Store
-from harness.training.loop import EpochRecord, Point, Rules, Trainer
 from harness.training.moments import moment_parts
+from harness.training.point import EpochRecord, Point
 from harness.training.schedule import learning_rate
 from harness.training.stepping import Stepping
+from harness.training.trainer import Rules, Trainer
 
 
 class TrainTaskRun:

@@ -18,9 +18,10 @@ from harness.execution.tasks.training_parts import optimizer_state, parts_of, we
 from harness.networks.flat_network import FlatNetwork, StateDict
 from harness.networks.recomputation import recomputed
 from harness.training.joint import JointTraining, OnOneBatch, Points, SideBySide, mean_record
-from harness.training.loop import EpochRecord, Point, Trainer
 from harness.training.mixture import AtMixtures
+from harness.training.point import EpochRecord, Point
 from harness.training.stepping import Stepping
+from harness.training.trainer import Trainer
 
 
 def train_jointly(task: Task, spec: TrainSpec, resources: TaskResources) -> None:

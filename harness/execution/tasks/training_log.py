@@ -12,7 +12,7 @@ from harness.api.specs import TrainSpec
 from harness.api.task import Task
 from harness.execution.tasks.resources import TaskResources
 from harness.telemetry.events import EpochEnded, TrainingStarted, TrainingStepped
-from harness.training.loop import EpochRecord
+from harness.training.point import EpochRecord
 from harness.training.stepping import Stepping
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harness.networks.flat_network import StateDict
-from harness.training.loop import Point
+from harness.training.point import Point
 
 _WEIGHTS, _OPTIMIZER = "weights", "optimizer"
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness_basin.matching.blocks import symmetry_of_axes
 from harness_basin.matching.errors import UnknownOperation
 from harness_basin.matching.index_algebra.indices import Index, fix, fixed_axes
+from harness_basin.matching.operation_mode import OperationMode
 from harness_basin.matching.rules import contractions, operations, rearrangements, reductions, spatial
 from harness_basin.matching.symmetry import Symmetry
 from harness_basin.matching.verification import tensor_leaves, verify
@@ -60,7 +60,7 @@ def record_run(network: nn.Module, example: Tensor) -> Recording:
     return Recording(symmetry, trace.operations, trace.axes, trace.groups)
 
 
-class _Trace(TorchDispatchMode):
+class _Trace(OperationMode):
     """Run a network operation by operation and store the indices of every array.
 
     A later operation may constrain the indices of an earlier one. The network therefore runs until nothing changes.
@@ -105,11 +105,6 @@ class _Trace(TorchDispatchMode):
         if id(tensor) not in self.known:
             self.known[id(tensor)] = (tensor, operations.constant_axes(tensor))
         return self.known[id(tensor)][1]
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Return False. Otherwise torch would import its compiler, which takes a second, to skip the method below."""
-        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         keywords = kwargs or {}

@@ -15,11 +15,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness import StateDict, TaskFailed, kernels
 from harness_basin.matching.activation.features import Feature, FeatureMap, Place
 from harness_basin.matching.coordinate_descent.nested_assignment import Grams
+from harness_basin.matching.operation_mode import OperationMode
 from harness_basin.matching.tracing import unfused_attention
 from harness_basin.matching.verification import tensor_leaves
 
@@ -118,7 +118,7 @@ def _run(network: nn.Module, images: Tensor, recorder: _Recorder | None = None) 
         network(inputs)
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(OperationMode):
     """Copies the activations at all places while a network runs, and checks that its operations are the expected ones."""
 
     def __init__(self, features: FeatureMap, images: int) -> None:
@@ -132,11 +132,6 @@ class _Recorder(TorchDispatchMode):
         for feature in features.features:
             for place in feature.recorded:
                 self._by_operation.setdefault(place.operation, []).append(place)
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Return False. Otherwise torch would import its compiler, which takes a second, to skip the method below."""
-        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness import StateDict, streams
 from harness_basin.matching.linear.certification import Refusal, normal_form
@@ -20,6 +19,7 @@ from harness_basin.matching.linear.integer_null_space import ROUNDING
 from harness_basin.matching.linear.linear_groups import Action, LinearGroup, Normalization, Place, Reader
 from harness_basin.matching.linear.scale_families import Family, bias_of
 from harness_basin.matching.linear.tangents import Gradients, Spot, gradients
+from harness_basin.matching.operation_mode import OperationMode
 from harness_basin.matching.symmetry import Block, Factor, Symmetry
 from harness_basin.normal_numbers import normal
 
@@ -144,18 +144,13 @@ def _layer_norms(network: nn.Module, inputs: Tensor) -> dict[str, str | None]:
     return recorder.found
 
 
-class _LayerNorms(TorchDispatchMode):
+class _LayerNorms(OperationMode):
     """Records the parameters of every LayerNorm that runs."""
 
     def __init__(self, names: dict[int, str]) -> None:
         super().__init__()
         self.names = names
         self.found: dict[str, str | None] = {}
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Return False. Otherwise torch would import its compiler, which takes a second, to skip the method below."""
-        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.native_layer_norm.default:

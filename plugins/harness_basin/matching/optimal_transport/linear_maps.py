@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness_basin.matching.operation_mode import OperationMode
 from harness_basin.matching.rules.operations import Operation
 from harness_basin.matching.symmetry import Block, Factor
 from harness_basin.matching.verification import tensor_leaves
@@ -72,7 +72,7 @@ def linear_maps(network: nn.Module, example: Tensor) -> tuple[LinearMap, ...]:
     return tuple(dict.fromkeys(recorder.found))
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(OperationMode):
     """Records the operations that multiply by parameters, or by arrays that are made of one parameter, element by element."""
 
     def __init__(self, network: nn.Module, example: Tensor) -> None:
@@ -83,11 +83,6 @@ class _Recorder(TorchDispatchMode):
         self.activations: dict[int, Tensor] = {_address(example): example}
         for name, parameter in network.named_parameters():
             self.parameters[_address(parameter)] = (name, parameter)
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Return False. Otherwise torch would import its compiler, which takes a second, to skip the method below."""
-        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         operation = Operation(func, args, kwargs or {}, lambda tensor: [])

@@ -57,7 +57,7 @@ def train_maps(
             moved = map_state(symmetry, relaxation.maps(), other)
             loss, gradients = between.gradient(moved, share, images, labels)
             steps += 1
-            relaxation.step(loss, _inner_product(gradients, moved), steps)
+            relaxation.step(loss, _linearized_loss(gradients, moved), steps)
             losses.append(loss)
         trace.append(sum(losses) / len(losses))
         rounded = relaxation.rounded()
@@ -187,7 +187,7 @@ class _Between:
         return total / (len(order) * len(shares))
 
 
-def _inner_product(gradients: StateDict, weights: StateDict) -> Tensor:
+def _linearized_loss(gradients: StateDict, weights: StateDict) -> Tensor:
     """Return Σ ⟨gradient, weight⟩, whose gradient in what the weights depend on is that of the loss."""
     total = torch.zeros(())
     for name, gradient in gradients.items():
