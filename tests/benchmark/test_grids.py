@@ -31,6 +31,8 @@ def test_grid(tmp_path: Path) -> None:
         ({"methods": "[constrained: {grid: {fork_epoch: [1, x]}}]"}, ["b.yaml:4:48: constrained.fork_epoch: 'x' is not an integer; an integer of at least 0 or null"]),
         ({"methods": "[constrained: {grid: [1]}]"}, ["b.yaml:4:31: grid: [1] is not a grid; options with lists of values, such as {beta: [0.2, 0.5]}"]),
         ({"methods": "[constrained: {grid: {}}]"}, ["b.yaml:4:31: grid: a mapping of 0 keys is not a grid; options with lists of values, such as {beta: [0.2, 0.5]}"]),
+        ({"methods": "[constrained: {fork_epoch: [1, 2]}]"}, ["b.yaml:4:37: constrained.fork_epoch: [1, 2] is not an integer; an integer of at least 0 or null; to compare several, `grid: {fork_epoch: […]}`"]),
+        ({"methods": "[distilled: {layers: [x]}]"}, ["b.yaml:4:33: distilled.layers[0]: 'x' is not an integer"]),
         ({"methods": "[distilled: {grid: {fork_epoch: 3}}]"}, ["b.yaml:4:42: grid.fork_epoch: 3 is not a list of values; such as [1, 2]"]),
         ({"methods": "[distilled: {grid: {fork_epoch: []}}]"}, ["b.yaml:4:42: grid.fork_epoch: [] is not a list of values; such as [1, 2]"]),
         ({"methods": "[distilled: {grid: {fork_epoch: [1, 1]}}]"}, ["b.yaml:4:42: grid.fork_epoch: [1, 1] lists a value twice; list each once"]),
