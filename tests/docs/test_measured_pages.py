@@ -13,8 +13,8 @@ from harness.results.rows import load_rows
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 SECTIONS = {"resnet20": "## ResNet20 on digits", "vit": "## ViT on digits"}
-BOTH, MEAN = True, False
-"""What a column shows: mean and standard deviation, or the mean alone."""
+BOTH, MEAN, COUNT = "both", "mean", "count"
+"""What a column shows: mean and standard deviation, the mean alone, or a whole number with separators, if it was recorded."""
 PAGES = {
     "alignments": (
         "alignments.md",
@@ -26,6 +26,8 @@ PAGES = {
             ("weight_inner_product", MEAN, 0),
             ("weight_distance", MEAN, 1),
             ("derivation_cost", MEAN, 1),
+            ("derivation_images", COUNT, 0),
+            ("derivation_gradient_steps", COUNT, 0),
         ],
     ),
     "populations": (
@@ -57,10 +59,12 @@ def table(page: str, architecture: str) -> dict[str, list[str]]:
     return found
 
 
-def shown(values: list[float], with_deviation: bool, decimals: int) -> str:
+def shown(values: list[float], form: str, decimals: int) -> str:
     """Return a cell of the table."""
+    if form == COUNT:
+        return f"{statistics.mean(values):,.0f}" if values else "—"
     text = f"{statistics.mean(values):.{decimals}f}"
-    if with_deviation:
+    if form == BOTH:
         text += f" ± {statistics.stdev(values):.{decimals}f}"
     return text
 
@@ -77,7 +81,7 @@ def test_table_of_an_architecture(bundle: str, architecture: str) -> None:
     rows = table(page, architecture)
     assert set(rows) == {method for method, _ in values}
     for method, cells in rows.items():
-        for cell, (metric, with_deviation, decimals) in zip(cells, columns, strict=False):
-            recorded = values[method, metric]
-            assert len(recorded) == 6
-            assert cell.replace("−", "-") == shown(recorded, with_deviation, decimals), (method, metric)
+        for cell, (metric, form, decimals) in zip(cells, columns, strict=True):
+            recorded = values.get((method, metric), [])
+            assert len(recorded) == 6 or form == COUNT
+            assert cell.replace("−", "-") == shown(recorded, form, decimals), (method, metric)
