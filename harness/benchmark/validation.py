@@ -57,6 +57,7 @@ def validate_options(
     except ValidationError as error:
         errors = error.errors(include_url=False)
     allowed = AllowedValues(model)
+    reserved = tuple(reserved)
     issues = []
     rejected: dict[KeyPath, list[ErrorDetails]] = {}
     for detail in errors:
@@ -67,8 +68,19 @@ def validate_options(
         else:
             issues.append(issue)
     for path, details in rejected.items():
-        issues.append(ValidationIssue(path, _describe(details, _value_at(values, path), path, allowed)))
+        value = _value_at(values, path)
+        text = _describe(details, value, path, allowed)
+        if "grid" in reserved and len(path) == 1 and isinstance(value, list):
+            text += _advise_grid(path, allowed)
+        issues.append(ValidationIssue(path, text))
     return None, issues
+
+
+def _advise_grid(path: KeyPath, allowed: AllowedValues) -> str:
+    """Return where several values of an option belong, unless a list is one value of it."""
+    if "a list" in allowed.describe(path):
+        return ""
+    return f"; to compare several, `grid: {{{path[0]}: […]}}`"
 
 
 def _existing_part(values: Any, location: Sequence[str | int]) -> KeyPath:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 from typing import Any
@@ -10,7 +11,7 @@ import click
 
 from harness.cli.arguments import json_option, open_catalogue
 from harness.errors import UserError, did_you_mean
-from harness.registry.catalogue import KINDS, Registration
+from harness.registry.catalogue import KINDS, SUBSETS, Catalogue, Registration
 from harness.text import single_line
 
 _ALIASES = {"method": "ensemble_builder", "builder": "ensemble_builder", "ensemble": "ensemble_builder", "data_set": "dataset"}
@@ -26,10 +27,10 @@ def list_plugins(kind: str | None, as_json: bool) -> None:
     """List what is registered.
 
     Kinds: methods, architectures, datasets, metrics, objectives, derivations, engines, figures, observers, corrections,
-    couplings, evaluation_sets.
+    couplings, evaluation_sets; and alignments, the derivations that `aligned: {by: NAME}` can name, under these names.
     """
-    kinds = KINDS if kind is None else (_kind(kind),)
-    registrations = [registration for registration in open_catalogue() if registration.kind in kinds]
+    kinds = tuple(KINDS) if kind is None else (_kind(kind),)
+    registrations = _registered(open_catalogue(), kinds)
     if as_json:
         click.echo(json.dumps([_as_json(registration) for registration in registrations], indent=1))
         return
@@ -42,14 +43,24 @@ def list_plugins(kind: str | None, as_json: bool) -> None:
             click.echo()
 
 
+def _registered(catalogue: Catalogue, kinds: tuple[str, ...]) -> list[Registration]:
+    """Return the plugins of some kinds. Those of a subset have the names by which options choose them."""
+    found = [registration for registration in catalogue if registration.kind in kinds]
+    for kind in kinds:
+        if kind in SUBSETS:
+            for name, registration in sorted(catalogue.subset(kind).items()):
+                found.append(dataclasses.replace(registration, kind=kind, name=name))
+    return found
+
+
 def _kind(word: str) -> str:
-    """Return the kind that a word names, in singular or plural, with dashes or underscores."""
+    """Return the kind, or the subset of one, that a word names, in singular or plural, with dashes or underscores."""
     name = word.lower().replace("-", "_")
     for candidate in (name, name.removesuffix("s"), name.removesuffix("ies") + "y"):
         candidate = _ALIASES.get(candidate, candidate)
-        if candidate in KINDS:
+        if candidate in KINDS or candidate in SUBSETS:
             return candidate
-    raise UserError(f"unknown kind '{single_line(word)}'{did_you_mean(word, map(plural, KINDS))}")
+    raise UserError(f"unknown kind '{single_line(word)}'{did_you_mean(word, map(plural, (*KINDS, *SUBSETS)))}")
 
 
 def plural(kind: str) -> str:

@@ -44,7 +44,7 @@ KINDS: dict[str, tuple[str, type[Plugin]]] = {
     "coupling": ("register_couplings", Coupling),
     "evaluation_set": ("register_evaluation_sets", EvaluationSet),
 }
-_SUBSETS: dict[str, tuple[str, type[Plugin]]] = {"alignment": ("derivation", Alignment)}
+SUBSETS: dict[str, tuple[str, type[Plugin]]] = {"alignment": ("derivation", Alignment)}
 """What options can choose beside the kinds: the plugins of a kind that are of a class."""
 WORDS = {"ensemble_builder": "method", "evaluation_set": "evaluation set"}
 """Names of kinds in messages, where they differ from the kind."""
@@ -167,23 +167,28 @@ class Catalogue:
             options = options_from_json(cls.Options, dict(values))
         except PluginError as error:
             raise PluginError(f"{_word(kind)} '{name}': {error}") from None
-        if kind in _SUBSETS:
-            kind, _ = _SUBSETS[kind]
+        if kind in SUBSETS:
+            kind, _ = SUBSETS[kind]
             name = cls.name
         return self.create(kind, name, options)
 
     def choice_class(self, kind: str, name: str) -> type[Plugin]:
         """Return the class that an option names, of a kind or of a subset of one. Raise `UnknownName` if there is none."""
-        if kind not in _SUBSETS:
+        if kind not in SUBSETS:
             return self.get(kind, name)
-        whole, base = _SUBSETS[kind]
-        known = {}
-        for registration in self.in_order(whole):
-            if issubclass(registration.cls, base):
-                known[getattr(registration.cls, "choice_name", "") or registration.name] = registration.cls
+        known = self.subset(kind)
         if name not in known:
             raise UnknownName(f"unknown {kind} '{name}'{did_you_mean(name, known)}")
-        return known[name]
+        return known[name].cls
+
+    def subset(self, kind: str) -> dict[str, Registration]:
+        """Return the registrations of a subset of a kind, by the names that options have for them."""
+        whole, base = SUBSETS[kind]
+        found = {}
+        for registration in self.in_order(whole):
+            if issubclass(registration.cls, base):
+                found[getattr(registration.cls, "choice_name", "") or registration.name] = registration
+        return found
 
     def check_variant(self, name: str) -> None:
         """Raise `UnknownName` if a family of architectures has no such variant. The family may import its library."""

@@ -6,8 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from benchmark.toy_catalogue import file_text, load, problems
+from harness import Options
+from harness.benchmark.validation import validate_options
 
 
 def test_grid(tmp_path: Path) -> None:
@@ -31,6 +34,7 @@ def test_grid(tmp_path: Path) -> None:
         ({"methods": "[constrained: {grid: {fork_epoch: [1, x]}}]"}, ["b.yaml:4:48: constrained.fork_epoch: 'x' is not an integer; an integer of at least 0 or null"]),
         ({"methods": "[constrained: {grid: [1]}]"}, ["b.yaml:4:31: grid: [1] is not a grid; options with lists of values, such as {beta: [0.2, 0.5]}"]),
         ({"methods": "[constrained: {grid: {}}]"}, ["b.yaml:4:31: grid: a mapping of 0 keys is not a grid; options with lists of values, such as {beta: [0.2, 0.5]}"]),
+        ({"methods": "[constrained: {fork_epoch: [1, 2]}]"}, ["b.yaml:4:37: constrained.fork_epoch: [1, 2] is not an integer; an integer of at least 0 or null; to compare several, `grid: {fork_epoch: […]}`"]),
         ({"methods": "[distilled: {grid: {fork_epoch: 3}}]"}, ["b.yaml:4:42: grid.fork_epoch: 3 is not a list of values; such as [1, 2]"]),
         ({"methods": "[distilled: {grid: {fork_epoch: []}}]"}, ["b.yaml:4:42: grid.fork_epoch: [] is not a list of values; such as [1, 2]"]),
         ({"methods": "[distilled: {grid: {fork_epoch: [1, 1]}}]"}, ["b.yaml:4:42: grid.fork_epoch: [1, 1] lists a value twice; list each once"]),
@@ -50,3 +54,16 @@ def test_grid_value_that_cannot_be_read(tmp_path: Path, value: str) -> None:
     """A value that cannot be read is one line, whether or not it could have been a list."""
     [line] = problems(tmp_path, file_text(methods=f"[constrained: {{grid: {{fork_epoch: {value}}}}}]"))
     assert line.startswith("b.yaml:4:")
+
+
+def test_list_that_an_option_takes() -> None:
+    """A list of the wrong length is no grid, so the message says what lists the option takes."""
+
+    class Named(Options):
+        """Options with a list."""
+
+        names: tuple[str, ...] = Field(("a",), min_length=1, description="some names")
+
+    values, [issue] = validate_options(Named, {"names": []}, reserved=("label", "grid"))
+    assert values is None
+    assert issue.text == "[] is too short; a list of at least 1 (each a text)"

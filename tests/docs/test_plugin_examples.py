@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,13 +75,24 @@ def registrations(block: str) -> list[Registration]:
     return found
 
 
+def label(entry: str | dict[str, Any]) -> str:
+    """Return the label of an entry of the benchmark: its name, if it has no options."""
+    if isinstance(entry, str):
+        return entry
+    (options,) = entry.values()
+    return str(options["label"])
+
+
 EXAMPLES = section("plugins.md", "An example of each kind")
 METRICS = section("metrics.md", "Your own metric")
-REGISTERED = [new for block in (*blocks(EXAMPLES, "python"), *blocks(METRICS, "python")) for new in registrations(block)]
+MODULES = [block for block in blocks(EXAMPLES, "python") if "@hookimpl" in block]
+EXAMPLES_REGISTERED = [new for block in MODULES for new in registrations(block)]
+REGISTERED = [*EXAMPLES_REGISTERED, *(new for block in blocks(METRICS, "python") for new in registrations(block))]
 CATALOGUE = Catalogue([*load_catalogue(), *REGISTERED])
 BENCHMARK: dict[str, Any] = yaml.safe_load(blocks(EXAMPLES, "yaml")[0])
 METRICS_OF_THE_PAGE = [new.name for new in REGISTERED if new.kind == "metric"]
-METRIC_LABELS = [name if isinstance(name, str) else next(iter(name.values()))["label"] for name in BENCHMARK["metrics"]]
+METRIC_LABELS = [label(entry) for entry in BENCHMARK["metrics"]]
+METHOD_LABELS = [label(entry) for entry in BENCHMARK["methods"]]
 MEMBERS, EPOCHS, RATE = BENCHMARK["members"], BENCHMARK["recipe"]["epochs"], BENCHMARK["recipe"]["learning_rate"]
 STEPS_PER_EPOCH = 4
 
@@ -177,16 +189,15 @@ def averaged(module: nn.Module, states: list[harness.StateDict]) -> nn.Module:
 
 def test_section_has_an_example_of_each_kind() -> None:
     """Figures and observers have sections of their own, which other tests read."""
-    found = {new.kind for block in blocks(EXAMPLES, "python") for new in registrations(block)}
+    found = {new.kind for new in EXAMPLES_REGISTERED}
     assert found == set(KINDS) - {"figure", "observer"}
 
 
 def test_every_example_is_in_the_benchmark() -> None:
     """The last block of the section names every plugin of the section but the derivation and the engine."""
     text = blocks(EXAMPLES, "yaml")[0]
-    for block in blocks(EXAMPLES, "python"):
-        for new in registrations(block):
-            assert new.name in text or new.kind in ("derivation", "engine"), new.name
+    for new in EXAMPLES_REGISTERED:
+        assert new.name in text or new.kind in ("derivation", "engine"), new.name
 
 
 @pytest.mark.parametrize("name", ["cosine_cycles", "swe_average"])
@@ -280,11 +291,30 @@ def test_contract_of_the_derivation(tmp_path: Path) -> None:
     assert not torch.allclose(mean["1.running_mean"], plain)
 
 
+def test_contract_of_the_alignment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's own test passes."""
+    module = ModuleType("my_plugin")
+    for block in MODULES:
+        vars(module).update(executed(block))
+    monkeypatch.setitem(sys.modules, "my_plugin", module)
+    (test,) = [block for block in blocks(EXAMPLES, "python") if "check_alignment" in block]
+    executed(test)["test_contract"](tmp_path)
+
+
+def test_aligned_members_of_the_page(board: Finished) -> None:
+    """The first member is that of `deep`; the second one is permuted, and the ensemble is as accurate."""
+    first, second = board.states("deep")
+    kept, moved = board.states("matched")
+    assert all(torch.equal(kept[name], first[name]) for name in first)
+    assert moved["3.weight"].sum() == pytest.approx(float(second["3.weight"].sum()), abs=1e-5)
+    assert board.value("matched", "ensemble_accuracy") == board.value("deep", "ensemble_accuracy")
+
+
 def test_board_of_all_examples(board: Finished) -> None:
     """Every method has a value of every metric."""
     rows = board.run.rows
     assert set(rows["status"]) == {"done"}
-    assert set(rows["method"]) == set(BENCHMARK["methods"])
+    assert set(rows["method"]) == set(METHOD_LABELS)
     assert {*METRIC_LABELS, *METRICS_OF_THE_PAGE} <= set(rows["metric"])
 
 
