@@ -29,8 +29,19 @@ def test_recorded_bundle(bundle: Path) -> None:
 
 
 def test_there_are_recorded_bundles() -> None:
-    """The quickstart's, that of CIFAR-10, and the comparisons of alignments and of populations."""
-    assert [bundle.name for bundle in BUNDLES] == ["alignments", "cifar10_cpu", "populations", "quickstart"]
+    """Those that the pages of results describe."""
+    names = [
+        "ablations",
+        "alignments",
+        "cifar10_cpu",
+        "populations",
+        "populations_cifar10",
+        "populations_long",
+        "quickstart",
+        "shift",
+        "single_cifar10",
+    ]
+    assert [bundle.name for bundle in BUNDLES] == names
 
 
 def test_index_is_up_to_date() -> None:
