@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.api.plugin import full_name
-from harness.api.specs import DeriveSpec
+from harness.api.specs import DeriveSpec, PredictSpec
 from harness.api.task import Task
 from harness.telemetry.events import TaskEvent
 
@@ -39,6 +39,9 @@ def _subject(event: TaskEvent, task: Task | None) -> str:
         subject = full_name(task.spec.derivation)
     if event.kind == "predict" and event.member is not None:
         subject = f"member {event.member}"
+    if task is not None and isinstance(task.spec, PredictSpec) and task.spec.evaluation is not None:
+        images = task.spec.evaluation
+        subject = f"{subject} on {full_name(images.evaluation_set)} {images.split}".strip()
     methods = _methods(event.methods)
     return f"{subject} of {methods}" if subject and methods else subject or methods
 

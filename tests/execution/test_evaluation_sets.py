@@ -22,6 +22,7 @@ from harness.execution.rows import rows
 from harness.execution.task_inputs import objects_of
 from harness.plan.graph import Graph
 from harness.registry.catalogue import Catalogue
+from harness.runs.task_texts import doing
 from harness.telemetry.events import TaskEnded
 
 GraphOf = Callable[..., Graph]
@@ -100,6 +101,9 @@ def test_one_pass_per_member_and_split(lab: Lab, graph_of: GraphOf) -> None:
     assert not state.failures
     done = Counter(event.kind for event in lab.events if isinstance(event, TaskEnded) and event.status == "done")
     assert done["predict"] == 8
+    texts = [doing(event, graph.tasks.get(event.task)) for event in lab.events if isinstance(event, TaskEnded)]
+    assert "predicting member 1 on dark half of deep and 1 more, seed 0, perceptron on blobs" in texts
+    assert "predicting member 1 of deep and 1 more, seed 0, perceptron on blobs" in texts
 
 
 def test_fifty_splits_of_one_set(graph_of: GraphOf) -> None:
