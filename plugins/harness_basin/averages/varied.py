@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 import harness
-from harness import Cell, EnsembleBuilder, Recipe, Weights
+from harness import Cell, Dataset, EnsembleBuilder, Recipe, Weights
 
 _FIXED = ("epochs", "normalization")
 """Fields of the recipe that all members share."""
@@ -56,6 +56,17 @@ class VariedEnsemble(EnsembleBuilder):
             except ValueError as error:
                 raise ValueError(f"recipes[{number}]: {_first_problem(error)}") from None
 
+    def check_dataset(self, dataset: Dataset, recipe: Recipe) -> None:
+        """Raise `ValueError` for changes of batches or crops that do not fit the images or their number."""
+        super().check_dataset(dataset, recipe)
+        for number, changes in enumerate(self.options.recipes):
+            changed = recipe.replace(**changes)
+            try:
+                changed.check_train_size(dataset.train_size)
+                changed.augmentation.check_images(dataset.shape)
+            except ValueError as error:
+                raise ValueError(f"recipes[{number}]: {error}") from None
+
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return M continuations of the reference's first t epochs. Learning rates and decays hold from there on."""
         options: VariedOptions = self.options
@@ -75,4 +86,6 @@ def _first_problem(error: ValueError) -> str:
         return str(error)
     detail = error.errors(include_url=False)[0]
     where = ".".join(str(step) for step in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"{where} is no field of a recipe"
     return f"{where} is {detail['input']!r:.60}: {detail['msg']}"
