@@ -29,9 +29,7 @@ def refuse_non_finite(logits: np.ndarray, split: str = "") -> None:
     )
 
 
-def finite_predictions_on(
-    ensemble: EvaluatedEnsemble, evaluation_set: EvaluationSet
-) -> Iterator[tuple[str, Predictions]]:
+def finite_predictions_on(ensemble: EvaluatedEnsemble, evaluation_set: EvaluationSet) -> Iterator[tuple[str, Predictions]]:
     """Yield name and predictions of each split; raise ValueError for a member that is not finite on it, or on test images.
 
     A network may be finite on the test images and overflow on others, such as brighter ones.

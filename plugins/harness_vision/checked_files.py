@@ -8,7 +8,6 @@ after `.<name>.checked` is removed.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from contextlib import suppress
 from functools import lru_cache
@@ -70,13 +69,7 @@ def _is(note: Path, line: str) -> bool:
 
 def _write(note: Path, line: str) -> None:
     """Write a note, which appears complete or not at all: several processes may check at once."""
-    handle, temporary = tempfile.mkstemp(prefix=f"{note.name}.", dir=note.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(line)
-        os.chmod(temporary, 0o644)  # others who share the data root may read it
-        os.replace(temporary, note)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+    with tempfile.TemporaryDirectory(prefix=f"{note.name}.", dir=note.parent, ignore_cleanup_errors=True) as folder:
+        temporary = Path(folder) / note.name
+        temporary.write_text(line, encoding="utf-8")
+        temporary.replace(note)

@@ -83,7 +83,7 @@ def test_size_that_is_known_once_located(tmp_path: Path) -> None:
 
 
 def test_batch_of_a_members_own_recipe(graph_of: Callable[..., Graph]) -> None:
-    """A builder that enlarges the batch of one member fails its cell before anything is trained, also through derived weights."""
+    """A builder that enlarges one member's batch fails its cell before anything is trained, also below derived weights."""
 
     class Larger(EnsembleBuilder):
         name = "larger"

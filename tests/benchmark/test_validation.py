@@ -42,7 +42,7 @@ def test_invalid_value(given: dict[str, Any], place: tuple, issue: str) -> None:
 
 
 def test_wrong_items_of_a_list_with_a_least_length() -> None:
-    """Only the items are reported: the list is as long as it has to be. One that is short and wrong has its items told first."""
+    """Only the items are reported, also for a list that is too short: they are to be corrected first."""
 
     class Severities(harness.Options):
         values: tuple[int, ...] = Field(min_length=2)

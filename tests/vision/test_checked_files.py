@@ -37,7 +37,7 @@ def test_a_checked_file_leaves_a_note(path: Path) -> None:
     check_md5_once(path, md5_of(b"published"), ADVICE)
     note = path.with_name(".images.npy.checked")
     assert note.read_text() == note_for(path, md5_of(b"published"))
-    assert sorted(os.listdir(path.parent)) == [".images.npy.checked", "images.npy"]
+    assert sorted(file.name for file in path.parent.iterdir()) == [".images.npy.checked", "images.npy"]
 
 
 def test_a_file_with_a_note_is_not_read(path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_folder_that_cannot_take_the_note(path: Path) -> None:
     """The file is checked all the same; no temporary file is left."""
     path.with_name(".images.npy.checked").mkdir()
     check_md5_once(path, md5_of(b"published"), ADVICE)
-    assert sorted(os.listdir(path.parent)) == [".images.npy.checked", "images.npy"]
+    assert sorted(file.name for file in path.parent.iterdir()) == [".images.npy.checked", "images.npy"]
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
