@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.api.cell import Cell
+from harness.api.interfaces import Dataset
 from harness.api.plugin import Plugin
 from harness.api.recipe import Recipe
 from harness.api.trajectory import Weights
@@ -52,3 +53,12 @@ class EnsembleBuilder(Plugin):
         Called for every data set and architecture when a benchmark file is read. The message names the option with
         its value (`self.options.describe("fork_epoch")`), the recipe's value and what is allowed.
         """
+
+    def check_dataset(self, dataset: Dataset, recipe: Recipe) -> None:
+        """Raise `ValueError` if the options, including defaults, do not fit a data set. Called after `check`; reads no data.
+
+        By default, the methods that options name are asked. An override calls this one first.
+        """
+        for plugin in self.chosen.values():
+            if isinstance(plugin, EnsembleBuilder):
+                plugin.check_dataset(dataset, recipe)

@@ -16,7 +16,7 @@ from harness.benchmark.reporter import ProblemReporter, SetupIndex
 from harness.benchmark.settings import Indices, ResolvedBlock
 from harness.benchmark.spec import LabeledPlugin
 from harness.benchmark.validation import validate_options
-from harness.errors import UserError
+from harness.errors import DataError, UserError
 from harness.text import describe_error, single_line
 
 
@@ -120,7 +120,18 @@ class SettingsResolver:
             errors = self._check_method(method.plugin, recipe, self._members)
         for error in errors:
             self._reporter.report_for_setups(variant.entry.path, variant.label, error, setups)
+        if method is not None and recipe is not None and self._members is not None and not errors:
+            self._check_method_on_datasets(variant, method.plugin, recipe, setups)
         return method
+
+    def _check_method_on_datasets(
+        self, variant: Variant, builder: EnsembleBuilder, recipe: Recipe, setups: Sequence[SetupIndex]
+    ) -> None:
+        """Report why a method cannot run on the data sets of some setups."""
+        for index in sorted({dataset for dataset, _ in setups}) if self._datasets else ():
+            affected = [setup for setup in setups if setup[0] == index]
+            for error in check_errors(_check_dataset, builder, self._datasets[index].plugin, recipe):
+                self._reporter.report_for_setups(variant.entry.path, variant.label, error, affected)
 
     def _check_method(self, builder: EnsembleBuilder, recipe: Recipe, members: int) -> tuple[str, ...]:
         """Return why a method cannot run with a recipe and M members. Its `check` is called once per recipe."""
@@ -182,6 +193,14 @@ def check_errors(check: Callable[..., Any], *arguments: Any) -> tuple[str, ...]:
     except Exception as error:  # a plugin may raise anything
         return (f"its check fails: {describe_error(error)}",)
     return ()
+
+
+def _check_dataset(builder: EnsembleBuilder, dataset: Dataset, recipe: Recipe) -> None:
+    """Raise `ValueError` if a method does not fit a data set; not for what is only known once that is located."""
+    try:
+        builder.check_dataset(dataset, recipe)
+    except DataError:
+        return
 
 
 def batch_errors(recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:

@@ -68,6 +68,8 @@ def validate_options(
         else:
             issues.append(issue)
     for path, details in rejected.items():
+        if details[0]["type"] == "too_short" and any(_is_inside(other, path) for other in rejected):
+            continue  # pydantic counts the valid items alone
         value = _value_at(values, path)
         text = _describe(details, value, path, allowed)
         if "grid" in reserved and len(path) == 1 and isinstance(value, list):
@@ -94,6 +96,10 @@ def _existing_part(values: Any, location: Sequence[str | int]) -> KeyPath:
         values = values[step]
         path = (*path, step)
     return path
+
+
+def _is_inside(path: KeyPath, other: KeyPath) -> bool:
+    return len(path) > len(other) and path[: len(other)] == other
 
 
 def _key_issue(detail: ErrorDetails, path: KeyPath, allowed: AllowedValues, reserved: Iterable[str]) -> ValidationIssue | None:

@@ -24,7 +24,7 @@ run_option = click.option(
     metavar="DIR",
     multiple=True,
     type=UserPath(),
-    help="A run's folder: explains the keys of its settings and ensembles (columns of results.csv), too; may be repeated.",
+    help="A run's folder: explains the keys of its settings, ensembles and members, too; may be repeated.",
 )
 
 
@@ -72,7 +72,10 @@ def find_key(prefix: str, given_store: Path | None, folders: Sequence[Path]) -> 
 def _next_step(folders: Sequence[Path]) -> str:
     if folders:
         return f"; {', '.join(map(str, folders))} has no such key, either"
-    return ", or name the run's folder with --run DIR: settings and ensembles are in its results.csv, not in the store"
+    return (
+        ", or name the run's folder with --run DIR: settings, ensembles and members of "
+        "a shared object are in its files, not in the store"
+    )
 
 
 def describe_key(store: Store, key: str) -> dict[str, Any]:

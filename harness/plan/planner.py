@@ -129,6 +129,7 @@ class _Planner:
 
         for key in ancestors(reversed(list(new)), new_parents):
             require_registered(new[key], self.graph.benchmark.catalogue)
+            _check_batches(new[key].setting)
         for key in parents_first(parents):
             handle = new[key]
             self.handles[key] = handle

@@ -78,6 +78,7 @@ class JointTraining(ABC):
     """
 
     trainers: list[Trainer]
+    coupling: Coupling
 
     @property
     def take_steps(self) -> TakeSteps:
@@ -127,9 +128,13 @@ class JointTraining(ABC):
         )
         for index, end in enumerate(ends):
             if isinstance(end, TaskFailed):
-                who = f"member {index} of a joint training " if len(ends) > 1 else ""
-                raise TaskFailed(f"{who}{end}") from None
+                raise self._failure(index, end) from None
         return self.points()
+
+    def _failure(self, index: int, error: TaskFailed) -> TaskFailed:
+        """Return the error of a trainer as that of the joint training: the coupling may be its cause."""
+        who = f"member {index}" if len(self.trainers) > 1 else "the mixture"
+        return TaskFailed(f"{who} of a joint training {error} or weaken the coupling '{self.coupling.full_name}'")
 
 
 @dataclass
@@ -171,7 +176,7 @@ class SideBySide(JointTraining):
 
     def __init__(self, trainers: Sequence[Trainer], coupling: Coupling, stream: Name) -> None:
         self.trainers = list(trainers)
-        self._coupling = coupling
+        self.coupling = coupling
         self._clock = CouplingClock(self.trainers[0], stream)
 
     def start_at(self, points: Sequence[Point]) -> list[Point]:
@@ -185,7 +190,7 @@ class SideBySide(JointTraining):
         def take(inputs: Sequence[StepInputs]) -> None:
             step_function(inputs)
             watch.turn("optimizer")
-            self._coupling.after_step(members, self._clock.next_step())
+            self.coupling.after_step(members, self._clock.next_step())
 
         return take
 
@@ -200,4 +205,4 @@ class OnOneBatch(SideBySide):
     @property
     def take_steps(self) -> TakeSteps:
         """What computes a step by the coupling's joint loss."""
-        return JointStep(self._coupling.joint_loss)
+        return JointStep(self.coupling.joint_loss)

@@ -129,7 +129,7 @@ class AtMixtures(JointTraining):
         self.trainers = [mixture]
         self._trainer = mixture
         self._members = members
-        self._coupling = coupling
+        self.coupling = coupling
         self._clock = CouplingClock(mixture, stream)
 
     def start_at(self, points: Sequence[Point]) -> list[Point]:
@@ -148,12 +148,12 @@ class AtMixtures(JointTraining):
         def take(inputs: Sequence[StepInputs]) -> None:
             watch.turn("optimizer")
             step = self._clock.next_step()
-            shares = self._coupling.mixture(len(vertices.parameters), step)
+            shares = self.coupling.mixture(len(vertices.parameters), step)
             vertices.mix(shares)
             step_function(inputs)
             watch.turn("optimizer")
             vertices.share_gradient(shares)
-            self._coupling.add_penalty(vertices.gradients, vertices.trained, step)
+            self.coupling.add_penalty(vertices.gradients, vertices.trained, step)
             vertices.descend(step.rate, trainer.next_count)
 
         return take

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from harness import Metric, MetricValue, Options, PluginChoice
-from harness_metrics.finite import refuse_non_finite
+from harness_metrics.finite import finite_predictions_on
 
 if TYPE_CHECKING:
     from harness import EvaluatedEnsemble, Predictions
@@ -98,10 +98,9 @@ class OODMetric(Metric):
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
         """Return the mean over all splits, then the value of each split, `<metric>/<split>`."""
-        refuse_non_finite(ensemble.logits)
         inside = confidences(ensemble)
         found = {}
-        for name, split in ensemble.predictions_on(self.chosen["splits"]):
+        for name, split in finite_predictions_on(ensemble, self.chosen["splits"]):
             found[name] = self.value(inside, confidences(split))
         mean = float(np.mean([value for value, _ in found.values()]))
         error = next(iter(found.values()))[1] if len(found) == 1 else None

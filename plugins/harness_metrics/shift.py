@@ -15,7 +15,7 @@ from pydantic import Field
 from harness import Metric, MetricValue, Options, PluginChoice, statistics
 from harness_metrics.accuracy import averaged_is_right
 from harness_metrics.calibration import expected_calibration_error, negative_log_likelihood
-from harness_metrics.finite import refuse_non_finite
+from harness_metrics.finite import finite_predictions_on
 
 if TYPE_CHECKING:
     from harness import EvaluatedEnsemble, Predictions
@@ -58,9 +58,8 @@ class MeanUnderShift(ShiftMetric):
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
         """Return the mean over all splits, then that of each split, `<metric>/<split>`."""
-        refuse_non_finite(ensemble.logits)
         names, values = [], []
-        for name, split in ensemble.predictions_on(self.chosen["splits"]):
+        for name, split in finite_predictions_on(ensemble, self.chosen["splits"]):
             names.append(name)
             values.append(self.contributions(split))
         yield self._mean(values, len(ensemble.labels))
@@ -145,9 +144,8 @@ class ShiftCalibrationError(ShiftMetric):
 
     def measure(self, ensemble: EvaluatedEnsemble) -> Iterable[MetricValue]:
         """Return the mean over splits, then the error of each split, `<metric>/<split>`."""
-        refuse_non_finite(ensemble.logits)
         errors = {}
-        for name, split in ensemble.predictions_on(self.chosen["splits"]):
+        for name, split in finite_predictions_on(ensemble, self.chosen["splits"]):
             errors[name] = expected_calibration_error(split.probabilities.mean(axis=0), split.labels, self.options.bins)
         yield MetricValue(self.name, float(np.mean(list(errors.values()))), better="lower")
         for name, error in errors.items():

@@ -25,6 +25,7 @@ LOWEST, HIGHEST = 0.05, 20.0
 """The range of T. The likelihood of images that are all classified correctly has no maximum: it grows as T falls to 0."""
 _STEPS = 200
 _TOLERANCE = 1e-12  # of 1 / T
+_EQUAL = 1e-12  # largest difference of ln p between classes that rounding may leave
 
 
 def pooled_log_probabilities(log_probabilities: np.ndarray) -> np.ndarray:
@@ -55,8 +56,11 @@ def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the T in [0.05, 20] that minimizes the mean −ln p_T(label), p_T proportional to p^(1/T).
 
     `log_probabilities` are float64 (examples, classes), labels int64 (examples,). The minimum is found by Newton's method in
-    1 / T, with bisection where a step would leave the interval that contains it.
+    1 / T, with bisection where a step would leave the interval that contains it. T is 1 if the classes of each image have equal
+    probabilities, which no T changes.
     """
+    if np.ptp(log_probabilities, axis=1).max() < _EQUAL:
+        return 1.0
     low, high = 1 / HIGHEST, 1 / LOWEST
     if likelihood_slope(log_probabilities, labels, low)[0] >= 0:
         return HIGHEST

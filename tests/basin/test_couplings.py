@@ -103,6 +103,23 @@ def test_distribution_of_mixtures(concentration: float) -> None:
     torch.testing.assert_close(found.var(0), torch.full((3,), variance), rtol=0.1, atol=0)
 
 
+@pytest.mark.parametrize("concentration", [1e-4, 1e-300])
+def test_mixtures_of_a_tiny_concentration(concentration: float) -> None:
+    """They are single networks, each equally often, also where all numbers that are drawn are 0."""
+    mixture = Mixture(Mixture.Options(concentration=concentration))
+    found = torch.tensor([list(mixture.mixture(3, step(number, size=1))) for number in range(1800)], dtype=torch.float64)
+    assert (found.sum(1) - 1).abs().max() < 1e-12
+    assert (found.max(1).values > 0.999).double().mean() > 0.99
+    assert all(520 < count < 680 for count in found.argmax(1).bincount(minlength=3).tolist())  # 600, within 4 deviations
+
+
+@pytest.mark.parametrize("concentration", [1e300, 1.7e308])
+def test_mixtures_of_a_huge_concentration(concentration: float) -> None:
+    """They are at the center, also where the numbers that are drawn have no finite sum."""
+    mixture = Mixture(Mixture.Options(concentration=concentration))
+    assert list(mixture.mixture(3, step(1, size=1))) == pytest.approx([1 / 3] * 3, rel=1e-12)
+
+
 def test_pairs_of_the_penalty() -> None:
     """Over many steps, every pair of networks is penalized equally often."""
     vectors = torch.stack(networks(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from safetensors.numpy import load_file
 
 import toys
 from conftest import RECIPE, Lab
-from harness import DerivationContext, Split, StateDict, TaskFailed
+from harness import DerivationContext, Recipe, Split, StateDict, TaskFailed
 from harness.errors import BenchmarkError
 from harness.plan.graph import Graph, PlannedCell
 from harness.results.rows import read_rows
 from harness.testing import check_derivation, derivation_context
 from harness_basin.averages.averaging import GreedySoup, UniformSoup, accuracy_on, mean_weights
+from harness_basin.averages.soup import Soup
+from harness_vision.digits import Digits
 
 GraphOf = Callable[..., Graph]
 
@@ -80,7 +83,7 @@ def test_recipes_of_varied_members(graph_of: GraphOf, lab: Lab) -> None:
     [
         ([{"epochs": 3}], "recipes[0] changes epochs, which all members share"),
         ([{}, {"weight_decay": -1.0}], "recipes[1]: weight_decay is -1.0: Input should be greater than or equal to 0"),
-        ([{"lr": 1.0}], "recipes[0]: lr is 1.0: Extra inputs are not permitted"),
+        ([{"lr": 1.0}], "recipes[0]: lr is no field of a recipe"),
     ],
     ids=str,
 )
@@ -151,11 +154,49 @@ def test_soup_of_a_member_that_diverged(context: DerivationContext) -> None:
         UniformSoup().derive(parents, context)
 
 
-def test_greedy_soup_of_a_data_set_without_held_out_images(graph_of: GraphOf) -> None:
-    """Its cell fails before anything is trained; the message says how to get a held-out split."""
-    graph = graph_of(methods=[{"soup": {"selection": "greedy"}}])
+@pytest.mark.parametrize(
+    ("method", "label"),
+    [
+        ({"soup": {"selection": "greedy"}}, "soup"),
+        ({"swa": {"of": {"soup": {"selection": "greedy"}}}}, "swa"),
+        ({"fused": {"of": {"soup": {"of": {"soup": {"selection": "greedy"}}}}, "by": None}}, "fused"),
+    ],
+    ids=["soup", "average of a soup", "two soups deep"],
+)
+def test_greedy_soup_of_a_data_set_without_held_out_images(graph_of: GraphOf, method: dict, label: str) -> None:
+    """It is refused with its line, also as the method of another one; the message says how to get a held-out split."""
     expected = "split is \"held_out\" (the default); 'blobs' has none (a smaller train_size leaves images for 'held_out')"
-    assert expected in cell(graph, "soup").problem
+    with pytest.raises(BenchmarkError, match=re.escape(f"{label} on blobs × perceptron: {expected}")) as caught:
+        graph_of(methods=["deep", method])
+    assert re.search(r"toy\.yaml:\d+:\d+: ", str(caught.value))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("train_size", [1437, None], ids=["all images", "the default"])
+def test_held_out_split_of_no_image(train_size: int | None) -> None:
+    """All 1,437 training images leave none to choose by."""
+    soup = Soup(Soup.Options(of="deep", selection="greedy"))
+    with pytest.raises(ValueError, match=r"'digits' has none \(a smaller train_size leaves images for 'held_out'\)$"):
+        soup.check_dataset(Digits(Digits.Options(train_size=train_size)), Recipe())
+    soup.check_dataset(Digits(Digits.Options(train_size=1436)), Recipe())
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"batch_size": 97}, "recipes[1]: batch_size is 97; at most 96, the number of training images"),
+        (
+            {"augmentation": {"crop_padding": 4}},
+            "recipes[1]: augmentation.crop_padding is 4; at most 3 for images of 4×4 pixels",
+        ),
+        ({"batchsize": 9}, "recipes[1]: batchsize is no field of a recipe"),
+    ],
+    ids=["batch", "crop", "unknown"],
+)
+def test_varied_recipes_that_do_not_fit_the_images(graph_of: GraphOf, changes: dict, problem: str) -> None:
+    """A member's own recipe is checked like that of the benchmark, before anything is trained."""
+    with pytest.raises(BenchmarkError, match=re.escape(f"varied on blobs × perceptron: {problem}")):
+        graph_of(methods=[{"varied": {"recipes": [{}, changes]}}])
 
 
 def test_greedy_soup_of_digits(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -120,6 +121,17 @@ def test_samples_differ_and_are_reproducible(graph_of: GraphOf, lab: Lab) -> Non
     rows = read_rows(lab.out)
     assert set(rows["status"]) == {"done"}
     assert float(rows[rows["metric"] == "joint_connectivity"]["value"].iloc[0]) > -5
+
+
+def test_samples_beyond_the_range_of_float32(graph_of: GraphOf, lab: Lab) -> None:
+    """They fail their cell alone, in one line that names the weights; the average of the same run is there."""
+    graph = graph_of(methods=[{"swag": {**RUN, "rank": 2, "scale": 1e300}}, {"swa": {**RUN, "rank": 2}}], recipe=SHORT)
+    lab.run(graph)
+    rows = read_rows(lab.out).groupby("method")
+    (message,) = set(rows.get_group("swag")["message"]) - {""}
+    expected = r"^weights around a run: '1\.(weight|bias)' is not finite; lower the scale of samples or the rate of the run$"
+    assert re.search(expected, message)
+    assert set(rows.get_group("swa")["status"]) == {"done"}
 
 
 def test_covariance_of_samples() -> None:

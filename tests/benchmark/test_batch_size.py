@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 import toys
 from conftest import RECIPE, toy_file
+from harness import Cell, EnsembleBuilder, Weights
 from harness.api.recipe import Recipe
 from harness.benchmark import load_benchmark
 from harness.errors import BenchmarkError
 from harness.plan.graph import Graph
 from harness.plan.planner import plan
+from harness_basin.averages.averaging import UniformSoup
 
 ADVICE = "the number of training images"
 
@@ -78,6 +80,20 @@ def test_size_that_is_known_once_located(tmp_path: Path) -> None:
     benchmark = load_benchmark(toy_file(tmp_path, datasets=["growing"], methods=["deep"]), catalogue)
     (cell,) = plan(benchmark.located(tmp_path)).cells
     assert cell.problem == f"method 'deep' on growing × perceptron: batch_size is 16; at most 10, {ADVICE}"
+
+
+def test_batch_of_a_members_own_recipe(graph_of: Callable[..., Graph]) -> None:
+    """A builder that enlarges one member's batch fails its cell before anything is trained, also below derived weights."""
+
+    class Larger(EnsembleBuilder):
+        name = "larger"
+
+        def build(self, cell: Cell) -> Sequence[Weights]:
+            large = cell.trajectory(member=1, recipe=cell.recipe.replace(batch_size=97)).at(cell.epochs)
+            return cell.derive(UniformSoup(), [cell.trajectory(member=0).at(cell.epochs), large])
+
+    (planned,) = graph_of(toys.catalogue(("ensemble_builder", Larger)), methods=["larger"]).cells
+    assert planned.problem == f"method 'larger' on blobs × perceptron: batch_size is 97; at most 96, {ADVICE}"
 
 
 def test_steps_of_a_recipe() -> None:

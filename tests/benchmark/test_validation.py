@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 import harness
 from benchmark.toy_options import Shapes
@@ -38,6 +39,21 @@ def test_invalid_value(given: dict[str, Any], place: tuple, issue: str) -> None:
     options, [found] = validate_options(Shapes, given)
     assert options is None
     assert (found.path, found.text) == (place, issue)
+
+
+def test_wrong_items_of_a_list_with_a_least_length() -> None:
+    """Only the items are reported, also for a list that is too short: they are to be corrected first."""
+
+    class Severities(harness.Options):
+        values: tuple[int, ...] = Field(min_length=2)
+
+    _, issues = validate_options(Severities, {"values": [True, 1.5]})
+    found = [(issue.path, issue.text) for issue in issues]
+    assert found == [(("values", 0), "true is not an integer"), (("values", 1), "1.5 is not an integer")]
+    _, [issue] = validate_options(Severities, {"values": ["x"]})
+    assert (issue.path, issue.text) == (("values", 0), "'x' is not an integer")
+    _, [issue] = validate_options(Severities, {"values": [1]})
+    assert issue.text == "[1] is too short; a list of at least 2 (each an integer)"
 
 
 def test_field_that_json_schema_cannot_express() -> None:

@@ -108,8 +108,8 @@ def test_unknown_key(home: Path) -> None:
     done = call("explain", key, "--store", store)
     assert isinstance(done.exception, StoreError)
     assert str(done.exception) == (
-        f"{store}: nothing under '{key}'; give more or other digits, or name the run's folder with --run DIR: settings and "
-        "ensembles are in its results.csv, not in the store"
+        f"{store}: nothing under '{key}'; give more or other digits, or name the run's folder with --run DIR: settings, "
+        "ensembles and members of a shared object are in its files, not in the store"
     )
     done = call("explain", "ffffffff", "--run", home / "small")
     assert str(done.exception).endswith(

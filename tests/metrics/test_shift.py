@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from harness import Predictions
 from harness_metrics.calibration import expected_calibration_error
 from harness_metrics.ood import (
     OODAupr,
@@ -49,6 +50,27 @@ def test_means_over_splits(random_toy, measure):
         if metric is ShiftAccuracy:
             assert values.pop("shift_mean_error") == pytest.approx(100 - np.mean(list(by_split.values())))
         assert values == {f"{metric.name}/{name}": pytest.approx(value) for name, value in by_split.items()}
+
+
+@pytest.mark.parametrize(
+    "metric", [ShiftAccuracy, ShiftMemberAccuracy, ShiftLikelihood, ShiftCalibrationError, OODAuroc, OODAupr, OODFpr95]
+)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
+def test_member_that_is_finite_on_test_images_alone(metric, bad, random_toy, measure):
+    """Its predictions on other images are no answer: the message names the member, the split and the image."""
+
+    class Overflowing(type(random_toy(0))):
+        def predictions_on(self, evaluation_set):
+            for name, split in super().predictions_on(evaluation_set):
+                logits = split.logits.copy()
+                if name == "strong":
+                    logits[1, 3, 0] = bad
+                yield name, Predictions(logits, split.labels)
+
+    one = random_toy(0, members=2, examples=9)
+    expected = r"^member 1: logits that are not finite on 1 of 9 examples of split 'strong' \(the first is example 3\); the "
+    with pytest.raises(ValueError, match=expected):
+        measure(metric, Overflowing(one.logits, one.labels))
 
 
 def test_contributions_of_paired_splits(random_toy):

@@ -89,6 +89,43 @@ def test_ends_of_the_range():
     assert fit_temperature(logs, logs.argmin(axis=1)) == 20.0
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-30, 3e38], ids=["zero", "tiny", "huge"])
+def test_equal_probabilities_need_no_temperature(toy, measure, size):
+    """No T changes them, so T is 1, and the likelihood is ln K."""
+    ensemble = toy(np.full((2, 6, 10), size), [0, 1, 2, 3, 4, 5])
+    assert measure(Temperature, ensemble) == {"temperature": 1.0, "temperature/0": 1.0, "temperature/1": 1.0}
+    found = measure(CalibratedLikelihood, ensemble)["calibrated_negative_log_likelihood"]
+    assert found == pytest.approx(np.log(10))
+
+
+def test_largest_logits(toy, measure):
+    """Logits at the ends of float32 give finite values: a member that is always right has the likelihood 0."""
+    labels = np.arange(8) % 4
+    right = np.where(np.eye(4)[labels] > 0, 3.4e38, -3.4e38)
+    assert measure(CalibratedLikelihood, toy([right], labels))["calibrated_negative_log_likelihood"] == 0
+    values = measure(CalibratedLikelihood, toy([np.roll(right, 1, axis=1)], labels))
+    assert values["calibrated_negative_log_likelihood"] == pytest.approx(2 * 3.4e38 / 20)
+    assert measure(Temperature, toy([np.roll(right, 1, axis=1)], labels))["temperature"] == pytest.approx(20)
+
+
+def test_two_images(toy, measure):
+    """Each is a half: two right ones have the lowest temperature, two wrong ones the highest, one of each the mean, 1."""
+    right = [[1.0, 0.0], [0.0, 1.0]]
+    assert measure(Temperature, toy([right], [0, 1]))["temperature"] == pytest.approx(0.05)
+    assert measure(Temperature, toy([right], [1, 0]))["temperature"] == pytest.approx(20)
+    values = measure(Temperature, toy([[[1.0, 0.0], [1.0, 0.0]]], [0, 1]))
+    assert sorted(values.values()) == pytest.approx([0.05, 1.0, 20.0])
+
+
+def test_a_class_that_one_half_lacks(toy, measure):
+    """A class with a single image is in one half; both temperatures are found all the same."""
+    logits, labels = drawn(8, 41)
+    labels[:] = labels % 3
+    labels[0] = 4
+    values = measure(Temperature, toy([logits], labels))
+    assert all(0.05 <= value <= 20 for value in values.values())
+
+
 def test_pool_is_the_mean_of_probabilities(random_toy):
     """ln p̄ by log-sum-exp is the logarithm of the averaged softmax."""
     ensemble = random_toy(0, members=3)

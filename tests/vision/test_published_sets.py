@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,10 @@ import torch
 
 import harness
 import toys
+from conftest import Lab
 from harness import DataError, Split
+from harness.execution.rows import rows
+from harness.plan.graph import Graph
 from harness.testing import check_evaluation_set
 from harness_vision.digits import Digits
 from harness_vision.shift.cifar_c import Cifar10C, Cifar100C, CifarC
@@ -70,7 +74,7 @@ def small(root: Path) -> type[CifarC]:
     """Return the set with the md5 sums of the files under a root."""
 
     class Small(Cifar10C):
-        files = {path.stem: md5_of(path) for path in (root / "CIFAR-10-C").iterdir()}
+        files = {path.stem: md5_of(path) for path in (root / "CIFAR-10-C").glob("*.npy")}
 
     return Small
 
@@ -97,7 +101,7 @@ def test_missing_cut_and_other_files(root: Path, tmp_path: Path) -> None:
     dataset = Cifar()
     chosen = small(root)(Cifar10C.Options(**CHOSEN))
     (tmp_path / "CIFAR-10-C").mkdir()
-    for path in (root / "CIFAR-10-C").iterdir():
+    for path in (root / "CIFAR-10-C").glob("*.npy"):
         (tmp_path / "CIFAR-10-C" / path.name).hardlink_to(path)
     chosen.locate(dataset, tmp_path)
     fog = tmp_path / "CIFAR-10-C" / "fog.npy"
@@ -127,7 +131,8 @@ def test_archive_is_unpacked(root: Path, tmp_path: Path) -> None:
         corruptions = ()
 
     Small().locate(Cifar(), tmp_path)
-    assert [path.name for path in (tmp_path / "CIFAR-10-C").iterdir()] == ["labels.npy"]
+    assert [path.name for path in (tmp_path / "CIFAR-10-C").glob("*.npy")] == ["labels.npy"]
+    assert not list(tmp_path.rglob("evil.npy"))
 
 
 def test_published_tables() -> None:
@@ -180,6 +185,47 @@ def test_house_numbers(tmp_path: Path) -> None:
         Svhn().locate(Cifar(), tmp_path)
     with pytest.raises(DataError, match=r"not there, and the download failed .*; put test_32x32\.mat \(md5 eb5a983be6a3"):
         Svhn().locate(Cifar(), tmp_path / "empty")
+
+
+def test_from_a_benchmark_to_rows(root: Path, lab: Lab, graph_of: Callable[..., Graph]) -> None:
+    """Files in the published formats give one row per split beside the means; each is read for its md5 once."""
+    pixels = np.random.default_rng(1).integers(0, 256, (32, 32, 3, 9), dtype=np.uint8)
+    mat = lab.folder / "test_32x32.mat"
+    scipy.io.savemat(mat, {"X": pixels, "y": np.arange(9)[:, None]}, do_compression=True)
+    (lab.folder / "CIFAR-10-C").symlink_to(root / "CIFAR-10-C")
+
+    class SmallCifar(Cifar):
+        name = "small_cifar"
+
+    class SmallC(small(root)):
+        name, datasets = "small_c", ("small_cifar",)
+
+    class SmallSvhn(Svhn):
+        name, datasets = "small_svhn", ("small_cifar",)
+        file, count = replace(Svhn.file, md5=md5_of(mat)), 9
+
+    catalogue = toys.catalogue(("dataset", SmallCifar), ("evaluation_set", SmallC), ("evaluation_set", SmallSvhn))
+    graph = graph_of(
+        catalogue,
+        datasets=[{"small_cifar": {"test_size": 40}}],
+        methods=["deep"],
+        members=2,
+        recipe={"epochs": 1, "batch_size": 2, "augmentation": {"crop_padding": 0}},
+        metrics=[
+            {"shift_accuracy": {"splits": {"small_c": {"corruptions": ["fog", "spatter"], "severities": [1, 5]}}}},
+            {"ood_auroc": {"splits": "small_svhn"}},
+        ],
+    )
+    state = lab.run(graph, catalogue)
+    assert not state.failures, state.failures
+    values = {row.metric: row.value for row in rows(graph, state)}
+    splits = ["fog/1", "fog/5", "spatter/1", "spatter/5"]
+    of_splits = [values[f"shift_accuracy/{split}"] for split in splits]
+    assert values["shift_accuracy"] == pytest.approx(sum(of_splits) / 4, abs=1e-9)
+    assert all(value / 2.5 == round(value / 2.5) for value in of_splits)
+    assert values["ood_auroc"] == values["ood_auroc/svhn"]
+    notes = {path.name for path in (root / "CIFAR-10-C").glob(".*")}
+    assert notes == {".fog.npy.checked", ".spatter.npy.checked", ".labels.npy.checked"}
 
 
 def test_patches_of_photographs(tmp_path: Path) -> None:

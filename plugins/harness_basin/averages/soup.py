@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 import harness
-from harness import Cell, Derivation, EnsembleBuilder, PluginChoice, Recipe, Weights
+from harness import Cell, Dataset, Derivation, EnsembleBuilder, PluginChoice, Recipe, Weights
 from harness_basin.averages.averaging import GreedySoup, UniformSoup
 
 
@@ -37,18 +37,23 @@ class Soup(EnsembleBuilder):
         of: EnsembleBuilder = self.chosen["of"]
         of.check(recipe, members)
 
-    def build(self, cell: Cell) -> Sequence[Weights]:
-        """Return the average. Raise `ValueError` if it is greedy and the data set has no such split."""
+    def check_dataset(self, dataset: Dataset, recipe: Recipe) -> None:
+        """Raise `ValueError` if the soup is greedy and the data set has no such split."""
+        super().check_dataset(dataset, recipe)
         options: SoupOptions = self.options
+        known = dataset.evaluation_splits
+        if options.selection == "greedy" and options.split not in known:
+            have = ", ".join(known) or "none"
+            raise ValueError(
+                f"{options.describe('split')}; '{dataset.name}' has {have} (a smaller train_size leaves images for 'held_out')"
+            )
+
+    def build(self, cell: Cell) -> Sequence[Weights]:
+        """Return the average. Raise `ValueError` if it is greedy and the data set, once located, has no such split."""
+        options: SoupOptions = self.options
+        self.check_dataset(cell.setting.dataset, cell.recipe)
         derivation: Derivation = UniformSoup()
         if options.selection == "greedy":
-            known = cell.setting.dataset.evaluation_splits
-            if options.split not in known:
-                have = ", ".join(known) or "none"
-                raise ValueError(
-                    f"{options.describe('split')}; '{cell.setting.dataset.name}' has {have} (a smaller train_size leaves "
-                    "images for 'held_out')"
-                )
             derivation = GreedySoup(GreedySoup.Options(split=options.split))
         of: EnsembleBuilder = self.chosen["of"]
         written = options.of

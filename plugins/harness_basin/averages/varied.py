@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import Field
 
-from harness import Cell, EnsembleBuilder, Recipe, Weights
+from harness import Cell, Dataset, EnsembleBuilder, Recipe, Weights
 from harness_basin.forking import ForkEpochOptions
-from harness_basin.own_recipes import check_changes, recipe_of
+from harness_basin.own_recipes import check_changed_images, check_changes, recipe_of
 
 _FIXED = ("epochs", "normalization")
 """Fields of the recipe that all members share."""
@@ -38,6 +38,11 @@ class VariedEnsemble(EnsembleBuilder):
         options: VariedOptions = self.options
         options.check(recipe)
         check_changes(recipe, options.recipes, _FIXED)
+
+    def check_dataset(self, dataset: Dataset, recipe: Recipe) -> None:
+        """Raise `ValueError` for changes of batches or crops that do not fit the images or their number."""
+        super().check_dataset(dataset, recipe)
+        check_changed_images(dataset, recipe, self.options.recipes)
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return M continuations of the reference's first t epochs. Learning rates and decays hold from there on."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from harness import Cell, EnsembleBuilder, Recipe, Weights
+from harness import Cell, Dataset, EnsembleBuilder, Recipe, Weights
+from harness_basin.own_recipes import check_changed_images
 from harness_basin.populations.couplings.shuffle import Shuffle
 from harness_basin.populations.population import PopulationOptions, require_several
 
@@ -30,6 +31,11 @@ class WashEnsemble(EnsembleBuilder):
         """Raise `ValueError` for one member, and for recipes that do not fit."""
         require_several(members, self.name)
         self.options.check(recipe)
+
+    def check_dataset(self, dataset: Dataset, recipe: Recipe) -> None:
+        """Raise `ValueError` for changes of crops that do not fit the images."""
+        super().check_dataset(dataset, recipe)
+        check_changed_images(dataset, recipe, self.options.recipes)
 
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return the M runs at epoch T."""

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 import harness
-from harness import Cell, Derivation, DerivationContext, Moments, MomentWeights, Recipe, StateDict, Weights, schedules, streams
+from harness import (
+    Cell,
+    Derivation,
+    DerivationContext,
+    Moments,
+    MomentWeights,
+    Recipe,
+    StateDict,
+    TaskFailed,
+    Weights,
+    schedules,
+    streams,
+)
 from harness_basin.normal_numbers import normal
 
 if TYPE_CHECKING:
@@ -133,7 +145,10 @@ def with_moments(checkpoint: Weights) -> tuple[Weights, ...]:
 
 
 def _with_parameters(context: DerivationContext, checkpoint: StateDict, values: Mapping[str, Tensor]) -> StateDict:
-    """Return a checkpoint with other parameters. Buffers stay, and so do infinite values; tied parameters stay tied."""
+    """Return a checkpoint with other parameters. Buffers stay, and so do infinite values; tied parameters stay tied.
+
+    Raise `TaskFailed` for a parameter that is not finite where the checkpoint's is.
+    """
     import torch
 
     state = {name: tensor.clone() for name, tensor in checkpoint.items()}
@@ -141,5 +156,7 @@ def _with_parameters(context: DerivationContext, checkpoint: StateDict, values: 
     for name, parameter in context.network().named_parameters(remove_duplicate=False):
         source = first_names.setdefault(id(parameter), name)
         new = values[source].to(state[name].dtype)
+        if not bool(new[state[name].isfinite()].isfinite().all()):
+            raise TaskFailed(f"weights around a run: '{name}' is not finite; lower the scale of samples or the rate of the run")
         state[name] = torch.where(state[name].isinf(), state[name], new)
     return state

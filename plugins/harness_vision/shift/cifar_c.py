@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
 from harness import DataError, Dataset, EvaluationSet, Split
-from harness_vision.archives import Archive, check_md5, provide
+from harness_vision.archives import Archive, provide
+from harness_vision.checked_files import check_md5_once
 from harness_vision.shift.cifar_c_files import CIFAR10_C, CIFAR100_C, COMMON, EXTRA
 from harness_vision.shift.options import SeverityOptions, selected, split_names, split_parts
 
@@ -61,7 +61,10 @@ class CifarC(EvaluationSet):
         return f"{split} {self.files[corruption]} labels {self.files['labels']}"
 
     def locate(self, dataset: Dataset, root: Path) -> None:
-        """Find the files, and check the md5 of each: about 150 MB per corruption. Unpack or download the archive if missing."""
+        """Find the files, and check the md5 of each that is new or has changed: 146 MiB per corruption.
+
+        Unpack or download the archive if the folder is missing.
+        """
         folder = provide(self.archive, root)
         for name in (*self.corruptions, "labels"):
             self._checked(folder, name)
@@ -87,14 +90,8 @@ class CifarC(EvaluationSet):
         advice = f"remove {folder} and {self.archive.advice(folder.parent)}"
         if not path.is_file():
             raise DataError(f"{path}: not there; {advice}")
-        _check_once(path, self.files[name], advice, (path.stat().st_size, path.stat().st_mtime_ns))
+        check_md5_once(path, self.files[name], advice)
         return path
-
-
-@lru_cache(maxsize=256)
-def _check_once(path: Path, md5: str, advice: str, size_and_time: tuple[int, int]) -> None:
-    """Raise `DataError` unless a file has the md5. A process checks a file again only if its size or time has changed."""
-    check_md5(path, md5, advice)
 
 
 class Cifar10C(CifarC):

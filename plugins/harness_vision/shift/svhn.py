@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from harness import DataError, Dataset, EvaluationSet, Split
-from harness_vision.archives import Archive, check_md5, download, exclusive_lock, read_checked
+from harness_vision.archives import Archive, download, exclusive_lock, read_checked
+from harness_vision.checked_files import check_md5_once
 
 _FILENAME = "test_32x32.mat"
 
@@ -41,13 +42,13 @@ class Svhn(EvaluationSet):
         return f"{self.file.filename}:{self.file.md5}"
 
     def locate(self, dataset: Dataset, root: Path) -> None:
-        """Check the file's md5; download the file if it is missing."""
+        """Check the file's md5 if it is new or has changed; download the file if it is missing."""
         path = root / self.file.filename
         if not path.is_file():
             with exclusive_lock(root, self.file.filename):
                 if not path.is_file():  # another process may have downloaded it meanwhile
                     download(self.file, root)
-        check_md5(path, self.file.md5, self._advice(root))
+        check_md5_once(path, self.file.md5, self._advice(root))
 
     def load(self, dataset: Dataset, split: str, root: Path) -> Split:
         """Return all images, with the label 0."""

@@ -45,7 +45,10 @@ class Mixture(Coupling):
             generator = np.random.Generator(np.random.Philox(step.stream))
             amounts = generator.standard_gamma(self.options.concentration, members).tolist()
         total = sum(amounts)
-        if total <= 0:  # all numbers are 0, or too small to be told from it
+        if total == 0:  # all are too small to be told from 0: nearly all the weight is on one network, any of them
+            chosen = streams.key("vertex", step.stream) % members
+            return [float(index == chosen) for index in range(members)]
+        if total == math.inf:
             return [1 / members] * members
         return [amount / total for amount in amounts]
 
