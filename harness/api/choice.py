@@ -9,10 +9,18 @@ from pydantic import BaseModel, BeforeValidator, WithJsonSchema
 
 
 def _with_options(choice: Any) -> Any:
-    """Return a choice with {} for options that are null: a name with a colon and nothing below it, as YAML writes it."""
+    """Return a choice with {} for options that are null: a name with a colon and nothing below it, as YAML writes it.
+
+    Raise `ValueError` for options that are no mapping.
+    """
     if not isinstance(choice, dict):
         return choice
-    return {name: {} if options is None else options for name, options in choice.items()}
+    given = {}
+    for name, options in choice.items():
+        if options is not None and not isinstance(options, Mapping):
+            raise ValueError(f"{name}: {options!r:.80} is not a mapping; options, such as {{key: value}}, or the name alone")
+        given[name] = options or {}
+    return given
 
 
 _OPTIONS = {"anyOf": [{"type": "object"}, {"type": "null"}]}

@@ -61,7 +61,8 @@ def networks(make: Callable[[], nn.Module]) -> dict[str, Any]:
 def no_units(name: str) -> str:
     """Return the line of an alignment for a network without hidden units."""
     what = "scaled" if name == "scales" else "permuted"
-    return f"{name}: the network has no hidden units that can be {what}, so its members would stay as they are; leave the method out for it"
+    reason = f"the network has no hidden units that can be {what}, so its members would stay as they are"
+    return f"{name}: {reason}; leave the method out for it"
 
 
 UNKNOWN = (

@@ -158,8 +158,7 @@ class _Greedy:
 
     def _set_map(self, group: int, unit: int, gains: np.ndarray, more: np.ndarray | float = 0.0) -> float:
         """Set the soft plan of some gains; return its cost. `more` is added to the costs of pairs once the plan is found."""
-        if self.regularization is None:
-            raise ValueError("soft plans need a regularization")
+        assert self.regularization is not None, "exact plans have no soft maps"
         size = len(gains)
         soft = normalize(torch.from_numpy(gains) / self.regularization, ROUNDS)
         self.maps[group].view(-1, size, size)[unit] = soft
