@@ -63,7 +63,7 @@ def test_two_fresh_stores(graph_of: GraphOf, tmp_path: Path) -> None:
     assert first["method"].nunique() == len(OTHERS) + len(LEARNED)
 
 
-@pytest.mark.parametrize(("epoch", "by"), zip((1, 2, 1, 2), LEARNED, strict=True), ids=lambda value: str(value)[:9])
+@pytest.mark.parametrize(("epoch", "by"), list(zip((1, 2, 1, 2), LEARNED, strict=True)), ids=lambda value: str(value)[:9])
 def test_interrupted_alignment(graph_of: GraphOf, tmp_path: Path, epoch: int, by: Any) -> None:
     """A run that stops after an epoch of an alignment, and is continued, has the rows of an uninterrupted one, to the bit."""
     graph = graph_of(**benchmark([by]))
