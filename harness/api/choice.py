@@ -3,12 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator, WithJsonSchema
 
-PluginChoice = str | dict[str, dict[str, Any]]
-"""A registered name, or a mapping of one registered name to options. Give the field `json_schema_extra={"plugin": kind}`."""
+
+def _with_options(choice: Any) -> Any:
+    """Return a choice with {} for options that are null: a name with a colon and nothing below it, as YAML writes it.
+
+    Raise `ValueError` for options that are no mapping.
+    """
+    if not isinstance(choice, dict):
+        return choice
+    given = {}
+    for name, options in choice.items():
+        if options is not None and not isinstance(options, Mapping):
+            raise ValueError(f"{name}: {options!r:.80} is not a mapping; options, such as {{key: value}}, or the name alone")
+        given[name] = options or {}
+    return given
+
+
+_OPTIONS = {"anyOf": [{"type": "object"}, {"type": "null"}]}
+_ENTRY = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": _OPTIONS}
+
+PluginChoice = Annotated[
+    str | dict[str, dict[str, Any]],
+    BeforeValidator(_with_options),
+    WithJsonSchema({"anyOf": [{"type": "string"}, _ENTRY]}),
+]
+"""A registered name, or a mapping of one registered name to options; null options are the defaults, as in a file's lists.
+
+Give the field `json_schema_extra={"plugin": kind}`.
+"""
 
 _MARK = "plugin"
 

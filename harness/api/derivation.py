@@ -96,6 +96,14 @@ class Derivation(Plugin):
     sources: tuple[Path, ...] = ()
     epochs: float = 0.0
 
+    def check(self, context: DerivationContext) -> None:
+        """Raise `TaskFailed` if `derive` fails for any networks of the context, whatever their weights.
+
+        It is called once per setting before the first training, so that nothing is trained in vain: only the cells that need
+        the derivation fail. `resume` returns None here, and what is saved is forgotten.
+        """
+        return
+
     @abstractmethod
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return `outputs` state dicts, and facts about the computation.

@@ -84,6 +84,8 @@ class AllowedValues:
         if kind == "array":
             return self._describe_list(schema)
         if kind == "object":
+            if schema.get("maxProperties") == 1:
+                return "a mapping of one name to its options"
             keys = ", ".join(schema.get("properties", ()))
             return f"a mapping of {keys}" if keys else "a mapping"
         words = _TYPE_WORDS.get(kind, kind)

@@ -84,9 +84,9 @@ class EventAnnotator:
         return replace(facts, trajectory=trajectory, trained_for=cells[0].spec.method.label if cells else "")
 
     def _cells(self, key: str) -> list[PlannedCell]:
-        """Return the cells that need a task. A check is needed by the cells of the trainings that depend on it."""
+        """Return the cells that need a task. A check is needed by the cells of the tasks that it is made for."""
         found: dict[int, PlannedCell] = {}
-        for needed in self._plan.trainings_by_check.get(key, (key,)):
+        for needed in self._plan.tasks_by_check.get(key, (key,)):
             for cell in self._cells_by_task.get(needed, ()):
                 found[id(cell)] = cell
         return list(found.values())
@@ -111,7 +111,9 @@ def task_facts(task: Task, cells: Sequence[PlannedCell]) -> TaskFacts:
         seed, member = seed_and_member(spec)
         objective = full_name(spec.trajectory.objective)
     elif isinstance(spec, CheckSpec):
-        seed, objective = None, full_name(spec.objective)
+        seed = None
+        if spec.objective is not None:
+            objective = full_name(spec.objective)
     elif isinstance(spec, PredictSpec):
         member = _member_index(spec, cells)
     elif isinstance(spec, MeasureSpec):
@@ -129,6 +131,8 @@ def describe(task: Task) -> str:
         return f"measure {full_name(spec.metric)} {where}"
     if isinstance(spec, PredictSpec) and spec.evaluation is not None:
         return f"predict {where}, {full_name(spec.evaluation.evaluation_set)} {spec.evaluation.split}"
+    if isinstance(spec, CheckSpec) and spec.derivation is not None:
+        return f"check {full_name(spec.derivation)} {where}"
     if not isinstance(spec, TrainSpec):
         return f"{spec.kind} {where}"
     seed, member = seed_and_member(spec)

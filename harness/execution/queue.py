@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from harness.api.specs import Kind, PredictSpec
 from harness.api.task import Task
@@ -109,9 +109,11 @@ class TaskQueue:
             if waiting and waiting[0][0] == rank:
                 return group
 
-    def finish(self, key: str) -> None:
-        """Record that a task is done; its children may be ready now."""
+    def finish(self, key: str, without: Collection[str] = ()) -> None:
+        """Record that a task is done; its children may be ready now. Those in `without` are never handed out."""
         for child in self._children[key]:
+            if child in without:
+                continue
             self._open_parents[child] -= 1
             if not self._open_parents[child]:
                 self._add_ready(child)

@@ -111,10 +111,11 @@ class Runner:
         self._begun = True
 
     def _still_possible(self) -> dict[str, Task]:
-        """Return the pending tasks after a damaged object was quarantined, without those that depend on failed tasks."""
+        """Return the pending tasks after a damaged object was quarantined, without those that cannot be done or have no use."""
         possible = {}
+        in_vain = self.plan.in_vain()
         for key, task in self.graph.pending(self.store).items():
-            if not self.graph.failed_ancestor([key], self.state.failures):
+            if key not in in_vain and not self.graph.failed_ancestor([key], self.state.failures):
                 possible[key] = task
         return possible
 
@@ -193,13 +194,22 @@ class Runner:
             self.write_rows()
 
     def _settle_check(self, outcome: Outcome, queue: TaskQueue) -> None:
-        """After a check, make its trainings ready, or fail them with the check's message."""
+        """After a check, make the tasks ready that wait for it.
+
+        If it failed, the trainings or derivations that it was made for fail with its message, and no training begins whose only
+        purpose they were.
+        """
         failed = self.plan.settle_check(outcome)
-        for training in failed:
-            self.state.failures[training] = outcome.message
-            self.state.causes[training] = outcome.key
-        if not failed:
-            queue.finish(outcome.key)
+        for key in failed:
+            if not self.graph.failed_ancestor([key], self.state.failures):
+                self.state.failures[key] = outcome.message
+                self.state.causes[key] = outcome.key
+        ended = [outcome.key]
+        if failed:
+            ended += self.plan.needless_checks(outcome.key, self.state.failures)
+        stay = {*failed, *ended, *self.plan.in_vain()}
+        for key in ended:
+            queue.finish(key, without=stay)
 
     def _report_plan(self, pending: dict[str, Task]) -> None:
         epochs = sum(task.cost for task in pending.values())

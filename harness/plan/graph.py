@@ -72,6 +72,14 @@ class Graph:
                     return key
         return ""
 
+    def needed_without(self, refused: Collection[str]) -> set[str]:
+        """Return the keys of the tasks of cells whose members do not depend on refused tasks."""
+        roots: list[str] = []
+        for cell in self.cells:
+            if not self.failed_ancestor(member_objects(cell), refused):
+                roots += _cell_roots(cell)
+        return set(ancestors(roots, self._parents))
+
     def pending(self, store: StoreView) -> dict[str, Task]:
         """Return the tasks that the cells need and whose results the store lacks, parents before children.
 

@@ -115,6 +115,20 @@ def check_task(spec: TrainSpec, evaluations: Sequence[EvaluationSpec] = ()) -> T
     return Task(key, check, (), key)
 
 
+def derivation_check_task(spec: DeriveSpec, parents: Sequence[str]) -> Task:
+    """Return the task that asks whether a derivation is possible in its setting. `parents` are checks that come before it."""
+    check = CheckSpec(
+        format=FORMAT,
+        setting=spec.setting,
+        objective=None,
+        teacher=None,
+        derivation=spec.derivation,
+        sources=spec.sources,
+    )
+    key = key_of(check.to_json())
+    return Task(key, check, tuple(parents), key)
+
+
 def derive_task(weights: DerivedWeights) -> Task:
     """Return the task that computes all outputs of a derivation."""
     made_of = weights.task_spec

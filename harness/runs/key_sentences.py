@@ -52,7 +52,7 @@ def _task(spec: TaskSpec) -> str:
     if isinstance(spec, TrainSpec):
         return f"training of {where}, {_training(spec)}"
     if isinstance(spec, CheckSpec):
-        return f"check of {where}, {_words(full_name(spec.objective))}, before its trainings"
+        return f"check of {where}, {_checked(spec)}, before its trainings"
     if isinstance(spec, DeriveSpec):
         return f"weights derived by {full_name(spec.derivation)} from {_count(len(spec.parents), 'network')}, {where}"
     if isinstance(spec, PredictSpec):
@@ -63,6 +63,13 @@ def _task(spec: TaskSpec) -> str:
     assert isinstance(spec, MeasureSpec)
     members = _count(len(spec.members), "member")
     return f"measurement of {full_name(spec.metric)} for an ensemble of {members}, {where}, seed {spec.seed}"
+
+
+def _checked(spec: CheckSpec) -> str:
+    """Return what a check tries: an objective or a derivation."""
+    checked = spec.objective or spec.derivation
+    assert checked is not None, "a check has one of them"
+    return _words(full_name(checked))
 
 
 def _training(spec: TrainSpec) -> str:

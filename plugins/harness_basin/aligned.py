@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 import harness
-from harness import Alignment, Cell, EnsembleBuilder, PluginChoice, PluginError, Recipe, Weights
+from harness import Alignment, Cell, EnsembleBuilder, PluginChoice, PluginError, Recipe, UserError, Weights
 
 
 class AlignedEnsemble(EnsembleBuilder):
@@ -59,12 +59,14 @@ def check_choices(alignment: Alignment | None, of: EnsembleBuilder, recipe: Reci
 def aligned_members(cell: Cell, alignment: Alignment | None, of: EnsembleBuilder, written: PluginChoice) -> Sequence[Weights]:
     """Return another method's members: the first one unchanged, and the others aligned. None: as they are.
 
-    `written` is the option that names the method `of`.
+    `written` is the option that names the method `of`. Raise `UserError` if it has a single member.
     """
     options = {} if isinstance(written, str) else written[of.name]
     parents = cell.build(of.name, **options)
     if alignment is None:
         return parents
+    if len(parents) < 2:
+        raise UserError(f"by: {of.full_name} has 1 member, and alignment brings members close to one another; at least 2")
     if alignment.joint:
         return cell.derive(alignment.for_members(len(parents)), parents)
     first, *others = parents

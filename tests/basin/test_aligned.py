@@ -86,6 +86,63 @@ def test_objects_are_shared(graph_of: GraphOf, aligned: dict[str, Any], other: A
     assert keys(graph, "aligned") == keys(graph, name)
 
 
+@pytest.mark.parametrize(
+    ("written", "short"),
+    [
+        ({"aligned": {"by": {"ste": None}, "of": {"deep": None}}}, {"aligned": {"by": "ste"}}),
+        ({"aligned": {"grid": {"by": [{"ot": None}]}}}, {"aligned": {"by": "ot"}}),
+        ({"fused": {"by": {"ot": None}, "of": {"deep": None}}}, "fused"),
+        ({"distilled": {"teachers": {"constrained": None}}}, {"distilled": {"teachers": "constrained"}}),
+        ({"soup": {"of": {"deep": None}}}, {"soup": {"of": "deep"}}),
+        ({"swa": {"of": {"deep": None}}}, {"swa": {"of": "deep"}}),
+        ({"deep": None}, "deep"),
+    ],
+    ids=str,
+)
+def test_null_options_are_the_defaults(graph_of: GraphOf, written: Any, short: Any) -> None:
+    """A name with a colon and nothing below it is the name alone, wherever a name with options is allowed."""
+    metrics = ["ensemble_accuracy"]
+    (cell,) = graph_of(methods=[written], metrics=metrics).cells
+    (expected,) = graph_of(methods=[short], metrics=metrics).cells
+    assert cell.problem == ""
+    assert [member.key for member in cell.members] == [member.key for member in expected.members]
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [{"joint_connectivity": {"correction": {"repair": None}}}, {"shift_accuracy": {"splits": {"c_like": None}}}],
+    ids=str,
+)
+def test_null_options_in_metrics(graph_of: GraphOf, metric: dict[str, Any]) -> None:
+    """Corrections and evaluation sets with null options have their defaults: equal keys."""
+    ((name, options),) = metric.items()
+    ((option, choice),) = options.items()
+    short = {name: {option: next(iter(choice))}}
+    changes: dict[str, Any] = {"methods": ["deep"], "datasets": ["digits"], "architectures": ["resnet20"]}
+    found = graph_of(metrics=[metric], **changes).benchmark.metrics[0].plugin
+    expected = graph_of(metrics=[short], **changes).benchmark.metrics[0].plugin
+    assert found.chosen[option].identity == expected.chosen[option].identity
+
+
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [
+        ({"ste": 5}, r"aligned\.by: ste: 5 is not a mapping; options, such as \{key: value\}, or the name alone$"),
+        ({"ste": []}, r"aligned\.by: ste: \[\] is not a mapping; options, such as "),
+        (5, r"aligned\.by: 5 is not allowed; a text or a mapping of one name to its options$"),
+        (None, r"aligned\.by: null is not allowed; a text or a mapping of one name to its options$"),
+        ({}, r"aligned\.by: \{\} names 0 plugins; one name, or 'name: \{option: value\}'$"),
+        ({"ste": None, "ot": None}, r"aligned\.by: \{'ot': \{\}, 'ste': \{\}\} names 2 plugins; one name, or"),
+    ],
+    ids=str,
+)
+def test_choices_of_another_form(graph_of: GraphOf, by: Any, message: str) -> None:
+    """What is no name and no mapping of one name to options is refused in one line, which says what is."""
+    with pytest.raises(BenchmarkError, match=message) as error:
+        graph_of(methods=[{"aligned": {"by": by}}])
+    assert len(str(error.value).splitlines()) == 1
+
+
 def test_key_of_joint_descents() -> None:
     """A single joint descent keeps the identity that it had before there were restarts; several have another one."""
     single = CATALOGUE.choose("alignment", "joint_weights")

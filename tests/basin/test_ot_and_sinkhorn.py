@@ -287,14 +287,6 @@ def test_fused_networks_in_a_run(graph_of: GraphOf, lab: Lab) -> None:
     assert new["trained"] == 2 * 2
 
 
-def test_one_member(graph_of: GraphOf) -> None:
-    """Aligned it is that member, and fused it is the average of it alone."""
-    graph = graph_of(methods=["deep", {"aligned": {"by": "ot"}}, {"fused": {"by": "sinkhorn"}}], members=1)
-    deep, aligned, fused = (cell.members for cell in graph.cells)
-    assert aligned == deep
-    assert [parent.key for parent in fused[0].parents] == [deep[0].key]
-
-
 def test_members_of_a_joint_alignment(graph_of: GraphOf) -> None:
     """Their number is the benchmark's."""
     with pytest.raises(BenchmarkError, match=r"by: members is 4; leave it out: it is the benchmark's \(3\)$"):

@@ -527,6 +527,29 @@ def test_networks_that_cannot_be_corrected(
         mixture(modules, images).logits(HALF, "test", correction)
 
 
+@pytest.mark.parametrize("correction", REPAIRS)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_activations_of_a_member_that_are_not_finite(correction: str, value: float) -> None:
+    """The correction names the member; no mixture gets statistics that are not numbers."""
+    modules = built(Plain)
+    with torch.no_grad():
+        modules[1].hidden.bias[0] = value  # type: ignore[index, union-attr]
+    message = rf"^correction '{correction}': activations of member 1 are not finite on training images; has it diverged\?$"
+    with pytest.raises(TaskFailed, match=message):
+        mixture(modules).logits(HALF, "test", correction)
+
+
+@pytest.mark.parametrize("correction", REPAIRS)
+def test_constant_activations_of_all_members(correction: str) -> None:
+    """Nothing is scaled, and the logits are finite."""
+    modules = built(Plain)
+    with torch.no_grad():
+        for module in modules:
+            for parameter in (module.conv.weight, module.unbiased.weight, module.hidden.weight):  # type: ignore[union-attr]
+                parameter.zero_()
+    assert np.isfinite(mixture(modules).logits(HALF, "test", correction)).all()
+
+
 def test_constant_channel_is_only_shifted() -> None:
     """A channel without deviation has no scale; a member's dead unit does not blow up."""
     zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)

@@ -47,9 +47,10 @@ class EvaluationSpec(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckSpec(Spec):
-    """Try a setting and an objective on a few images before the first training. `teacher` is the teacher's setting.
+    """Try a setting before the first training: an objective on a few images, or whether a derivation is possible.
 
-    `evaluation_splits` are splits to load: one of each evaluation set that the setting's networks will be evaluated on.
+    It has either an `objective` or a `derivation`. `teacher` is the teacher's setting. `evaluation_splits` are splits to load:
+    one of each evaluation set that the setting's networks will be evaluated on. `sources` are those of the derivation.
     """
 
     nested = ("setting", "teacher", "evaluation_splits")
@@ -57,9 +58,11 @@ class CheckSpec(Spec):
     kind: Literal["check"] = "check"
     format: int
     setting: SettingSpec
-    objective: Identity
+    objective: Identity | None
     teacher: SettingSpec | None
     evaluation_splits: tuple[EvaluationSpec, ...] = ()
+    derivation: Identity | None = None
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 import harness
 from harness import Alignment, DerivationContext, StateDict, TaskFailed, streams
-from harness_basin.alignments.checking import check_parents, function_difference
+from harness_basin.alignments.checking import check_parents, function_difference, in_parentheses, require_permutations
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +47,16 @@ class ActivationMatching(Alignment):
             "match", description="residual streams: permute their units like all others, or leave them in their order"
         )
         members: int = Field(1, ge=1, description="M, the number of networks; methods set it")
+
+    def check(self, context: DerivationContext) -> None:
+        """Raise `TaskFailed` for fewer training images than asked for, and for a network without units to permute."""
+        features, _ = _features(context, self._chosen_images(context))
+        if features.features or features.dependent:
+            return
+        if features.symmetry.groups:
+            unplaced = [features.symmetry.groups[group].name for group in features.unplaced]
+            raise TaskFailed(f"activations: no hidden unit has activations of its own{in_parentheses(unplaced)}; take weights")
+        require_permutations(self.choice_name, context)
 
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the permuted weights, and the objective. Raise `TaskFailed` if a function changes or activations diverge."""

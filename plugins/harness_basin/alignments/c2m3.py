@@ -9,7 +9,12 @@ from pydantic import Field
 
 import harness
 from harness import Alignment, DerivationContext, StateDict
-from harness_basin.alignments.checking import check_parents, function_difference, permutation_symmetry
+from harness_basin.alignments.checking import (
+    check_parents,
+    function_difference,
+    permutation_symmetry,
+    require_permutations,
+)
 
 
 class CycleConsistentAlignment(Alignment):
@@ -33,6 +38,10 @@ class CycleConsistentAlignment(Alignment):
         )
         descent: bool = Field(False, description="whether Multi-PCD (joint_weights) continues from the rounded permutations")
         members: int = Field(1, ge=1, description="M, the number of networks; methods set it")
+
+    def check(self, context: DerivationContext) -> None:
+        """Raise an error for a network without permutation symmetry, or with an operation whose symmetry is not known."""
+        require_permutations(self.choice_name, context)
 
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the permuted weights, and the objectives with the trace. Raise `TaskFailed` if a function changes."""

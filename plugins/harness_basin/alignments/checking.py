@@ -26,6 +26,20 @@ def permutation_symmetry(context: DerivationContext) -> Symmetry:
     return derive_symmetry(context.network().eval(), context.normalize(context.test.images[:2]).cpu())
 
 
+def require_permutations(name: str, context: DerivationContext) -> Symmetry:
+    """Return the network's permutation symmetry. Raise `TaskFailed` if it has none: members would stay as they are.
+
+    `name` is the alignment's, for the message.
+    """
+    symmetry = permutation_symmetry(context)
+    if not symmetry.groups:
+        raise TaskFailed(
+            f"{name}: the network has no hidden units that can be permuted, so its members would stay as they are; leave the "
+            "method out for it"
+        )
+    return symmetry
+
+
 def function_difference(context: DerivationContext, before: StateDict, after: StateDict, tolerance: float = TOLERANCE) -> float:
     """Return the relative difference of the outputs on test images, in float64. Raise `TaskFailed` above the tolerance."""
     from harness_basin.matching import functional_difference
@@ -103,3 +117,8 @@ def norm_ratio(symmetry: Symmetry, before: StateDict, after: StateDict) -> float
     if given == 0:
         return 1.0
     return float((inner_product(symmetry, after, after) / given) ** 0.5)
+
+
+def in_parentheses(reasons: Sequence[str]) -> str:
+    """Return the reasons in parentheses after a space; empty without any."""
+    return f" ({'; '.join(reasons)})" if reasons else ""

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 import harness
 from harness import Alignment, DerivationContext, StateDict, TaskFailed
-from harness_basin.alignments.checking import check_parents, function_difference, permutation_symmetry
+from harness_basin.alignments.checking import check_parents, function_difference, in_parentheses, permutation_symmetry
 
 if TYPE_CHECKING:
     from harness_basin.matching.residual.moves import Arrays
@@ -63,6 +63,10 @@ class OrthogonalMatching(Alignment):
         """The epochs in which maps are trained, for any M above 1."""
         return float(self.options.learn_epochs) if self.options.members > 1 else 0.0
 
+    def check(self, context: DerivationContext) -> None:
+        """Raise `TaskFailed` for a network without a residual stream that can be rotated."""
+        self._form(context)
+
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the moved weights, with distances and objective. Raise `TaskFailed` if a function changes."""
         from harness_basin.matching.residual.joint_residual import match_residual_jointly, total_distance, total_objective
@@ -107,7 +111,7 @@ class OrthogonalMatching(Alignment):
             reasons = [f"{found.name}: {found.reason}" for found in linear.refused if found.kind == "orthogonal"]
             raise TaskFailed(
                 "the network has no residual stream that can be rotated: all that reads it has to be linear maps behind a "
-                f"LayerNorm, as in pre-norm transformers; use another alignment{_list([*groups.unused, *reasons])}"
+                f"LayerNorm, as in pre-norm transformers; use another alignment{in_parentheses([*groups.unused, *reasons])}"
             )
         return NormalForm(groups, find_idle_biases(network, groups, example), balanced=self.options.maps == "invertible")
 
@@ -129,11 +133,6 @@ class OrthogonalMatching(Alignment):
             "normal_form_loss": learned.unaligned_loss,
             "worse_than_identity": min(learned.losses) > learned.unaligned_loss,
         }
-
-
-def _list(reasons: Sequence[str]) -> str:
-    """Return the reasons in parentheses; empty without any."""
-    return f" ({'; '.join(reasons)})" if reasons else ""
 
 
 def _stored(

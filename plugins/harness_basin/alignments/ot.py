@@ -16,6 +16,7 @@ from harness_basin.alignments.checking import (
     function_difference,
     norm_ratio,
     permutation_symmetry,
+    require_permutations,
 )
 
 
@@ -41,6 +42,10 @@ class OptimalTransport(Alignment):
     def keeps_function(self) -> bool:
         """Whether the maps are permutations."""
         return self.options.regularization is None
+
+    def check(self, context: DerivationContext) -> None:
+        """Raise an error for a network without permutation symmetry, or with an operation whose symmetry is not known."""
+        require_permutations(self.name, context)
 
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the transported weights, and the cost. Raise `TaskFailed` if permutations change the function."""

@@ -17,6 +17,7 @@ from harness_basin.alignments.checking import (
     function_difference,
     norm_ratio,
     permutation_symmetry,
+    require_permutations,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +66,12 @@ class SinkhornRebasin(Alignment):
     @property
     def _reads_images(self) -> bool:
         return self.options.loss in ("midpoint", "random")
+
+    def check(self, context: DerivationContext) -> None:
+        """Raise an error for a network without permutation symmetry, or with BatchNorm and batches of a single image."""
+        require_permutations(self.name, context)
+        if self._reads_images:
+            check_batches(self.name, context, context.network(), self.options.batch_size)
 
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the moved weights, and the losses. Raise `TaskFailed` if steps diverge or permutations change the function."""

@@ -9,7 +9,7 @@ from pydantic import Field
 
 import harness
 from harness import Alignment, DerivationContext, StateDict
-from harness_basin.alignments.checking import check_parents
+from harness_basin.alignments.checking import check_batches, check_parents, require_permutations
 from harness_basin.alignments.straight_through import OptimizerName, TrainingPlan, align
 
 
@@ -36,6 +36,12 @@ class StraightThroughMatching(Alignment):
     def epochs(self) -> float:  # type: ignore[override]
         """One pass over the training images costs an epoch of plain training."""
         return float(self.options.epochs)
+
+    def check(self, context: DerivationContext) -> None:
+        """Raise an error for a network without permutation symmetry, or with BatchNorm and batches of a single image."""
+        require_permutations(self.choice_name, context)
+        if self.options.epochs:
+            check_batches(self.choice_name, context, context.network(), self.options.batch_size)
 
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the permuted weights, and the losses. Raise `TaskFailed` if a loss is not finite or the function changes."""

@@ -10,7 +10,12 @@ from pydantic import Field
 
 import harness
 from harness import Alignment, DerivationContext, StateDict
-from harness_basin.alignments.checking import check_parents, function_difference, permutation_symmetry
+from harness_basin.alignments.checking import (
+    check_parents,
+    function_difference,
+    permutation_symmetry,
+    require_permutations,
+)
 
 
 class MatchingOptions(harness.Options):
@@ -34,6 +39,10 @@ class WeightMatching(Alignment):
     name, version = "weight_matching", 1
     choice_name = "weights"
     Options = MatchingOptions
+
+    def check(self, context: DerivationContext) -> None:
+        """Raise an error for a network without permutation symmetry, or with an operation whose symmetry is not known."""
+        require_permutations(self.choice_name, context)
 
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the permuted weights, and the objective with its trace. Raise `TaskFailed` if the function changes."""
@@ -90,6 +99,10 @@ class JointWeightMatching(Alignment):
             return own
         options = {name: value for name, value in own["options"].items() if name != "restarts"}
         return {**own, "options": options}
+
+    def check(self, context: DerivationContext) -> None:
+        """Raise an error for a network without permutation symmetry, or with an operation whose symmetry is not known."""
+        require_permutations(self.choice_name, context)
 
     def derive(self, parents: Sequence[StateDict], context: DerivationContext) -> tuple[Sequence[StateDict], Mapping[str, Any]]:
         """Return the permuted weights, and the objective with its trace. Raise `TaskFailed` if a function changes."""

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness import CorrectionContext, Removable
+from harness import CorrectionContext, Removable, TaskFailed
 from harness_metrics.corrections.calls import Call, ForwardObserver
 from harness_metrics.corrections.sites import Site, find_sites
 
@@ -83,18 +83,29 @@ class _Sum:
 
 
 def measure_members(context: CorrectionContext, before_normalization: bool) -> Members:
-    """Return a network's sites, and the channels of every member at each. The network gets the members' weights."""
+    """Return a network's sites, and the channels of every member at each. The network gets the members' weights.
+
+    Raise `TaskFailed` if a member's activations are not finite.
+    """
     context.set_member(0)
     sites = find_sites(context.network, next(iter(context.batches()))[:_PROBE_IMAGES], before_normalization)
     of_members = []
     for member in range(context.members):
         context.set_member(member)
         of_members.append(measure(context, sites))
+        _require_finite(of_members[-1], member)
     channels = []
     for at_site in zip(*of_members, strict=True):
         means = torch.stack([one.mean for one in at_site])
         channels.append(Channels(means, torch.stack([one.deviation for one in at_site])))
     return Members(tuple(sites), tuple(channels))
+
+
+def _require_finite(channels: Sequence[Channels], member: int) -> None:
+    """Raise `TaskFailed` if activations of a member are not finite: mixtures would get goals that are not numbers."""
+    for one in channels:
+        if not bool((one.mean.isfinite() & one.deviation.isfinite()).all()):
+            raise TaskFailed(f"activations of member {member} are not finite on training images; has it diverged?")
 
 
 def measure(context: CorrectionContext, sites: Sequence[Site], goals: Sequence[Goal] = ()) -> list[Channels]:

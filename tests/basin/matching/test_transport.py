@@ -217,6 +217,18 @@ def test_soft_transport_with_little_entropy(name: str) -> None:
         size = permutation.shape[-1]
         torch.testing.assert_close(sharp_map, F.one_hot(permutation, size).double(), atol=1e-6, rtol=0)
         torch.testing.assert_close(flat_map, torch.full_like(flat_map, 1 / size), atol=1e-4, rtol=0)
+    assert hard.cost == pytest.approx(0, abs=1e-9)
+    assert 0 <= sharp.cost < 1e-3 * flat.cost
+
+
+@pytest.mark.parametrize("name", ["perceptron", "torch transformer", "grouped", "experts"])
+def test_cost_of_soft_plans_between_unlike_networks(name: str) -> None:
+    """It becomes the exact plan's as the entropy vanishes, and is another one with much entropy."""
+    symmetry, maps, (a, b) = prepared(FACTORIES[name])
+    hard = transport(symmetry, maps, a, b)
+    costs = [transport(symmetry, maps, a, b, regularization=factor).cost for factor in (1e-4, 1e6)]
+    assert costs[0] == pytest.approx(hard.cost, rel=1e-3)
+    assert abs(costs[1] - hard.cost) > 0.01 * hard.cost
 
 
 def test_soft_plan_of_a_layer() -> None:
@@ -229,6 +241,8 @@ def test_soft_plan_of_a_layer() -> None:
         kernel /= kernel.sum(0, keepdims=True)
     assert found.maps is not None
     np.testing.assert_allclose(found.maps[0].numpy(), kernel, atol=1e-6)
+    assert found.cost == pytest.approx((kernel * euclidean(a["1.weight"], b["1.weight"])).sum(), rel=1e-6)
+    assert found.cost > transport(symmetry, maps, a, b).cost
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

@@ -34,7 +34,8 @@ class Transport:
     """The maps of one network's units to another's.
 
     `maps` are the soft transport plans, times the width; None if only permutations were asked for. `cost` is the sum over
-    groups of the matched units' costs, and `identity_cost` that of the units as they are. `assignments` is the number of
+    groups of the matched units' costs (of soft plans, the costs of all pairs times the plan), and `identity_cost` that of the
+    units as they are. `assignments` is the number of
     linear assignment problems.
     """
 
@@ -104,10 +105,11 @@ class _Greedy:
         gains = self._gains(groups)
         choice = choose_root(self.symmetry, gains, root)
         self.permutations = choice.applied_to(self.permutations)
-        if self.regularization is not None:
-            self._soften(choice, gains, 0)
+        if self.regularization is None:
+            self.cost -= choice.value
+        else:
+            self.cost += self._soften(choice, gains, 0)
         self.matched.update(gains, {root})
-        self.cost -= choice.value
         self.assignments += _assignments(choice)
 
     def _match_within(self, group: int) -> None:
@@ -124,15 +126,18 @@ class _Greedy:
             own = gains[position * size : (position + 1) * size, unit * size : (unit + 1) * size]
             permutation = assign(own)
             found.view(-1, size)[unit] = torch.from_numpy(permutation)
-            self._set_map(group, unit, own)
-            self.cost -= total_gain(own, permutation)
+            if self.regularization is None:
+                self.cost -= total_gain(own, permutation)
+            else:
+                self.cost += self._set_map(group, unit, own)
             self.assignments += 1
         self.permutations = (*self.permutations[:group], found, *self.permutations[group + 1 :])
 
-    def _soften(self, choice: Choice, gains: Grams, position: int) -> None:
-        """Set the soft maps of a choice at a position of its outer groups, and those of its inner choices.
+    def _soften(self, choice: Choice, gains: Grams, position: int) -> float:
+        """Set the soft maps of a choice at a position of its outer groups, and those of its inner choices; return their cost.
 
-        The units within unit j are compared with those within the unit that the exact plan matches j to.
+        The units within unit j are compared with those within the unit that the exact plan matches j to. For all other pairs of
+        outer units the cost of their inner units is that of the exact inner plan.
         """
         size = len(choice.permutation)
         own = np.zeros((size, size))
@@ -140,18 +145,24 @@ class _Greedy:
             rows = slice(position * size, (position + 1) * size)
             columns = slice(choice.unit * size, (choice.unit + 1) * size)
             own = gains[choice.group][rows, columns]
+        inner_costs = np.zeros((size, size))
         for table in choice.inner:
-            own = own + np.array([[inner.value for inner in row] for row in table])
+            exact = np.array([[inner.value for inner in row] for row in table])
+            own = own + exact
+            inner_costs[np.arange(size), choice.permutation] += exact[np.arange(size), choice.permutation]
             for i, j in enumerate(choice.permutation):
-                self._soften(table[i][j], gains, position * size + i)
-        if choice.group in gains or choice.inner:
-            self._set_map(choice.group, choice.unit, own)
+                inner_costs[i, j] += self._soften(table[i][j], gains, position * size + i)
+        if choice.group not in gains and not choice.inner:
+            return 0.0
+        return self._set_map(choice.group, choice.unit, own, inner_costs)
 
-    def _set_map(self, group: int, unit: int, gains: np.ndarray) -> None:
-        if self.regularization is not None:
-            size = len(gains)
-            soft = normalize(torch.from_numpy(gains) / self.regularization, ROUNDS)
-            self.maps[group].view(-1, size, size)[unit] = soft
+    def _set_map(self, group: int, unit: int, gains: np.ndarray, more: np.ndarray | float = 0.0) -> float:
+        """Set the soft plan of some gains; return its cost. `more` is added to the costs of pairs once the plan is found."""
+        assert self.regularization is not None, "exact plans have no soft maps"
+        size = len(gains)
+        soft = normalize(torch.from_numpy(gains) / self.regularization, ROUNDS)
+        self.maps[group].view(-1, size, size)[unit] = soft
+        return float((soft.numpy() * (more - gains)).sum())
 
     def _gains(self, groups: Sequence[int]) -> Grams:
         """Return the negative costs of the units of some groups, for those whose incoming weights are known."""
