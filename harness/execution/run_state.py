@@ -11,10 +11,10 @@ from harness.execution.measured_values import Measured
 class RunState:
     """Results and failures of a run's tasks, by key.
 
-    `measured` has the results of measurements, `failures` the messages of failed tasks. If a training or derivation failed because
-    its check failed, `causes` has the key of the check, under which the store keeps the traceback. `trained` is the cost, in epochs of
-    plain training, and `done` the number of the tasks that were done in this run. `epochs_taken_over` and `taken_over` are
-    those of the tasks that another run on the store did meanwhile.
+    `measured` has the results of measurements, `failures` the messages of failed tasks. If a training or derivation failed
+    because its check failed, `causes` has the key of the check, under which the store keeps the traceback. `trained` is the
+    cost, in epochs of plain training, and `done` the number of the tasks that were done in this run. `epochs_taken_over` and
+    `taken_over` are those of the tasks that another run on the store did meanwhile.
     """
 
     measured: dict[str, Measured] = field(default_factory=dict)
