@@ -40,6 +40,9 @@ class Soup(EnsembleBuilder):
     def check_dataset(self, dataset: Dataset, recipe: Recipe) -> None:
         """Raise `ValueError` if the soup is greedy and the data set has no such split."""
         super().check_dataset(dataset, recipe)
+        self._require_split(dataset)
+
+    def _require_split(self, dataset: Dataset) -> None:
         options: SoupOptions = self.options
         known = dataset.evaluation_splits
         if options.selection == "greedy" and options.split not in known:
@@ -51,7 +54,7 @@ class Soup(EnsembleBuilder):
     def build(self, cell: Cell) -> Sequence[Weights]:
         """Return the average. Raise `ValueError` if it is greedy and the data set, once located, has no such split."""
         options: SoupOptions = self.options
-        self.check_dataset(cell.setting.dataset, cell.recipe)
+        self._require_split(cell.setting.dataset)
         derivation: Derivation = UniformSoup()
         if options.selection == "greedy":
             derivation = GreedySoup(GreedySoup.Options(split=options.split))
