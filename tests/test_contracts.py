@@ -69,6 +69,10 @@ def test_ensemble_builders(registration: Registration, members: int, tmp_path: P
         with pytest.raises(ValueError, match=r"members is 1; .* ties at least 2"):
             check_ensemble_builder(builder, setting, CrossEntropy(), members)
         return
+    if members == 1 and registration.name in ("aligned", "fused"):
+        with pytest.raises(ValueError, match=r"^by: members is 1; an alignment brings at least 2 close to one another$"):
+            check_ensemble_builder(builder, setting, CrossEntropy(), members)
+        return
     expected = 1 if registration.cls in (Soup, FusedEnsemble, StochasticWeightAverage) else members
     assert len(check_ensemble_builder(builder, setting, CrossEntropy(), members)) == expected
 

@@ -201,7 +201,8 @@ class Runner:
         """
         failed = self.plan.settle_check(outcome)
         for key in failed:
-            if not self.graph.failed_ancestor([key], self.state.failures):
+            # a derivation whose training has failed keeps that reason
+            if self.graph.tasks[key].kind == "train" or not self.graph.failed_ancestor([key], self.state.failures):
                 self.state.failures[key] = outcome.message
                 self.state.causes[key] = outcome.key
         ended = [outcome.key]

@@ -50,9 +50,14 @@ class AlignedEnsemble(EnsembleBuilder):
 
 
 def check_choices(alignment: Alignment | None, of: EnsembleBuilder, recipe: Recipe, members: int) -> None:
-    """Raise `ValueError` if the method whose members are aligned cannot run, or for a number of members of its own."""
+    """Raise `ValueError` if the method whose members are aligned cannot run, or for a single member.
+
+    An alignment with a number of members of its own is refused, too.
+    """
     if alignment is not None and alignment.joint and "members" in alignment.options.model_fields_set:
         raise ValueError(f"by: {alignment.options.describe('members')}; leave it out: it is the benchmark's ({members})")
+    if alignment is not None and members < 2:
+        raise ValueError(f"by: members is {members}; an alignment brings at least 2 close to one another")
     of.check(recipe, members)
 
 
@@ -66,7 +71,7 @@ def aligned_members(cell: Cell, alignment: Alignment | None, of: EnsembleBuilder
     if alignment is None:
         return parents
     if len(parents) < 2:
-        raise UserError(f"by: {of.full_name} has 1 member, and alignment brings members close to one another; at least 2")
+        raise UserError(f"by: {of.full_name} has 1 member; an alignment brings at least 2 close to one another")
     if alignment.joint:
         return cell.derive(alignment.for_members(len(parents)), parents)
     first, *others = parents

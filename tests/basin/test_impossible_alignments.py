@@ -14,6 +14,7 @@ import odd_networks
 import toys
 from conftest import Lab
 from harness import Alignment, DerivationContext, StateDict, TaskFailed
+from harness.errors import BenchmarkError
 from harness.execution.queue import TaskQueue
 from harness.execution.run_plan import RunPlan
 from harness.plan.graph import Graph
@@ -145,12 +146,17 @@ def test_methods_with_an_alignment_of_their_own(graph_of: GraphOf, lab: Lab, met
 @pytest.mark.parametrize("method", ["aligned", "fused"])
 @pytest.mark.parametrize("by", NAMES)
 def test_one_member(graph_of: GraphOf, method: str, by: str) -> None:
-    """One member cannot be brought closer to others; the cell fails when it is planned."""
-    graph = graph_of(methods=["deep", {method: {"by": by}}], members=1, metrics=["ensemble_accuracy"])
-    deep, aligned = graph.cells
-    where = f"method '{method}' on blobs × perceptron"
-    line = f"{where}: by: deep has 1 member, and alignment brings members close to one another; at least 2"
-    assert (deep.problem, aligned.problem) == ("", line)
+    """One member cannot be brought closer to others."""
+    with pytest.raises(BenchmarkError, match=r"by: members is 1; an alignment brings at least 2 close to one another$"):
+        graph_of(methods=["deep", {method: {"by": by}}], members=1, metrics=["ensemble_accuracy"])
+
+
+@pytest.mark.parametrize("by", ["weights", "joint_weights"])
+def test_method_with_one_member(graph_of: GraphOf, by: str) -> None:
+    """A method that gives one member, whatever M is, cannot be aligned: the cell fails when it is planned."""
+    (cell,) = graph_of(methods=[{"aligned": {"by": by, "of": "soup"}}], metrics=["ensemble_accuracy"]).cells
+    where = "method 'aligned' on blobs × perceptron"
+    assert cell.problem == f"{where}: by: soup has 1 member; an alignment brings at least 2 close to one another"
 
 
 def test_average_of_one_member_as_it_is(graph_of: GraphOf) -> None:
