@@ -94,10 +94,11 @@ def test_five_members(benchmark, match) -> None:
     assert five < TIMES_TWO_MEMBERS * two
 
 
+@pytest.mark.parametrize("members", [2, 3, 5])
 @pytest.mark.parametrize("function", ["match_jointly", "match_cycle_consistently"])
-def test_memory_of_five_members(benchmark, function: str) -> None:
+def test_memory(benchmark, function: str, members: int) -> None:
     """Beside the members, a joint matching takes less than three times their size."""
-    multiple = peak_multiple(function, 5, 32)
+    multiple = peak_multiple(function, members, 32)
     benchmark.extra_info.update(multiple=multiple)
     benchmark.pedantic(lambda: None, rounds=1)
     assert multiple < MEMORY_MULTIPLE

@@ -1,7 +1,7 @@
 """Compare the matching step of `ste` and `ste_mm` with git-re-basin's weight matching, on a pair of ResNet20 (width 4).
 
-A step matches the second network to a latent point, which has moved by one step of Adam. Ours keeps the arranged weights and
-the permutations of the last step. Theirs matches anew: from the identity, or from the last permutations. Assignments are cold.
+A step matches the second network to a latent point, which has moved by one step of Adam. Ours keeps the
+permutations of the last step. Theirs matches anew: from the identity, or from the last permutations. Assignments are cold.
 docs/alignments/ste_mm.md has the results.
 """
 

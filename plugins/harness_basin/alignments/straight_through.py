@@ -80,16 +80,15 @@ def align(
     from harness_basin.matching.straight_through import LatentRule, StraightThrough
 
     symmetry = permutation_symmetry(context)
-    copies = [{key: tensor.clone() for key, tensor in parent.items()} for parent in parents]
     if len(parents) == 1 or not symmetry.groups:
-        return copies, _facts_without_training(len(parents))
+        return [_copy(parent) for parent in parents], _facts_without_training(len(parents))
     if plan.epochs:
         check_batches(name, context, context.network(), plan.batch_size)
     rule = LatentRule(plan.optimizer, plan.learning_rate, plan.momentum)
     straight = StraightThrough(symmetry, parents, rule, stream=context.stream, max_sweeps=plan.max_sweeps)
     training = _Training(name, context, plan, straight)
     progress = training.run()
-    aligned = copies[:1]
+    aligned = [_copy(parents[0])]
     differences = [0.0]
     for permutations, parent in zip(progress.best, parents[1:], strict=True):
         aligned.append(permute(symmetry, permutations, parent))
@@ -108,6 +107,11 @@ def align(
         "function_differences": differences,
     }
     return aligned, facts
+
+
+def _copy(state: StateDict) -> StateDict:
+    """Return a copy of weights."""
+    return {name: tensor.clone() for name, tensor in state.items()}
 
 
 def _facts_without_training(members: int) -> dict[str, Any]:

@@ -67,25 +67,29 @@ class FloatLayout:
 
 
 class LatentOptimizer:
-    """Moves points, (points, size), in place, with the formulas of torch.optim. `memory` is its state by name."""
+    """Moves points, (points, size), in place, with the formulas of torch.optim. `memory` is its state by name.
+
+    It moves one point at a time, so that the intermediate results are those of one point.
+    """
 
     def __init__(self, rule: LatentRule, like: Tensor) -> None:
         self.rule = rule
         names = ("momentum",) if rule.optimizer == "sgd" else ("mean", "square")
         self.memory = {name: torch.zeros_like(like) for name in names}
 
-    def step(self, points: Tensor, gradients: Tensor, number: int) -> None:
-        """Take the step of a number, counted from 1. The gradients may be overwritten."""
+    def step(self, points: Tensor, index: int, gradient: Tensor, number: int) -> None:
+        """Take the step of a number, counted from 1, of one of the points, by its gradient, (size,)."""
         rate = self.rule.learning_rate
+        point = points[index]
         if self.rule.optimizer == "sgd":
-            velocity = self.memory["momentum"].mul_(self.rule.momentum).add_(gradients)
-            points.sub_(velocity, alpha=rate)
+            velocity = self.memory["momentum"][index].mul_(self.rule.momentum).add_(gradient)
+            point.sub_(velocity, alpha=rate)
             return
         slow, slower = ADAM_DECAYS
-        mean = self.memory["mean"].lerp_(gradients, 1 - slow)
-        square = self.memory["square"].mul_(slower).addcmul_(gradients, gradients, value=1 - slower)
+        mean = self.memory["mean"][index].lerp_(gradient, 1 - slow)
+        square = self.memory["square"][index].mul_(slower).addcmul_(gradient, gradient, value=1 - slower)
         size = square.sqrt().div_((1 - slower**number) ** 0.5).add_(ADAM_EPSILON)
-        points.addcdiv_(mean, size, value=-rate / (1 - slow**number))
+        point.addcdiv_(mean, size, value=-rate / (1 - slow**number))
 
 
 class StraightThrough:
@@ -131,14 +135,17 @@ class StraightThrough:
 
     def unaligned_center(self) -> StateDict:
         """Return the mean of the members as they were given, of floating-point tensors."""
-        vectors = torch.stack([self.layout.flatten(member) for member in self.members])
-        return self.layout.views(vectors.mean(0))
+        center = self.layout.views(torch.zeros(self.layout.size, dtype=self.layout.dtype))
+        for name, view in center.items():
+            tensors = [member[name].to(self.layout.dtype) for member in self.members]
+            view.copy_(torch.stack(tensors).mean(0))
+        return center
 
     def step(self, gradient: Tensor, weights: Tensor) -> None:
         """Move the latent points by a gradient at a mixture, (size,), of weights (members,); match the members again."""
         self.steps += 1
-        gradients = weights[1:, None].to(self.layout.dtype) * gradient
-        self._optimizer.step(self._latents, gradients, self.steps)
+        for index, weight in enumerate(weights[1:].to(self.layout.dtype)):
+            self._optimizer.step(self._latents, index, weight * gradient, self.steps)
         for index, rematcher in enumerate(self._rematchers):
             latent = self.layout.views(self._latents[index])
             key = streams.key("rematch", self._stream, self.steps, index)
@@ -155,7 +162,8 @@ class StraightThrough:
     def _place(self, index: int) -> None:
         """Move a member to its current permutations."""
         moved = permute(self.symmetry, self.permutations[index], self.members[index + 1])
-        self._aligned[index + 1] = self.layout.flatten(moved)
+        for name, view in self.layout.views(self._aligned[index + 1]).items():
+            view.copy_(moved[name])
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what the rest of the descent depends on, beside `steps` and `assignments`."""

@@ -57,16 +57,14 @@ class Coordinate:
 
     def restart(self) -> None:
         """Forget the Gram matrices and the last assignment, for a new descent."""
-        self.grams = {}
+        self.forget_grams()
         self.assigner = Assigner()
+
+    def forget_grams(self) -> None:
+        """Forget the Gram matrices, for other weights. The last assignment stays, as a start for the next one."""
+        self.grams = {}
         for _, term in self.terms:
             term.reset()
-
-    def renew_reference(self) -> None:
-        """Read the first network's weights again. The last assignment stays, as a start for the next one."""
-        self.grams = {}
-        for _, term in self.terms:
-            term.renew_reference()
 
     @property
     def problems(self) -> int:

@@ -17,12 +17,16 @@ from harness_basin.matching.symmetry import Block, Permutations, Symmetry, block
 
 @dataclass(frozen=True)
 class Pair:
-    """The permuted parameters of two networks, and the precision of products between them."""
+    """The permuted parameters of two networks, and the precision of products between them.
+
+    `keeps_arranged` says whether Gram matrices keep copies of the weights, arranged for their products.
+    """
 
     symmetry: Symmetry
     reference: dict[str, Tensor]
     other: dict[str, Tensor]
     dtype: torch.dtype
+    keeps_arranged: bool = False
 
     def views(self, block: Block) -> tuple[Tensor, Tensor]:
         """Return a block of both networks, with one axis per factor."""
@@ -70,9 +74,10 @@ def innermost_groups(symmetry: Symmetry, block: Block, groups: Sequence[int]) ->
 class GramTerm:
     """The contribution of one block to a Gram matrix. It is updated when the permutations of the block's other axes change.
 
-    If one other group, or one chain of nested groups, permutes the block, both networks' weights are stored as arrays
-    (partner units, rest, own units), in their own precision, which takes less memory. An update then converts and multiplies
-    only the partner units that moved.
+    If one other group, or one chain of nested groups, permutes the block, an update multiplies only the partner units that
+    moved, as arrays (partner units, rest, own units). If the pair `keeps_arranged`, these are parts of arranged copies, in
+    the networks' own precision; they take up to four times a network's size for both. Otherwise they are arranged for every
+    update.
     """
 
     def __init__(self, pair: Pair, block: Block, own: Sequence[int]) -> None:
@@ -81,61 +86,69 @@ class GramTerm:
         self.block = block
         self.own = own
         self.partner: tuple[int, ...] = ()
-        self._rows: list[int] = []
-        self.operands: tuple[Tensor, Tensor] | None = None
+        self._partner_axes: list[int] = []
         self._last_units: Tensor | None = None
         self._last_gram: np.ndarray | None = None
         others = [group for axis, group in enumerate(block.groups) if group is not None and axis not in own]
         chains = innermost_groups(pair.symmetry, block, others)
         if chains:
             self.partner = pair.symmetry.path(chains[0].group)
-        if len(chains) < 2:
-            self.operands = self._arranged(chains[0].axes if chains else [])
+            self._partner_axes = chains[0].axes
+        self._rows = [*self._partner_axes, *_other_axes(block, [*own, *self._partner_axes])]
+        self._has_one_partner = len(chains) < 2
+        self._copies: tuple[Tensor, Tensor] | None = None
+        if pair.keeps_arranged and self._has_one_partner:
+            a, b = pair.views(block)
+            self._copies = self._units_first(a), self._units_first(b)
 
-    def _arranged(self, partner_axes: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return both networks' blocks as (partner units, rest, own units)."""
-        partner_units = math.prod(self.block.factors[axis].size for axis in partner_axes)
-        self._rows = [*partner_axes, *_other_axes(self.block, [*self.own, *partner_axes])]
-        a, b = (_matrix(view, self._rows, self.own) for view in self.pair.views(self.block))
-        return a.unflatten(0, (partner_units, -1)), b.unflatten(0, (partner_units, -1))
+    def _units_first(self, view: Tensor) -> Tensor:
+        """Return a block as (partner units, rest, own units)."""
+        count = math.prod(view.shape[axis] for axis in self._partner_axes)
+        return _matrix(view, self._rows, self.own).unflatten(0, (count, -1))
+
+    def _arranged(self, network: int, units: Tensor | None = None) -> Tensor:
+        """Return a network's block as (partner units, rest, own units), in the precision of products.
+
+        `network` is 0 for the reference, 1 for the other. `units` are the partner units, in order; None: all. Without copies, a
+        single axis is selected before the rest is arranged.
+        """
+        if self._copies is not None:
+            array = self._copies[network]
+        else:
+            view = self.pair.views(self.block)[network]
+            if units is not None and len(self._partner_axes) == 1:
+                view = view.index_select(self._partner_axes[0], units)
+                units = None
+            array = self._units_first(view)
+        if units is not None:
+            array = array.index_select(0, units)
+        return array.to(self.pair.dtype)
 
     def reset(self) -> None:
         """Forget the last permutations: the next change is the whole Gram matrix."""
         self._last_units = None
         self._last_gram = None
 
-    def renew_reference(self) -> None:
-        """Read the first network's weights again, which have changed: the next change is the whole Gram matrix."""
-        self.reset()
-        if self.operands is None:
-            return
-        _, b = self.operands
-        view, _ = self.pair.views(self.block)
-        a = _matrix(view, self._rows, self.own).unflatten(0, (len(b), -1))
-        self.operands = a, b
-
     def change(self, permutations: Permutations) -> np.ndarray | None:
         """Return the change of the Gram matrix (own units, own units) since the last call, or None if it did not change."""
-        if self.operands is None:
+        if not self._has_one_partner:
             last = self._last_gram
             self._last_gram = gram(self.pair, self.block, self.own, permutations)
             if last is None:
                 return self._last_gram.copy()
             return self._last_gram - last
-        a, b = self.operands
-        dtype = self.pair.dtype
         units = unit_map(self.pair.symmetry, permutations, self.partner)
         last_units = self._last_units
         self._last_units = units
         if last_units is None:
-            return _product(a.to(dtype), b.index_select(0, units).to(dtype))
+            return _product(self._arranged(0), self._arranged(1, units))
         (moved,) = torch.nonzero(units != last_units, as_tuple=True)
         if not len(moved):
             return None
-        if len(moved) < len(units):
-            a = a.index_select(0, moved)
-        after, before = (b.index_select(0, chosen[moved]).to(dtype) for chosen in (units, last_units))
-        return _product(a.to(dtype), after.sub_(before))
+        difference = self._arranged(1, units[moved]).sub_(self._arranged(1, last_units[moved]))
+        if len(moved) == len(units):
+            return _product(self._arranged(0), difference)
+        return _product(self._arranged(0, moved), difference)
 
 
 def gram(pair: Pair, block: Block, own: Sequence[int], permutations: Permutations) -> np.ndarray:

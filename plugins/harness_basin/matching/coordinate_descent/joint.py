@@ -88,15 +88,15 @@ def _descend(
             if i not in due:
                 continue
             due.discard(i)
-            others = _mean([state for j, state in enumerate(permuted) if j != i])
             step = match(
                 symmetry,
-                others,
+                _mean([state for j, state in enumerate(permuted) if j != i]),
                 weights[i],
                 stream=streams.key("member", stream, round_number, i),
                 start=found[i],
                 max_sweeps=settings.max_sweeps,
                 precision=settings.precision,
+                low_memory=True,
             )
             assignments += step.assignments
             if step.objective - step.trace[0][0] > PROGRESS:
@@ -131,5 +131,5 @@ def joint_objective(symmetry: Symmetry, states: Sequence[StateDict]) -> float:
     for block in symmetry.blocks:
         if block.counts:
             members = torch.stack([block.view(state[block.parameter]).double().flatten() for state in states])
-            total += float(members.sum(0).square().sum() - members.square().sum())
+            total += float(members.sum(0).square_().sum() - members.square_().sum())
     return total

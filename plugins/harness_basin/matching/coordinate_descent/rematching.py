@@ -1,7 +1,7 @@
 """Match one network again and again to a reference that changes little between calls.
 
-The arranged weights of the network and the potentials of the assignments are kept. Each descent starts at the permutations of
-the last one, so that it is mostly one sweep without progress.
+The potentials of the assignments are kept. Each descent starts at the permutations of the last one, so that it is mostly one
+sweep without progress.
 """
 
 from __future__ import annotations
@@ -40,9 +40,11 @@ class Rematcher:
         The reference's tensors may be changed in place between calls. Raise `TaskFailed` for weights that are not finite.
         """
         self._pair.reference.update(self._pair.symmetry.checked(reference, "reference"))
-        for coordinate in self._coordinates:
-            coordinate.renew_reference()
-        found = descend(self._coordinates, start, stream, max_sweeps)
+        try:
+            found = descend(self._coordinates, start, stream, max_sweeps)
+        finally:
+            for coordinate in self._coordinates:
+                coordinate.forget_grams()
         self.assignments += found.assignments
         if all(torch.equal(new, old) for new, old in zip(found.permutations, start, strict=True)):
             return start
