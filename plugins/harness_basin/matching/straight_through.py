@@ -119,7 +119,7 @@ class StraightThrough:
         """Match every member to the first."""
         for index, member in enumerate(self.members[1:]):
             key = self._stream if index == 0 else streams.key("star", self._stream, index)
-            found = match(self.symmetry, self.members[0], member, stream=key, max_sweeps=self._max_sweeps)
+            found = match(self.symmetry, self.members[0], member, stream=key, max_sweeps=self._max_sweeps, low_memory=True)
             self._earlier_assignments += found.assignments
             self.permutations.append(found.permutations)
             self._place(index)
