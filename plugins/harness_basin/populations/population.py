@@ -1,14 +1,16 @@
-"""What populations, whose members train together, have in common: where the members start, and their recipes."""
+"""What populations, whose members train together, have in common: their starts, their recipes, and how they are built."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
 
 import harness
-from harness import Cell, Recipe, Trajectory
-from harness_basin.own_recipes import check_changes, recipe_of
+from harness import Cell, Coupling, Dataset, EnsembleBuilder, Recipe, Trajectory, Weights
+from harness_basin.own_recipes import check_changed_images, check_changes, recipe_of
 
 
 class PopulationOptions(harness.Options):
@@ -41,7 +43,28 @@ class PopulationOptions(harness.Options):
         return [common.fork(order=j, recipe=recipe) for j, recipe in enumerate(recipes)]
 
 
-def require_several(members: int, method: str) -> None:
-    """Raise `ValueError` for an ensemble of one member, which nothing can be tied to."""
-    if members < 2:
-        raise ValueError(f"members is {members}; {method} ties at least 2")
+class CoupledEnsemble(EnsembleBuilder):
+    """M runs that a coupling ties. The options have `check(recipe)` and `members(cell)`, the runs without the coupling."""
+
+    @abstractmethod
+    def coupling(self) -> Coupling:
+        """Return what ties the members."""
+
+    def check(self, recipe: Recipe, members: int) -> None:
+        """Raise `ValueError` for one member, and for options that do not fit the recipe."""
+        if members < 2:
+            raise ValueError(f"members is {members}; {self.name} ties at least 2")
+        self.options.check(recipe)
+
+    def build(self, cell: Cell) -> Sequence[Weights]:
+        """Return the M runs at epoch T."""
+        return cell.couple(self.options.members(cell), self.coupling()).at(cell.epochs)
+
+
+class Population(CoupledEnsemble):
+    """M runs that a coupling ties from initialization on, with recipes of their own. Its options are `PopulationOptions`."""
+
+    def check_dataset(self, dataset: Dataset, recipe: Recipe) -> None:
+        """Raise `ValueError` for changes of crops that do not fit the images."""
+        super().check_dataset(dataset, recipe)
+        check_changed_images(dataset, recipe, self.options.recipes)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pydantic import Field
 
-from harness import Cell, EnsembleBuilder, Recipe, Weights
 from harness_basin.forking import SeparatedForkOptions
 from harness_basin.populations.couplings.repulsion import Diversity, Repulsion
-from harness_basin.populations.population import require_several
+from harness_basin.populations.population import CoupledEnsemble
 
 
-class RepelledEnsemble(EnsembleBuilder):
+class RepelledEnsemble(CoupledEnsemble):
     """M forks of the reference that train on the same batches, and whose loss rewards different predictions.
 
     A diversity regularizer may cost members more accuracy than the ensemble gains (Abe et al. 2024).
@@ -29,13 +26,7 @@ class RepelledEnsemble(EnsembleBuilder):
             description="jensen_shannon: mean pairwise divergence; jensen_gap: mean loss minus loss of the mean prediction",
         )
 
-    def check(self, recipe: Recipe, members: int) -> None:
-        """Raise `ValueError` for one member, and if no epoch is left for the coupling."""
-        require_several(members, self.name)
-        self.options.check(recipe)
-
-    def build(self, cell: Cell) -> Sequence[Weights]:
-        """Return the M runs at epoch T."""
+    def coupling(self) -> Repulsion:
+        """Return the coupling with the method's options."""
         options = self.options
-        repulsion = Repulsion(Repulsion.Options(strength=options.strength, diversity=options.diversity))
-        return cell.couple(options.members(cell), repulsion).at(cell.epochs)
+        return Repulsion(Repulsion.Options(strength=options.strength, diversity=options.diversity))
